@@ -1,0 +1,51 @@
+# make demo    a video from a bundled photo, from nothing: needs Python 3.11 to 3.13 and, once, a package index
+# make test    everything but the slow tests      make test-slow    the slow ones
+# make lint    style and types                    make clean        what these made (the environment: make distclean)
+
+PYTHON ?= python3
+DEMO_PHOTO ?= examples/dress.jpg
+DEMO_VIDEO ?= demo.mp4
+EXTRAS ?= dev,train
+# Each worker imports torch (half a gigabyte); more than four is slower on most machines.
+PYTEST_ARGS ?= -n auto --maxprocesses 4
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Once installed, nothing but `make` itself talks to a network: the bundled model needs none.
+export HF_HUB_OFFLINE := 1
+
+.PHONY: setup demo test test-slow lint style types clean distclean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	  f"FashionFlow needs Python 3.11 to 3.13, and $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/fashionflow generate $(DEMO_PHOTO) -o $(DEMO_VIDEO) --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: style types
+
+style: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+clean:
+	rm -rf dist build .pytest_cache .ruff_cache $(DEMO_VIDEO)
+
+distclean: clean
+	rm -rf .venv

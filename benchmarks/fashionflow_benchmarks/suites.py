@@ -1,0 +1,208 @@
+"""What is measured: each suite is one function from plain arguments to a result of `report`'s schema."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_benchmarks import timing
+from fashionflow_benchmarks.report import SCHEMA
+from fashionflow_core.device import resolve_device, resolve_dtype
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+if TYPE_CHECKING:
+    from fashionflow_benchmarks.literal import LiteralUNet
+    from fashionflow_core.models import FashionFlowUNet
+
+SEED = 0
+WARMUP = 2
+TIMESTEP = 500
+PUBLISHED_LATENTS = (70, 80, 64)  # frames, height, width of a published pass
+PUBLISHED_TOKENS = 50
+DTYPE_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def bench_step(
+    model: Path | str | None,
+    *,
+    frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    repeats: int = 5,
+) -> dict[str, Any]:
+    """One denoising step, batch 1: our U-Net against the literal formulation with the same weights, interleaved.
+
+    Args:
+        model: a model folder, a name that `registry.find` knows, or None for the published architecture with seeded
+            random weights.
+        frames, height, width: of the latents; by default the model's own.
+        dtype: auto, float32, bfloat16 or float16 (also fp32, bf16, fp16).
+        device: auto, cpu, cuda, ...
+        repeats: timed passes of each formulation.
+
+    Returns:
+        A result as `report` describes it, with formulations "ours" and "literal".
+
+    Raises:
+        UsageError: an unknown dtype or device, or a number of repeats below 1.
+        FashionFlowError: no such model, a size the network cannot halve, or too little memory.
+    """
+    import torch
+
+    if repeats < 1:
+        raise UsageError(f"--repeats: must be at least 1, not {repeats}")
+    target = resolve_device(device)
+    number = resolve_dtype(DTYPE_NAMES.get(dtype, dtype), target)
+    unet, name, weights, native, tokens = _open(model)
+    size = tuple(given if given is not None else own for given, own in zip((frames, height, width), native))
+    unet.check_shape(*size)
+    config = _arguments(unet)
+    channels, context_dim = config["in_channels"], config["cross_attention_dim"]
+    with _memory_errors(size):
+        literal = literal_twin(unet)
+        kinds = {"ours": type(unet), "literal": type(literal)}
+        flop = {key: _count_flop(kind, config, size, tokens) for key, kind in kinds.items()}
+        torch.nn.Module.to(unet, target, number).eval()
+        literal.to(target, number).eval()
+        generator = torch.Generator().manual_seed(SEED)
+        sample = torch.randn((1, channels, *size), generator=generator).to(target, number)
+        context = torch.randn((1, tokens, context_dim), generator=generator).to(target, number)
+        timestep = torch.tensor([TIMESTEP], device=target)
+
+        def ours() -> torch.Tensor:
+            return unet(sample, timestep, context).sample
+
+        def reference() -> torch.Tensor:
+            return literal(sample, timestep, context)
+
+        with torch.inference_mode():
+            expected = reference().float()
+            difference = ours().float() - expected
+            agreement = {
+                "max_abs": difference.abs().max().item(),
+                "rms": difference.square().mean().sqrt().item(),
+                "output_std": expected.std().item(),
+            }
+            del expected, difference
+            timings = timing.measure({"ours": ours, "literal": reference}, target, repeats, WARMUP)
+    results = {key: {**value.as_dict(), "flop": flop[key]} for key, value in timings.items()}
+    return {
+        "schema": SCHEMA,
+        "suite": "step",
+        "model": {
+            "name": name,
+            "weights": weights,
+            "parameters": sum(parameter.numel() for parameter in unet.parameters()),
+            "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+        },
+        "input": {
+            "batch": 1,
+            "channels": channels,
+            **dict(zip(("frames", "height", "width"), size)),
+            "context_tokens": tokens,
+            "context_dim": context_dim,
+        },
+        "repeats": repeats,
+        "warmup": WARMUP,
+        "results": results,
+        "ratios": {
+            "time": _ratio(results, "median_s"),
+            "flop": _ratio(results, "flop"),
+            "call_memory": _ratio(results, "call_memory_bytes"),
+        },
+        "difference": agreement,
+        "hardware": timing.hardware(target, str(number).removeprefix("torch.")),
+    }
+
+
+def _arguments(unet: "FashionFlowUNet") -> dict[str, Any]:
+    """What the network was constructed with."""
+    return {key: value for key, value in unet.config.items() if not key.startswith("_")}
+
+
+def literal_twin(unet: "FashionFlowUNet") -> "LiteralUNet":
+    """The literal formulation of the same config with the same weights, sharing their memory where shapes allow."""
+    import torch
+
+    from fashionflow_benchmarks.literal import LiteralUNet
+    from fashionflow_core.checkpoint import ours_to_published
+
+    config = _arguments(unet)
+    with torch.device("meta"):
+        literal = LiteralUNet(**config)
+    literal.load_state_dict(ours_to_published(unet.state_dict()), strict=True, assign=True)
+    return literal
+
+
+def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[int, int, int], int]:
+    """(U-Net, its name, where its weights are from, native (frames, height, width) of the latents, context tokens)."""
+    import torch
+
+    from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+
+    if model is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            unet = FashionFlowUNet()
+        return unet, "published architecture", f"random, seed {SEED}", PUBLISHED_LATENTS, PUBLISHED_TOKENS
+    from fashionflow_core.config import MODEL_FILE, ModelConfig
+
+    folder = Path(model)
+    if not (folder / MODEL_FILE).is_file():
+        from fashionflow_core import registry
+
+        folder = registry.find(str(model))
+    conventions = ModelConfig.load(folder)
+    try:
+        unet = FashionFlowUNet.from_pretrained(
+            folder / "unet", use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+        )
+        adapter: Any = ImageContextAdapter.load_config(folder / "adapter", local_files_only=True)
+        latents = (conventions.frames, adapter["latent_height"], adapter["latent_width"])
+        tokens = adapter["clip_tokens"]
+    except Exception as error:  # safetensors, json and diffusers each raise their own kinds
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FashionFlowError(
+            f"{folder}: its U-Net or adapter cannot be opened ({first_line})", hint="give a model folder of safetensors"
+        ) from error
+    return unet, conventions.name, "from the model folder", latents, tokens
+
+
+def _count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens: int) -> int:
+    """Floating-point operations of one pass; counted on tensors without storage, so it takes no time or memory."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # The counter does not know the fused attention of CPUs; in its plain form it is matrix products, which it does.
+    with torch.device("meta"), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        network = kind(**config).eval()
+        sample = torch.empty((1, config["in_channels"], *size))
+        context = torch.empty((1, tokens, config["cross_attention_dim"]))
+        with FlopCounterMode(display=False) as counter:
+            network(sample, torch.empty((1,)), context)
+    return counter.get_total_flops()
+
+
+def _ratio(results: dict[str, dict[str, Any]], key: str) -> float | None:
+    """Literal over ours, None where either is unknown or ours is 0."""
+    literal, ours = results["literal"][key], results["ours"][key]
+    return literal / ours if literal is not None and ours else None
+
+
+@contextlib.contextmanager
+def _memory_errors(size: tuple[int, ...]) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # CPUs have no error type of their own for it, only this text.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+            raise
+        shape = "x".join(map(str, size))
+        raise FashionFlowError(
+            f"bench step: too little memory for latents of {shape}", hint="fewer frames, or a smaller dtype"
+        ) from error

@@ -1,0 +1,288 @@
+"""The published checkpoint, imported as a model folder: read without running it, converted by the table, completed.
+
+The file is a pickle and is read with `weights_only=True`; everything else read or written here is safetensors. The
+conventions are those of the published inference (reference README, items 1 to 6).
+"""
+
+import math
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import sync
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.models.published import (
+    State,
+    adapter_to_ours,
+    adapter_to_published,
+    ours_to_published,
+    published_to_ours,
+)
+
+__all__ = [
+    "adapter_to_ours",
+    "adapter_to_published",
+    "import_checkpoint",
+    "ours_to_published",
+    "published_betas",
+    "published_to_ours",
+    "read_checkpoint",
+]
+
+VAE_ID, VAE_REVISION = "CompVis/stable-diffusion-v1-4", "ebb811dd71cdc38a204ecbdd6ac5d580f529fd8c"
+CLIP_ID = "openai/clip-vit-base-patch32"
+_HINT = "import takes the checkpoint of the FashionFlow authors, FashionFlow_checkpoint.pth"
+
+
+def published_betas() -> list[float]:
+    """Noise variances of the 1000 published steps: a cosine-shaped ramp from 1e-4 to 0.02 (reference README, item 4).
+
+    It is a ramp of the betas themselves, not the squared-cosine schedule that the paper cites.
+    """
+    first, last, steps = 1e-4, 0.02, 1000
+    return [
+        first + 0.5 * (last - first) * (1 + math.cos(math.pi * (steps - 1 - i) / (steps - 1))) for i in range(steps)
+    ]
+
+
+def _published_scheduler() -> Any:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    return DDPMScheduler(
+        trained_betas=published_betas(),
+        prediction_type="epsilon",
+        variance_type="fixed_small",
+        clip_sample=False,
+        # All 1000 steps are the same in every spacing; fewer should still start from pure noise, as "trailing" does.
+        timestep_spacing="trailing",
+    )
+
+
+def _published_config() -> ModelConfig:
+    """Conventions of the published inference (reference README, items 1 to 6)."""
+    return ModelConfig(
+        name="published",
+        purpose="the FashionFlow authors' weights: photo-real garment videos from photos like those they trained on",
+        height=640,
+        width=512,
+        frames=70,
+        fps=25,
+        latents_mean=(0.0,) * 4,
+        latents_std=(1 / 0.18215,) * 4,
+        fit="stretch",
+        resample="bilinear",
+        vae_range="zero_one",
+        vae_sample=True,
+        clip_rescale_twice=True,
+        scheduler="ddpm",
+        steps=1000,
+    )
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a published `.pth`: (`net`, `adapter`), published names. Runs nothing that the file holds.
+
+    A `module.` before every name (left by DataParallel) is dropped; the optimizer's state and counters are ignored.
+
+    Raises:
+        FashionFlowError: no such file, not a checkpoint, damaged, or it holds more than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FashionFlowError(f"{path}: is not a file", hint=_HINT)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything from KeyError to struct.error
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise FashionFlowError(
+                f"{path}: refused, it would run {code[1]} when opened; nothing of it was run",
+                hint="weights need no code: get the file from its authors again",
+            ) from None
+        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_first_line(error)})", _HINT) from None
+    if not isinstance(content, Mapping):
+        raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
+    problems = [f"missing {part}" for part in ("net", "adapter") if not isinstance(content.get(part), Mapping)]
+    ignored = (str, int, float, bool, type(None))
+    problems += [
+        f"unexpected {name}"
+        for name, value in content.items()
+        if name not in ("net", "adapter", "opt") and not isinstance(value, ignored)
+    ]
+    if problems:
+        raise FashionFlowError(f"{path}: {'; '.join(problems)}", _HINT)
+    return _without_prefix(content["net"]), _without_prefix(content["adapter"])
+
+
+def _without_prefix(state: State) -> dict[str, Tensor]:
+    wrapped = all(str(name).startswith("module.") for name in state)
+    return {str(name).removeprefix("module.") if wrapped else str(name): tensor for name, tensor in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _open_part(kind: Any, option: str, source: str, subfolders: tuple[str, ...], revision: str | None = None) -> Any:
+    """One network from a folder or the hub, safetensors only, every weight accounted for."""
+    folder = Path(source)
+    if folder.is_dir():
+        places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
+        if not places:
+            raise FashionFlowError(
+                f"{option} {source}: holds no config.json, nor does a {' or '.join(subfolders)} in it"
+            )
+        if not any(places[0].glob("*.safetensors")):
+            raise FashionFlowError(
+                f"{option} {source}: has no .safetensors file"
+                + (", only .bin" if any(places[0].glob("*.bin")) else ""),
+                hint="pickled weights are not opened; save that model as safetensors first",
+            )
+        attempts = [(str(places[0]), {"local_files_only": True})]
+    elif re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
+        attempts = [(source, {"revision": revision, "subfolder": "" if name == "." else name}) for name in subfolders]
+    else:
+        raise FashionFlowError(f"{option} {source}: no such folder")
+    failures: list[Exception] = []
+    for place, options in attempts:
+        try:
+            network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
+        except Exception as error:  # both libraries, the hub's client and the network each raise their own kinds
+            failures.append(error)
+            continue
+        if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+            raise FashionFlowError(
+                f"{option} {source}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ..."
+            )
+        return network
+    where = "cannot be opened" if folder.is_dir() else "cannot be fetched from the Hugging Face hub"
+    raise FashionFlowError(
+        f"{option} {source}: {where} ({_first_line(failures[0])})",
+        hint=f"give {option} a folder that holds it as safetensors; that also works without internet",
+    ) from failures[0]
+
+
+def _open_vae(source: str) -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    revision = VAE_REVISION if source == VAE_ID else None
+    vae = _open_part(AutoencoderKL, "--vae", source, ("vae", "."), revision)
+    found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
+    if found != (3, 4, 8):
+        raise FashionFlowError(
+            f"--vae {source}: makes of {found[0]} channels {found[1]} at 1/{found[2]} the size, not of 3 4 at 1/8",
+            hint=f"the checkpoint was trained with {VAE_ID}",
+        )
+    return vae
+
+
+def _open_clip(source: str) -> dict[str, Any]:
+    from transformers import CLIPImageProcessorPil, CLIPVisionModel
+
+    encoder = _open_part(CLIPVisionModel, "--clip", source, (".", "image_encoder"))
+    found = (encoder.config.hidden_size, encoder.config.image_size, encoder.config.patch_size)
+    if found != (768, 224, 32):
+        raise FashionFlowError(
+            f"--clip {source}: width {found[0]}, image {found[1]}, patch {found[2]}, not 768, 224, 32",
+            hint=f"the checkpoint was trained with {CLIP_ID}",
+        )
+    # Every CLIP of this size is preprocessed alike, so the source need not hold a copy: these are OpenAI's constants.
+    return {"image_encoder": encoder, "feature_extractor": CLIPImageProcessorPil()}
+
+
+def import_checkpoint(
+    path: str | Path, out_folder: str | Path, vae: str | None = None, clip: str | None = None, overwrite: bool = False
+) -> Path:
+    """Make a model folder (DESIGN, "A model is a folder") of the published checkpoint, its VAE and its CLIP.
+
+    Args:
+        path: the published `.pth`.
+        out_folder: made as a whole or not at all; missing parents are created.
+        vae, clip: folder or hub id, safetensors only; by default what the checkpoint was trained with.
+        overwrite: replace `out_folder` if it is a model folder.
+
+    Returns:
+        `out_folder`.
+
+    Raises:
+        FashionFlowError: naming what is wrong with the checkpoint, a source or the target.
+    """
+    target = Path(out_folder)
+    replaceable = target.is_dir() and (not any(target.iterdir()) or (target / MODEL_FILE).is_file())
+    if target.exists() and not (overwrite and replaceable):
+        hint = (
+            "it is no model folder: name another one with -o"
+            if overwrite
+            else "pass --overwrite, or another name with -o"
+        )
+        raise FashionFlowError(f"{target}: already exists", hint)
+    net, adapter = read_checkpoint(path)
+    unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
+    with _quiet_libraries():
+        parts = {"vae": _open_vae(vae or VAE_ID), **_open_clip(clip or CLIP_ID)}
+        parts["scheduler"] = _published_scheduler()
+        for name, kind, state in (
+            ("unet", FashionFlowUNet, unet_state),
+            ("adapter", ImageContextAdapter, adapter_state),
+        ):
+            parts[name] = kind().float()
+            parts[name].load_state_dict(state)
+        with _atomic_folder(target) as folder:
+            for name, part in parts.items():
+                part.save_pretrained(folder / name)
+            (folder / MODEL_FILE).write_text(_published_config().to_json(), encoding="utf-8")
+    return target
+
+
+@contextmanager
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
+    # The nearest folder that exists is on the same disk, and parents are made only once there is something to hold.
+    beside = next(folder for folder in target.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
+        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+        made.mkdir()
+        yield made
+        for path in made.rglob("*"):
+            if path.is_file():  # safetensors makes files private; these get what any other new file would have
+                path.chmod((made / MODEL_FILE).stat().st_mode)
+            sync(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(replaced)
+        try:
+            made.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+    sync(target.absolute().parent)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """No progress bars and load reports of the libraries: what is wrong with a source is an error of ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for library, verbosity, bars in before:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()

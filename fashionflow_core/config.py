@@ -1,0 +1,157 @@
+"""Settings as frozen dataclasses, validated once: what a model's weights depend on, and what one generation asks for.
+
+`ModelConfig` is `model.json` of a model folder. `GenerateSettings` is one request; a field left at None takes the model's
+value, so the order is flag > environment > model > default.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+FIT_MODES = ("pad", "crop", "stretch")
+RESAMPLING = ("bilinear", "bicubic", "lanczos")
+PIXEL_RANGES = ("zero_one", "minus_one_one")
+KNOWN_CONTENT = ("none", "rgb", "latents")
+MASK_FILLS = ("zero", "nearest")
+MODES = ("generate", "interpolate", "extend")
+SCHEDULERS = ("ddpm", "ddim", "dpm++")
+MODEL_FILE = "model.json"
+
+
+def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...], error: type[FashionFlowError]) -> None:
+    if value not in allowed:
+        raise error(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Conventions that a model's weights depend on (reference README, "Conventions of the published inference").
+
+    Attributes:
+        name: what the model is called.
+        purpose: one line, printed at every run: what the model is for and what it is not.
+        height, width: native frame size in pixels; the adapter ties the weights to it.
+        frames, fps: frames of a clip and frames per second.
+        fit, resample: how a photo is brought to the frame size.
+        vae_range: range of the pixels the VAE reads and writes: [0, 1] (published) or [-1, 1] (Stable Diffusion's own).
+        vae_patch_size: side of the pixel block folded into channels before the VAE (1: none).
+        vae_sample: draw the latent from the posterior (published) instead of taking its mean.
+        latents_mean, latents_std: per latent channel; latents = (vae latents - mean) / std.
+        clip_rescale_twice: divide pixels by 255 twice before CLIP, as the published inference does.
+        known_content: extra input channels that hold given frames: none, their RGB at latent resolution (paper 3.3), or
+            their latents; each comes with one mask channel.
+        mask_fill: what those channels hold in frames that are not given: zeros (paper) or the nearest given frame.
+        scheduler, steps: default sampler and number of denoising steps.
+        modes: what the model was trained for: generate, interpolate, extend.
+    """
+
+    name: str
+    purpose: str
+    height: int
+    width: int
+    frames: int
+    fps: float
+    latents_mean: tuple[float, ...]
+    latents_std: tuple[float, ...]
+    fit: str = "pad"
+    resample: str = "lanczos"
+    vae_range: str = "minus_one_one"
+    vae_patch_size: int = 1
+    vae_sample: bool = False
+    clip_rescale_twice: bool = False
+    known_content: str = "none"
+    mask_fill: str = "zero"
+    scheduler: str = "ddim"
+    steps: int = 50
+    modes: tuple[str, ...] = ("generate",)
+
+    def __post_init__(self) -> None:
+        where = f"{MODEL_FILE} of {self.name}"
+        _one_of(where, "fit", self.fit, FIT_MODES, FashionFlowError)
+        _one_of(where, "resample", self.resample, RESAMPLING, FashionFlowError)
+        _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES, FashionFlowError)
+        _one_of(where, "known_content", self.known_content, KNOWN_CONTENT, FashionFlowError)
+        _one_of(where, "mask_fill", self.mask_fill, MASK_FILLS, FashionFlowError)
+        _one_of(where, "scheduler", self.scheduler, SCHEDULERS, FashionFlowError)
+        for mode in self.modes:
+            _one_of(where, "modes", mode, MODES, FashionFlowError)
+        for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
+            if not getattr(self, field) > 0:
+                raise FashionFlowError(f"{where}: {field} must be above 0, not {getattr(self, field)!r}")
+        if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
+            raise FashionFlowError(f"{where}: latents_mean and latents_std need one value a channel, deviations above 0")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read `model.json` of a model folder.
+
+        Raises:
+            FashionFlowError: no such file, not JSON, an unknown or missing field, or a value out of range.
+        """
+        path = Path(folder) / MODEL_FILE
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FashionFlowError(
+                f"{folder}: is not a model folder (no {MODEL_FILE})", hint="see the known ones: fashionflow models list"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FashionFlowError(f"{path}: is not valid JSON ({error})") from None
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise FashionFlowError(
+                f"{path}: unknown fields: {', '.join(unknown)}", hint="a newer fashionflow may know them: update it"
+            )
+        for field in ("latents_mean", "latents_std", "modes"):
+            if field in values:
+                values[field] = tuple(values[field])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise FashionFlowError(f"{path}: {error}") from None
+
+    def to_json(self) -> str:
+        """The text of `model.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """One request for a video; None means: as the model says.
+
+    Attributes:
+        seed: with the item's number it fixes all randomness.
+        frames: number of frames; a multiple of what the U-Net needs (2 for the published one).
+        fps: frames per second of the file, above 0.
+        steps: denoising steps, at least 1.
+        scheduler: ddpm, ddim or dpm++.
+        fit: pad, crop or stretch.
+        size: (height, width) in pixels; only the model's native size is possible, other sizes are an error.
+        decode_chunk: frames decoded by the VAE at a time.
+    """
+
+    seed: int = 0
+    frames: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    fit: str | None = None
+    size: tuple[int, int] | None = None
+    decode_chunk: int = 7
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None:
+            _one_of("--scheduler", "the value", self.scheduler, SCHEDULERS, UsageError)
+        if self.fit is not None:
+            _one_of("--fit", "the value", self.fit, FIT_MODES, UsageError)
+        for field in ("frames", "fps", "steps", "decode_chunk"):
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise UsageError(f"--{field.replace('_', '-')}: must be above 0, not {value}")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed: must be from 0 to 2^63 - 1, not {self.seed}")

@@ -1,0 +1,1 @@
+"""Data: procedurally rendered clips, folders of clips, and cached latents."""

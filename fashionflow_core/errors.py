@@ -1,0 +1,28 @@
+"""The errors a user may see. Each is one line that says what is wrong, and a hint that says what to do.
+
+The command line turns them into that line and an exit code at one boundary (`fashionflow_cli.main`); library users
+catch `FashionFlowError`.
+"""
+
+
+class FashionFlowError(Exception):
+    """Something the user can mend: `message` names the file or option, `hint` says what to do. Exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(FashionFlowError):
+    """An option or argument that cannot be meant. Exit code 2."""
+
+    exit_code = 2
+
+
+class PartialError(FashionFlowError):
+    """Some items of a batch failed, the others are done. Exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,100 @@
+"""Known frames: which latent frames are given, and how they are pinned. Training and sampling use the same code."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from fashionflow_core.errors import FashionFlowError
+
+
+def nearest_given(mask: Tensor) -> Tensor:
+    """Index of the nearest given frame for every frame; of two equally near the earlier.
+
+    Args:
+        mask: (b, f), 1 = given; at least one frame of each item.
+
+    Returns:
+        (b, f) long.
+    """
+    position = torch.arange(mask.shape[1], device=mask.device)
+    distance = (position[:, None] - position[None, :]).abs()  # (f, f): from frame to candidate
+    penalty = (1 - mask.float())[:, None, :] * 2 * mask.shape[1]  # (b, 1, f): never choose one that is not given
+    return (distance[None] + penalty).argmin(dim=-1)
+
+
+@dataclass(frozen=True)
+class KnownFrames:
+    """Given latent frames of a clip.
+
+    Attributes:
+        mask: (b, f) float, 1 = given.
+        latents: (b, c, f, h, w); zeros in frames that are not given.
+        content: what the extra input channels show of the given frames, (b, k, f, h, w), zeros in the others; None for
+            a network without mask channels.
+        fill: what the extra channels hold where nothing is given: "zero" (paper 3.3) or "nearest" given frame.
+    """
+
+    mask: Tensor
+    latents: Tensor
+    content: Tensor | None = None
+    fill: str = "zero"
+
+    @classmethod
+    def from_clip(
+        cls, latents: Tensor, mask: Tensor, content: Tensor | None = None, fill: str = "zero"
+    ) -> "KnownFrames":
+        """Keep the frames of a whole clip that `mask` (b, f) marks; blank the others."""
+        keep = rearrange(mask, "b f -> b 1 f 1 1")
+        return cls(mask, latents * keep, None if content is None else content * keep, fill)
+
+    @classmethod
+    def first(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
+        """Only frame 0 is given: generation from one photo.
+
+        Args:
+            latent: (b, c, h, w).
+            frames: frames of the clip.
+            content: of that frame, (b, k, h, w).
+        """
+
+        def pad(x: Tensor) -> Tensor:
+            return F.pad(x[:, :, None], (0, 0, 0, 0, 0, frames - 1))  # (b, c, f, h, w)
+
+        mask = torch.zeros(latent.shape[0], frames, device=latent.device)
+        mask[:, 0] = 1
+        return cls(mask, pad(latent), None if content is None else pad(content), fill)
+
+    def pin(self, sample: Tensor) -> Tensor:
+        """`sample` (b, c, f, h, w) with the given frames put in.
+
+        Call it on the network's *input*, after the scheduler's input scaling and before every call of the network:
+        scaled with the rest, a given frame would reach an Euler sampler's network at 0.6 % of its size.
+        """
+        return torch.where(rearrange(self.mask, "b f -> b 1 f 1 1") > 0, self.latents.to(sample.dtype), sample)
+
+    def channels(self) -> Tensor | None:
+        """The extra input channels (b, k + 1, f, h, w): content of the given frames, and the mask; or None.
+
+        Raises:
+            FashionFlowError: the fill is nearest, and an item has no given frame to be near to.
+        """
+        if self.content is None:
+            return None
+        content = self.content
+        _, k, f, h, w = content.shape
+        if self.fill == "nearest":
+            if not bool((self.mask.sum(dim=1) > 0).all()):
+                raise FashionFlowError("known frames: mask_fill nearest needs at least one given frame a clip")
+            index = rearrange(nearest_given(self.mask), "b f -> b 1 f 1 1").expand(-1, k, f, h, w)
+            content = content.gather(2, index)
+        mask = rearrange(self.mask, "b f -> b 1 f 1 1").expand(-1, 1, f, h, w)
+        return torch.cat((content, mask.to(content.dtype)), dim=1)
+
+    def network_input(self, sample: Tensor) -> Tensor:
+        """Pinned sample and extra channels together: what the denoiser takes, (b, c_in, f, h, w)."""
+        pinned = self.pin(sample)
+        extra = self.channels()
+        return pinned if extra is None else torch.cat((pinned, extra.to(pinned.dtype)), dim=1)

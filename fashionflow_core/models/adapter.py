@@ -1,0 +1,56 @@
+"""Joins what CLIP and the VAE see in the photo into one context (paper 3.4; the adapter is DreamPose's)."""
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from fashionflow_core.errors import FashionFlowError
+
+
+class ImageContextAdapter(ModelMixin, ConfigMixin):
+    """CLIP tokens and one token per pooled latent channel → as many context tokens as CLIP has.
+
+    The linear layer over latent positions ties an adapter to one frame size.
+
+    Args:
+        latent_channels, latent_height, latent_width: of the photo's VAE latent.
+        clip_tokens, clip_dim: of CLIP's last hidden state.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        latent_height: int = 80,
+        latent_width: int = 64,
+        clip_tokens: int = 50,
+        clip_dim: int = 768,
+    ) -> None:
+        super().__init__()
+        self.vae_proj = nn.Linear((latent_height // 2) * (latent_width // 2), clip_dim)
+        self.token_mix = nn.Linear(clip_tokens + latent_channels, clip_tokens)
+        self.latent_shape = (latent_channels, latent_height, latent_width)
+
+    def forward(self, clip: Tensor, vae: Tensor) -> Tensor:
+        """Context tokens.
+
+        Args:
+            clip: CLIP's last hidden state (b, clip_tokens, clip_dim).
+            vae: latents of the photo (b, latent_channels, latent_height, latent_width).
+
+        Returns:
+            (b, clip_tokens, clip_dim).
+
+        Raises:
+            FashionFlowError: `vae` is of another size than the weights are tied to.
+        """
+        if not torch.compiler.is_compiling() and tuple(vae.shape[1:]) != self.latent_shape:
+            raise FashionFlowError(
+                f"adapter: latents are {tuple(vae.shape[1:])}, the weights are tied to {self.latent_shape}",
+                hint="bring the photo to the model's own frame size",
+            )
+        pooled = F.max_pool2d(vae, 2).flatten(2)  # (b, c, h/2 * w/2)
+        tokens = torch.cat((clip, self.vae_proj(pooled)), dim=1)  # (b, clip_tokens + c, d)
+        return self.token_mix(tokens.transpose(1, 2)).transpose(1, 2)  # (b, clip_tokens, d)

@@ -1,0 +1,31 @@
+"""What every test can count on: a share of the processors, no network, no settings of the user, the marker `gpu`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch: parallel workers that each start a thread per processor only get in each other's way.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+os.environ["HF_HUB_OFFLINE"] = "1"
+for _name in [name for name in os.environ if name.startswith("FASHIONFLOW_")]:
+    del os.environ[_name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where torch finds no CUDA device; torch is imported only if such tests were selected."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none here"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of golden values and of what generates their inputs."""
+    return Path(__file__).parent / "golden"

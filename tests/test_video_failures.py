@@ -1,0 +1,180 @@
+"""When something goes wrong there is one line that names the file, no new file, and the old one as it was."""
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import flat, moving
+
+from fashionflow_core import video
+from fashionflow_core.errors import FashionFlowError
+
+# Nothing half-written
+
+
+def fails(frames: Any, path: Path, count: int, match: str, **kwargs: Any) -> None:
+    """Writing fails with one line that names the file, and neither adds a file nor touches the old one."""
+    path.write_bytes(b"an older video")
+    with pytest.raises(FashionFlowError, match=match) as caught:
+        video.write(frames, path, kwargs.pop("fps", 25), count, **kwargs)
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == b"an older video"
+
+
+def test_unusable_frames_leave_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    fails([], path, 70, "no frames came")
+    fails(moving(69), path, 70, "only 69 frames came of the 70")
+    fails(moving(71), path, 70, "more frames came than the 70")
+    fails(itertools.cycle(moving(2)), path, 70, "more frames came than the 70")
+    fails([flat((1, 2, 3), 33, 32)], path, 1, "33x32: yuv420p needs even sides")
+    fails([flat((1, 2, 3)), flat((1, 2, 3), 32, 34)], path, 2, "frame 1 is 32x34, unlike frame 0: 32x32")
+    fails([flat((1, 2, 3)).astype(np.float32)], path, 1, "must be uint8")
+    fails([flat((1, 2, 3))[:, :, 0]], path, 1, "must be uint8")
+    fails([flat((1, 2, 3))[:0]], path, 1, "even sides")
+    fails(["frame"], path, 1, "must be uint8")
+
+
+def test_bad_arguments_leave_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    for fps in (0, -1, float("nan"), float("inf"), 1e-9, 1e9):
+        fails(moving(1), path, 1, "fps must be", fps=fps)
+    fails(moving(1), path, 0, "at least 1 frame")
+    fails(moving(1), path, 1, "crf", crf=52)
+    fails(moving(1), tmp_path / "clip.mp4", 1, "metadata", metadata={"encoder": "x"})
+    with pytest.raises(FashionFlowError, match="only MP4"):
+        video.write(moving(1), tmp_path / "clip.avi", 25, 1)
+    with pytest.raises(FashionFlowError, match="does not exist"):
+        video.write(moving(1), tmp_path / "no" / "clip.mp4", 25, 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError, MemoryError, FashionFlowError])
+@pytest.mark.parametrize("after", [0, 1, 60])
+def test_an_error_between_frames_passes_through_and_leaves_nothing(
+    tmp_path: Path, error: type[BaseException], after: int
+) -> None:
+    def frames() -> Iterator[np.ndarray]:
+        yield from moving(after)
+        raise error("from the model")
+
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"an older video")
+    with pytest.raises(error, match="from the model"):
+        video.write(frames(), path, 25, 70)
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+    assert path.read_bytes() == b"an older video"
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits on file sizes are POSIX's")
+    noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "clip.mp4"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        fails(noise, path, 30, "could not be written|what was written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_does_not_read_back_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage done between encoding and the check: the check reads the file itself, not what it meant to write."""
+    encode = video._encode
+
+    def cut(frames: Any, temporary: Path, *rest: Any) -> tuple[int, int]:
+        size = encode(frames, temporary, *rest)
+        data = temporary.read_bytes()
+        temporary.write_bytes(data[: len(data) * 2 // 3])
+        return size
+
+    def drop_one(frames: Any, temporary: Path, path: Path, rate: Fraction, count: int, *rest: Any) -> tuple[int, int]:
+        return encode(itertools.islice(frames, count - 1), temporary, path, rate, count - 1, *rest)
+
+    for damage, match in (
+        (cut, "what was written is cut off"),
+        (drop_one, r"frames, height, width \(29, 48, 64\), not \(30, 48, 64\)"),
+    ):
+        monkeypatch.setattr(video, "_encode", damage)
+        fails(moving(30), tmp_path / "clip.mp4", 30, match)
+
+
+@pytest.mark.parametrize("tag", ["color_range", "colorspace", "color_primaries", "color_trc"])
+def test_a_lost_or_wrong_colour_tag_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str) -> None:
+    create = video._create
+
+    def mistagged(*arguments: Any) -> Any:
+        container, stream = create(*arguments)
+        setattr(stream, tag, 2)  # FFmpeg's value for "unspecified"; as a range, full
+        return container, stream
+
+    monkeypatch.setattr(video, "_create", mistagged)
+    fails(moving(5), tmp_path / "clip.mp4", 5, "colour tags")
+
+
+def test_a_folder_of_that_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").mkdir()
+    with pytest.raises(FashionFlowError, match="is a folder"):
+        video.write(moving(1), tmp_path / "clip.mp4", 25, 1)
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize("use", [video.read, video.probe, video.read_metadata])
+def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, use: Any) -> None:
+    def refused(path: Path) -> str:
+        with pytest.raises(FashionFlowError) as caught:
+            use(path)
+        assert str(path) in caught.value.message
+        assert "\n" not in caught.value.message
+        return caught.value.message
+
+    assert "no such file" in refused(tmp_path / "missing.mp4")
+    assert "is a folder" in refused(tmp_path)
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    assert "is empty" in refused(empty)
+    text = tmp_path / "text.mp4"
+    text.write_text("this is a text\n" * 50)
+    assert "is not a video" in refused(text)
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono")
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), format="fltp", layout="mono")
+        tone.sample_rate = 44_100
+        container.mux(stream.encode(tone))
+        container.mux(stream.encode())
+    assert "holds no video" in refused(sound)
+
+
+@pytest.mark.parametrize("kept", [0.25, 0.5, 0.75, 0.999])
+def test_videos_that_are_cut_off_are_refused(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "clip.mp4"
+    video.write(moving(70), path, 25, 70)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(FashionFlowError, match=r"cut off|damaged"):
+        video.read(path)
+
+
+def test_damage_inside_is_refused_or_decoded_but_never_another_error(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    whole = tmp_path / "whole.mp4"
+    video.write(moving(10), whole, 25, 10)
+    path = tmp_path / "hurt.mp4"
+    for _ in range(60):
+        data = bytearray(whole.read_bytes())
+        for at in random.integers(0, len(data), 8):
+            data[at] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            assert video.read(path).shape[0] >= 1
+        except FashionFlowError as error:
+            assert str(path) in error.message

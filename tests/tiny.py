@@ -1,0 +1,125 @@
+"""A whole model folder of tiny real components with random weights: what tests generate with instead of mocks."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+
+CONTEXT_DIM = 32
+IMAGE_SIZE, PATCH = 32, 8  # of the CLIP encoder: 17 tokens
+KNOWN_CHANNELS = {"none": 0, "rgb": 3 + 1}  # given frames and their mask
+
+
+def tiny_config(**overrides: Any) -> ModelConfig:
+    """Conventions of a tiny model: 64x48 pixels, 4 frames, 2x2 pixels folded before the VAE."""
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "purpose": "tiny random weights for tests; its videos are noise",
+        "height": 64,
+        "width": 48,
+        "frames": 4,
+        "fps": 25,
+        "latents_mean": (0.1, -0.1, 0.2, 0.0),
+        "latents_std": (1.0, 0.9, 1.1, 1.2),
+        "vae_patch_size": 2,
+        "steps": 2,
+    }
+    return ModelConfig(**(values | overrides))
+
+
+def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **overrides: Any) -> Path:
+    """Write a model folder and return it. The VAE halves the folded pixels once: latents are 16x12 by default.
+
+    Args:
+        folder: created where it is missing.
+        levels: of the U-Net; height and width of the latents must be multiples of 2 to this power.
+        seed: of the random weights.
+        overrides: fields of `ModelConfig`; channels and sizes of the networks follow them.
+    """
+    from diffusers import AutoencoderKL, DDPMScheduler
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+    from fashionflow_core.checkpoint import published_betas
+    from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+
+    config = tiny_config(**overrides)
+    latent_channels = len(config.latents_mean)
+    known_channels = KNOWN_CHANNELS | {"latents": latent_channels + 1}
+    shrink = 2 * config.vae_patch_size
+    pixels = 3 * config.vae_patch_size**2
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with seeded(seed), _no_progress_bars():
+        FashionFlowUNet(
+            in_channels=latent_channels + known_channels[config.known_content],
+            out_channels=latent_channels,
+            block_out_channels=(8, 16, 16, 16)[:levels],
+            num_attention_heads=2,
+            attention_head_dim=8,
+            down_cross_attention_heads=(1, 2, 2, 2)[:levels],
+            up_cross_attention_heads=(2, 2, 2, 1)[-levels:],
+            cross_attention_dim=CONTEXT_DIM,
+            time_embedding_dim=32,
+            norm_num_groups=4,
+        ).save_pretrained(folder / "unet")
+        ImageContextAdapter(
+            latent_channels=latent_channels,
+            latent_height=config.height // shrink,
+            latent_width=config.width // shrink,
+            clip_tokens=(IMAGE_SIZE // PATCH) ** 2 + 1,
+            clip_dim=CONTEXT_DIM,
+        ).save_pretrained(folder / "adapter")
+        vae: Any = AutoencoderKL.from_config(
+            {
+                "in_channels": pixels,
+                "out_channels": pixels,
+                "down_block_types": ["DownEncoderBlock2D"] * 2,
+                "up_block_types": ["UpDecoderBlock2D"] * 2,
+                "block_out_channels": [8, 16],
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "latent_channels": latent_channels,
+            }
+        )
+        vae.save_pretrained(folder / "vae")
+        CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=CONTEXT_DIM,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                image_size=IMAGE_SIZE,
+                patch_size=PATCH,
+            )
+        ).save_pretrained(folder / "image_encoder")
+    CLIPImageProcessorPil(
+        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    ).save_pretrained(folder / "feature_extractor")
+    DDPMScheduler(trained_betas=published_betas(), clip_sample=False).save_pretrained(folder / "scheduler")
+    (folder / MODEL_FILE).write_text(config.to_json(), encoding="utf-8")
+    return folder
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global generator at `seed` inside, as it was before outside: modules draw their first weights from it."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
