@@ -5,6 +5,8 @@ conventions are those of the published inference (reference README, items 1 to 6
 """
 
 import math
+import os
+import pickle
 import re
 import tempfile
 import warnings
@@ -100,14 +102,18 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     if not path.is_file():
         raise FashionFlowError(f"{path}: is not a file", hint=_HINT)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything from KeyError to struct.error
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise FashionFlowError(
-                f"{path}: refused, it would run {code[1]} when opened; nothing of it was run",
-                hint="weights need no code: get the file from its authors again",
-            ) from None
-        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_first_line(error)})", _HINT) from None
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to load the file without this protection: it is not passed on.
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it would run {code[1]} when opened" if code else "it is damaged, or holds more than weights"
+        raise FashionFlowError(
+            f"{path}: refused, {what}; nothing of it was run",
+            hint="weights need no code: get the file from its authors again",
+        ) from None
+    except Exception as error:  # a damaged archive raises anything from EOFError to KeyError
+        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
     if not isinstance(content, Mapping):
         raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
     problems = [f"missing {part}" for part in ("net", "adapter") if not isinstance(content.get(part), Mapping)]
@@ -127,8 +133,10 @@ def _without_prefix(state: State) -> dict[str, Tensor]:
     return {str(name).removeprefix("module.") if wrapped else str(name): tensor for name, tensor in state.items()}
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """The first sentence of a library's error: the rest is advice to programmers."""
+    lines = (line.strip() for line in str(error).splitlines() if line.strip())
+    return next(lines, type(error).__name__).split(". ")[0].rstrip(".")
 
 
 def _open_part(kind: Any, option: str, source: str, subfolders: tuple[str, ...], revision: str | None = None) -> Any:
@@ -165,7 +173,7 @@ def _open_part(kind: Any, option: str, source: str, subfolders: tuple[str, ...],
         return network
     where = "cannot be opened" if folder.is_dir() else "cannot be fetched from the Hugging Face hub"
     raise FashionFlowError(
-        f"{option} {source}: {where} ({_first_line(failures[0])})",
+        f"{option} {source}: {where} ({_reason(failures[0])})",
         hint=f"give {option} a folder that holds it as safetensors; that also works without internet",
     ) from failures[0]
 
@@ -224,6 +232,8 @@ def import_checkpoint(
             else "pass --overwrite, or another name with -o"
         )
         raise FashionFlowError(f"{target}: already exists", hint)
+    if not os.access(beside := _nearest_folder(target), os.W_OK):
+        raise FashionFlowError(f"{target}: the folder {beside} is not writable", hint="choose another folder with -o")
     net, adapter = read_checkpoint(path)
     unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
     with _quiet_libraries():
@@ -242,11 +252,15 @@ def import_checkpoint(
     return target
 
 
+def _nearest_folder(target: Path) -> Path:
+    """The nearest parent that exists."""
+    return next(folder for folder in target.absolute().parents if folder.is_dir())
+
+
 @contextmanager
 def _atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
-    # The nearest folder that exists is on the same disk, and parents are made only once there is something to hold.
-    beside = next(folder for folder in target.absolute().parents if folder.is_dir())
+    beside = _nearest_folder(target)  # parents are made only once there is something to hold
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
         made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
         made.mkdir()

@@ -4,6 +4,7 @@ The two kinds of conditioning are the paper's (3, Figure 1): *local*, the photo'
 and *global*, its CLIP and VAE features steer every level through cross-attention.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,15 @@ def load_processor(folder: Path) -> Any:
     # The Pil variant is the one that needs no torchvision, and the one the golden pixel values come from.
     from transformers import CLIPImageProcessorPil
 
+    if not (folder / "feature_extractor" / "preprocessor_config.json").is_file():
+        raise FashionFlowError(
+            f"{folder / 'feature_extractor'}: the model folder lacks this part", hint="import or pull the model again"
+        )
     try:
         return CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the library trips over in a broken file
         raise FashionFlowError(
-            f"{folder / 'feature_extractor'}: cannot be opened ({str(error).splitlines()[0]})",
+            f"{folder / 'feature_extractor'}: cannot be opened ({textwrap.shorten(str(error), 300)})",
             hint="import or pull the model again",
         ) from None
 
@@ -128,9 +133,7 @@ class Conditioner:
             mean = mean + noise * torch.exp(0.5 * logvar.clamp(-30, 20))
         return normalize_latents(mean, self.config)
 
-    def encode(
-        self, photos: np.ndarray, generators: Sequence[torch.Generator]
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def encode(self, photos: np.ndarray, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Condition on photos.
 
         Args:

@@ -1,14 +1,14 @@
 """Settings as frozen dataclasses, validated once: what a model's weights depend on, and what one generation asks for.
 
-`ModelConfig` is `model.json` of a model folder. `GenerateSettings` is one request; a field left at None takes the model's
-value, so the order is flag > environment > model > default.
+`ModelConfig` is `model.json` of a model folder. `GenerateSettings` is one request; a field left at None takes the
+model's value, so the order is flag > environment > model > default.
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from fashionflow_core.errors import FashionFlowError, UsageError
 
@@ -25,6 +25,14 @@ MODEL_FILE = "model.json"
 def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...], error: type[FashionFlowError]) -> None:
     if value not in allowed:
         raise error(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON can stand in a field annotated `kind`; whole numbers may stand for floats."""
+    if members := get_args(kind):  # tuple[float, ...]
+        return isinstance(value, list) and all(_is_a(member, members[0]) for member in value)
+    allowed = (int, float) if kind is float else kind
+    return isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)
@@ -83,33 +91,40 @@ class ModelConfig:
             if not getattr(self, field) > 0:
                 raise FashionFlowError(f"{where}: {field} must be above 0, not {getattr(self, field)!r}")
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
-            raise FashionFlowError(f"{where}: latents_mean and latents_std need one value a channel, deviations above 0")
+            raise FashionFlowError(
+                f"{where}: latents_mean and latents_std need one value a channel, deviations above 0"
+            )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read `model.json` of a model folder.
 
         Raises:
-            FashionFlowError: no such file, not JSON, an unknown or missing field, or a value out of range.
+            FashionFlowError: no such file, not JSON, an unknown or missing field, or a value of the wrong kind
+                or out of range.
         """
         path = Path(folder) / MODEL_FILE
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
                 f"{folder}: is not a model folder (no {MODEL_FILE})", hint="see the known ones: fashionflow models list"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise FashionFlowError(f"{path}: is not valid JSON ({error})") from None
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        if not isinstance(content, dict):
+            raise FashionFlowError(f"{path}: is not a JSON object of fields and values")
+        values: dict[str, Any] = content
+        known = {field.name: field.type for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise FashionFlowError(
                 f"{path}: unknown fields: {', '.join(unknown)}", hint="a newer fashionflow may know them: update it"
             )
-        for field in ("latents_mean", "latents_std", "modes"):
-            if field in values:
-                values[field] = tuple(values[field])
+        for field, value in values.items():
+            if not _is_a(value, known[field]):
+                raise FashionFlowError(f"{path}: {field} is {value!r}, which is not of the right kind")
+        values = {field: tuple(value) if isinstance(value, list) else value for field, value in values.items()}
         try:
             return cls(**values)
         except TypeError as error:

@@ -15,6 +15,8 @@ class Networks(Protocol):
 
     device: torch.device
     frame_divisor: int
+    pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) that make latents of the size below
+    input_channels: int  # c_in of `denoise`: latent channels and those of `KnownFrames.channels`
     latent_channels: int
     latent_height: int
     latent_width: int

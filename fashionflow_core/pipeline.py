@@ -21,7 +21,7 @@ from fashionflow_core.conditioning import (
     load_processor,
     tensor_to_frames,
 )
-from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig
 from fashionflow_core.contract import Networks
 from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
@@ -101,7 +101,7 @@ class FashionFlowPipeline:
 
         Raises:
             UsageError: settings the model cannot meet.
-            FashionFlowError: out of memory, with what to do.
+            FashionFlowError: out of memory, or numbers beyond what the number type holds, with what to do.
         """
         config = self.config
         self.check(settings)
@@ -121,6 +121,7 @@ class FashionFlowPipeline:
                 f"{self.networks.device}: out of memory while denoising {frames} frames",
                 hint="use fewer --frames, --dtype bf16, or another --device",
             ) from None
+        _check_finite(latents, "denoising")
         return Clip(
             frames=self.decode(latents, fitted.box, settings.decode_chunk),
             count=frames,
@@ -151,7 +152,7 @@ class FashionFlowPipeline:
             uint8 (height, width, 3).
 
         Raises:
-            FashionFlowError: not even one frame fits into memory.
+            FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers.
         """
         vae_latents = rearrange(denormalize_latents(latents, self.config), "1 c f h w -> f c h w")
         start = 0
@@ -166,6 +167,7 @@ class FashionFlowPipeline:
                     ) from None
                 chunk //= 2
                 continue
+            _check_finite(pixels, "decoding")
             frames = tensor_to_frames(from_vae_pixels(pixels, self.config))
             start += len(frames)
             for frame in frames:
@@ -174,9 +176,16 @@ class FashionFlowPipeline:
                 yield frame
 
 
-def load(
-    folder: str | Path, device: str = "auto", dtype: str = "auto", backend: str = "torch"
-) -> FashionFlowPipeline:
+def _check_finite(values: Tensor, doing: str) -> None:
+    """Half precision may overflow; frames made of that would be black, and nothing would say why."""
+    if not bool(values.isfinite().all()):
+        raise FashionFlowError(
+            f"{doing} gave values that are not finite numbers",
+            hint="use --dtype fp32 (or bf16); if it is fp32 already, the model's weights are broken",
+        )
+
+
+def load(folder: str | Path, device: str = "auto", dtype: str = "auto", backend: str = "torch") -> FashionFlowPipeline:
     """Open a model folder.
 
     Args:
@@ -185,18 +194,25 @@ def load(
         dtype: auto, fp32, bf16, fp16.
 
     Raises:
-        FashionFlowError: the folder is not a model, or a part is missing or broken.
+        FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
         UsageError: a device or dtype this machine does not have.
     """
     folder = Path(folder)
     config = ModelConfig.load(folder)
     chosen = resolve_device(device)
     networks = backends.load(folder, backend, chosen, resolve_dtype(dtype, chosen))
-    if len(config.latents_mean) != networks.latent_channels:
-        raise FashionFlowError(
-            f"{folder}: model.json has {len(config.latents_mean)} latent channels, the networks have "
-            f"{networks.latent_channels}"
-        )
-    return FashionFlowPipeline(
-        networks, load_processor(folder), config, lambda name: make_scheduler(folder, name)
-    )
+    patch, channels = config.vae_patch_size, len(config.latents_mean)
+    known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
+    for what, wanted, found in (
+        ("latent channels", channels, networks.latent_channels),
+        ("U-Net input channels", channels + known_channels, networks.input_channels),
+        ("VAE pixel channels", 3 * patch**2, networks.pixel_shape[0]),
+        ("a frame size", (config.height, config.width), tuple(patch * side for side in networks.pixel_shape[1:])),
+    ):
+        if found != wanted:
+            raise FashionFlowError(
+                f"{folder}: {MODEL_FILE} asks for {what} {wanted}, the networks have {found}",
+                hint="import or pull the model again",
+            )
+    make_scheduler(folder, config.scheduler)  # a broken one should not be found after minutes of work
+    return FashionFlowPipeline(networks, load_processor(folder), config, lambda name: make_scheduler(folder, name))

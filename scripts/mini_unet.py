@@ -26,6 +26,7 @@ from fashionflow_core.known import KnownFrames
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
 NOISE_SHIFT = 0.3
+STATISTICS, STATISTICS_CLIPS = "statistics.json", 100
 
 
 def shifted_cosine_betas(steps: int = 1000, shift: float = NOISE_SHIFT) -> list[float]:
@@ -98,12 +99,14 @@ class Conditioned(nn.Module):
 
 @torch.no_grad()
 def encode_clips(paths: Paths, device: str, limit: int | None = None) -> None:
-    """Encode every rendered clip that has no latents yet; writes per-channel statistics of the first 200 once."""
+    """Encode every rendered clip that has no latents yet; statistics are written as soon as they can be."""
     vae = AutoencoderKL.from_pretrained(paths.vae).to(device).eval()
     config = RECIPE.model_config((0.0,), (1.0,))
     paths.latents.mkdir(parents=True, exist_ok=True)
-    for file in sorted(paths.clips.glob("*.npy"))[:limit]:
+    for done, file in enumerate(sorted(paths.clips.glob("*.npy"))[:limit], start=1):
         target = paths.latents / file.name
+        if done == STATISTICS_CLIPS + 1 and not (paths.latents / STATISTICS).exists():
+            write_statistics(paths)
         if target.exists():
             continue
         frames = torch.from_numpy(np.load(file)).to(device)
@@ -112,16 +115,20 @@ def encode_clips(paths: Paths, device: str, limit: int | None = None) -> None:
             latents = vae.encode(pixels).latent_dist.mean
         with atomic_path(target) as temporary:
             np.save(temporary, latents.half().cpu().numpy())
-    statistics = paths.latents / "statistics.json"
-    if not statistics.exists():
-        files = sorted(paths.latents.glob("*.npy"))[:200]
-        values = np.concatenate([np.load(f).astype(np.float32)[::7] for f in files])
-        mean, std = values.mean(axis=(0, 2, 3)), values.std(axis=(0, 2, 3))
-        write_text(statistics, json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
+    if not (paths.latents / STATISTICS).exists():
+        write_statistics(paths)
+
+
+def write_statistics(paths: Paths) -> None:
+    """Mean and deviation of each latent channel over the first clips; both end up in `model.json`."""
+    files = sorted(paths.latents.glob("*.npy"))[:STATISTICS_CLIPS]
+    values = np.concatenate([np.load(f).astype(np.float32)[::7] for f in files])
+    mean, std = values.mean(axis=(0, 2, 3)), values.std(axis=(0, 2, 3))
+    write_text(paths.latents / STATISTICS, json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
 
 
 def model_config(paths: Paths) -> ModelConfig:
-    values = json.loads((paths.latents / "statistics.json").read_text())
+    values = json.loads((paths.latents / STATISTICS).read_text())
     return RECIPE.model_config(tuple(round(v, 5) for v in values["mean"]), tuple(round(v, 5) for v in values["std"]))
 
 

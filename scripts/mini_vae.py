@@ -1,4 +1,4 @@
-"""The VAE of `mini`: a diffusers AutoencoderKL that starts as an exact PCA of 8x8 patches and is trained on from there.
+"""The VAE of `mini`: a diffusers AutoencoderKL that starts as an exact PCA of 8x8 patches; its decoder is trained on.
 
 From scratch such a network stalls far below the PCA it should beat. Here it *is* the PCA before the first step: all
 residual branches start at zero, and the two places where AutoencoderKL is not linear on the main path are undone:
@@ -138,7 +138,16 @@ def _batches(frames: Tensor, size: int, crop: int) -> Iterator[Tensor]:
         yield batch.flip(2) if torch.rand((), generator=generator) < 0.5 else batch
 
 
-def train_vae(
+def start_vae(paths: Paths, clips: int = 400, per_clip: int = 2) -> None:
+    """Save the VAE as it starts: the PCA of the rendered frames. Its encoder is final, so clips can be encoded now."""
+    frames = sample_frames(paths, clips, per_clip)
+    vae = build_vae()
+    start_from_pca(vae, *pca(frames))
+    print(f"vae: PCA of {len(frames)} frames, {psnr(vae, frames[:: len(frames) // 64]):.2f} dB", flush=True)
+    vae.save_pretrained(paths.vae)
+
+
+def train_decoder(
     paths: Paths,
     seconds: float,
     device: str,
@@ -147,41 +156,49 @@ def train_vae(
     per_clip: int = 8,
     batch: int = 16,
     crop: int = 160,
-    lr: float = 6e-4,
-    kl_weight: float = 2e-6,
+    lr: float = 2e-4,
+    noise: float = 0.05,
 ) -> None:
-    """Train for a time and save EMA weights to `paths.vae`; prints PSNR on held-out frames as it goes."""
+    """Train the decoder for a time and save its averaged weights; prints PSNR on held-out clips as it goes.
+
+    The encoder stays the PCA: whatever the decoder learns, the latents that the U-Net is trained on stay valid, and the
+    two can be trained in any order or at once.
+
+    Args:
+        noise: deviation of the noise added to the whitened latents, so that the decoder forgives a denoiser's errors.
+    """
     frames = sample_frames(paths, clips, per_clip)
     held_out, frames = frames[-64:], frames[:-64]
-    vae = build_vae()
-    start_from_pca(vae, *pca(frames[:: max(1, len(frames) // 400)]))
-    vae.to(device)
-    print(f"vae: PCA start {psnr(vae, held_out):.2f} dB on {len(held_out)} held-out frames", flush=True)
-    ema = EMAModel(vae.parameters(), decay=0.999)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0)
+    vae = AutoencoderKL.from_pretrained(paths.vae).to(device)
+    vae.encoder.requires_grad_(False)
+    print(f"decoder: starts at {psnr(vae, held_out):.2f} dB on {len(held_out)} held-out frames", flush=True)
+    parameters = list(vae.decoder.parameters())
+    ema = EMAModel(parameters, decay=0.998)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=0)
     began, step, last = time.monotonic(), 0, 0.0
     for pixels in _batches(frames, batch, crop):
         elapsed = time.monotonic() - began
         if elapsed > seconds:
             break
-        progress = elapsed / seconds
-        for group in optimizer.param_groups:  # warm-up over 100 steps, then a cosine over the time there is
-            group["lr"] = lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        for group in optimizer.param_groups:  # warm-up over 200 steps, then a cosine over the time there is
+            cosine = 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
+            group["lr"] = lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * cosine)
         x = patches(pixels).to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            posterior = vae.encode(x).latent_dist
-            y = vae.decode(posterior.sample()).sample.float()
-        # L1 keeps edges, the square keeps the PSNR; the KL holds the whitened scale and is barely felt.
-        loss = (x - y).abs().mean() + 2 * (x - y).square().mean() + kl_weight * posterior.kl().mean()
+            with torch.no_grad():
+                latents = vae.encode(x).latent_dist.mean
+            y = vae.decode(latents + noise * torch.randn_like(latents)).sample.float()
+        # L1 keeps edges, the square keeps the PSNR.
+        loss = (x - y).abs().mean() + 2 * (x - y).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 0.5)
+        nn.utils.clip_grad_norm_(parameters, 0.5)
         optimizer.step()
-        ema.step(vae.parameters())
+        ema.step(parameters)
         step += 1
         if elapsed - last > 60:
             last = elapsed
-            print(f"vae: {elapsed:5.0f} s, step {step}, loss {loss.item():.4f}, PSNR {psnr(vae, held_out):.2f} dB", flush=True)
-    ema.copy_to(vae.parameters())
-    print(f"vae: {step} steps, PSNR {psnr(vae, held_out):.2f} dB with averaged weights", flush=True)
+            print(f"decoder: {elapsed:5.0f} s, step {step}, loss {loss.item():.4f}, {psnr(vae, held_out):.2f} dB", flush=True)
+    ema.copy_to(parameters)
+    print(f"decoder: {step} steps, {psnr(vae, held_out):.2f} dB with averaged weights", flush=True)
     vae.save_pretrained(paths.vae)

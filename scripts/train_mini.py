@@ -1,6 +1,6 @@
-"""Train the bundled model from nothing: render clips, train the VAE, encode the clips, train the U-Net, pack.
+"""Train the bundled model from nothing: render, PCA, encode, train U-Net and decoder, pack.
 
-    python scripts/train_mini.py all --work runs/mini --clips 1500 --vae-minutes 8 --unet-minutes 70
+    python scripts/train_mini.py all --work runs/mini --clips 1500 --decoder-minutes 8 --unet-minutes 70
 
 Every stage resumes where it was cut off. The recipe is `mini_recipe.py`; scores are in docs/bundled-model.md.
 """
@@ -16,6 +16,9 @@ from mini_recipe import RECIPE, Paths
 
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.files import atomic_path
+
+
+STAGES = ("render", "vae", "latents", "unet", "decoder", "pack")
 
 
 def _render(job: tuple[Path, int]) -> int:
@@ -40,24 +43,24 @@ def render(paths: Paths, clips: int, jobs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("render", "vae", "latents", "unet", "pack", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, default=Path("runs/mini"), help="folder for everything in between")
     parser.add_argument("--out", type=Path, default=Path("fashionflow_core/assets/mini"), help="the model folder")
     parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render")
     parser.add_argument("--threads", type=int, help="CPU threads that train")
     parser.add_argument("--device", help="of VAE and encoding; the U-Net's is accelerate's choice")
-    parser.add_argument("--vae-minutes", type=float, default=8)
+    parser.add_argument("--decoder-minutes", type=float, default=8)
     parser.add_argument("--unet-minutes", type=float, default=70)
     parser.add_argument("--batch", type=int, default=1, help="whole clips a step")
-    parser.add_argument("--vae-batch", type=int, default=16)
+    parser.add_argument("--decoder-batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--short-frames", type=int, default=34, help="length of the first part's windows, even")
     parser.add_argument("--short-part", type=float, default=0.6, help="part of the time spent on short windows")
     args = parser.parse_args()
     paths = Paths(args.work)
-    stages = ("render", "vae", "latents", "unet", "pack") if args.stage == "all" else (args.stage,)
+    stages = STAGES if args.stage == "all" else (args.stage,)
 
     if "render" in stages:  # before torch is imported: forked renderers stay light
         render(paths, args.clips, args.jobs)
@@ -65,13 +68,13 @@ def main() -> None:
         return
     import torch
     from mini_unet import encode_clips, pack, train_unet
-    from mini_vae import train_vae
+    from mini_vae import start_vae, train_decoder
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if "vae" in stages and not (paths.vae / "config.json").exists():
-        train_vae(paths, args.vae_minutes * 60, device, batch=args.vae_batch)
+        start_vae(paths)
     if "latents" in stages:
         encode_clips(paths, device)
     if "unet" in stages:
@@ -84,6 +87,8 @@ def main() -> None:
             short_part=args.short_part,
             ema_decay=args.ema,
         )
+    if "decoder" in stages:
+        train_decoder(paths, args.decoder_minutes * 60, device, batch=args.decoder_batch)
     if "pack" in stages:
         pack(paths, args.out)
 

@@ -1,11 +1,16 @@
-"""A whole model folder of tiny real components with random weights: what tests generate with instead of mocks."""
+"""Tiny real components with random weights, instead of mocks: a whole model folder, and what an import is made of."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from golden.named_weights import checkpoint_shapes, named_state_dict
 
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTEXT_DIM = 32
 IMAGE_SIZE, PATCH = 32, 8  # of the CLIP encoder: 17 tokens
@@ -100,6 +105,44 @@ def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **ov
     DDPMScheduler(trained_betas=published_betas(), clip_sample=False).save_pretrained(folder / "scheduler")
     (folder / MODEL_FILE).write_text(config.to_json(), encoding="utf-8")
     return folder
+
+
+def build_sources(folder: Path) -> Path:
+    """Write `vae/` and `clip/` for `import_checkpoint`: right shapes, narrow, random; the CLIP with its text part."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPConfig, CLIPModel
+
+    with seeded(0), _no_progress_bars():
+        vae: Any = AutoencoderKL.from_config(
+            {
+                "down_block_types": ["DownEncoderBlock2D"] * 4,
+                "up_block_types": ["UpDecoderBlock2D"] * 4,
+                "block_out_channels": [8] * 4,
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "latent_channels": 4,
+            }
+        )
+        vae.save_pretrained(folder / "vae")
+        vision = {"hidden_size": 768, "num_attention_heads": 2, "image_size": 224, "patch_size": 32}
+        text = {"hidden_size": 16, "num_attention_heads": 2, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1}
+        small = {"intermediate_size": 16, "num_hidden_layers": 1}
+        CLIPModel(CLIPConfig(vision_config=vision | small, text_config=text | small)).save_pretrained(folder / "clip")
+    return folder
+
+
+def named_published(part: str) -> dict[str, "Tensor"]:
+    """The published state dict of `net` or `adapter`, filled with name-seeded values."""
+    import torch
+
+    return {name: torch.from_numpy(x) for name, x in named_state_dict(checkpoint_shapes()[part]).items()}
+
+
+def hollow_published(part: str) -> dict[str, "Tensor"]:
+    """The published state dict with right names and shapes, all zeros, one stored number each: small as a file."""
+    import torch
+
+    return {name: torch.zeros(()).expand(shape) for name, shape in checkpoint_shapes()[part].items()}
 
 
 @contextlib.contextmanager

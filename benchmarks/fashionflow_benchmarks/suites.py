@@ -63,7 +63,7 @@ def bench_step(
     with _memory_errors(size):
         literal = literal_twin(unet)
         kinds = {"ours": type(unet), "literal": type(literal)}
-        flop = {key: _count_flop(kind, config, size, tokens) for key, kind in kinds.items()}
+        flop = {key: count_flop(kind, config, size, tokens) for key, kind in kinds.items()}
         torch.nn.Module.to(unet, target, number).eval()
         literal.to(target, number).eval()
         generator = torch.Generator().manual_seed(SEED)
@@ -170,8 +170,15 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
     return unet, conventions.name, "from the model folder", latents, tokens
 
 
-def _count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens: int) -> int:
-    """Floating-point operations of one pass; counted on tensors without storage, so it takes no time or memory."""
+def count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens: int) -> int:
+    """Floating-point operations of one pass, batch 1; counted on tensors without storage, so no memory is needed.
+
+    Args:
+        kind: class of the network.
+        config: what to construct it with.
+        size: frames, height and width of the latents.
+        tokens: of the context.
+    """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode

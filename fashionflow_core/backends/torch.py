@@ -1,5 +1,9 @@
 """The PyTorch runtime: networks from safetensors, through diffusers and transformers."""
 
+import logging
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +24,10 @@ class TorchNetworks:
     ) -> None:
         self.unet, self.adapter, self.vae, self.image_encoder = unet, adapter, vae, image_encoder
         self.frame_divisor = unet.frame_divisor
+        self.input_channels: int = unet.config["in_channels"]
         self.latent_channels, self.latent_height, self.latent_width = adapter.latent_shape
+        shrink = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.pixel_shape = (vae.config["in_channels"], self.latent_height * shrink, self.latent_width * shrink)
 
     @property
     def device(self) -> torch.device:
@@ -50,11 +57,14 @@ class TorchNetworks:
     @torch.inference_mode()
     def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         timestep = timestep.to(self.device).expand(sample.shape[0])
-        return self.unet(sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)).sample.float()
+        return self.unet(
+            sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)
+        ).sample.float()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0].float()
+        vae: Any = self.vae  # its stub asks for torch.FloatTensor, which no tensor is an instance of
+        return vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0].float()
 
 
 def _open(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
@@ -64,27 +74,74 @@ def _open(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             f"{folder / part}: the model folder lacks this part", hint="import or pull the model again"
         )
     try:
-        return kind.from_pretrained(
-            folder / part, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-        )
-    except FashionFlowError:
-        raise
+        with quiet_libraries():
+            network, report = kind.from_pretrained(
+                folder / part,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
     except Exception as error:  # safetensors, json and both libraries each raise their own kinds
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
         raise FashionFlowError(
-            f"{folder / part}: cannot be opened ({first_line})", hint="import or pull the model again"
+            f"{folder / part}: cannot be opened ({reason})", hint="import or pull the model again"
         ) from error
+    # Both libraries fill what is missing with random numbers and go on.
+    for what in ("missing", "unexpected"):
+        if keys := sorted(report[f"{what}_keys"]):
+            raise FashionFlowError(
+                f"{folder / part}: weights are {what} ({len(keys)}): {keys[0]} ...",
+                hint="config.json and the weights are not of the same network: import or pull the model again",
+            )
+    return network
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and load reports of the libraries: what is wrong with a model is one line, an error of ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity(logging.CRITICAL)
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, verbosity, bars in before:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetworks:
     """Open all four networks of a model folder.
 
     Raises:
-        FashionFlowError: a part is missing or broken.
+        FashionFlowError: a part is missing or broken, or the parts do not belong together.
     """
-    return TorchNetworks(
-        unet=_open(FashionFlowUNet, folder, "unet", dtype),
-        adapter=_open(ImageContextAdapter, folder, "adapter", dtype),
-        vae=_open(AutoencoderKL, folder, "vae", dtype),
-        image_encoder=_open(CLIPVisionModel, folder, "image_encoder", dtype),
-    ).to(device, dtype)
+    unet = _open(FashionFlowUNet, folder, "unet", dtype)
+    adapter = _open(ImageContextAdapter, folder, "adapter", dtype)
+    vae = _open(AutoencoderKL, folder, "vae", dtype)
+    image_encoder = _open(CLIPVisionModel, folder, "image_encoder", dtype)
+    clip = image_encoder.config
+    clip_tokens = (clip.image_size // clip.patch_size) ** 2 + 1
+    channels, width, tokens = "latent channels", "values a context token", "context tokens"
+    for what, found in (
+        (channels, {"unet": unet.config.out_channels, "adapter": adapter.latent_shape[0]}),
+        (channels, {"adapter": adapter.latent_shape[0], "vae": vae.config.latent_channels}),
+        (width, {"unet": unet.config.cross_attention_dim, "adapter": adapter.config.clip_dim}),
+        (width, {"adapter": adapter.config.clip_dim, "image_encoder": clip.hidden_size}),
+        (tokens, {"adapter": adapter.config.clip_tokens, "image_encoder": clip_tokens}),
+    ):
+        (one, a), (other, b) = found.items()
+        if a != b:
+            raise FashionFlowError(
+                f"{folder}: the parts do not belong together: {one} has {a} {what}, {other} has {b}",
+                hint="import or pull the model again",
+            )
+    return TorchNetworks(unet, adapter, vae, image_encoder).to(device, dtype)

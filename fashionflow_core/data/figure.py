@@ -241,7 +241,8 @@ def sample_figure(seed: int) -> Figure:
     placket = None
     if garment == "coat" or (garment in ("tunic", "dress", "top_trousers") and rng.random() < 0.2):
         shade = 0.55 if luma(upper.colours[0]) > 0.25 else 1.9
-        placket = tuple(min(1.0, shade * value + 0.02) for value in upper.colours[0])
+        red, green, blue = (min(1.0, shade * value + 0.02) for value in upper.colours[0])
+        placket = (red, green, blue)
     if group == "woman":
         shoes = pick(rng, {"pumps": 0.5, "flats": 0.25, "sneakers": 0.1, "boots": 0.15})
     else:

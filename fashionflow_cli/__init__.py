@@ -1,0 +1,1 @@
+"""The `fashionflow` command: parse, call, print. No tensor work happens here."""

@@ -1,0 +1,104 @@
+"""What every command shares: results on stdout, everything else on stderr, option types."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import typer
+
+
+class Size(NamedTuple):
+    """Height and width, in that order everywhere."""
+
+    height: int
+    width: int
+
+
+def parse_size(text: str | Size) -> Size:
+    """`320x256` → Size(height=320, width=256), for typer's `parser=`, which is also given the default."""
+    if isinstance(text, Size):
+        return text
+    match = re.fullmatch(r"([1-9][0-9]{0,5})[xX×]([1-9][0-9]{0,5})", text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 320x256")
+    return Size(int(match[1]), int(match[2]))
+
+
+def one_of(choices: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments for an option that takes one of `choices`, which the core keeps: check, completion, help."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}")
+        return value
+
+    return {
+        "callback": check,
+        "autocompletion": lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)],
+        "metavar": "|".join(choices),
+    }
+
+
+def result(text: str) -> None:
+    """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
+    print(text, flush=True)
+
+
+def result_json(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    result(json.dumps(value))  # escaped to ASCII: any encoding and any file name can be printed
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """One line on stderr, for people."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """An error as one line, and the hint as another."""
+    with suppress(OSError):  # nobody reads stderr any more; the exit code still tells
+        note(f"error: {_one_line(message)}")
+        if hint:
+            note(f"hint: {_one_line(hint)}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr; the yielded function takes how many are done. In log files it writes a line now and then."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=total,
+        desc=label,
+        unit=f" {unit}",
+        file=sys.stderr,
+        disable=quiet,
+        mininterval=interval,
+        dynamic_ncols=True,
+    ) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def quiet_libraries() -> None:
+    """Keep loading bars and advice of the libraries off stderr: they are no part of our reports.
+
+    Call before they are imported. What the user set in the environment stands.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

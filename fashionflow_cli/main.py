@@ -1,0 +1,166 @@
+"""The app, and the one place where errors become a line, a hint and an exit code."""
+
+import os
+import signal
+import sys
+import time
+from io import TextIOWrapper
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from fashionflow_cli import bench, data, generate, models
+from fashionflow_cli.console import complain
+from fashionflow_core.errors import FashionFlowError
+
+DEBUG = "FASHIONFLOW_DEBUG"
+
+app = typer.Typer(
+    name="fashionflow",
+    help="Turn still garment photos into short showcase videos.",
+    epilog="Start here: fashionflow generate dress.jpg -o dress.mp4",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate", rich_help_panel="Make videos", epilog=generate.EXAMPLES, no_args_is_help=True)(
+    generate.generate
+)
+app.add_typer(models.app, name="models", rich_help_panel="Make videos")
+app.add_typer(data.app, name="data", rich_help_panel="Train and measure")
+app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fashionflow {version('fashionflow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that stand before the command; what they do happens in their callbacks."""
+
+
+class _Stopped(BaseException):
+    """SIGTERM, raised where the program is so that every `finally` runs; a BaseException, so that nothing eats it."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM as exceptions, and a memory of them: libraries may make exceptions of their own of these."""
+
+    # Seconds in which another one is dropped: `make` and terminals send two, and cleaning up must not be cut short.
+    GRACE = 1.0
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.last = float("-inf")
+        # A shell that starts jobs in the background makes them ignore SIGINT; that choice stands.
+        self.handled = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+        for signum in self.handled:
+            signal.signal(signum, self._raise)
+
+    def _raise(self, signum: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last < self.GRACE:
+            return
+        self.first, self.last = self.first or signum, now
+        raise KeyboardInterrupt if signum == signal.SIGINT else _Stopped
+
+    def restore(self) -> None:
+        """From here on a signal ends the process at once."""
+        for signum in self.handled:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 SIGINT, 143 SIGTERM."""
+    _prepare_streams()
+    signals = _Signals()
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BaseException as error:
+        if signals.first is not None:
+            _trace(error)
+            code = 128 + signals.first
+        elif isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        else:
+            code = _explain(error)
+    signals.restore()
+    _drop_unwritable_output()
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make streams take whatever is printed: closed ones (`>&-`) swallow it, file names may hold any bytes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it lives as long as the process)
+    if isinstance(sys.stdout, TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def _run() -> int:
+    # Outside of "standalone mode" Typer raises its usage errors instead of printing them in a box of many lines.
+    code = app(prog_name="fashionflow", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: BaseException) -> int:
+    """Print one line (and a hint) for `error`; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return 1
+    _trace(error)
+    if isinstance(error, FashionFlowError):
+        complain(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "fashionflow"
+        message = error.format_message()
+        if message:  # empty after a bare command, which prints its help
+            complain(message, f"see {command} --help")
+        return 2
+    if isinstance(error, typer.Abort | KeyboardInterrupt):
+        return 130
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "input or output"
+        complain(f"{where}: {error.strerror.lower()}", f"set {DEBUG}=1 for the traceback")
+        return 1
+    # Torch puts its whole C++ stack into a message.
+    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    complain(f"internal: {type(error).__name__}: {reason}", f"set {DEBUG}=1 for the traceback")
+    return 1
+
+
+def _trace(error: BaseException) -> None:
+    if os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no", "off"):
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _drop_unwritable_output() -> None:
+    """Without this the interpreter, while it shuts down, complains of output that nobody reads any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""How faithful and how lively a clip is: garment colour drift, motion, flicker, sharpness, silhouette.
+
+All functions take frames as uint8 `(f, h, w, 3)` sRGB and return plain numbers; none needs a trained network. They are
+laws before they are scores: a repeated frame has no drift, no motion and no flicker.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from fashionflow_core.color import ciede2000, srgb_to_lab
+from fashionflow_core.metrics.garment import Palette, figure_mask, figure_rows, frame_palette, garment_mask
+
+__all__ = [
+    "Palette",
+    "figure_mask",
+    "frame_palette",
+    "garment_drift",
+    "garment_mask",
+    "motion",
+    "psnr",
+    "score_clip",
+    "sharpness",
+    "silhouette_width",
+    "temporal_energy",
+]
+
+
+def _check(frames: np.ndarray, least: int = 1) -> np.ndarray:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"expected uint8 frames (f, h, w, 3), got {frames.dtype} {frames.shape}")
+    if len(frames) < least:
+        raise ValueError(f"expected at least {least} frames, got {len(frames)}")
+    return frames
+
+
+def _luma(frame: np.ndarray) -> np.ndarray:
+    """Rec. 709 luma of sRGB values, float32 `(h, w)`, 0..255."""
+    return frame.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
+    """Mean CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0.
+
+    Where a frame shows no garment, the place it had in frame 0 is measured, so that a vanished garment drifts to the
+    colour of the wall instead of leaving the mean.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
+        masks: bool `(f, h, w)` of the garment; found by `garment_mask`, with frame 0's palette, if None.
+
+    Returns:
+        0 (the colour holds) and up; about 1 is just noticeable, 6 is visible, above 20 it is another garment.
+    """
+    _check(frames, 2)
+    palette = frame_palette(frames[0])
+    colours: list[np.ndarray] = []
+    first = np.zeros(frames.shape[1:3], bool)
+    for index, frame in enumerate(frames):
+        mask = garment_mask(frame, palette) if masks is None else masks[index]
+        if index == 0:
+            # No garment in the photo: everything between its borders stands for one.
+            first = mask if mask.any() else np.ones_like(mask)
+        colours.append(srgb_to_lab(frame[mask if mask.any() else first]).astype(np.float64).mean(axis=0))
+    return float(np.mean(ciede2000(colours[0], np.stack(colours[1:]))))
+
+
+def motion(frames: np.ndarray) -> float:
+    """Mean absolute difference of consecutive frames over all pixels and channels, in grey levels (0..255)."""
+    _check(frames, 2)
+    return float(np.mean([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(frames)]))
+
+
+def temporal_energy(frames: np.ndarray) -> float:
+    """Flicker: root mean square of the second difference in time over the square root of 6, in grey levels (0..255).
+
+    Independent noise of standard deviation s in every frame gives s; movement at constant speed of smooth brightness
+    gives nearly 0.
+    """
+    _check(frames, 3)
+    total = 0.0
+    for before, now, after in zip(frames[:-2], frames[1:-1], frames[2:], strict=True):
+        second = before.astype(np.float32) - 2 * now.astype(np.float32) + after
+        total += float(np.mean(second * second))
+    return float(np.sqrt(total / (len(frames) - 2) / 6))
+
+
+def sharpness(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
+    """Root mean square of the luma gradient within the figure, in grey levels per pixel, averaged over frames.
+
+    Only a ratio of two clips of the same figure and size means something: with `masks` of the truth both are measured
+    at the same place. A frame without a figure counts as a whole.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+        masks: bool `(f, h, w)` of the figure; found by `figure_mask` if None.
+    """
+    _check(frames)
+    values = []
+    for index, frame in enumerate(frames):
+        mask = figure_mask(frame) if masks is None else masks[index]
+        luma = _luma(frame)
+        dy, dx = luma[1:, :-1] - luma[:-1, :-1], luma[:-1, 1:] - luma[:-1, :-1]
+        inside = mask[:-1, :-1]
+        square = dy * dy + dx * dx
+        values.append(float(np.sqrt(square[inside].mean() if inside.any() else square.mean())))
+    return float(np.mean(values))
+
+
+def silhouette_width(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Width of the figure's trunk over time: it swells and shrinks as the figure turns.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+        masks: bool `(f, h, w)` of the figure; found by `figure_mask` if None.
+
+    Returns:
+        float64 `(f,)`, pixels: figure pixels per row, averaged over 18 to 55 % of the figure's height; 0 where a frame
+        shows no figure.
+    """
+    _check(frames)
+    widths = np.zeros(len(frames))
+    for index, frame in enumerate(frames):
+        mask = figure_mask(frame) if masks is None else masks[index]
+        top, bottom = figure_rows(mask)
+        tall = bottom - top
+        if tall >= 8:
+            widths[index] = mask[top + int(0.18 * tall) : top + int(0.55 * tall)].sum(axis=1).mean()
+    return widths
+
+
+def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over the whole clip; infinite for equal clips."""
+    if frames.shape != truth.shape:
+        raise ValueError(f"clips differ in shape: {frames.shape} and {truth.shape}")
+    pairs = zip(_check(frames), _check(truth), strict=True)
+    error = np.mean([np.mean((a.astype(np.float32) - b) ** 2) for a, b in pairs])
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def score_clip(frames: np.ndarray, truth: np.ndarray | None = None) -> dict[str, float]:
+    """All measures of a clip, and how they compare with the true clip of the same figure, if there is one.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`, f at least 3.
+        truth: uint8, same shape.
+
+    Returns:
+        `garment_drift`, `motion`, `temporal_energy`, `sharpness`, `silhouette_width` (mean, pixels) and
+        `silhouette_range` (largest minus smallest width, pixels); with a truth also `motion_ratio`,
+        `temporal_energy_ratio` and `sharpness_ratio` (1 is like the truth; sharpness at the truth's figure),
+        `silhouette_error` (mean absolute difference of widths, pixels) and `psnr` (dB).
+    """
+    _check(frames, 3)
+    figure = np.stack([figure_mask(frame) for frame in frames])
+    widths = silhouette_width(frames, figure)
+    scores = {
+        "garment_drift": garment_drift(frames),
+        "motion": motion(frames),
+        "temporal_energy": temporal_energy(frames),
+        "sharpness": sharpness(frames, figure),
+        "silhouette_width": float(widths.mean()),
+        "silhouette_range": float(np.ptp(widths)),
+    }
+    if truth is None:
+        return scores
+
+    def ratio(value: float, true: float) -> float:
+        return value / true if true > 0 else float("nan")
+
+    scores["psnr"] = psnr(frames, truth)
+    figure = np.stack([figure_mask(frame) for frame in truth])
+    scores["motion_ratio"] = ratio(scores["motion"], motion(truth))
+    scores["temporal_energy_ratio"] = ratio(scores["temporal_energy"], temporal_energy(truth))
+    scores["sharpness_ratio"] = ratio(sharpness(frames, figure), sharpness(truth, figure))
+    scores["silhouette_error"] = float(np.abs(widths - silhouette_width(truth, figure)).mean())
+    return scores
