@@ -155,14 +155,14 @@ def _render_all(missing: list[tuple[Path, Request]], jobs: int) -> Iterator[tupl
 
     workers = min(jobs, len(missing))
     # Forking a process that has started threads (the encoder's, the progress bar's) may hang it.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as executor:
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
         futures = {executor.submit(render, path, request): path for path, request in missing}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        # Not `with`: its end would wait for every clip that is still to come.
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:

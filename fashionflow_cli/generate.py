@@ -199,7 +199,7 @@ def generate(
     targets = plan_targets(photo, out, variations, poster, overwrite)
     quiet_libraries()
 
-    from fashionflow_core import image, pipeline, registry, video
+    from fashionflow_core import image, registry, video
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
@@ -207,6 +207,8 @@ def generate(
     folder = registry.find(model)
     note(f"loading {folder}", quiet)
     start = time.perf_counter()
+    from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
+
     pipe = pipeline.load(folder, device=device, dtype=dtype)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)

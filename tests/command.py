@@ -1,10 +1,12 @@
 """The command line as its users meet it: a process of its own, with its two streams and its exit code."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "fashionflow_cli.main")
@@ -30,17 +32,36 @@ def run(
     )
 
 
-def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    """Start `fashionflow ARGUMENTS` in `cwd`, interruptible whatever the tests themselves were started with."""
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Processes started inside react to SIGINT, also where the tests were started with it ignored (in a background)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def started(*arguments: str | Path, cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `fashionflow ARGUMENTS` in `cwd` with both streams in `log`; nothing is left running afterwards."""
+    with log.open("wb") as streams, interruptible():
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], cwd=cwd, env=environment(), stdout=streams, stderr=streams
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `reached()`; fails if the process ends before, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.005)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import assert_refused, environment, run, start
+from command import assert_refused, environment, run, started, wait_until
 from PIL import Image
 from tiny import build_tiny_model
 
@@ -204,22 +203,11 @@ MOMENTS = {
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_leaves_nothing(shop: Path, tiny: Path, moment: str, signum: int, code: int) -> None:
     flags, reached = MOMENTS[moment]
-    process = start("generate", "dress.jpg", "-m", tiny, "--poster", *flags, cwd=shop)
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
-    text = ""
-    try:
-        deadline = time.monotonic() + 120
-        while not reached(shop, text):
-            text += process.stderr.read() or ""
-            assert process.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.005)
+    log = shop.parent / "log"
+    with started("generate", "dress.jpg", "-m", tiny, "--poster", *flags, cwd=shop, log=log) as process:
+        wait_until(lambda: reached(shop, log.read_text()), process, log)
         process.send_signal(signum)
-        os.set_blocking(process.stderr.fileno(), True)
-        stdout, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == code, text + rest
-    assert stdout == "" and "Traceback" not in text + rest and "error" not in text + rest
+        assert process.wait(timeout=60) == code, log.read_text()
+    assert "Traceback" not in log.read_text() and "error" not in log.read_text()
+    assert "dress.mp4" not in log.read_text()
     assert _names(shop) == ["dress.jpg"]

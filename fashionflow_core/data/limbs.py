@@ -50,11 +50,8 @@ def leg_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
         skin_from = figure.hem_v if figure.garment in ("dress", "top_skirt") or not cover else cover
         shade = np.interp(v, (skin_from, skin_from + 0.05), (0.62, 1.0))
         # Legs begin just above the hem that hides them: higher up a stride would poke through a narrow skirt.
-        hidden = (
-            figure.hem_v - 0.075 * figure.pitch - 0.002
-            if figure.garment not in ("top_trousers", "jumpsuit", "top_shorts")
-            else 0.0
-        )
+        end = {"top_trousers": 0.474, "top_shorts": 0.474, "jumpsuit": 0.0}.get(figure.garment, figure.hem_v)
+        hidden = end - 0.075 * figure.pitch - 0.002
         start = max(0.47, hidden, cover - 0.03)
         if start < ankle - 0.01:
             span = (float(wardrobe.place(start)), 2.0)

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# One lent GPU, used to the full: train the bundled model better, score it, benchmark, run the gpu tests.
+#
+#   scripts/gpu_session.sh pack      here, once: the wheels that machine lacks, into .whl/ (ignored by git)
+#   scripts/gpu_session.sh remote    there, as often as calls are needed: starts the work in the background on the first
+#                                    call, waits up to $WAIT seconds, and copies what is finished to $OUT
+#   scripts/gpu_session.sh dry-run   here: the whole of `remote` in miniature, on the CPU
+#   scripts/gpu_session.sh accept DIR   here: take the weights in DIR, if they score better than the bundled ones
+#
+# The device tool's calls: `bash scripts/gpu_session.sh remote` with carry [".whl"] and timeout_s 600, again at once
+# (the machine goes back 30 s after a call) until it prints "session: all done".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+MINUTES=${MINUTES:-20}       # of U-Net training
+DECODER_MINUTES=${DECODER_MINUTES:-2}
+CLIPS=${CLIPS:-3000}
+BATCH=${BATCH:-8}
+LR=${LR:-1e-3}
+FIGURES=${FIGURES:-16}
+WAIT=${WAIT:-540}
+WORK=${WORK:-/tmp/fashionflow-session}
+PYTHON=${PYTHON:-python3}
+
+pack() {
+    mkdir -p .whl
+    # Only what is missing or older there (KINDS.md of the device tool), in the versions of the constraints file. PyAV
+    # alone is 36 MB of the 64 that travel: nothing here writes a video.
+    local wanted=()
+    for name in diffusers transformers tokenizers huggingface_hub typer einops safetensors accelerate; do
+        wanted+=("$(grep -E "^$name==" constraints.txt | cut -d' ' -f1)")
+    done
+    "${BIN:-.venv/bin}"/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
+        --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+        --platform manylinux2014_x86_64 -d .whl "${wanted[@]}"
+    du -sh .whl
+}
+
+install_wheels() {
+    export PYTHONPATH="$PWD:$PWD/benchmarks"
+    if compgen -G '.whl/*.whl' > /dev/null; then
+        $PYTHON -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+            --target "$WORK/site" .whl/*.whl
+        export PYTHONPATH="$WORK/site:$PYTHONPATH"
+    fi
+}
+
+work() {
+    install_wheels
+    local run="$WORK/run" model="$WORK/mini"
+    train() { $PYTHON scripts/train_mini.py "$1" --work "$run" --out "$model" --clips "$CLIPS" --batch "$BATCH" \
+        --lr "$LR" --unet-minutes "$MINUTES" --decoder-minutes "$DECODER_MINUTES" --ema 0.999; }
+    mkdir -p "$WORK/results"
+    for stage in render vae latents unet decoder pack; do train $stage; done
+    $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
+    $PYTHON -m fashionflow_cli.main bench step --model "$model" -o "$WORK/results/bench-step-mini.json"
+    if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+        $PYTHON -m fashionflow_cli.main bench step --model published --dtype bf16 \
+            -o "$WORK/results/bench-step-published-bf16.json"
+        $PYTHON -m pytest -q -m gpu tests | tee "$WORK/results/gpu-tests.txt" || true
+    fi
+    touch "$WORK/done"
+}
+
+collect() {
+    # At most 8 files of 16 MiB come back: weights as one tar, cut into pieces that `accept` joins.
+    [ -d "$WORK/mini" ] && tar -C "$WORK" -cf - mini | split -b 15M - "$OUT/mini.tar."
+    cp "$WORK"/results/*.json "$OUT"/ 2> /dev/null || true
+    cp "$WORK"/log "$OUT"/log.txt
+}
+
+remote() {
+    : "${OUT:?the device tool sets OUT}"
+    mkdir -p "$WORK"
+    if [ ! -f "$WORK/log" ]; then
+        # A process session of its own outlives the call; everything else is killed when the call returns.
+        setsid bash scripts/gpu_session.sh work > "$WORK/log" 2>&1 < /dev/null &
+        echo $! > "$WORK/pid"
+    fi
+    local until=$((SECONDS + WAIT))
+    while [ $SECONDS -lt $until ] && [ ! -f "$WORK/done" ] && kill -0 "$(cat "$WORK/pid")" 2> /dev/null; do sleep 2; done
+    tail -n 40 "$WORK/log"
+    collect
+    if [ -f "$WORK/done" ]; then echo "session: all done"
+    elif kill -0 "$(cat "$WORK/pid")" 2> /dev/null; then echo "session: still at work, call again at once"
+    else echo "session: FAILED"; return 1; fi
+}
+
+accept() {
+    local folder
+    folder=$(mktemp -d)
+    cat "$1"/mini.tar.* | tar -C "$folder" -xf -
+    "${BIN:-.venv/bin}"/python scripts/score_bundled.py --model "$folder/mini" --figures "$FIGURES"
+    echo "compare with docs/bundled-model.md; to take it: cp -r $folder/mini/. fashionflow_core/assets/mini/"
+}
+
+case "${1:-}" in
+    pack) pack ;;
+    work) work ;;
+    remote) remote ;;
+    accept) accept "${2:?the folder that the device tool filled}" ;;
+    dry-run)
+        export WORK OUT MINUTES=0.5 DECODER_MINUTES=0.1 CLIPS=6 BATCH=1 FIGURES=1 WAIT=1200 PYTHON=.venv/bin/python
+        WORK=$(mktemp -d) OUT=$(mktemp -d)
+        remote
+        ls -l "$OUT"
+        ;;
+    *) sed -n '2,11p' "$0"; exit 2 ;;
+esac
