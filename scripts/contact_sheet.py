@@ -1,4 +1,4 @@
-"""Frames of videos in rows, as one picture: `python scripts/contact_sheet.py OUT.jpg VIDEO [VIDEO ...] [--columns 8]`."""
+"""Frames of videos in rows, as one picture: `python scripts/contact_sheet.py OUT.jpg VIDEO [VIDEO ...]`."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The U-Net of `mini`, trained together with its adapter and a small CLIP-shaped encoder on latents of rendered clips."""
+"""The U-Net of `mini`, trained together with its adapter and a small CLIP-shaped encoder on encoded clips."""
 
 import json
 import math
@@ -236,18 +236,24 @@ def train_unet(
             )
         optimizer.zero_grad()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        ema.step(model.parameters())
-        running.append(loss.item())
-        progress.step += 1
+        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is now and then not a number
+        # (torch 2.13, AVX-512); one such step would poison every weight.
+        if torch.as_tensor(norm).isfinite():
+            optimizer.step()
+            ema.step(model.parameters())
+            running.append(loss.item())
+            progress.step += 1
         now = time.monotonic()
         progress.seconds, clock = progress.seconds + now - clock, now
         if progress.seconds - printed > 60:
             printed = progress.seconds
-            mean = float(np.mean(running))
+            mean = float(np.mean(running)) if running else math.nan
             progress.curve.append((progress.seconds, progress.step, mean))
-            print(f"unet: {progress.seconds:6.0f} s, step {progress.step}, loss {mean:.4f}, {len(windows.names)} clips", flush=True)
+            print(
+                f"unet: {progress.seconds:6.0f} s, step {progress.step}, loss {mean:.4f}, {len(windows.names)} clips",
+                flush=True,
+            )
             running = []
             windows.refresh()
         if progress.seconds - saved > 300:
@@ -259,13 +265,13 @@ def train_unet(
 
 
 def save_averaged(model: Conditioned, ema: EMAModel, paths: Paths, progress: Progress) -> None:
-    """The EMA weights, each network in its own folder, and the curve of the loss."""
+    """The EMA weights, each network in its own folder, and how far the run is."""
     ema.store(model.parameters())
     ema.copy_to(model.parameters())
     for name in ("unet", "adapter", "image_encoder"):
         getattr(model, name).save_pretrained(paths.unet / name)
     ema.restore(model.parameters())
-    write_text(paths.unet / "curve.json", json.dumps(progress.curve))
+    write_text(paths.unet / "progress.json", json.dumps(progress.state_dict()))
 
 
 def pack(paths: Paths, target: Path) -> None:

@@ -44,9 +44,7 @@ def build_vae() -> AutoencoderKL:
 
 def patches(frames: Tensor) -> Tensor:
     """uint8 (b, h, w, 3) → what the VAE reads, [-1, 1] (b, 3 p², h/p, w/p); as `conditioning.to_vae_pixels`."""
-    x = rearrange(
-        frames, "b (h p1) (w p2) c -> b (c p1 p2) h w", p1=RECIPE.patch, p2=RECIPE.patch
-    )
+    x = rearrange(frames, "b (h p1) (w p2) c -> b (c p1 p2) h w", p1=RECIPE.patch, p2=RECIPE.patch)
     return x.float() / 127.5 - 1
 
 
@@ -143,7 +141,7 @@ def start_vae(paths: Paths, clips: int = 400, per_clip: int = 2) -> None:
     frames = sample_frames(paths, clips, per_clip)
     vae = build_vae()
     start_from_pca(vae, *pca(frames))
-    print(f"vae: PCA of {len(frames)} frames, {psnr(vae, frames[:: len(frames) // 64]):.2f} dB", flush=True)
+    print(f"vae: PCA of {len(frames)} frames, {psnr(vae, frames[:: max(1, len(frames) // 64)]):.2f} dB", flush=True)
     vae.save_pretrained(paths.vae)
 
 
@@ -168,7 +166,8 @@ def train_decoder(
         noise: deviation of the noise added to the whitened latents, so that the decoder forgives a denoiser's errors.
     """
     frames = sample_frames(paths, clips, per_clip)
-    held_out, frames = frames[-64:], frames[:-64]
+    split = len(frames) - max(1, min(64, len(frames) // 10))
+    frames, held_out = frames[:split], frames[split:]
     vae = AutoencoderKL.from_pretrained(paths.vae).to(device)
     vae.encoder.requires_grad_(False)
     print(f"decoder: starts at {psnr(vae, held_out):.2f} dB on {len(held_out)} held-out frames", flush=True)
@@ -198,7 +197,10 @@ def train_decoder(
         step += 1
         if elapsed - last > 60:
             last = elapsed
-            print(f"decoder: {elapsed:5.0f} s, step {step}, loss {loss.item():.4f}, {psnr(vae, held_out):.2f} dB", flush=True)
+            print(
+                f"decoder: {elapsed:5.0f} s, step {step}, loss {loss.item():.4f}, {psnr(vae, held_out):.2f} dB",
+                flush=True,
+            )
     ema.copy_to(parameters)
     print(f"decoder: {step} steps, {psnr(vae, held_out):.2f} dB with averaged weights", flush=True)
     vae.save_pretrained(paths.vae)

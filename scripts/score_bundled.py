@@ -83,7 +83,9 @@ def score(pipeline: FashionFlowPipeline, figures: int, first_seed: int, steps: i
             rows.setdefault(name, []).append(score_clip(frames, truth))
         print(f"figure {item + 1} of {figures}: {summary(rows[config.name][-1])}", flush=True)
     means = {
-        name: {key: float(np.mean([row[key] for row in values if np.isfinite(row[key])] or [np.inf])) for key in values[0]}
+        name: {
+            key: float(np.mean([row[key] for row in values if np.isfinite(row[key])] or [np.inf])) for key in values[0]
+        }
         for name, values in rows.items()
     }
     return {

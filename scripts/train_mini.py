@@ -17,7 +17,6 @@ from mini_recipe import RECIPE, Paths
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.files import atomic_path
 
-
 STAGES = ("render", "vae", "latents", "unet", "decoder", "pack")
 
 

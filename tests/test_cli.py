@@ -299,7 +299,7 @@ def test_synth_interrupted_leaves_whole_clips(tmp_path: Path, jobs: str, signum:
     with started(
         "data", "synth", "-o", out, "--clips", "1000", *SMALL, "--jobs", jobs, cwd=tmp_path, log=log
     ) as process:
-        wait_until(lambda: (out / "clip-000003.mp4").exists(), process, log)
+        wait_until((out / "clip-000003.mp4").exists, process, log)
         process.send_signal(signum)
         assert process.wait(timeout=60) == code, log.read_text()
     assert "Traceback" not in log.read_text() and "error" not in log.read_text()

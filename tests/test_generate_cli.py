@@ -51,8 +51,11 @@ def test_one_photo_one_video(shop: Path, tiny: Path) -> None:
     metadata = video.read_metadata(shop / "dress.mp4")
     assert (metadata["fashionflow_model"], metadata["fashionflow_seed"]) == ("tiny", "3")
     poster = np.asarray(Image.open(shop / "dress-poster.png"))
-    first = video.read(shop / "dress.mp4", limit=1)[0]
-    assert poster.shape == first.shape and np.abs(poster.astype(int) - first.astype(int)).mean() < 16
+    # These frames are noise, whose colours a video cannot hold: the poster as a video of its own loses as much.
+    video.write([poster], shop / "poster.mp4", fps=25, count=1)
+    expected, frames = video.read(shop / "poster.mp4")[0], video.read(shop / "dress.mp4")
+    distances = np.abs(frames.astype(int) - expected).mean(axis=(1, 2, 3))
+    assert distances[0] < 4 and distances[1:].min() > 4 * distances[0], distances
 
 
 def test_variations_are_numbered_reported_and_repeatable(shop: Path, tiny: Path) -> None:
@@ -100,7 +103,6 @@ def test_options_reach_the_video(shop: Path, tiny: Path) -> None:
     [
         (["--size", "640x512"], 2, ["--size", "640x512", "64x48"]),
         (["--frames", "3"], 2, ["--frames", "3"]),
-        (["--device", "abacus"], 2, ["--device", "abacus"]),
     ],
 )
 def test_what_the_model_cannot_do(shop: Path, tiny: Path, flags: list[str], code: int, words: list[str]) -> None:

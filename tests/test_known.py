@@ -57,9 +57,7 @@ def test_items_of_a_batch_have_their_own_masks():
     both = KnownFrames.from_clip(given, _mask("first", "last three"), given, "nearest")
     for item, name in enumerate(("first", "last three")):
         alone = KnownFrames.from_clip(given[item : item + 1], _mask(name), given[item : item + 1], "nearest")
-        assert torch.equal(
-            both.network_input(sample)[item : item + 1], alone.network_input(sample[item : item + 1])
-        )
+        assert torch.equal(both.network_input(sample)[item : item + 1], alone.network_input(sample[item : item + 1]))
 
 
 def test_pin_takes_the_dtype_of_the_sample():

@@ -1,0 +1,74 @@
+"""Noise schedules as scheduler folders, and an exact denoiser, for the tests of the sampling loop."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from fashionflow_core.checkpoint import published_betas
+from fashionflow_core.known import KnownFrames
+from fashionflow_core.sampling import item_generator
+
+TRAIN_STEPS = 1000
+
+
+def _shifted_cosine(shift: float = 0.3) -> list[float]:
+    """A cosine schedule of lower signal-to-noise ratio, as the bundled model is trained on (scripts/mini_unet.py)."""
+    t = np.arange(TRAIN_STEPS + 1) / TRAIN_STEPS
+    log_snr = 2 * math.log(shift) - 2 * np.log(np.tan(np.pi / 2 * np.clip(t, 1e-4, 1 - 1e-4)))
+    kept = 1 / (1 + np.exp(-log_snr))
+    return np.minimum(1 - kept[1:] / kept[:-1], 0.9999).tolist()
+
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "published": {"trained_betas": published_betas()},
+    "published, velocity": {"trained_betas": published_betas(), "prediction_type": "v_prediction"},
+    "squared cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "zero terminal SNR": {
+        "trained_betas": _shifted_cosine(),
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+    },
+}
+
+
+def scheduler_folder(tmp_path: Path, schedule: str = "published", **overrides: Any) -> Path:
+    """A model folder that holds a scheduler."""
+    config = {"clip_sample": False, "timestep_spacing": "trailing"} | SCHEDULES[schedule] | overrides
+    DDPMScheduler(**config).save_pretrained(tmp_path / "scheduler")
+    return tmp_path
+
+
+def kept_variance(folder: Path) -> Tensor:
+    """Share of the signal's variance left at each timestep, float64."""
+    return DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod.double()
+
+
+def generators_of(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [item_generator(seed, item) for item in range(count)]
+
+
+def nothing_known(*shape: int) -> KnownFrames:
+    return KnownFrames(torch.zeros(shape[0], shape[2]), torch.zeros(shape))
+
+
+def oracle(folder: Path, mean: Tensor, std: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What a perfect network answers if data are N(mean, std²), independent in every element."""
+    kept, velocity = (
+        kept_variance(folder),
+        DDPMScheduler.load_config(folder / "scheduler")["prediction_type"] == "v_prediction",
+    )
+
+    def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        x = x[:, :4].double()
+        a, s = kept[int(timestep)].sqrt(), (1 - kept[int(timestep)]).sqrt()
+        data = mean + std**2 * a / (a**2 * std**2 + s**2) * (x - a * mean)  # E[data | x]
+        eps = (x - a * data) / s
+        return (a * eps - s * data if velocity else eps).float()
+
+    return denoise

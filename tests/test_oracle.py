@@ -1,0 +1,77 @@
+"""The sampling loop with an exact denoiser in place of a network: the samples' distribution is known beforehand."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from golden.named_weights import named_normal
+from schedules import SCHEDULES, generators_of, nothing_known, oracle, scheduler_folder
+
+from fashionflow_core.config import SCHEDULERS
+from fashionflow_core.sampling import make_scheduler, sample
+
+MEAN = torch.tensor([0.7, -1.5, 0.0, 3.0]).reshape(1, 4, 1, 1, 1)
+STD = torch.tensor([0.5, 1.0, 2.0, 0.2]).reshape(1, 4, 1, 1, 1)
+
+
+# Bias of the solver in the deviation, measured against 1: 61 and 600 do not divide 1000.
+@pytest.mark.parametrize(("name", "steps", "bias"), [("ddpm", 1000, 0.03), ("ddim", 600, 0.03), ("dpm++", 61, 0.06)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_samples_of_a_known_distribution(tmp_path: Path, schedule: str, name: str, steps: int, bias: float):
+    folder, shape = scheduler_folder(tmp_path, schedule), (2, 4, 8, 16, 16)
+    found = sample(
+        oracle(folder, MEAN, STD),
+        make_scheduler(folder, name),
+        steps,
+        nothing_known(*shape),
+        torch.zeros(2, 1, 1),
+        generators_of(2),
+    )
+    count = found[:, 0].numel()  # 4096 values a channel: the noise of their mean and deviation, 4 of its deviations
+    error = (found.mean(dim=(0, 2, 3, 4), keepdim=True) - MEAN) / STD
+    assert error.abs().max() < 4 / math.sqrt(count) + 0.01
+    ratio = found.std(dim=(0, 2, 3, 4), keepdim=True) / STD
+    assert (ratio - 1).abs().max() < 4 / math.sqrt(2 * count) + bias
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 61])
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_only_clip_there_is(tmp_path: Path, schedule: str, variance: str, name: str, steps: int):
+    """If all data are one point, every sampler ends in it, after any number of steps, and leaves no noise on it.
+
+    The tolerance is for the first step of squared cosine, which divides float32's rounding by 4.9e-5.
+    """
+    folder, shape = scheduler_folder(tmp_path, schedule, variance_type=variance), (1, 4, 4, 3, 2)
+    point = torch.from_numpy(named_normal("point", shape))
+    found = sample(
+        oracle(folder, point, torch.tensor(0.0)),
+        make_scheduler(folder, name),
+        steps,
+        nothing_known(*shape),
+        torch.zeros(1, 1, 1),
+        generators_of(1),
+    )
+    torch.testing.assert_close(found, point, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddim_is_diffusers_own_where_that_is_right(tmp_path: Path, schedule: str, steps: int):
+    folder, shape = scheduler_folder(tmp_path, schedule), (1, 4, 4, 3, 2)
+    config = {k: v for k, v in DDPMScheduler.load_config(folder / "scheduler").items() if k != "variance_type"}
+    ours, theirs = (
+        sample(
+            oracle(folder, MEAN, STD),
+            scheduler,
+            steps,
+            nothing_known(*shape),
+            torch.zeros(1, 1, 1),
+            generators_of(1),
+        )
+        for scheduler in (make_scheduler(folder, "ddim"), DDIMScheduler.from_config(config))
+    )
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
