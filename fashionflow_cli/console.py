@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +77,7 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
     """A bar on stderr; the yielded function takes how many are done. In log files it writes a line now and then."""
     from tqdm import tqdm
 
+    screen = shutil.get_terminal_size()  # 80 by 24 where there is none, or one that calls itself 0 by 0
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total,
@@ -84,7 +86,8 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
         file=sys.stderr,
         disable=quiet,
         mininterval=interval,
-        dynamic_ncols=True,
+        ncols=screen.columns,
+        nrows=screen.lines,
     ) as bar:
 
         def show(done: int) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ class _DDPM(DDPMScheduler):
 # name → scheduler class and what it sets above the model's own noise schedule. DDIM is the first-order DPM-Solver++ (Lu
 # et al. 2022, 2211.01095, section 4). Diffusers' own DDIMScheduler assumes that steps lie 1000 // steps apart: with an
 # exact denoiser, 600 steps of it end with a deviation 32 % too large.
-_PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpm": (_DDPM, {}),
     "ddim": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 1}),
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }
+
+_PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -71,7 +73,7 @@ def make_scheduler(folder: Path, name: str) -> Any:
         return kind.from_config({k: v for k, v in config.items() if k in accepted}, **extra)
     except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise FashionFlowError(
-            f"{folder / 'scheduler'}: cannot be opened ({str(error).splitlines()[0]})",
+            f"{folder / 'scheduler'}: cannot be opened ({textwrap.shorten(str(error), 300)})",
             hint="import or pull the model again",
         ) from None
 

@@ -44,9 +44,13 @@ def scheduler_folder(tmp_path: Path, schedule: str = "published", **overrides: A
     return tmp_path
 
 
+def _ddpm(folder: Path) -> Any:
+    return DDPMScheduler.from_pretrained(folder / "scheduler")
+
+
 def kept_variance(folder: Path) -> Tensor:
     """Share of the signal's variance left at each timestep, float64."""
-    return DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod.double()
+    return _ddpm(folder).alphas_cumprod.double()
 
 
 def generators_of(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -59,10 +63,7 @@ def nothing_known(*shape: int) -> KnownFrames:
 
 def oracle(folder: Path, mean: Tensor, std: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What a perfect network answers if data are N(mean, std²), independent in every element."""
-    kept, velocity = (
-        kept_variance(folder),
-        DDPMScheduler.load_config(folder / "scheduler")["prediction_type"] == "v_prediction",
-    )
+    kept, velocity = kept_variance(folder), _ddpm(folder).config.prediction_type == "v_prediction"
 
     def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         x = x[:, :4].double()

@@ -1,4 +1,4 @@
-"""Known frames: pinning, the extra input channels, and the nearest given frame, each against a loop that spells it out."""
+"""Known frames: pinning, the extra input channels, and the nearest given frame, each against a plain loop."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Noise: streams of seeds and items, the order they are drawn in, and that neighbours and number types leave them be."""
+"""Noise: streams of seeds and items, the order they are drawn in, and what must leave them alone."""
 
 import math
 from pathlib import Path

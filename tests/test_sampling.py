@@ -143,7 +143,7 @@ def test_any_number_of_steps_calls_the_network_so_often(tmp_path: Path, name: st
 
 
 def test_more_steps_than_the_schedule_has(tmp_path: Path):
-    with pytest.raises(UsageError, match="--steps: 1001 .* 1000"):
+    with pytest.raises(UsageError, match=r"--steps: 1001 .* 1000"):
         sample(
             lambda x, timestep, context: x,
             make_scheduler(scheduler_folder(tmp_path), "ddim"),
