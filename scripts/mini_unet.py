@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from einops import rearrange
 from mini_recipe import RECIPE, Paths
+from mini_vae import load_vae
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
@@ -101,7 +101,7 @@ class Conditioned(nn.Module):
 @torch.no_grad()
 def encode_clips(paths: Paths, device: str, limit: int | None = None) -> None:
     """Encode every rendered clip that has no latents yet; statistics are written as soon as they can be."""
-    vae = AutoencoderKL.from_pretrained(paths.vae).to(device).eval()
+    vae = load_vae(paths).to(device).eval()
     config = RECIPE.model_config((0.0,), (1.0,))
     paths.latents.mkdir(parents=True, exist_ok=True)
     for done, file in enumerate(sorted(paths.clips.glob("*.npy"))[:limit], start=1):
@@ -287,7 +287,7 @@ def pack(paths: Paths, target: Path) -> None:
     config = model_config(paths)
     for name, kind in (("unet", FashionFlowUNet), ("adapter", ImageContextAdapter), ("image_encoder", CLIPVisionModel)):
         kind.from_pretrained(paths.unet / name).half().save_pretrained(target / name)
-    AutoencoderKL.from_pretrained(paths.vae).half().save_pretrained(target / "vae")
+    load_vae(paths).half().save_pretrained(target / "vae")
     build_scheduler().save_pretrained(target / "scheduler")
     build_processor().save_pretrained(target / "feature_extractor")
     write_text(target / "model.json", config.to_json())
@@ -300,6 +300,6 @@ def networks_of(paths: Paths) -> TorchNetworks:
     return TorchNetworks(
         FashionFlowUNet.from_pretrained(paths.unet / "unet"),
         ImageContextAdapter.from_pretrained(paths.unet / "adapter"),
-        AutoencoderKL.from_pretrained(paths.vae),
+        load_vae(paths),
         CLIPVisionModel.from_pretrained(paths.unet / "image_encoder"),
     )

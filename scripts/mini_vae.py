@@ -11,6 +11,7 @@ residual branches start at zero, and the two places where AutoencoderKL is not l
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 CONSTANT = 60.0  # M: the signal has deviation 1, so the norm's divisor varies by about 0.1 % between images
 
 
-def build_vae() -> AutoencoderKL:
+# Any below: diffusers annotates `encode`, `decode` and `from_pretrained` narrower than they are.
+def build_vae() -> Any:
+    """An AutoencoderKL with random weights: one level, no attention, at latent resolution throughout."""
     channels = 3 * RECIPE.patch**2
     return AutoencoderKL(
         in_channels=channels,
@@ -42,6 +45,12 @@ def build_vae() -> AutoencoderKL:
     )
 
 
+def load_vae(paths: Paths) -> Any:
+    """The VAE of a run as it stands."""
+    kind: Any = AutoencoderKL
+    return kind.from_pretrained(paths.vae)
+
+
 def patches(frames: Tensor) -> Tensor:
     """uint8 (b, h, w, 3) → what the VAE reads, [-1, 1] (b, 3 p², h/p, w/p); as `conditioning.to_vae_pixels`."""
     x = rearrange(frames, "b (h p1) (w p2) c -> b (c p1 p2) h w", p1=RECIPE.patch, p2=RECIPE.patch)
@@ -58,7 +67,7 @@ def pca(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def start_from_pca(vae: AutoencoderKL, mean: Tensor, components: Tensor, deviation: Tensor) -> None:
+def start_from_pca(vae: Any, mean: Tensor, components: Tensor, deviation: Tensor) -> None:
     """Set the weights so that encode and decode are exactly the PCA (latents whitened)."""
     k, width = len(components), RECIPE.vae_width
     constants = slice(2 * k, 2 * k + 2)  # after the pairs
@@ -101,7 +110,7 @@ def start_from_pca(vae: AutoencoderKL, mean: Tensor, components: Tensor, deviati
     vae.decoder.conv_out.bias.copy_(mean)
 
 
-def psnr(vae: AutoencoderKL, frames: Tensor) -> float:
+def psnr(vae: Any, frames: Tensor) -> float:
     """Mean over frames of the reconstruction's PSNR in dB, 8-bit peak."""
     values = []
     with torch.no_grad():
@@ -168,7 +177,7 @@ def train_decoder(
     frames = sample_frames(paths, clips, per_clip)
     split = len(frames) - max(1, min(64, len(frames) // 10))
     frames, held_out = frames[:split], frames[split:]
-    vae = AutoencoderKL.from_pretrained(paths.vae).to(device)
+    vae = load_vae(paths).to(device)
     vae.encoder.requires_grad_(False)
     print(f"decoder: starts at {psnr(vae, held_out):.2f} dB on {len(held_out)} held-out frames", flush=True)
     parameters = list(vae.decoder.parameters())

@@ -127,8 +127,8 @@ def test_every_scheduler_makes_another_clip(tiny: FashionFlowPipeline, photo: np
         assert not np.array_equal(frames, _frames(tiny, photo, scheduler=other, steps=3))
 
 
-# Relative error of the latents against float32 after two steps, measured: bf16 0.9 %, fp16 0.13 %.
-@pytest.mark.parametrize(("dtype", "kind", "error"), [("bf16", torch.bfloat16, 0.03), ("fp16", torch.float16, 0.005)])
+# Relative error of the latents against float32 after two steps, measured: bf16 0.53 %, fp16 0.07 %.
+@pytest.mark.parametrize(("dtype", "kind", "error"), [("bf16", torch.bfloat16, 0.02), ("fp16", torch.float16, 0.003)])
 def test_half_precision_makes_nearly_the_same_clip(
     folder: Path, tiny: FashionFlowPipeline, photo: np.ndarray, dtype: str, kind: torch.dtype, error: float
 ):
