@@ -37,6 +37,7 @@ class PseudoConv3d(nn.Module):
     ) -> None:
         super().__init__()
         k, t = kernel_size, temporal_kernel_size
+        self.padding = k // 2
         self.spatial = nn.Conv3d(in_channels, out_channels, (1, k, k), padding=(0, k // 2, k // 2))
         self.temporal = nn.Conv3d(out_channels, out_channels, (t, 1, 1), padding=(t // 2, 0, 0)) if k > 1 else None
         if self.temporal is not None:
@@ -46,10 +47,20 @@ class PseudoConv3d(nn.Module):
             nn.init.zeros_(self.temporal.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.spatial(channels_first(x))  # (b, c, f, h, w), channels last in memory
+        # Both run as 2D convolutions on views of the one buffer: frames as a batch, then frames as rows and all
+        # positions as columns. Torch's CPU has no fast 3D convolution for one thread or small inputs, and every
+        # runtime knows the 2D ones better. Flatten before permute: torch tells a channels-last view by its strides,
+        # and those of an axis of length 1 come out wrong the other way round, at the price of a copy.
+        b, f, h, w, _ = x.shape
+        frames = x.flatten(0, 1).permute(0, 3, 1, 2)  # (b f, c, h, w)
+        frames = F.conv2d(frames, self.spatial.weight[:, :, 0], self.spatial.bias, padding=self.padding)
+        x = frames.permute(0, 2, 3, 1).unflatten(0, (b, f))  # (b, f, h, w, c)
         if self.temporal is not None:
-            x = self.temporal(x)
-        return channels_last(x)  # (b, f, h, w, c)
+            columns = x.flatten(2, 3).permute(0, 3, 1, 2)  # (b, c, f, h w)
+            padding = (self.temporal.weight.shape[2] // 2, 0)
+            columns = F.conv2d(columns, self.temporal.weight[..., 0], self.temporal.bias, padding=padding)
+            x = columns.permute(0, 2, 3, 1).unflatten(2, (h, w))
+        return x  # (b, f, h, w, c)
 
 
 class ConvBlock(nn.Module):
