@@ -180,8 +180,24 @@ class Progress:
         self.seconds, self.step, self.curve = state["seconds"], state["step"], state["curve"]
 
 
+def channel_weights(paths: Paths) -> Tensor:
+    """Weight of each latent channel in the loss, (c), mean 1: the deviation that whitening divided it by.
+
+    White latents are all alike to a squared error, but a component that carries a hundredth of the picture's energy
+    should not get as much of a small network as the one that carries half of it.
+    """
+    whiten = load_vae(paths).encoder.conv_in.weight[: RECIPE.latent_channels, :, 1, 1].detach()
+    deviation = 1 / whiten.norm(dim=1)
+    return deviation / deviation.mean()
+
+
 def training_loss(
-    model: nn.Module, latents: Tensor, clip: Tensor, scheduler: DDPMScheduler, generator: torch.Generator
+    model: nn.Module,
+    latents: Tensor,
+    clip: Tensor,
+    scheduler: DDPMScheduler,
+    weights: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     """Weighted mean squared error of the clean latents over the frames that are not given.
 
@@ -199,7 +215,8 @@ def training_loss(
     known = KnownFrames.first(first, f, first, fill="nearest")
     noisy = scheduler.add_noise(latents, noise, timestep)  # type: ignore[arg-type]
     prediction = model(known.network_input(noisy), timestep, clip, first)
-    error = (prediction.float() - latents)[:, :, 1:].square().mean(dim=(1, 2, 3, 4))  # (b,)
+    square = (prediction.float() - latents)[:, :, 1:].square().mean(dim=(2, 3, 4))  # (b, c)
+    error = (square * weights).mean(dim=1)  # (b,)
     alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)[timestep]
     return (error * (1 / (1 - alphas_cumprod)).clamp(max=MAX_WEIGHT)).mean()
 
@@ -212,7 +229,8 @@ def train_unet(
     Args:
         seconds: training time in all, that of earlier runs included; the learning rate's cosine ends with it.
         batch: whole clips a step; windows of `short_frames` come in as many as make up the same number of frames.
-        short_part: part of the time spent on short windows, which show more figures for the same arithmetic.
+        short_part: part of the time spent on short windows alone, which show more figures and noise levels for the same
+            arithmetic; from then on every second step is on whole clips.
     """
     accelerator = Accelerator(mixed_precision="bf16")
     torch.manual_seed(0)
@@ -228,6 +246,7 @@ def train_unet(
         accelerator.load_state(str(state))
         print(f"unet: resumed after {progress.seconds:.0f} s, step {progress.step}", flush=True)
     scheduler = build_scheduler()
+    weights = channel_weights(paths).to(accelerator.device)
     windows = Windows(paths, seed=progress.step)
     generator = torch.Generator().manual_seed(progress.step)
     clock, running, saved, printed = time.monotonic(), [], progress.seconds, progress.seconds
@@ -236,11 +255,12 @@ def train_unet(
         for group in optimizer.param_groups:
             warm = min(1.0, (progress.step + 1) / 200)
             group["lr"] = lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
-        frames = short_frames if part < short_part else RECIPE.frames
+        whole = part >= short_part and progress.step % 2 == 0
+        frames = RECIPE.frames if whole else short_frames
         latents, clip = windows.batch(batch * (RECIPE.frames // frames), frames)
         with accelerator.autocast():
             loss = training_loss(
-                model, latents.to(accelerator.device), clip.to(accelerator.device), scheduler, generator
+                model, latents.to(accelerator.device), clip.to(accelerator.device), scheduler, weights, generator
             )
         optimizer.zero_grad()
         accelerator.backward(loss)

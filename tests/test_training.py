@@ -114,7 +114,8 @@ def test_loss_is_zero_for_the_truth_and_blind_to_given_frames() -> None:
 
     oracle = Oracle()
     generator = torch.Generator().manual_seed(0)
-    assert mini_unet.training_loss(oracle, latents, torch.empty(0), scheduler, generator).item() == 0
+    weights = torch.tensor([2.0, 0.5, 0.5])
+    assert mini_unet.training_loss(oracle, latents, torch.empty(0), scheduler, weights, generator).item() == 0
     oracle.error = 0.1
-    loss = mini_unet.training_loss(oracle, latents, torch.empty(0), scheduler, generator).item()
+    loss = mini_unet.training_loss(oracle, latents, torch.empty(0), scheduler, weights, generator).item()
     assert 0.1**2 <= loss <= mini_unet.MAX_WEIGHT * 0.1**2 * 1.01
