@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fashionflow_core.backends.torch import quiet_libraries
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import sync
@@ -236,7 +237,7 @@ def import_checkpoint(
         raise FashionFlowError(f"{target}: the folder {beside} is not writable", hint="choose another folder with -o")
     net, adapter = read_checkpoint(path)
     unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
-    with _quiet_libraries():
+    with quiet_libraries():
         parts = {"vae": _open_vae(vae or VAE_ID), **_open_clip(clip or CLIP_ID)}
         parts["scheduler"] = _published_scheduler()
         for name, kind, state in (
@@ -279,24 +280,3 @@ def _atomic_folder(target: Path) -> Iterator[Path]:
                 replaced.rename(target)
             raise
     sync(target.absolute().parent)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """No progress bars and load reports of the libraries: what is wrong with a source is an error of ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for library, verbosity, bars in before:
-            library.set_verbosity(verbosity)
-            if bars:
-                library.enable_progress_bar()

@@ -54,6 +54,8 @@ class ModelConfig:
             their latents; each comes with one mask channel.
         mask_fill: what those channels hold in frames that are not given: zeros (paper) or the nearest given frame.
         scheduler, steps: default sampler and number of denoising steps.
+        log_snr: steps are spaced evenly in log(signal-to-noise) between these two, lowest first; empty: as `scheduler/`
+            says.
         modes: what the model was trained for: generate, interpolate, extend.
     """
 
@@ -75,6 +77,7 @@ class ModelConfig:
     mask_fill: str = "zero"
     scheduler: str = "ddim"
     steps: int = 50
+    log_snr: tuple[float, ...] = ()
     modes: tuple[str, ...] = ("generate",)
 
     def __post_init__(self) -> None:
@@ -90,6 +93,8 @@ class ModelConfig:
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
             if not getattr(self, field) > 0:
                 raise FashionFlowError(f"{where}: {field} must be above 0, not {getattr(self, field)!r}")
+        if self.log_snr and not (len(self.log_snr) == 2 and self.log_snr[0] < self.log_snr[1]):
+            raise FashionFlowError(f"{where}: log_snr must be empty or two numbers, lowest first, not {self.log_snr}")
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
             raise FashionFlowError(
                 f"{where}: latents_mean and latents_std need one value a channel, deviations above 0"

@@ -52,3 +52,10 @@ def resolve_dtype(name: str, device: "torch.device") -> "torch.dtype":
     if name not in DTYPES:
         raise UsageError(f"--dtype: {name!r} is no number type", hint=f"use auto, {', '.join(DTYPES)}")
     return getattr(torch, DTYPES[name])
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device ran out of memory. On the CPU torch has no error of its own for that, only a message."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

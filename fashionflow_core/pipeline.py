@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from fashionflow_core.conditioning import (
 )
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig
 from fashionflow_core.contract import Networks
-from fashionflow_core.device import resolve_device, resolve_dtype
+from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.image import Box, fit
 from fashionflow_core.known import KnownFrames
@@ -114,9 +113,18 @@ class FashionFlowPipeline:
             latent, context, content = self.conditioner.encode(fitted.pixels[None], generators)
             known = KnownFrames.first(latent, frames, content, config.mask_fill)
             latents = sample(
-                self.networks.denoise, self.make_scheduler(name), steps, known, context, generators, on_step
+                self.networks.denoise,
+                self.make_scheduler(name),
+                steps,
+                known,
+                context,
+                generators,
+                on_step,
+                config.log_snr,
             )
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise FashionFlowError(
                 f"{self.networks.device}: out of memory while denoising {frames} frames",
                 hint="use fewer --frames, --dtype bf16, or another --device",
@@ -159,7 +167,9 @@ class FashionFlowPipeline:
         while start < len(vae_latents):
             try:
                 pixels = self.networks.decode(vae_latents[start : start + chunk])
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if chunk == 1:
                     raise FashionFlowError(
                         f"{self.networks.device}: out of memory while decoding one frame",

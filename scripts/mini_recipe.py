@@ -59,8 +59,9 @@ class Recipe:
             vae_patch_size=self.patch,
             known_content="latents",
             mask_fill="nearest",
-            scheduler="ddim",
+            scheduler="ddpm",
             steps=10,
+            log_snr=(-6.0, 5.0),
         )
 
 

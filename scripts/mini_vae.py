@@ -164,7 +164,7 @@ def train_decoder(
     batch: int = 16,
     crop: int = 160,
     lr: float = 2e-4,
-    noise: float = 0.05,
+    noise: float = 0.15,
 ) -> None:
     """Train the decoder for a time and save its averaged weights; prints PSNR on held-out clips as it goes.
 

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads that train")
     parser.add_argument("--device", help="of VAE and encoding; the U-Net's is accelerate's choice")
     parser.add_argument("--decoder-minutes", type=float, default=8)
-    parser.add_argument("--unet-minutes", type=float, default=76)
+    parser.add_argument("--unet-minutes", type=float, default=64)
     parser.add_argument("--batch", type=int, default=1, help="whole clips a step")
     parser.add_argument("--decoder-batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=8e-4)

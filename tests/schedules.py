@@ -1,13 +1,12 @@
 """Noise schedules as scheduler folders, and an exact denoiser, for the tests of the sampling loop."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler
+from mini_unet import shifted_cosine_betas
 from torch import Tensor
 
 from fashionflow_core.checkpoint import published_betas
@@ -16,22 +15,18 @@ from fashionflow_core.sampling import item_generator
 
 TRAIN_STEPS = 1000
 
-
-def _shifted_cosine(shift: float = 0.3) -> list[float]:
-    """A cosine schedule of lower signal-to-noise ratio, as the bundled model is trained on (scripts/mini_unet.py)."""
-    t = np.arange(TRAIN_STEPS + 1) / TRAIN_STEPS
-    log_snr = 2 * math.log(shift) - 2 * np.log(np.tan(np.pi / 2 * np.clip(t, 1e-4, 1 - 1e-4)))
-    kept = 1 / (1 + np.exp(-log_snr))
-    return np.minimum(1 - kept[1:] / kept[:-1], 0.9999).tolist()
-
-
 SCHEDULES: dict[str, dict[str, Any]] = {
     "published": {"trained_betas": published_betas()},
     "published, velocity": {"trained_betas": published_betas(), "prediction_type": "v_prediction"},
     "squared cosine": {"beta_schedule": "squaredcos_cap_v2"},
     "zero terminal SNR": {
-        "trained_betas": _shifted_cosine(),
+        "trained_betas": shifted_cosine_betas(),
         "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+    },
+    "bundled model": {
+        "trained_betas": shifted_cosine_betas(),
+        "prediction_type": "sample",
         "rescale_betas_zero_snr": True,
     },
 }
@@ -63,13 +58,13 @@ def nothing_known(*shape: int) -> KnownFrames:
 
 def oracle(folder: Path, mean: Tensor, std: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What a perfect network answers if data are N(mean, std²), independent in every element."""
-    kept, velocity = kept_variance(folder), _ddpm(folder).config.prediction_type == "v_prediction"
+    kept, predicted = kept_variance(folder), _ddpm(folder).config.prediction_type
 
     def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         x = x[:, :4].double()
         a, s = kept[int(timestep)].sqrt(), (1 - kept[int(timestep)]).sqrt()
         data = mean + std**2 * a / (a**2 * std**2 + s**2) * (x - a * mean)  # E[data | x]
         eps = (x - a * data) / s
-        return (a * eps - s * data if velocity else eps).float()
+        return {"epsilon": eps, "v_prediction": a * eps - s * data, "sample": data}[predicted].float()
 
     return denoise

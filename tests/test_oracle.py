@@ -1,5 +1,6 @@
 """The sampling loop with an exact denoiser in place of a network: the samples' distribution is known beforehand."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from golden.named_weights import named_normal
 from schedules import SCHEDULES, generators_of, nothing_known, oracle, scheduler_folder
 
 from fashionflow_core.config import SCHEDULERS
-from fashionflow_core.sampling import make_scheduler, sample
+from fashionflow_core.sampling import log_snr_timesteps, make_scheduler, sample
 
 MEAN = torch.tensor([0.7, -1.5, 0.0, 3.0]).reshape(1, 4, 1, 1, 1)
 STD = torch.tensor([0.5, 1.0, 2.0, 0.2]).reshape(1, 4, 1, 1, 1)
@@ -76,3 +77,33 @@ def test_ddim_is_diffusers_own_where_that_is_right(tmp_path: Path, schedule: str
         for scheduler in (make_scheduler(folder, "ddim"), diffusers_own)
     )
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "bias"), [("ddim", 0.3), ("dpm++", 0.06), ("ddpm", 0.3)])
+def test_steps_even_in_log_snr_keep_fine_detail(tmp_path: Path, name: str, bias: float):
+    """Ten steps on the bundled model's schedule: evenly spaced timesteps lose most of the smallest deviation."""
+    scheduler_folder(tmp_path, "bundled model")
+    shape, ratios = (1, 4, 8, 16, 16), []
+    for log_snr in ((), (-6.0, 6.0)):
+        found = sample(
+            oracle(tmp_path, MEAN, STD),
+            make_scheduler(tmp_path, name),
+            10,
+            nothing_known(*shape),
+            torch.zeros(1, 1, 1),
+            generators_of(1),
+            log_snr=log_snr,
+        )
+        ratios.append((found.std(dim=(0, 2, 3, 4)) / STD.flatten())[3].item())
+    even, spaced = ratios
+    assert abs(spaced - 1) < bias
+    assert abs(spaced - 1) < 0.6 * abs(even - 1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 61, 999, 1000])
+def test_log_snr_timesteps_fall_and_start_in_pure_noise(tmp_path: Path, steps: int):
+    scheduler_folder(tmp_path, "bundled model")
+    found = log_snr_timesteps(make_scheduler(tmp_path, "ddpm"), steps, (-6, 6))
+    assert found[0] == 999
+    assert len(found) == steps
+    assert all(a > b >= 0 for a, b in itertools.pairwise(found))

@@ -2,6 +2,7 @@
 
 import logging
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,8 @@ def quiet_libraries() -> Iterator[None]:
         library.set_verbosity(logging.CRITICAL)
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         for library, verbosity, bars in before:
             library.set_verbosity(verbosity)
