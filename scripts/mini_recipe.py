@@ -60,7 +60,7 @@ class Recipe:
             known_content="latents",
             mask_fill="nearest",
             scheduler="ddpm",
-            steps=10,
+            steps=12,
             log_snr=(-6.0, 5.0),
         )
 

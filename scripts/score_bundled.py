@@ -1,19 +1,24 @@
 """Score a model on rendered figures it has never seen, beside baselines that show what the numbers are worth.
 
-    python scripts/score_bundled.py --out benchmarks/results/bundled-scores.json
+    python scripts/score_bundled.py --jobs 4 --threads 1 --out benchmarks/results/bundled-scores.json
 
 Rows: the truth itself, the model, and three baselines. `copy` repeats the photo: no drift, no motion. `noise` decodes
 Gaussian noise. `vae` is the truth through encoder and decoder, the best any denoiser can reach with this VAE.
 """
 
 import argparse
+import functools
 import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fashionflow_benchmarks.timing import hardware
 from fashionflow_core.conditioning import (
     denormalize_latents,
     frames_to_tensor,
@@ -22,7 +27,7 @@ from fashionflow_core.conditioning import (
     tensor_to_frames,
     to_vae_pixels,
 )
-from fashionflow_core.config import GenerateSettings
+from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.files import write_text
 from fashionflow_core.metrics.drift import score_clip
@@ -62,26 +67,59 @@ def decoded_noise(pipeline: FashionFlowPipeline, item: int, photo: np.ndarray) -
     return frames
 
 
-def score(pipeline: FashionFlowPipeline, figures: int, first_seed: int, steps: int | None) -> dict[str, object]:
+@dataclass(frozen=True)
+class Job:
+    """One figure to score, and the model to score on it."""
+
+    folder: Path
+    device: str
+    dtype: str
+    threads: int
+    steps: int | None
+    scheduler: str | None
+    seed: int
+    item: int
+
+
+@functools.cache
+def opened(folder: Path, device: str, dtype: str) -> FashionFlowPipeline:
+    """One pipeline a process."""
+    return load(folder, device, dtype)
+
+
+def score_figure(job: Job) -> tuple[dict[str, dict[str, float]], float]:
+    """Scores of every row of the table on one figure, and the seconds that its generation took."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    pipeline = opened(job.folder, job.device, job.dtype)
     config = pipeline.config
+    truth = render_clip(job.seed, config.frames, config.height, config.width, config.fps).frames
+    began = time.monotonic()
+    settings = GenerateSettings(steps=job.steps, scheduler=job.scheduler)
+    generated = np.stack(list(pipeline.generate(truth[0], settings, job.item).frames))
+    seconds = time.monotonic() - began
+    candidates = {
+        "truth": truth,
+        config.name: generated,
+        "copy": np.repeat(truth[:1], len(truth), axis=0),
+        "noise": decoded_noise(pipeline, job.item, truth[0]),
+        "vae": reconstruct(pipeline, truth),
+    }
+    return {name: score_clip(frames, truth) for name, frames in candidates.items()}, seconds
+
+
+def score(jobs: list[Job], processes: int) -> dict[str, object]:
+    """Score all figures; several processes work on figures of their own."""
+    config = ModelConfig.load(jobs[0].folder)
     rows: dict[str, list[dict[str, float]]] = {}
     seconds = []
-    for item in range(figures):
-        clip = render_clip(first_seed + item, config.frames, config.height, config.width, config.fps)
-        truth = clip.frames
-        began = time.monotonic()
-        generated = np.stack(list(pipeline.generate(truth[0], GenerateSettings(steps=steps), item).frames))
-        seconds.append(time.monotonic() - began)
-        candidates = {
-            "truth": truth,
-            config.name: generated,
-            "copy": np.repeat(truth[:1], len(truth), axis=0),
-            "noise": decoded_noise(pipeline, item, truth[0]),
-            "vae": reconstruct(pipeline, truth),
-        }
-        for name, frames in candidates.items():
-            rows.setdefault(name, []).append(score_clip(frames, truth))
-        print(f"figure {item + 1} of {figures}: {summary(rows[config.name][-1])}", flush=True)
+    # Forked children of a process that has used torch's threads hang.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for job, (scores, took) in zip(jobs, pool.map(score_figure, jobs), strict=True):
+            seconds.append(took)
+            for name, values in scores.items():
+                rows.setdefault(name, []).append(values)
+            print(f"figure {job.seed}: {summary(scores[config.name])}", flush=True)
     means = {
         name: {
             key: float(np.mean([row[key] for row in values if np.isfinite(row[key])] or [np.inf])) for key in values[0]
@@ -90,14 +128,16 @@ def score(pipeline: FashionFlowPipeline, figures: int, first_seed: int, steps: i
     }
     return {
         "model": config.name,
-        "figures": figures,
-        "first_seed": first_seed,
-        "steps": steps or config.steps,
-        "scheduler": config.scheduler,
+        "figures": len(jobs),
+        "first_seed": jobs[0].seed,
+        "steps": jobs[0].steps or config.steps,
+        "scheduler": jobs[0].scheduler or config.scheduler,
         "generation_seconds": float(np.median(seconds)),
-        "threads": torch.get_num_threads(),
-        "device": str(pipeline.networks.device),
-        "torch": torch.__version__,
+        "processes": processes,
+        "threads_each": jobs[0].threads or torch.get_num_threads(),
+        "hardware": hardware(
+            torch.device("cpu") if jobs[0].device == "auto" else torch.device(jobs[0].device), "float32"
+        ),
         "mean": means,
         "each": rows,
     }
@@ -122,17 +162,32 @@ def main() -> None:
     parser.add_argument("--figures", type=int, default=16)
     parser.add_argument("--first-seed", type=int, default=UNSEEN)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--scheduler")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=0, help="of each process; 0: torch's choice")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    result = score(load(find(args.model), args.device, args.dtype), args.figures, args.first_seed, args.steps)
+    jobs = [
+        Job(
+            find(args.model),
+            args.device,
+            args.dtype,
+            args.threads,
+            args.steps,
+            args.scheduler,
+            args.first_seed + item,
+            item,
+        )
+        for item in range(args.figures)
+    ]
+    result = score(jobs, args.jobs)
     print(table(result))
     if args.out:
-        write_text(args.out, json.dumps(result, indent=1) + "\n")
+        # Infinity (the truth's PSNR with itself) is no JSON.
+        text = json.dumps(result, indent=1).replace("Infinity", "null")
+        write_text(args.out, text + "\n")
 
 
 if __name__ == "__main__":
