@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from functools import cache
@@ -273,17 +272,17 @@ def test_help_needs_no_torch(command: tuple[str, ...]):
 
 
 def test_help_is_quick():
-    """Under half a second on the clock: the best of up to ten runs, since a busy machine says nothing about ours."""
-    fastest = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", "from fashionflow_cli.main import main; main()", "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        )
-        fastest = min(fastest, time.perf_counter() - start)
-        if fastest < 0.5:
-            return
-    pytest.fail(f"--help takes {fastest:.2f} s")
+    """Under half a second of processor time, the best of five: beside other work the clock says nothing about ours."""
+    resource = pytest.importorskip("resource", reason="processor time of children is counted on Unix alone")
+
+    def spent() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    times = []
+    for _ in range(5):
+        before = spent()
+        command = [sys.executable, "-c", "from fashionflow_cli.main import main; main()", "--help"]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        times.append(spent() - before)
+    assert min(times) < 0.5
