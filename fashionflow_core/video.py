@@ -116,7 +116,8 @@ def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
         raise FashionFlowError(f"limit: must be at least 1, not {limit}")
     frames = list(iter_frames(path, limit))
     if not frames:
-        raise FashionFlowError(f"{path}: holds no frames", hint="make or download the video again")
+        hint = "make or download the video again"
+        raise FashionFlowError(f"{path}: holds no frames: it is empty, or cut off", hint=hint)
     return np.stack(frames)
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 # Before anything imports torch: parallel workers that each start a thread per processor only get in each other's way.
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+# Set in the workers alone: they inherit what the process that starts them has set, and would divide no further.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    _SHARE = _CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 os.environ["HF_HUB_OFFLINE"] = "1"
 for _name in [name for name in os.environ if name.startswith("FASHIONFLOW_")]:
     del os.environ[_name]
