@@ -1,0 +1,101 @@
+"""Where a setting comes from: flag > `FASHIONFLOW_*` > the file of `--config` > the model > the default.
+
+Typer resolves the first three and the last: the file becomes its `default_map`. The model's values stand behind the
+options that are None.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+# Not settings of a run: what they would do in a file nobody expects.
+_FLAGS_ONLY = frozenset({"config", "help"})
+
+
+def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Callback of an eager `--config`: make a YAML file the command's defaults, after checking every value of it.
+
+    Raises:
+        FashionFlowError: the file cannot be read or is not YAML.
+        UsageError: it is no mapping, or holds a name or value that the command does not take.
+    """
+    if path is None or ctx.resilient_parsing:
+        return path
+    values = _load(path)
+    options = {option.name: option for option in ctx.command.params if option.param_type_name == "option"}
+    names = {_long_name(option): option.name for option in options.values()}
+    names = {name: internal for name, internal in names.items() if internal not in _FLAGS_ONLY}
+    defaults: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("_", "-")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"{path}: {key!s} is no setting", hint=f"{hint}see {ctx.command_path} --help")
+        internal = names[name]
+        defaults[internal] = _checked(ctx, options[internal], path, key, value)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return path
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FashionFlowError(f"{path}: no such file", hint="check the path of --config") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise FashionFlowError(f"{path}: is not a readable YAML file ({reason})", hint="one `name: value` a line") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: is not a mapping of settings", hint="write one `name: value` a line")
+    return content
+
+
+def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) -> Any:
+    """The value as the option takes it; what the option refuses is refused in the name of the file."""
+    if isinstance(value, list):  # [0.2, 0.8] for an option that takes 0.2,0.8
+        value = ",".join(map(str, value))
+    # yes and no are booleans in YAML, and 5 is a number: each only where the option is of that kind.
+    if value is None or isinstance(value, dict) or isinstance(value, bool) is not option.is_flag:
+        kind = "true or false" if option.is_flag else "a value"
+        raise UsageError(f"{path}: {key!s} needs {kind}, not {value!r}", hint=f"see {ctx.command_path} --help")
+    value = value if option.is_flag else str(value)
+    try:
+        option.process_value(ctx, value)
+    except typer.BadParameter as error:
+        reason = error.message if str(value) in error.message else f"{value!r}: {error.message}"
+        raise UsageError(f"{path}: {key!s}: {reason}", hint=f"see {ctx.command_path} --help") from None
+    return value
+
+
+def _long_name(option: Any) -> str:
+    return next((name.removeprefix("--") for name in option.opts if name.startswith("--")), option.name)
+
+
+def sources(ctx: typer.Context) -> dict[str, tuple[Any, str]]:
+    """Every setting of a command by its long name: its value, and in words where that came from.
+
+    A value of None with the source "default" is one that the model may fill in.
+    """
+    config = ctx.params.get("config")
+    found: dict[str, tuple[Any, str]] = {}
+    for option in ctx.command.params:
+        if option.param_type_name != "option" or option.name is None or option.name in _FLAGS_ONLY:
+            continue
+        source = ctx.get_parameter_source(option.name)
+        name = _long_name(option)
+        words = {
+            "COMMANDLINE": f"flag --{name}",
+            "ENVIRONMENT": f"environment FASHIONFLOW_{name.upper().replace('-', '_')}",
+            "DEFAULT_MAP": f"file {config}",
+        }
+        found[name] = (ctx.params.get(option.name), words.get(source.name if source else "", "default"))
+    return found

@@ -1,0 +1,192 @@
+"""The options of `fashionflow generate`, one type each: `config show` and later commands take the same ones.
+
+Every option can also be set as `FASHIONFLOW_<OPTION>` or in the file of `--config`; a None means: as the model says.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashionflow_cli.config_file import read_config
+from fashionflow_cli.console import Color, Interval, Size, one_of, parse_color, parse_interval, parse_size
+from fashionflow_core.config import CODECS, CONDITIONING, FIT_MODES, SCHEDULERS, VIDEO_SUFFIXES
+from fashionflow_core.device import DTYPES
+
+PHOTO, VIDEO, MODEL, SAMPLING = "Photo", "Video", "Model", "Sampling"
+MACHINE, REPORTING = "Machine", "Settings and reporting"
+
+
+def option(panel: str, name: str, *short: str, text: str, of_model: bool = False, **more: Any) -> Any:
+    """An option of a help panel, with its environment variable; `of_model`: its default is the model's."""
+    return typer.Option(
+        f"--{name}",
+        *short,
+        help=text + (" [dim]\\[default: the model's][/dim]" if of_model else ""),
+        envvar="FASHIONFLOW_" + name.upper().replace("-", "_"),
+        rich_help_panel=panel,
+        **more,
+    )
+
+
+Fit = Annotated[
+    str | None,
+    option(
+        PHOTO,
+        "fit",
+        text="How the photo is brought to the model's frame: pad keeps all of it, crop keeps the figure.",
+        of_model=True,
+        **one_of(FIT_MODES),
+    ),
+]
+Frame = Annotated[
+    Size | None,
+    option(
+        PHOTO,
+        "size",
+        text="Frame size in pixels; only the model's own is possible, so this only states what you expect.",
+        parser=parse_size,
+        metavar="HxW",
+    ),
+]
+Background = Annotated[
+    Color,
+    option(
+        PHOTO,
+        "background",
+        text="What is put under transparent parts: a name or #rrggbb.",
+        parser=parse_color,
+        metavar="COLOUR",
+        show_default="white",
+    ),
+]
+MaxMegapixels = Annotated[
+    float,
+    option(PHOTO, "max-megapixels", text="Refuse larger photos, judged from their header.", min=0.01, metavar="<n>"),
+]
+Out = Annotated[
+    Path | None,
+    option(
+        VIDEO,
+        "out",
+        "-o",
+        text=f"The video to write: {', '.join(VIDEO_SUFFIXES)}. [dim]\\[default: the photo's name, in this folder][/dim]",
+    ),
+]
+Codec = Annotated[
+    str | None,
+    option(
+        VIDEO,
+        "codec",
+        text="How the video is coded. [dim]\\[default: h264 in .mp4, vp9 in .webm][/dim]",
+        **one_of(CODECS),
+    ),
+]
+Crf = Annotated[
+    int | None,
+    option(
+        VIDEO,
+        "crf",
+        text="Quality: lower is better and larger. [dim]\\[default: looks like the original][/dim]",
+        min=0,
+        max=63,
+        metavar="<int>",
+    ),
+]
+Encoder = Annotated[
+    str,
+    option(
+        VIDEO,
+        "encoder",
+        text="software, hardware, or an FFmpeg encoder such as h264_nvenc; falls back to software, and says so.",
+        metavar="<name>",
+    ),
+]
+Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second of the file.", of_model=True)]
+FramesDir = Annotated[
+    Path | None, option(VIDEO, "frames-dir", text="Also write every frame as a PNG into this new folder.")
+]
+Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame, as NAME-poster.png beside NAME.mp4.")]
+Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.")]
+Model = Annotated[
+    str,
+    option(MODEL, "model", "-m", text="A name from [bold]fashionflow models list[/bold], or a model folder."),
+]
+Conditioning = Annotated[
+    str | None,
+    option(
+        MODEL,
+        "conditioning",
+        text="How the photo steers: both, local (pinned frame) or global (context); as the model was trained.",
+        of_model=True,
+        **one_of(CONDITIONING),
+    ),
+]
+Frames = Annotated[
+    int | None,
+    option(SAMPLING, "frames", text="Number of frames.", of_model=True, min=1, max=100_000, metavar="<int>"),
+]
+Steps = Annotated[int | None, option(SAMPLING, "steps", text="Denoising steps.", of_model=True, min=1)]
+Scheduler = Annotated[
+    str | None, option(SAMPLING, "scheduler", text="The sampler.", of_model=True, **one_of(SCHEDULERS))
+]
+Guidance = Annotated[
+    float,
+    option(
+        SAMPLING,
+        "guidance",
+        text="Guidance scale; 1 is none. Needs a model trained with dropped context.",
+        metavar="<n>",
+    ),
+]
+GuidanceInterval = Annotated[
+    Interval,
+    option(
+        SAMPLING,
+        "guidance-interval",
+        text="Part of the noise schedule with guidance: 0 is clean, 1 is noise.",
+        parser=parse_interval,
+        metavar="LOW,HIGH",
+        show_default="0,1",
+    ),
+]
+Seed = Annotated[
+    int,
+    option(SAMPLING, "seed", text="The same seed gives the same video.", min=0, max=2**63 - 1, metavar="<int>"),
+]
+Variations = Annotated[
+    int,
+    option(
+        SAMPLING,
+        "variations",
+        text="Number of different videos of this photo: NAME-1.mp4, NAME-2.mp4 and so on.",
+        min=1,
+    ),
+]
+Device = Annotated[str, option(MACHINE, "device", text="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, option(MACHINE, "dtype", text="Number type of the networks.", **one_of(("auto", *DTYPES)))]
+DecodeChunk = Annotated[
+    int,
+    option(
+        MACHINE,
+        "decode-chunk",
+        text="Frames decoded at a time; fewer need less memory. Halved by itself when memory runs out.",
+        min=1,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    option(
+        REPORTING,
+        "config",
+        text="A YAML file of these options, such as [bold]steps: 25[/bold]; flags and FASHIONFLOW_* go before it.",
+        metavar="FILE",
+        is_eager=True,
+        callback=read_config,
+    ),
+]
+DryRun = Annotated[
+    bool, option(REPORTING, "dry-run", text="Only check everything, and print the plan and what it costs.")
+]
+Quiet = Annotated[bool, option(REPORTING, "quiet", "-q", text="Only errors on stderr.")]
+Json = Annotated[bool, option(REPORTING, "json", text="One JSON object a video on stdout, instead of its path.")]
