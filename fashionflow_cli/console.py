@@ -5,11 +5,14 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import typer
+
+from fashionflow_core.errors import FashionFlowWarning
 
 
 class Size(NamedTuple):
@@ -27,6 +30,47 @@ def parse_size(text: str | Size) -> Size:
     if not match:
         raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 320x256")
     return Size(int(match[1]), int(match[2]))
+
+
+class Color(NamedTuple):
+    """sRGB, 0 to 255."""
+
+    red: int
+    green: int
+    blue: int
+
+
+def parse_color(text: str | Color) -> Color:
+    """`white`, `#ffffff` or `rgb(255,255,255)` → Color(255, 255, 255)."""
+    if isinstance(text, Color):
+        return text
+    from PIL import ImageColor
+
+    try:
+        channels = ImageColor.getrgb(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no colour: use a name such as white, or #rrggbb") from None
+    if len(channels) != 3:
+        raise typer.BadParameter(f"{text!r} is itself transparent: use a name such as white, or #rrggbb")
+    return Color(*channels)
+
+
+class Interval(NamedTuple):
+    """Two numbers, lower first."""
+
+    low: float
+    high: float
+
+
+def parse_interval(text: str | Interval) -> Interval:
+    """`0.2,0.8` → Interval(0.2, 0.8)."""
+    if isinstance(text, Interval):
+        return text
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not LOW,HIGH, such as 0.2,0.8") from None
+    return Interval(low, high)
 
 
 def one_of(choices: tuple[str, ...]) -> dict[str, Any]:
@@ -58,6 +102,43 @@ def note(text: str, quiet: bool = False) -> None:
     """One line on stderr, for people."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+class Warnings:
+    """Prints our own warnings as one line each, and remembers them; those of libraries are no part of our reports."""
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self.lines: list[str] = []
+        self._printed: set[str] = set()
+
+    def install(self) -> None:
+        """Take over `warnings.showwarning` for this process."""
+        warnings.simplefilter("always", FashionFlowWarning)
+        warnings.showwarning = self._show
+
+    def take(self) -> list[str]:
+        """What was warned of since the last call."""
+        lines, self.lines = list(dict.fromkeys(self.lines)), []
+        return lines
+
+    def _show(self, message: Warning | str, category: type[Warning], *_place: Any) -> None:
+        if not issubclass(category, FashionFlowWarning):
+            return
+        line = _one_line(str(message))
+        self.lines.append(line)
+        if self.quiet or line in self._printed:
+            return
+        self._printed.add(line)
+        if "tqdm" in sys.modules:  # a bar may be under way: its line is cleared and drawn again below
+            from tqdm import tqdm
+
+            tqdm.write(f"warning: {line}", file=sys.stderr)
+        else:
+            note(f"warning: {line}")
+
+
+WARNINGS = Warnings()
 
 
 def complain(message: str, hint: str | None = None) -> None:

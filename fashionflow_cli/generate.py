@@ -2,190 +2,80 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fashionflow_cli.console import Size, note, one_of, parse_size, progress, quiet_libraries, result, result_json
-from fashionflow_core.config import FIT_MODES, SCHEDULERS, GenerateSettings
-from fashionflow_core.device import DTYPES
+from fashionflow_cli import options
+from fashionflow_cli.console import WARNINGS, Color, Interval, note, progress, quiet_libraries, result, result_json
+from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
 from fashionflow_core.errors import UsageError
 from fashionflow_core.files import check_target
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fashionflow_core.pipeline import FashionFlowPipeline
+    from fashionflow_core.pipeline import FashionFlowPipeline, Plan
 
-INPUT, MODEL, SAMPLING, MACHINE, REPORTING = "Input and output", "Model", "Sampling", "Machine", "Reporting"
-SUFFIX = ".mp4"
+STDIN = Path("-")
 EXAMPLES = """[bold]Examples[/bold]
 
 fashionflow generate dress.jpg -o dress.mp4
 
 fashionflow generate dress.jpg --variations 4 --seed 7 --poster
 
-fashionflow generate dress.jpg --model ./my-model --steps 25 --scheduler dpm++ --json
+fashionflow generate dress.heic --fit crop -o dress.webm --frames-dir frames
+
+fashionflow generate - --model ./my-model --config shop.yaml --dry-run < dress.png
 """
 
 
 def generate(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The garment photo: JPEG or PNG.", show_default=False)],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="The video to write (.mp4). [dim]\\[default: the photo's name, in this folder][/dim]",
-            envvar="FASHIONFLOW_OUT",
-            rich_help_panel=INPUT,
+    photo: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTO",
+            help="The garment photo: JPEG, PNG, WebP, AVIF, TIFF, GIF or HEIC; - reads it from stdin.",
+            show_default=False,
         ),
-    ] = None,
-    poster: Annotated[
-        bool,
-        typer.Option(
-            "--poster",
-            help="Also write the first frame, as NAME-poster.png beside the video NAME.mp4.",
-            envvar="FASHIONFLOW_POSTER",
-            rich_help_panel=INPUT,
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace existing files.", envvar="FASHIONFLOW_OVERWRITE", rich_help_panel=INPUT
-        ),
-    ] = False,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            help="How the photo is brought to the model's frame. [dim]\\[default: the model's][/dim]",
-            envvar="FASHIONFLOW_FIT",
-            rich_help_panel=INPUT,
-            **one_of(FIT_MODES),
-        ),
-    ] = None,
-    size: Annotated[
-        Size | None,
-        typer.Option(
-            help="Frame size in pixels; only the model's own is possible, so this only states what you expect.",
-            parser=parse_size,
-            metavar="HxW",
-            envvar="FASHIONFLOW_SIZE",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A name from [bold]fashionflow models list[/bold], or a model folder.",
-            envvar="FASHIONFLOW_MODEL",
-            rich_help_panel=MODEL,
-        ),
-    ] = "mini",
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100_000,
-            metavar="<int>",
-            help="Number of frames. [dim]\\[default: the model's][/dim]",
-            envvar="FASHIONFLOW_FRAMES",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            help="Frames per second of the file. [dim]\\[default: the model's][/dim]",
-            envvar="FASHIONFLOW_FPS",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Denoising steps. [dim]\\[default: the model's][/dim]",
-            envvar="FASHIONFLOW_STEPS",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="The sampler. [dim]\\[default: the model's][/dim]",
-            envvar="FASHIONFLOW_SCHEDULER",
-            rich_help_panel=SAMPLING,
-            **one_of(SCHEDULERS),
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=2**63 - 1,
-            metavar="<int>",
-            help="The same seed gives the same video.",
-            envvar="FASHIONFLOW_SEED",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 0,
-    variations: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of different videos of this photo: NAME-1.mp4, NAME-2.mp4 and so on.",
-            envvar="FASHIONFLOW_VARIATIONS",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 1,
-    device: Annotated[
-        str,
-        typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", envvar="FASHIONFLOW_DEVICE", rich_help_panel=MACHINE),
-    ] = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Number type of the networks.",
-            envvar="FASHIONFLOW_DTYPE",
-            rich_help_panel=MACHINE,
-            **one_of(("auto", *DTYPES)),
-        ),
-    ] = "auto",
-    decode_chunk: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Frames decoded at a time; fewer need less memory. Halved by itself when memory runs out.",
-            envvar="FASHIONFLOW_DECODE_CHUNK",
-            rich_help_panel=MACHINE,
-        ),
-    ] = 7,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET", rich_help_panel=REPORTING
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="One JSON object a video on stdout, instead of its path.",
-            envvar="FASHIONFLOW_JSON",
-            rich_help_panel=REPORTING,
-        ),
-    ] = False,
+    ],
+    out: options.Out = None,
+    fit: options.Fit = None,
+    size: options.Frame = None,
+    background: options.Background = Color(255, 255, 255),
+    max_megapixels: options.MaxMegapixels = 50.0,
+    codec: options.Codec = None,
+    crf: options.Crf = None,
+    encoder: options.Encoder = "software",
+    fps: options.Fps = None,
+    frames_dir: options.FramesDir = None,
+    poster: options.Poster = False,
+    overwrite: options.Overwrite = False,
+    model: options.Model = "mini",
+    conditioning: options.Conditioning = None,
+    frames: options.Frames = None,
+    steps: options.Steps = None,
+    scheduler: options.Scheduler = None,
+    guidance: options.Guidance = 1.0,
+    guidance_interval: options.GuidanceInterval = Interval(0, 1),
+    seed: options.Seed = 0,
+    variations: options.Variations = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    decode_chunk: options.DecodeChunk = 7,
+    config: options.Config = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Turn one garment photo into a short video of a moving figure.
 
-    The path of each video goes to stdout, progress to stderr.
+    The path of each video goes to stdout, progress and warnings to stderr.
     """
+    WARNINGS.quiet = quiet
     settings = GenerateSettings(
         seed=seed,
         frames=frames,
@@ -195,15 +85,24 @@ def generate(
         fit=fit,
         size=size,
         decode_chunk=decode_chunk,
+        guidance_scale=guidance,
+        guidance_interval=guidance_interval,
+        conditioning=conditioning,
     )
-    targets = plan_targets(photo, out, variations, poster, overwrite)
+    targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)
+    coding = {"crf": crf, "codec": codec, "encoder": encoder}
     quiet_libraries()
 
-    from fashionflow_core import image, registry, video
+    from fashionflow_core import registry, video
+    from fashionflow_core.foreground import warn_if_no_figure
+    from fashionflow_core.photo import load_photo
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
-    pixels = image.load_photo(photo)
+    video.check_options(targets[0].video, **coding)
+    pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
+    warn_if_no_figure(pixels, "<stdin>" if photo == STDIN else str(photo))
+    of_photo = WARNINGS.take()
     folder = registry.find(model)
     note(f"loading {folder}", quiet)
     start = time.perf_counter()
@@ -212,9 +111,13 @@ def generate(
     pipe = pipeline.load(folder, device=device, dtype=dtype)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
+    if dry_run:
+        _print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
+        return
     for target in targets:
-        made = make_video(pipe, pixels, settings, target, quiet)
+        made = make_video(pipe, pixels, settings, target, coding, quiet)
         made["seconds"] = {"load": round(loading, 3), **made["seconds"]}
+        made["warnings"] = of_photo + WARNINGS.take()
         if as_json:
             result_json(made)
         else:
@@ -223,74 +126,117 @@ def generate(
 
 @dataclass(frozen=True)
 class Target:
-    """One video to make: its number among the variations, its file, and its poster if one is wanted."""
+    """One video to make: its number among the variations, its file, and its poster and folder of frames if wanted."""
 
     item: int
     video: Path
     poster: Path | None
+    frames_dir: Path | None
 
 
-def plan_targets(photo: Path, out: Path | None, variations: int, poster: bool, overwrite: bool) -> list[Target]:
-    """Name every file that will be written, and check that it may be, before any work.
+def plan_targets(
+    photo: Path, out: Path | None, variations: int, poster: bool, frames_dir: Path | None, overwrite: bool
+) -> list[Target]:
+    """Name everything that will be written, and check that it may be, before any work.
 
     Raises:
-        UsageError: not an .mp4, or a file that would replace the photo.
+        UsageError: no suffix of a video, or a file that would replace the photo.
         FashionFlowError: a file exists, or its folder is missing or not writable.
     """
-    out = out if out is not None else Path(f"{photo.stem or 'video'}{SUFFIX}")
-    if out.suffix.lower() != SUFFIX:
-        raise UsageError(f"--out: {out} does not end in {SUFFIX}", hint=f"videos are written as {SUFFIX} (H.264)")
+    from fashionflow_core.video import FrameFolder
+
+    stem = "video" if photo == STDIN else photo.stem or "video"
+    out = out if out is not None else Path(f"{stem}{VIDEO_SUFFIXES[0]}")
+    if out.suffix.lower() not in VIDEO_SUFFIXES:
+        known = ", ".join(VIDEO_SUFFIXES)
+        raise UsageError(f"--out: {out} does not end in one of {known}", hint="the suffix chooses the kind of video")
     targets = []
     for item in range(variations):
-        path = out if variations == 1 else out.with_name(f"{out.stem}-{item + 1}{out.suffix}")
-        targets.append(Target(item, path, path.with_name(f"{path.stem}-poster.png") if poster else None))
-    for path in (path for target in targets for path in (target.video, target.poster) if path is not None):
-        if path.exists() and photo.exists() and path.samefile(photo):
-            raise UsageError(f"{path}: would replace the photo itself", hint="pass another name with -o")
-        check_target(path, overwrite)
+        number = "" if variations == 1 else f"-{item + 1}"
+        path = out.with_name(f"{out.stem}{number}{out.suffix}")
+        first = path.with_name(f"{path.stem}-poster.png") if poster else None
+        folder = frames_dir.with_name(f"{frames_dir.name}{number}") if frames_dir is not None else None
+        targets.append(Target(item, path, first, folder))
+    for target in targets:
+        for path in (target.video, target.poster):
+            if path is None:
+                continue
+            if path.exists() and photo.exists() and path.samefile(photo):
+                raise UsageError(f"{path}: would replace the photo itself", hint="pass another name with -o")
+            check_target(path, overwrite)
+        if target.frames_dir is not None:
+            FrameFolder.check(target.frames_dir, overwrite)
     return targets
 
 
 def make_video(
-    pipe: "FashionFlowPipeline", photo: "np.ndarray", settings: GenerateSettings, target: Target, quiet: bool
+    pipe: "FashionFlowPipeline",
+    photo: "np.ndarray",
+    settings: GenerateSettings,
+    target: Target,
+    coding: dict[str, Any],
+    quiet: bool,
 ) -> dict[str, Any]:
-    """Generate and write one video and its poster; returns what `--json` reports about it."""
+    """Generate and write one video with its poster and frames; returns what `--json` reports about it."""
     from fashionflow_core import image, video
 
-    steps = settings.steps or pipe.config.steps
+    request = pipe.resolve(settings)  # refused before a bar is drawn
     start = time.perf_counter()
-    with progress("denoising", steps, "step", quiet) as denoised:
+    with progress("denoising", request.steps, "step", quiet) as denoised:
         clip = pipe.generate(photo, settings, item=target.item, on_step=lambda done, _steps: denoised(done))
     generated = time.perf_counter()
     first: list[np.ndarray] = []
-    with progress("decoding", clip.count, "frame", quiet) as decoded:
-        frames = _watch(clip.frames, decoded, first)
-        info = video.write(frames, target.video, fps=clip.fps, count=clip.count, metadata=clip.metadata)
+    with ExitStack() as stack:
+        taps = [lambda frame: None if first else first.append(frame)]
+        if target.frames_dir is not None:
+            # Its own check was made before the work; what it replaces is replaced only when the video is in place.
+            taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
+        decoded = stack.enter_context(progress("decoding", clip.count, "frame", quiet))
+        frames = _watch(clip.frames, decoded, taps)
+        info = video.write(frames, target.video, clip.fps, clip.count, clip.metadata, **coding)
     if target.poster is not None:
         image.write_png(target.poster, first[0])
     written = time.perf_counter()
     return {
         "path": str(target.video),
         "poster": str(target.poster) if target.poster else None,
+        "frames_dir": str(target.frames_dir) if target.frames_dir else None,
         "frames": info.frames,
         "fps": info.fps,
         "height": info.height,
         "width": info.width,
-        "seed": settings.seed,
+        "codec": info.codec,
+        "encoder": info.encoder,
+        "seed": request.seed,
         "item": target.item,
         "model": pipe.config.name,
-        "scheduler": settings.scheduler or pipe.config.scheduler,
-        "steps": steps,
+        "scheduler": request.scheduler,
+        "steps": request.steps,
         "seconds": {"denoise": round(generated - start, 3), "decode": round(written - generated, 3)},
     }
 
 
 def _watch(
-    frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], first: "list[np.ndarray]"
+    frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], taps: "list[Callable[[np.ndarray], None]]"
 ) -> "Iterator[np.ndarray]":
-    """Pass frames on as they come, report how many there were, and keep the first one in `first`."""
+    """Pass frames on as they come, show each to the taps, and report how many there were."""
     for number, frame in enumerate(frames, start=1):
-        if number == 1:
-            first.append(frame)
+        for tap in taps:
+            tap(frame)
         yield frame
         on_frame(number)
+
+
+def _print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
+    """What `--dry-run` says: what would be made, how, and at what cost."""
+    files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
+    described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan), "warnings": warned}
+    if as_json:
+        result_json(described)
+        return
+    described["tflop"] = ", ".join(f"{part} {count:.3g}" for part, count in plan.tflop.items())
+    described["seconds"] = f"{plan.seconds:.0f} a video, reckoned from one timed step" if plan.seconds else None
+    described["weights_bytes"] = f"{plan.weights_bytes:,}"
+    for name, value in described.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        result(f"{name.replace('_', ' '):14}  {'-' if text in (None, '') else text}")

@@ -143,7 +143,7 @@ def _nothing(_folder: Path) -> None:
         (_existing, ["dress.jpg"], 1, ["dress.mp4", "exists"]),
         (_existing_poster, ["dress.jpg", "--variations", "2", "--poster"], 1, ["dress-2-poster.png", "exists"]),
         (_nothing, ["dress.jpg", "-o", "no/such/a.mp4"], 1, ["no/such"]),
-        (_nothing, ["dress.jpg", "-o", "a.gif"], 2, ["a.gif"]),
+        (_nothing, ["dress.jpg", "-o", "a.avi"], 2, ["a.avi"]),
         (_nothing, ["dress.jpg", "-o", "a" * 300 + ".mp4"], 1, ["too long"]),
         (_nothing, ["."], 1, ["folder"]),
         (_nothing, ["nobody.jpg"], 1, ["nobody.jpg"]),
