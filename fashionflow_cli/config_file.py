@@ -51,7 +51,8 @@ def _load(path: Path) -> dict[Any, Any]:
         raise FashionFlowError(f"{path}: no such file", hint="check the path of --config") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise FashionFlowError(f"{path}: is not a readable YAML file ({reason})", hint="one `name: value` a line") from None
+        hint = "write one `name: value` a line"
+        raise FashionFlowError(f"{path}: is not a readable YAML file ({reason})", hint=hint) from None
     if content is None:
         return {}
     if not isinstance(content, dict):

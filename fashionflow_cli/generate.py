@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import WARNINGS, Color, Interval, note, progress, quiet_libraries, result, result_json
+from fashionflow_cli.console import WARNINGS, note, progress, quiet_libraries, result, result_json
 from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
 from fashionflow_core.errors import UsageError
 from fashionflow_core.files import check_target
@@ -45,7 +45,7 @@ def generate(
     out: options.Out = None,
     fit: options.Fit = None,
     size: options.Frame = None,
-    background: options.Background = Color(255, 255, 255),
+    background: options.Background = options.WHITE,
     max_megapixels: options.MaxMegapixels = 50.0,
     codec: options.Codec = None,
     crf: options.Crf = None,
@@ -60,7 +60,7 @@ def generate(
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     guidance: options.Guidance = 1.0,
-    guidance_interval: options.GuidanceInterval = Interval(0, 1),
+    guidance_interval: options.GuidanceInterval = options.EVERYWHERE,
     seed: options.Seed = 0,
     variations: options.Variations = 1,
     device: options.Device = "auto",

@@ -15,6 +15,7 @@ from fashionflow_core.device import DTYPES
 
 PHOTO, VIDEO, MODEL, SAMPLING = "Photo", "Video", "Model", "Sampling"
 MACHINE, REPORTING = "Machine", "Settings and reporting"
+WHITE, EVERYWHERE = Color(255, 255, 255), Interval(0, 1)
 
 
 def option(panel: str, name: str, *short: str, text: str, of_model: bool = False, **more: Any) -> Any:
@@ -70,7 +71,7 @@ Out = Annotated[
         VIDEO,
         "out",
         "-o",
-        text=f"The video to write: {', '.join(VIDEO_SUFFIXES)}. [dim]\\[default: the photo's name, in this folder][/dim]",
+        text=f"The video: {', '.join(VIDEO_SUFFIXES)}. [dim]\\[default: the photo's name, in this folder][/dim]",
     ),
 ]
 Codec = Annotated[
@@ -106,7 +107,7 @@ Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second of th
 FramesDir = Annotated[
     Path | None, option(VIDEO, "frames-dir", text="Also write every frame as a PNG into this new folder.")
 ]
-Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame, as NAME-poster.png beside NAME.mp4.")]
+Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame: NAME-poster.png beside NAME.mp4.")]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.")]
 Model = Annotated[
     str,

@@ -1,0 +1,39 @@
+"""FashionFlow from Python: `import fashionflow_core as ff; ff.load("mini").generate("dress.jpg").save("dress.mp4")`.
+
+Names come from their modules when they are first asked for, so that importing this package imports nothing heavy.
+`__init__.pyi` tells type checkers the same. docs/python.md is the guide.
+"""
+
+from importlib import import_module
+from typing import Any
+
+# name → the module of this package that it comes from
+_HOME = {
+    "load": "api",
+    "list_models": "registry",
+    "Clip": "pipeline",
+    "FashionFlowPipeline": "pipeline",
+    "Plan": "plan",
+    "GenerateSettings": "config",
+    "ModelConfig": "config",
+    "FashionFlowError": "errors",
+    "FashionFlowWarning": "errors",
+    "UsageError": "errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fashionflow")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,6 +18,7 @@ from torch import Tensor
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import Networks
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.known import KnownFrames
 
 
 def load_processor(folder: Path) -> Any:
@@ -118,6 +119,24 @@ def known_content(photos: Tensor, latents: Tensor, config: ModelConfig) -> Tenso
     if config.known_content == "latents":
         return latents
     return F.interpolate(photos, size=latents.shape[-2:], mode="area") * 2 - 1
+
+
+def condition(
+    latent: Tensor, context: Tensor, content: Tensor | None, frames: int, mode: str, fill: str
+) -> tuple[KnownFrames, Tensor]:
+    """What the sampling loop is given under one of `config.CONDITIONING` (paper 4.3, table 2).
+
+    Args:
+        latent, context, content: of `Conditioner.encode`.
+        frames: frames of the clip.
+        mode: both; local: frame 0 is given, the context is null (zeros); global: the context, and no frame is given.
+        fill: `ModelConfig.mask_fill`.
+
+    Returns:
+        given frames, and context tokens (b, n, d).
+    """
+    known = (KnownFrames.nothing if mode == "global" else KnownFrames.first)(latent, frames, content, fill)
+    return known, torch.zeros_like(context) if mode == "local" else context
 
 
 class Conditioner:

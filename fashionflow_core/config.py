@@ -7,6 +7,7 @@ model's value, so the order is flag > environment > model > default.
 import dataclasses
 import json
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -18,7 +19,10 @@ PIXEL_RANGES = ("zero_one", "minus_one_one")
 KNOWN_CONTENT = ("none", "rgb", "latents")
 MASK_FILLS = ("zero", "nearest")
 MODES = ("generate", "interpolate", "extend")
-SCHEDULERS = ("ddpm", "ddim", "dpm++")
+CONDITIONING = ("both", "local", "global")
+SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
+CODECS = ("h264", "hevc", "av1", "vp9")
 MODEL_FILE = "model.json"
 
 
@@ -57,6 +61,10 @@ class ModelConfig:
         log_snr: steps are spaced evenly in log(signal-to-noise) between these two, lowest first; empty: as `scheduler/`
             says.
         modes: what the model was trained for: generate, interpolate, extend.
+        conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
+            context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
+        context_dropout: share of training clips whose context was null; guidance needs it above 0.
+        distilled: whether it was trained to jump to the clean clip in one step, as the scheduler lcm expects.
     """
 
     name: str
@@ -79,6 +87,9 @@ class ModelConfig:
     steps: int = 50
     log_snr: tuple[float, ...] = ()
     modes: tuple[str, ...] = ("generate",)
+    conditioning: tuple[str, ...] = ("both",)
+    context_dropout: float = 0.0
+    distilled: bool = False
 
     def __post_init__(self) -> None:
         where = f"{MODEL_FILE} of {self.name}"
@@ -90,6 +101,12 @@ class ModelConfig:
         _one_of(where, "scheduler", self.scheduler, SCHEDULERS, FashionFlowError)
         for mode in self.modes:
             _one_of(where, "modes", mode, MODES, FashionFlowError)
+        if not self.conditioning:
+            raise FashionFlowError(f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}")
+        for conditioning in self.conditioning:
+            _one_of(where, "conditioning", conditioning, CONDITIONING, FashionFlowError)
+        if not 0 <= self.context_dropout <= 1:
+            raise FashionFlowError(f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}")
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
             if not getattr(self, field) > 0:
                 raise FashionFlowError(f"{where}: {field} must be above 0, not {getattr(self, field)!r}")
@@ -149,10 +166,15 @@ class GenerateSettings:
         frames: number of frames; a multiple of what the U-Net needs (2 for the published one).
         fps: frames per second of the file, above 0.
         steps: denoising steps, at least 1.
-        scheduler: ddpm, ddim or dpm++.
+        scheduler: one of `SCHEDULERS`.
         fit: pad, crop or stretch.
         size: (height, width) in pixels; only the model's native size is possible, other sizes are an error.
         decode_chunk: frames decoded by the VAE at a time.
+        guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call a step instead of two).
+        guidance_interval: the part of the noise schedule with guidance, as two fractions of its timesteps, lower first:
+            0 is clean, 1 is pure noise. Elsewhere the step is unguided ("Applying Guidance in a Limited Interval",
+            2404.07724).
+        conditioning: both, local or global; one that the model was trained for.
     """
 
     seed: int = 0
@@ -163,15 +185,95 @@ class GenerateSettings:
     fit: str | None = None
     size: tuple[int, int] | None = None
     decode_chunk: int = 7
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    conditioning: str | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler is not None:
             _one_of("--scheduler", "the value", self.scheduler, SCHEDULERS, UsageError)
         if self.fit is not None:
             _one_of("--fit", "the value", self.fit, FIT_MODES, UsageError)
+        for field in ("seed", "frames", "steps", "decode_chunk"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+                raise UsageError(f"--{field.replace('_', '-')}: must be a whole number, not {value!r}")
         for field in ("frames", "fps", "steps", "decode_chunk"):
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise UsageError(f"--{field.replace('_', '-')}: must be above 0, not {value}")
+        if self.conditioning is not None:
+            _one_of("--conditioning", "the value", self.conditioning, CONDITIONING, UsageError)
+        if not 1 <= self.guidance_scale <= 100:
+            raise UsageError(f"--guidance: must be from 1 (none) to 100, not {self.guidance_scale}")
+        ends = tuple(self.guidance_interval)
+        if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
+            raise UsageError(
+                f"--guidance-interval: must be two fractions from 0 to 1, lower first, not {self.guidance_interval}"
+            )
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed: must be from 0 to 2^63 - 1, not {self.seed}")
+
+    def resolve(self, model: ModelConfig) -> "ResolvedSettings":
+        """The request with the model's values where it says nothing.
+
+        Raises:
+            UsageError: another frame size than the model's, a conditioning it was not trained for, or guidance of a
+                model, or under a conditioning, that has nothing to be guided away from.
+        """
+        native = (model.height, model.width)
+        if self.size is not None and tuple(self.size) != native:
+            raise UsageError(
+                f"--size: {self.size[0]}x{self.size[1]} is not possible with model {model.name}: "
+                f"its adapter is tied to {native[0]}x{native[1]} (height x width)",
+                hint="leave --size out, or choose another model",
+            )
+        conditioning = self.conditioning or model.conditioning[0]
+        if conditioning not in model.conditioning:
+            raise UsageError(
+                f"--conditioning: model {model.name} was not trained for {conditioning!r}",
+                hint=f"it was trained for: {', '.join(model.conditioning)}",
+            )
+        if self.guidance_scale != 1 and not model.context_dropout:
+            raise UsageError(
+                f"--guidance: model {model.name} was trained without dropped context, "
+                "so there is nothing to guide away from",
+                hint="leave --guidance out, or choose a model trained with dropped context",
+            )
+        if self.guidance_scale != 1 and conditioning == "local":
+            raise UsageError(
+                "--guidance: local conditioning leaves the context out, so there is nothing to guide towards",
+                hint="leave --guidance out, or use --conditioning both or global",
+            )
+        low, high = self.guidance_interval
+        # Numbers of NumPy become Python's own: a uint8 of steps would overflow in the first product.
+        return ResolvedSettings(
+            seed=int(self.seed),
+            frames=int(self.frames or model.frames),
+            fps=float(self.fps or model.fps),
+            steps=int(self.steps or model.steps),
+            scheduler=self.scheduler or model.scheduler,
+            fit=self.fit or model.fit,
+            size=native,
+            decode_chunk=int(self.decode_chunk),
+            guidance_scale=float(self.guidance_scale),
+            guidance_interval=(float(low), float(high)),
+            conditioning=conditioning,
+        )
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """`GenerateSettings` of which nothing is left open."""
+
+    seed: int
+    frames: int
+    fps: float
+    steps: int
+    scheduler: str
+    fit: str
+    size: tuple[int, int]
+    decode_chunk: int
+    guidance_scale: float
+    guidance_interval: tuple[float, float]
+    conditioning: str

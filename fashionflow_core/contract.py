@@ -14,12 +14,22 @@ class Networks(Protocol):
     """
 
     device: torch.device
+    dtype: torch.dtype  # what the networks compute in
     frame_divisor: int
     pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) that make latents of the size below
     input_channels: int  # c_in of `denoise`: latent channels and those of `KnownFrames.channels`
     latent_channels: int
     latent_height: int
     latent_width: int
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of all weights as they are loaded."""
+        ...
+
+    def count_flop(self, frames: int) -> dict[str, int]:
+        """Floating-point operations of each function below for one item: `denoise` a clip, `decode` one frame of it."""
+        ...
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """VAE pixels (b, c, h, w) → mean and log-variance of the latents, each (b, c, h, w)."""

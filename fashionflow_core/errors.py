@@ -26,3 +26,10 @@ class PartialError(FashionFlowError):
     """Some items of a batch failed, the others are done. Exit code 3."""
 
     exit_code = 3
+
+
+class FashionFlowWarning(UserWarning):
+    """Something worth knowing that stops nothing: one line that names the file or option.
+
+    Core calls `warnings.warn(line, FashionFlowWarning, stacklevel=2)`; the command line prints it as `warning: line`.
+    """

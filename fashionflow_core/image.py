@@ -1,38 +1,23 @@
-"""Photos in, PNG out: any JPEG or PNG becomes upright RGB pixels, and those become the frame a model was trained on."""
+"""From a photo to the frame a model was trained on, and from a frame to a PNG."""
 
 import os
-import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from fashionflow_core.config import FIT_MODES, RESAMPLING
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import atomic_path, check_target
+from fashionflow_core.foreground import Box, find_figure
 
-FORMATS = ("JPEG", "PNG")
-MAX_PIXELS = 50_000_000
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# What Pillow's decoders raise on damaged files, besides its own UnidentifiedImageError (an OSError).
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, OverflowError, struct.error)
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels: rows `top` to `top + height`, columns `left` to `left + width`."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -43,98 +28,23 @@ class Fitted:
         pixels: uint8 (height, width, 3), the whole frame.
         box: the part of the frame that holds the photo; the rest is pad bars. Its sides are even where the frame's
             are, so that what is cut out of an output frame can be stored as yuv420p.
+        source: left, top, right, bottom of the rectangle of the photo, in its pixels, that fills the box.
     """
 
     pixels: NDArray[np.uint8]
     box: Box
-
-
-def load_photo(path: str | Path) -> NDArray[np.uint8]:
-    """Read a JPEG or PNG as sRGB pixels, upright, transparent parts on white.
-
-    The EXIF orientation is applied; grey, palette and CMYK images become RGB; 16-bit grey is scaled to 8 bits.
-
-    Returns:
-        uint8 (h, w, 3), values 0 to 255.
-
-    Raises:
-        FashionFlowError: no such file, a folder, empty, not readable, not a JPEG or PNG, damaged or cut off, or above
-            50 megapixels (judged from the header, before pixels are decoded).
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise FashionFlowError(f"{path}: is a folder, not a photo", hint="name a JPEG or PNG file inside it")
-    try:
-        if path.stat().st_size == 0:
-            raise FashionFlowError(f"{path}: is empty (0 bytes)", hint="copy or download the photo again")
-        with _open(path) as image:
-            image.load()  # verify() misses files that are cut off
-            return _to_rgb(_upright(image))
-    except FileNotFoundError:
-        raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
-    except PermissionError:
-        raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FashionFlowError(
-            f"{path}: is damaged or cut off ({reason})", hint="copy or download the photo again"
-        ) from None
-
-
-def _open(path: Path) -> Image.Image:
-    """Read the header only, and refuse from it what is no photo or too large."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow's warning starts above our own limit, which refuses the file in one line.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise FashionFlowError(
-            f"{path}: is not a JPEG or PNG photo", hint="save the photo as JPEG or PNG first"
-        ) from None
-    except Image.DecompressionBombError:
-        raise _too_large(path, "far") from None
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width}x{image.height}"
-        image.close()
-        raise _too_large(path, size)
-    return image
-
-
-def _too_large(path: Path, size: str) -> FashionFlowError:
-    limit = MAX_PIXELS // 1_000_000
-    return FashionFlowError(f"{path}: is too large ({size}, above {limit} megapixels)", hint="scale the photo down")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DAMAGED:
-        # Unreadable EXIF says nothing about the orientation; the pixels are fine.
-        return image
-
-
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    transparent = image.info.get("transparency")
-    if image.mode.startswith("I"):
-        # 16-bit grey: convert("RGB") clips at 255. 65535 / 257 = 255 exactly.
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        grey = ((values + 128) // 257).astype(np.uint8)
-        if isinstance(transparent, int):
-            grey[values == transparent] = 255
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    source: tuple[float, float, float, float]
 
 
 def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", resample: str = "lanczos") -> Fitted:
     """Bring a photo to `height` x `width`.
 
     `pad` keeps the whole garment in proportion, centred, and fills each bar with the median colour of the photo's edge
-    beside it; `crop` keeps proportions and cuts the longer side about the centre; `stretch` is a plain resize: with
-    `bilinear` it is the published inference (reference README, "Conventions of the published inference", 1).
+    beside it. `crop` keeps proportions and fills the frame: it cuts the longer side about the figure, or about the
+    photo's centre where `find_figure` finds none. It never cuts the figure: where that is longer than the frame can
+    hold, the cut is widened to the whole figure and bars fill what the photo lacks on the other side, as with `pad`.
+    `stretch` is a plain resize: with `bilinear` it is the published inference (reference README, "Conventions of the
+    published inference", 1).
 
     Args:
         photo: uint8 (h, w, 3), any h and w of at least 1.
@@ -157,22 +67,80 @@ def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", re
     if resample not in RESAMPLING:
         raise FashionFlowError(f"resample: unknown filter {resample!r}", hint=f"choose one of: {', '.join(RESAMPLING)}")
 
-    image = Image.fromarray(photo)
-    whole = Box(0, 0, height, width)
     if mode == "stretch":
-        return Fitted(np.array(image.resize((width, height), _RESAMPLE[resample])), whole)
+        return Fitted(_resized(photo, height, width, resample), Box(0, 0, height, width), _whole(photo))
     if mode == "crop":
-        scale = max(height / image.height, width / image.width)
-        kept_height, kept_width = min(height / scale, image.height), min(width / scale, image.width)
-        left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-        source = (left, top, left + kept_width, top + kept_height)
-        return Fitted(np.array(image.resize((width, height), _RESAMPLE[resample], box=source)), whole)
+        return _crop(photo, height, width, resample)
+    return _pad(photo, height, width, resample)
 
-    scale = min(height / image.height, width / image.width)
-    box_height, box_width = _even(image.height * scale, height), _even(image.width * scale, width)
-    inner = np.array(image.resize((box_width, box_height), _RESAMPLE[resample]))
+
+def fit_alike(frame: NDArray[np.uint8], first: Fitted, resample: str = "lanczos") -> NDArray[np.uint8]:
+    """Bring a later frame of a clip to the frame just as its first one was: same rectangle, same bars.
+
+    Args:
+        frame: uint8 (h, w, 3), of the size of the photo that `first` was made from.
+        first: of `fit`, with the same filter.
+
+    Returns:
+        uint8 (height, width, 3); of that photo itself exactly `first.pixels`.
+    """
+    pixels, box = first.pixels.copy(), first.box
+    inner = _resized(frame, box.height, box.width, resample, first.source)
+    pixels[box.top : box.top + box.height, box.left : box.left + box.width] = inner
+    return pixels
+
+
+def _whole(photo: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    return (0, 0, photo.shape[1], photo.shape[0])
+
+
+def _resized(
+    photo: NDArray[np.uint8],
+    height: int,
+    width: int,
+    resample: str,
+    source: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.uint8]:
+    """The photo, or the rectangle left, top, right, bottom of it, at another size."""
+    return np.array(Image.fromarray(photo).resize((width, height), _RESAMPLE[resample], box=source))
+
+
+def _pad(
+    photo: NDArray[np.uint8],
+    height: int,
+    width: int,
+    resample: str,
+    source: tuple[float, float, float, float] | None = None,
+) -> Fitted:
+    source = source or _whole(photo)
+    left, top, right, bottom = source
+    scale = min(height / (bottom - top), width / (right - left))
+    box_height, box_width = _even((bottom - top) * scale, height), _even((right - left) * scale, width)
     box = Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
-    return Fitted(_with_bars(inner, box, height, width), box)
+    inner = _resized(photo, box_height, box_width, resample, source)
+    return Fitted(_with_bars(inner, box, height, width), box, source)
+
+
+def _crop(photo: NDArray[np.uint8], height: int, width: int, resample: str) -> Fitted:
+    photo_height, photo_width, _ = photo.shape
+    scale = max(height / photo_height, width / photo_width)
+    rows, columns = min(height / scale, photo_height), min(width / scale, photo_width)
+    figure = find_figure(photo)
+    keep = figure.box if figure else Box(0, 0, photo_height, photo_width)
+    if figure and (keep.height > rows or keep.width > columns):
+        # One side of the cut is all of the photo's already, so that only the other can be too short.
+        left, top, right, bottom = _whole(photo)
+        if keep.height > rows:
+            top, bottom = keep.top, keep.top + keep.height
+        else:
+            left, right = keep.left, keep.left + keep.width
+        return _pad(photo, height, width, resample, (left, top, right, bottom))
+    top = min(max(0.0, keep.top + (keep.height - rows) / 2), photo_height - rows)
+    left = min(max(0.0, keep.left + (keep.width - columns) / 2), photo_width - columns)
+    # Rounding may carry the sums beyond the photo, which Pillow refuses.
+    right, bottom = min(left + columns, photo_width), min(top + rows, photo_height)
+    source = (left, top, right, bottom)
+    return Fitted(_resized(photo, height, width, resample, source), Box(0, 0, height, width), source)
 
 
 def _even(length: float, limit: int) -> int:

@@ -7,17 +7,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from fashionflow_core.errors import FashionFlowError
-
 
 def nearest_given(mask: Tensor) -> Tensor:
     """Index of the nearest given frame for every frame; of two equally near the earlier.
 
     Args:
-        mask: (b, f), 1 = given; at least one frame of each item.
+        mask: (b, f), 1 = given.
 
     Returns:
-        (b, f) long.
+        (b, f) long; where an item has no given frame, each frame's own.
     """
     position = torch.arange(mask.shape[1], device=mask.device)
     distance = (position[:, None] - position[None, :]).abs()  # (f, f): from frame to candidate
@@ -67,6 +65,12 @@ class KnownFrames:
         mask[:, 0] = 1
         return cls(mask, pad(latent), None if content is None else pad(content), fill)
 
+    @classmethod
+    def nothing(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
+        """No frame is given: generation from the context alone. Arguments as for `first`; only their shapes count."""
+        clip = cls.first(latent, frames, content, fill)
+        return cls.from_clip(clip.latents, torch.zeros_like(clip.mask), clip.content, fill)
+
     def pin(self, sample: Tensor) -> Tensor:
         """`sample` (b, c, f, h, w) with the given frames put in.
 
@@ -78,16 +82,13 @@ class KnownFrames:
     def channels(self) -> Tensor | None:
         """The extra input channels (b, k + 1, f, h, w): content of the given frames, and the mask; or None.
 
-        Raises:
-            FashionFlowError: the fill is nearest, and an item has no given frame to be near to.
+        An item without a given frame has zeros in all of them, whatever the fill.
         """
         if self.content is None:
             return None
         content = self.content
         _, k, f, h, w = content.shape
         if self.fill == "nearest":
-            if not bool((self.mask.sum(dim=1) > 0).all()):
-                raise FashionFlowError("known frames: mask_fill nearest needs at least one given frame a clip")
             index = rearrange(nearest_given(self.mask), "b f -> b 1 f 1 1").expand(-1, k, f, h, w)
             content = content.gather(2, index)
         mask = rearrange(self.mask, "b f -> b 1 f 1 1").expand(-1, 1, f, h, w)

@@ -3,52 +3,77 @@
 A plain composition. Networks come from any runtime of `backends`; nothing here knows which.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from einops import rearrange
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from fashionflow_core import backends
+from fashionflow_core import backends, video
 from fashionflow_core.conditioning import (
     Conditioner,
+    condition,
     denormalize_latents,
     from_vae_pixels,
     load_processor,
     tensor_to_frames,
 )
-from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig
+from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
 from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.foreground import warn_if_no_figure
 from fashionflow_core.image import Box, fit
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import item_generator, make_scheduler, sample
+from fashionflow_core.photo import load_photo
+from fashionflow_core.plan import Plan, make_plan
+from fashionflow_core.sampling import guided, item_generator, sample
+from fashionflow_core.schedulers import make_scheduler
+from fashionflow_core.srgb import to_srgb
 
 OnStep = Callable[[int, int], None]
+Photo = str | Path | np.ndarray | Image.Image
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One generated video.
+    """One generated video: its latents, decoded whenever frames are asked for.
 
     Attributes:
-        frames: iterator of uint8 (height, width, 3), decoded as they are asked for; it can be walked once.
         count, fps, height, width: of the video; the pad bars of the fit are cropped off already.
-        latents: what is being decoded, float32 (1, c, count, h, w).
+        latents: float32 (1, c, count, h, w).
         metadata: what made the video, for the file's own metadata.
+        decode: latents → a fresh iterator of frames.
     """
 
-    frames: Iterator[np.ndarray]
     count: int
     fps: float
     height: int
     width: int
-    latents: Tensor
+    latents: Tensor = field(repr=False)
     metadata: dict[str, str]
+    decode: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+
+    @property
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames, uint8 (height, width, 3), decoded as they are asked for; every time from the first one on."""
+        return self.decode()
+
+    def save(self, path: str | Path, **options: Any) -> video.VideoInfo:
+        """Write the video; its suffix chooses the format. An existing file is replaced once the new one is whole.
+
+        Args:
+            path: the file.
+            options: of `video.write`.
+
+        Raises:
+            FashionFlowError: as `video.write`, and as decoding.
+        """
+        return video.write(self.frames, path, fps=self.fps, count=self.count, metadata=self.metadata, **options)
 
 
 class FashionFlowPipeline:
@@ -67,86 +92,120 @@ class FashionFlowPipeline:
         self.networks, self.config, self.make_scheduler = networks, config, make_scheduler
         self.conditioner = Conditioner(networks, processor, config)
 
-    def check(self, settings: GenerateSettings) -> None:
-        """Refuse what the model cannot do, before any work.
+    def resolve(self, settings: GenerateSettings) -> ResolvedSettings:
+        """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.
 
         Raises:
-            UsageError: another frame size than the model's, or a number of frames its U-Net cannot halve.
+            UsageError: as `GenerateSettings.resolve`; a number of frames its U-Net cannot halve.
         """
-        native = (self.config.height, self.config.width)
-        if settings.size is not None and settings.size != native:
+        resolved = settings.resolve(self.config)
+        if resolved.frames % self.networks.frame_divisor:
             raise UsageError(
-                f"--size: {settings.size[0]}x{settings.size[1]} is not possible with model {self.config.name}: "
-                f"its adapter is tied to {native[0]}x{native[1]} (height x width)",
-                hint="leave --size out, or choose another model",
-            )
-        frames = settings.frames or self.config.frames
-        if frames % self.networks.frame_divisor:
-            raise UsageError(
-                f"--frames: {frames} is not a multiple of {self.networks.frame_divisor}, which model "
+                f"--frames: {resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
                 f"{self.config.name} needs"
             )
+        if resolved.scheduler == "lcm" and not self.config.distilled:
+            warnings.warn(
+                f"--scheduler: lcm is for distilled models, which {self.config.name} is not: "
+                "videos move less, and may lose fine detail",
+                FashionFlowWarning,
+                stacklevel=3,
+            )
+        return resolved
 
     def generate(
-        self, photo: np.ndarray, settings: GenerateSettings, item: int = 0, on_step: OnStep | None = None
+        self,
+        photo: Photo,
+        settings: GenerateSettings | None = None,
+        item: int = 0,
+        on_step: OnStep | None = None,
+        **changes: Any,
     ) -> Clip:
         """Generate one video from one photo.
 
         Args:
-            photo: uint8 (h, w, 3), sRGB, upright, any size.
+            photo: a file, a Pillow image, or uint8 (h, w, 3), sRGB, upright; of any size.
             settings: the request.
             item: with the seed it fixes all randomness; number the photos of a batch, or the variations of a photo.
             on_step: called after each denoising step with (steps done, steps in all).
+            changes: fields of `GenerateSettings` that take the place of those in `settings`.
 
         Raises:
             UsageError: settings the model cannot meet.
-            FashionFlowError: out of memory, or numbers beyond what the number type holds, with what to do.
+            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds,
+                with what to do.
         """
         config = self.config
-        self.check(settings)
-        fitted = fit(photo, config.height, config.width, settings.fit or config.fit, config.resample)
-        frames = settings.frames or config.frames
-        fps = settings.fps or config.fps
-        name, steps = settings.scheduler or config.scheduler, settings.steps or config.steps
-        generators = [item_generator(settings.seed, item)]
+        request = self.resolve(replace(settings or GenerateSettings(), **changes))
+        fitted = fit(as_pixels(photo), config.height, config.width, request.fit, config.resample)
+        generators = [item_generator(request.seed, item)]
+        scheduler = self.make_scheduler(request.scheduler)
+        denoise = guided(
+            self.networks.denoise,
+            request.guidance_scale,
+            request.guidance_interval,
+            scheduler.config.num_train_timesteps,
+        )
         try:
-            latent, context, content = self.conditioner.encode(fitted.pixels[None], generators)
-            known = KnownFrames.first(latent, frames, content, config.mask_fill)
-            latents = sample(
-                self.networks.denoise,
-                self.make_scheduler(name),
-                steps,
-                known,
-                context,
-                generators,
-                on_step,
-                config.log_snr,
-            )
+            encoded = self.conditioner.encode(fitted.pixels[None], generators)
+            known, context = condition(*encoded, request.frames, request.conditioning, config.mask_fill)
+            latents = sample(denoise, scheduler, request.steps, known, context, generators, on_step, config.log_snr)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise FashionFlowError(
-                f"{self.networks.device}: out of memory while denoising {frames} frames",
+                f"{self.networks.device}: out of memory while denoising {request.frames} frames",
                 hint="use fewer --frames, --dtype bf16, or another --device",
             ) from None
         _check_finite(latents, "denoising")
+        guidance = {
+            "fashionflow_guidance": f"{request.guidance_scale:g}",
+            "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
+        }
         return Clip(
-            frames=self.decode(latents, fitted.box, settings.decode_chunk),
-            count=frames,
-            fps=fps,
+            count=request.frames,
+            fps=request.fps,
             height=fitted.box.height,
             width=fitted.box.width,
             latents=latents,
             metadata={
                 "title": f"FashionFlow, model {config.name}",
                 "fashionflow_model": config.name,
-                "fashionflow_seed": str(settings.seed),
+                "fashionflow_seed": str(request.seed),
                 "fashionflow_item": str(item),
-                "fashionflow_scheduler": name,
-                "fashionflow_steps": str(steps),
-                "fashionflow_fit": settings.fit or config.fit,
-            },
+                "fashionflow_scheduler": request.scheduler,
+                "fashionflow_steps": str(request.steps),
+                "fashionflow_fit": request.fit,
+                "fashionflow_conditioning": request.conditioning,
+            }
+            | (guidance if request.guidance_scale != 1 else {}),
+            decode=lambda: self.decode(latents, fitted.box, request.decode_chunk),
         )
+
+    def plan(
+        self,
+        settings: GenerateSettings | None = None,
+        photo: Photo | None = None,
+        measure: bool = False,
+        **changes: Any,
+    ) -> Plan:
+        """What `generate` would do with these settings, and what that costs; none of it is done.
+
+        Args:
+            settings, changes: as for `generate`.
+            photo: as for `generate`; without one the size of the video is that of the model's whole frame.
+            measure: also time one call of the U-Net and one of the decoder, each after an untimed one.
+
+        Raises:
+            UsageError: settings the model cannot meet.
+            FashionFlowError: the photo cannot be read; with `measure`, out of memory.
+        """
+        request = self.resolve(replace(settings or GenerateSettings(), **changes))
+        size = request.size
+        if photo is not None:
+            box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
+            size = (box.height, box.width)
+        return make_plan(self.conditioner, self.make_scheduler(request.scheduler), request, size, measure)
 
     def decode(self, latents: Tensor, box: Box | None = None, chunk: int = 7) -> Iterator[np.ndarray]:
         """Decode frames in chunks, as they are asked for.
@@ -184,6 +243,32 @@ class FashionFlowPipeline:
                 if box is not None:
                     frame = frame[box.top : box.top + box.height, box.left : box.left + box.width]
                 yield frame
+
+
+def as_pixels(photo: Photo) -> np.ndarray:
+    """A photo as uint8 (h, w, 3): of a file or a Pillow image (upright, on white, in sRGB), or such an array itself.
+
+    Raises:
+        FashionFlowError: the file is no photo that `load_photo` can read; the image holds samples of unknown range.
+    """
+    if isinstance(photo, str | Path):
+        pixels = load_photo(photo)
+        warn_if_no_figure(pixels, str(photo))
+        return pixels
+    if isinstance(photo, np.ndarray):
+        return photo  # `fit` looks at it closely
+    if not isinstance(photo, Image.Image):
+        raise FashionFlowError(
+            f"photo: is of type {type(photo).__name__}", hint="give a path, a Pillow image, or a uint8 array (h, w, 3)"
+        )
+    notes: list[str] = []
+    try:
+        pixels = to_srgb(ImageOps.exif_transpose(photo), (255, 255, 255), notes)
+    except ValueError as error:
+        raise FashionFlowError(f"photo: {error}", hint='convert it first: image.convert("RGB")') from None
+    for note in notes:
+        warnings.warn(f"photo: {note}", FashionFlowWarning, stacklevel=3)
+    return pixels
 
 
 def _check_finite(values: Tensor, doing: str) -> None:

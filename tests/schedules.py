@@ -56,14 +56,21 @@ def nothing_known(*shape: int) -> KnownFrames:
     return KnownFrames(torch.zeros(shape[0], shape[2]), torch.zeros(shape))
 
 
-def oracle(folder: Path, mean: Tensor, std: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """What a perfect network answers if data are N(mean, std²), independent in every element."""
+def oracle(
+    folder: Path, mean: Tensor, std: Tensor, distilled: bool = False
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What a perfect network answers if data are N(mean, std²), independent in every element.
+
+    Or, distilled, where the probability flow from x ends.
+    """
     kept, predicted = kept_variance(folder), _ddpm(folder).config.prediction_type
 
     def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         x = x[:, :4].double()
         a, s = kept[int(timestep)].sqrt(), (1 - kept[int(timestep)]).sqrt()
-        data = mean + std**2 * a / (a**2 * std**2 + s**2) * (x - a * mean)  # E[data | x]
+        variance = a**2 * std**2 + s**2
+        slope = std / variance.sqrt() if distilled else std**2 * a / variance
+        data = mean + slope * (x - a * mean)  # E[data | x], or the end of the path through x
         eps = (x - a * data) / s
         return {"epsilon": eps, "v_prediction": a * eps - s * data, "sample": data}[predicted].float()
 

@@ -17,6 +17,7 @@ from fashionflow_core.conditioning import frames_to_tensor, from_vae_pixels, ten
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.metrics.drift import psnr, score_clip
+from fashionflow_core.photo import load_photo
 
 ROOT = Path(__file__).parents[1]
 UNSEEN = 2_000_000  # neither trained on nor scored in docs/bundled-model.md
@@ -80,7 +81,7 @@ def test_the_bundled_photo_becomes_a_video_that_moves_and_stays_itself(tmp_path:
     assert (report["frames"], report["fps"], report["height"], report["width"]) == (70, 25, 320, 256)
     frames = video.read(target)
     assert frames.shape == (70, 320, 256, 3)
-    first = image.fit(image.load_photo(photo), 320, 256, "pad", "lanczos").pixels
+    first = image.fit(load_photo(photo), 320, 256, "pad", "lanczos").pixels
     assert psnr(frames[:1], first[None]) > 26  # frame 0 is the photo, through the VAE
     scores = score_clip(frames)
     assert scores["garment_drift"] < 6

@@ -28,7 +28,8 @@ from fashionflow_core.conditioning import (
 )
 from fashionflow_core.contract import Networks
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import fit, load_photo
+from fashionflow_core.image import fit
+from fashionflow_core.photo import load_photo
 from fashionflow_core.sampling import item_generator
 
 CPU = torch.device("cpu")

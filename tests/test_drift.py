@@ -7,8 +7,8 @@ import pytest
 
 from fashionflow_core.color import ciede2000, srgb_to_lab
 from fashionflow_core.data.synthetic import render_clip
-from fashionflow_core.image import load_photo
 from fashionflow_core.metrics import drift
+from fashionflow_core.photo import load_photo
 
 # Sharma, Wu and Dalal 2005, table 1: two L*a*b* colours and their difference.
 SHARMA = np.array(

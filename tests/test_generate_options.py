@@ -1,4 +1,4 @@
-"""The options of `fashionflow generate` as scripts use them: formats, plans, JSON as docs/cli.md describes it, warnings."""
+"""The options of `fashionflow generate` as scripts use them: formats, plans, warnings, JSON as documented."""
 
 import json
 import re

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.known import KnownFrames, nearest_given
 
 FRAMES = 8
@@ -125,11 +124,14 @@ def test_first_is_the_clip_of_which_frame_0_is_given(fill: str):
     assert torch.equal(first.network_input(sample), masked.network_input(sample))
 
 
-def test_nearest_needs_a_given_frame():
-    nothing = torch.zeros(2, FRAMES)
-    nothing[0, 0] = 1
-    with pytest.raises(FashionFlowError, match="at least one given frame"):
-        KnownFrames.from_clip(_clip(2, 4), nothing, _clip(2, 4), "nearest").channels()
-    # Zeros need none: with nothing given, mask and content say so.
-    empty = KnownFrames.from_clip(_clip(2, 4), torch.zeros(2, FRAMES), _clip(2, 4)).channels()
-    assert empty is not None and not empty.any()
+@pytest.mark.parametrize("fill", ["zero", "nearest"])
+def test_with_nothing_given_the_channels_say_so(fill: str):
+    mask = torch.zeros(2, FRAMES)
+    mask[0, 0] = 1
+    content, sample = _clip(2, 4), _clip(2, 4, seed=1)
+    mixed = KnownFrames.from_clip(_clip(2, 4), mask, content, fill).channels()
+    assert mixed is not None and mixed[0].any() and not mixed[1].any()
+    nothing = KnownFrames.nothing(content[:, :, 0], FRAMES, content[:, :, 0], fill)
+    found = nothing.network_input(sample)
+    assert torch.equal(nothing.pin(sample), sample) and torch.equal(found[:, :4], sample)
+    assert found.shape[1] == 4 + 4 + 1 and not found[:, 4:].any()

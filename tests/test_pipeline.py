@@ -1,5 +1,6 @@
 """Photo to frames with a tiny model: what comes out, what is refused, and memory that runs out."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 from fashionflow_core.conditioning import frames_to_tensor, from_vae_pixels, tensor_to_frames, to_vae_pixels
 from fashionflow_core.config import SCHEDULERS, GenerateSettings
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.image import Box, fit, load_photo
+from fashionflow_core.image import Box, fit
+from fashionflow_core.photo import load_photo
 from fashionflow_core.pipeline import FashionFlowPipeline, load
 from fashionflow_core.sampling import item_generator
 
@@ -72,6 +74,7 @@ def test_a_clip_is_what_it_says(tiny: FashionFlowPipeline, photo: np.ndarray):
         "fashionflow_scheduler": "dpm++",
         "fashionflow_steps": "4",
         "fashionflow_fit": "pad",
+        "fashionflow_conditioning": "both",
     }
 
 
@@ -119,12 +122,14 @@ def test_the_first_frame_is_the_photo_as_the_vae_shows_it(tmp_path: Path, photo:
     assert all(np.abs(other.astype(int) - expected).max() > 1 for other in others)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_every_scheduler_makes_another_clip(tiny: FashionFlowPipeline, photo: np.ndarray, scheduler: str):
-    frames = _frames(tiny, photo, scheduler=scheduler, steps=3)
-    assert frames.shape == (4, 60, 48, 3)
-    for other in set(SCHEDULERS) - {scheduler}:
-        assert not np.array_equal(frames, _frames(tiny, photo, scheduler=other, steps=3))
+@pytest.mark.filterwarnings("ignore:--scheduler. lcm")
+def test_every_scheduler_makes_another_clip(tiny: FashionFlowPipeline, photo: np.ndarray):
+    found = {name: _frames(tiny, photo, scheduler=name, steps=3).astype(int) for name in SCHEDULERS}
+    for (name, frames), (other, others) in itertools.combinations(found.items(), 2):
+        assert frames.shape == (4, 60, 48, 3)
+        difference = np.abs(frames - others).max()
+        # Euler's method is DDIM in other variables.
+        assert difference <= 1 if {name, other} == {"ddim", "euler"} else difference > 1
 
 
 # Relative error of the latents against float32 after two steps, measured: bf16 0.53 %, fp16 0.07 %.

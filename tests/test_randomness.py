@@ -13,7 +13,8 @@ from torch import Tensor
 from fashionflow_core import backends
 from fashionflow_core.config import SCHEDULERS
 from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import item_generator, make_scheduler, sample
+from fashionflow_core.sampling import item_generator, sample
+from fashionflow_core.schedulers import make_scheduler
 
 
 def _first(generator: torch.Generator) -> int:

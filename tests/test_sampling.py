@@ -2,12 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
 from diffusers.schedulers import scheduling_ddpm
 from golden.named_weights import named_normal
 from schedules import SCHEDULES, TRAIN_STEPS, generators_of, kept_variance, nothing_known, scheduler_folder
@@ -17,7 +15,8 @@ from fashionflow_core.checkpoint import published_betas
 from fashionflow_core.config import SCHEDULERS
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import make_scheduler, sample
+from fashionflow_core.sampling import sample
+from fashionflow_core.schedulers import make_scheduler, set_timesteps
 
 # ---- one step -------------------------------------------------------------------------------------------------------
 
@@ -95,8 +94,8 @@ def test_every_scheduler_keeps_the_folders_schedule(tmp_path: Path, name: str, s
 
 
 def test_a_scheduler_that_does_not_exist(tmp_path: Path):
-    with pytest.raises(UsageError, match="--scheduler: 'euler'") as caught:
-        make_scheduler(scheduler_folder(tmp_path), "euler")
+    with pytest.raises(UsageError, match="--scheduler: 'heun'") as caught:
+        make_scheduler(scheduler_folder(tmp_path), "heun")
     assert caught.value.hint is not None and all(name in caught.value.hint for name in SCHEDULERS)
 
 
@@ -116,16 +115,19 @@ def test_a_broken_scheduler_folder_is_named(tmp_path: Path, name: str, text: str
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_any_number_of_steps_calls_the_network_so_often(tmp_path: Path, name: str, spacing: str):
-    """Diffusers itself goes on to timestep -1 for 61, 103, 122 ... trailing steps, and repeats 0 for 1000 leading."""
+    """Diffusers itself goes on to timestep -1 for 61, 103, 122 ... trailing steps, repeats 0 for 1000 leading ones, has
+    fractions of timesteps for linspace ones of Euler, and allows LCM no more than 50.
+    """
     folder = scheduler_folder(tmp_path, timestep_spacing=spacing)
     calls: list[int] = []
     done: list[tuple[int, ...]] = []
 
     def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        assert not timestep.is_floating_point()
         calls.append(int(timestep))
         return torch.zeros_like(x)
 
-    for steps in (1, 2, 7, 61, 103, 1000):
+    for steps in (1, 2, 3, 7, 61, 103, 1000):
         calls.clear()
         done.clear()
         sample(
@@ -138,6 +140,7 @@ def test_any_number_of_steps_calls_the_network_so_often(tmp_path: Path, name: st
             lambda *count: done.append(count),
         )
         assert len(calls) == steps and min(calls) >= 0 and max(calls) < TRAIN_STEPS
+        assert calls[0] >= TRAIN_STEPS // 2  # from noise, though "leading" starts a step below it
         assert calls == sorted(set(calls), reverse=True)
         assert done == [(step, steps) for step in range(1, steps + 1)]
 
@@ -152,6 +155,23 @@ def test_more_steps_than_the_schedule_has(tmp_path: Path):
             torch.zeros(1, 1, 1),
             generators_of(1),
         )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_network_first_sees_noise_of_deviation_1(tmp_path: Path, name: str, schedule: str):
+    """As in training at the last timestep; the given seed makes it the same noise for every scheduler."""
+    noise = torch.randn(1, 4, 8, 16, 16, generator=generators_of(1)[0])
+    inputs: list[Tensor] = []
+
+    def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        inputs.append(x.clone())
+        return torch.zeros_like(x)
+
+    for spacing in ("trailing", "leading", "linspace"):
+        scheduler = make_scheduler(scheduler_folder(tmp_path, schedule, timestep_spacing=spacing), name)
+        sample(denoise, scheduler, 10, nothing_known(1, 4, 8, 16, 16), torch.zeros(1, 1, 1), generators_of(1))
+        torch.testing.assert_close(inputs[-10], noise, atol=1e-5, rtol=0)
 
 
 # ---- pinning --------------------------------------------------------------------------------------------------------
@@ -187,20 +207,16 @@ def _known(mask: str, content: str = "none", fill: str = "zero") -> KnownFrames:
     return KnownFrames.from_clip(clip, torch.tensor([MASKS[mask]] * 2), shown, fill)
 
 
-def _scheduler(folder: Path, name: str) -> Any:
-    if name != "euler":
-        return make_scheduler(folder, name)
-    # Not one of ours: it is here because it scales the network's input, as no scheduler of ours happens to.
-    return EulerDiscreteScheduler(trained_betas=published_betas(), timestep_spacing="trailing")
-
-
 @pytest.mark.parametrize(("content", "fill"), [("none", "zero"), ("rgb", "zero"), ("latents", "nearest")])
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("name", [*SCHEDULERS, "euler"])
-def test_given_frames_reach_the_network_as_they_are(tmp_path: Path, name: str, mask: str, content: str, fill: str):
+@pytest.mark.parametrize("log_snr", [(), (-6.0, 5.0)], ids=["even", "log-SNR"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_given_frames_reach_the_network_as_they_are(
+    tmp_path: Path, name: str, log_snr: tuple[float, ...], mask: str, content: str, fill: str
+):
     spy, known = Spy(), _known(mask, content, fill)
-    scheduler = _scheduler(scheduler_folder(tmp_path), name)
-    found = sample(spy, scheduler, 10, known, torch.zeros(2, 1, 1), generators_of(2))
+    scheduler = make_scheduler(scheduler_folder(tmp_path), name)
+    found = sample(spy, scheduler, 10, known, torch.zeros(2, 1, 1), generators_of(2), log_snr=log_snr)
     assert len(spy.inputs) == 10
     _assert_pinned(spy.inputs, known)
     extra = known.channels()
@@ -213,8 +229,8 @@ def test_given_frames_reach_the_network_as_they_are(tmp_path: Path, name: str, m
 def test_pinning_before_the_scaling_would_hand_euler_next_to_nothing(tmp_path: Path):
     """The same law finds the wrong order out: the network would see 0.6 % of the photo."""
     known, spy = _known("first"), Spy()
-    scheduler = _scheduler(tmp_path, "euler")
-    scheduler.set_timesteps(10)
+    scheduler = make_scheduler(scheduler_folder(tmp_path), "euler")
+    set_timesteps(scheduler, 10, torch.device("cpu"))
     latents = torch.from_numpy(named_normal("noise", (2, 4, 6, 4, 3))) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         latents = known.pin(latents)

@@ -107,6 +107,21 @@ def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **ov
     return folder
 
 
+class Spy:
+    """Networks that remember what their denoiser was asked."""
+
+    def __init__(self, networks: Any) -> None:
+        self._networks = networks
+        self.calls: list[tuple[Tensor, int, Tensor]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._networks, name)
+
+    def denoise(self, sample: "Tensor", timestep: "Tensor", context: "Tensor") -> "Tensor":
+        self.calls.append((sample.clone(), int(timestep), context.clone()))
+        return self._networks.denoise(sample, timestep, context)
+
+
 def build_sources(folder: Path) -> Path:
     """Write `vae/` and `clip/` for `import_checkpoint`: right shapes, narrow, random; the CLIP with its text part."""
     from diffusers import AutoencoderKL

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashionflow_benchmarks import timing
 from fashionflow_benchmarks.report import SCHEMA
+from fashionflow_core import cost
 from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 
@@ -171,7 +172,7 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
 
 
 def count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens: int) -> int:
-    """Floating-point operations of one pass, batch 1; counted on tensors without storage, so no memory is needed.
+    """Floating-point operations of one pass, batch 1, of a network without storage; see `cost.count_flop`.
 
     Args:
         kind: class of the network.
@@ -180,17 +181,11 @@ def count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens
         tokens: of the context.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter does not know the fused attention of CPUs; in its plain form it is matrix products, which it does.
-    with torch.device("meta"), torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+    with torch.device("meta"):
         network = kind(**config).eval()
-        sample = torch.empty((1, config["in_channels"], *size))
-        context = torch.empty((1, tokens, config["cross_attention_dim"]))
-        with FlopCounterMode(display=False) as counter:
-            network(sample, torch.empty((1,)), context)
-    return counter.get_total_flops()
+        context = (1, tokens, config["cross_attention_dim"])
+        return cost.count_flop(network, (1, config["in_channels"], *size), (1,), context)
 
 
 def _ratio(results: dict[str, dict[str, Any]], key: str) -> float | None:

@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModel
 
+from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
@@ -45,6 +46,23 @@ class TorchNetworks:
             network.eval()
         return self
 
+    @property
+    def weights_bytes(self) -> int:
+        networks = (self.unet, self.adapter, self.vae, self.image_encoder)
+        return sum(weight.numel() * weight.element_size() for network in networks for weight in network.parameters())
+
+    def count_flop(self, frames: int) -> dict[str, int]:
+        latents = (1, self.latent_channels, self.latent_height, self.latent_width)
+        tokens, width = self.adapter.config["clip_tokens"], self.adapter.config["clip_dim"]
+        side: Any = self.image_encoder.config.image_size
+        clip = (1, self.input_channels, frames, *latents[2:])
+        return {
+            "encode_image": count_flop(self.encode_image, (1, *self.pixel_shape)),
+            "context": count_flop(self.context, (1, 3, side, side), latents),
+            "denoise": count_flop(self.denoise, clip, (1,), (1, tokens, width)),
+            "decode": count_flop(self.decode, latents),
+        }
+
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         posterior = self.vae.encode(pixels.to(self.device, self.dtype), return_dict=False)[0]
@@ -68,8 +86,12 @@ class TorchNetworks:
         return vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0].float()
 
 
-def _open(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """One network of a model folder, from its own `from_pretrained`."""
+def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """One network of a model folder, from its own `from_pretrained`.
+
+    Raises:
+        FashionFlowError: it is missing or broken, or its weights are not those that its config asks for.
+    """
     if not (folder / part / "config.json").is_file():
         raise FashionFlowError(
             f"{folder / part}: the model folder lacks this part", hint="import or pull the model again"
@@ -126,10 +148,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetwork
     Raises:
         FashionFlowError: a part is missing or broken, or the parts do not belong together.
     """
-    unet = _open(FashionFlowUNet, folder, "unet", dtype)
-    adapter = _open(ImageContextAdapter, folder, "adapter", dtype)
-    vae = _open(AutoencoderKL, folder, "vae", dtype)
-    image_encoder = _open(CLIPVisionModel, folder, "image_encoder", dtype)
+    unet = open_network(FashionFlowUNet, folder, "unet", dtype)
+    adapter = open_network(ImageContextAdapter, folder, "adapter", dtype)
+    vae = open_network(AutoencoderKL, folder, "vae", dtype)
+    image_encoder = open_network(CLIPVisionModel, folder, "image_encoder", dtype)
     clip = image_encoder.config
     clip_tokens = (clip.image_size // clip.patch_size) ** 2 + 1
     channels, width, tokens = "latent channels", "values a context token", "context tokens"

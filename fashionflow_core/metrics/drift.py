@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from fashionflow_core.color import ciede2000, srgb_to_lab
-from fashionflow_core.metrics.garment import Palette, figure_mask, figure_rows, frame_palette, garment_mask
+from fashionflow_core.foreground import figure_mask, figure_rows
+from fashionflow_core.metrics.garment import Palette, frame_palette, garment_mask
 
 __all__ = [
     "Palette",

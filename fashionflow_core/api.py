@@ -1,0 +1,22 @@
+"""The front door of the Python API: models by name."""
+
+from pathlib import Path
+
+from fashionflow_core import pipeline, registry
+
+
+def load(
+    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "torch"
+) -> pipeline.FashionFlowPipeline:
+    """Open a model.
+
+    Args:
+        model: a name of `fashionflow models list`, or a model folder.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: number type of the networks: auto, fp32, bf16, fp16.
+
+    Raises:
+        FashionFlowError: no such model, or a part of it is missing or broken.
+        UsageError: a device, dtype or backend that this machine does not have.
+    """
+    return pipeline.load(registry.find(str(model)), device, dtype, backend)

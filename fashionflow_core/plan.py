@@ -1,0 +1,142 @@
+"""What a run would do and what that costs, before any of it is done."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashionflow_core.conditioning import Conditioner
+from fashionflow_core.config import ResolvedSettings
+from fashionflow_core.device import is_out_of_memory
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.sampling import is_guided, item_generator
+from fashionflow_core.schedulers import set_timesteps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run before it happens; `dataclasses.asdict` makes it JSON-able.
+
+    Attributes:
+        model: its name.
+        device, dtype: where the networks are, and the number type they compute in.
+        frames, height, width, fps: of the video; without a photo the size of the model's whole frame.
+        fit, scheduler, seed, conditioning: what request and model come to.
+        steps: denoising steps.
+        timesteps: of the noise schedule, one a step, from noise to clean.
+        guidance_scale: 1 is none.
+        guided_steps: steps inside the guidance interval; each costs a second call of the U-Net.
+        unet_calls: steps and guided steps together.
+        decode_calls: calls of the VAE's decoder, as long as memory does not run out.
+        tflop: 1e12 floating-point operations by part (unet, vae, context), and their `total`; multiply and add are two.
+        weights_bytes: of all networks, as they are loaded. What a run needs above it depends on the device's own
+            libraries and is not guessed here.
+        seconds: for denoising and decoding together, reckoned from timed calls of both; None: not timed.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    frames: int
+    height: int
+    width: int
+    fps: float
+    fit: str
+    scheduler: str
+    seed: int
+    conditioning: str
+    steps: int
+    timesteps: tuple[int, ...]
+    guidance_scale: float
+    guided_steps: int
+    unet_calls: int
+    decode_calls: int
+    tflop: dict[str, float]
+    weights_bytes: int
+    seconds: float | None
+
+
+def make_plan(
+    conditioner: Conditioner, scheduler: Any, request: ResolvedSettings, size: tuple[int, int], measure: bool
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        conditioner: with networks and conventions.
+        scheduler: of `schedulers.make_scheduler`.
+        request: what to do.
+        size: (height, width) of the video.
+        measure: time calls of the U-Net and of the decoder.
+
+    Raises:
+        UsageError: more steps than the noise schedule has.
+        FashionFlowError: with `measure`, out of memory.
+    """
+    networks, config = conditioner.networks, conditioner.config
+    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), config.log_snr)
+    train_steps = scheduler.config.num_train_timesteps
+    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
+    guided_steps = inside if request.guidance_scale != 1 else 0
+    unet_calls = request.steps + guided_steps
+    one = networks.count_flop(request.frames)
+    flop = {
+        "unet": unet_calls * one["denoise"],
+        "vae": one["encode_image"] + request.frames * one["decode"],
+        "context": one["context"],
+    }
+    return Plan(
+        model=config.name,
+        device=str(networks.device),
+        dtype=str(networks.dtype).removeprefix("torch."),
+        frames=request.frames,
+        height=size[0],
+        width=size[1],
+        fps=request.fps,
+        fit=request.fit,
+        scheduler=request.scheduler,
+        seed=request.seed,
+        conditioning=request.conditioning,
+        steps=request.steps,
+        timesteps=tuple(timesteps),
+        guidance_scale=request.guidance_scale,
+        guided_steps=guided_steps,
+        unet_calls=unet_calls,
+        decode_calls=-(-request.frames // request.decode_chunk),
+        tflop={part: count / 1e12 for part, count in {**flop, "total": sum(flop.values())}.items()},
+        weights_bytes=networks.weights_bytes,
+        seconds=_seconds(conditioner, request, unet_calls) if measure else None,
+    )
+
+
+def _seconds(conditioner: Conditioner, request: ResolvedSettings, unet_calls: int) -> float:
+    """Seconds of denoising and decoding, from one call of each on noise of the run's own shape."""
+    networks = conditioner.networks
+    size = (networks.latent_height, networks.latent_width)
+    chunk = min(request.decode_chunk, request.frames)
+    generator = item_generator(0, 0)
+    _, context, _ = conditioner.encode(np.zeros((1, *request.size, 3), np.uint8), [generator])
+    clip = torch.randn(1, networks.input_channels, request.frames, *size, generator=generator)
+    latents = torch.randn(chunk, networks.latent_channels, *size, generator=generator)
+    timestep = torch.tensor(0)
+    try:
+        denoise = _time(lambda: networks.denoise(clip, timestep, context))
+        decode = _time(lambda: networks.decode(latents))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise FashionFlowError(
+            f"{networks.device}: out of memory with {request.frames} frames, {chunk} decoded at a time",
+            hint="use fewer --frames, a smaller --decode-chunk, --dtype bf16, or another --device",
+        ) from None
+    return unet_calls * denoise + request.frames / chunk * decode
+
+
+def _time(call: Callable[[], torch.Tensor]) -> float:
+    """Seconds of the second call: the first sets up memory and kernels."""
+    call().cpu()
+    start = time.perf_counter()
+    call().cpu()  # waits for the device
+    return time.perf_counter() - start
