@@ -3,6 +3,19 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
+
+# Every suffix with every codec it takes.
+KINDS = [
+    (".mp4", "h264"),
+    (".mp4", "hevc"),
+    (".mp4", "av1"),
+    (".webm", "vp9"),
+    (".webm", "av1"),
+    (".gif", None),
+    (".webp", None),
+]
+every_kind = pytest.mark.parametrize("suffix, codec", KINDS, ids=[f"{s[1:]}-{c}" if c else s[1:] for s, c in KINDS])
 
 
 def moving(count: int, height: int = 48, width: int = 64) -> Iterator[np.ndarray]:

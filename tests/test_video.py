@@ -2,7 +2,6 @@
 
 import itertools
 import struct
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -179,26 +178,6 @@ def test_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     video.write(moving(3), "12:30.mp4", 25, 3)
     assert video.read("12:30.mp4").shape == (3, 48, 64, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["12:30.mp4"]
-
-
-def test_frames_are_streamed_not_collected(tmp_path: Path) -> None:
-    """Frames already encoded are let go: the encoder looks ahead a bounded number of them."""
-    import weakref
-
-    alive: set[int] = set()
-    most = 0
-
-    def frames() -> Iterator[np.ndarray]:
-        nonlocal most
-        for index, frame in enumerate(moving(200, 16, 16)):
-            alive.add(index)
-            weakref.finalize(frame, alive.discard, index)
-            most = max(most, len(alive))
-            yield frame
-            del frame
-
-    video.write(frames(), tmp_path / "long.mp4", 25, 200)
-    assert most <= 3
 
 
 def test_non_contiguous_frames_are_stored_as_they_look(tmp_path: Path) -> None:

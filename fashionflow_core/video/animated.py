@@ -1,0 +1,333 @@
+"""GIF and WebP: FFmpeg writes them, Pillow reads them, since FFmpeg does not decode animated WebP."""
+
+import io
+import json
+import struct
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.video import encoders
+from fashionflow_core.video.formats import Container, Plan
+
+if TYPE_CHECKING:
+    from av.filter import Graph
+    from av.filter.context import FilterContext
+    from av.video.frame import VideoFrame
+    from PIL.ImageFile import ImageFile
+
+_PALETTE_FRAMES = 128  # at most so many, evenly spread, are counted for a GIF's palette: clips of a few seconds whole
+_MOST_PIXELS = 50_000_000  # in a frame that is read
+_EXIF_DESCRIPTION = 0x010E
+_HAS_EXIF = 0x08  # flag of the chunk VP8X (WebP Container Specification)
+
+
+def ticks(rate: Fraction, count: int, container: Container) -> list[int]:
+    """When each frame starts and the last one ends, in the container's ticks: `count` + 1 numbers."""
+    assert container.tick is not None
+    return [round(index / (rate * container.tick)) for index in range(count + 1)]
+
+
+# Writing
+
+
+class WebpSink:
+    """Every frame whole: they stay numbered (an encoder of differences merges equal frames), at no larger size."""
+
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+        self._pages = _Pages(temporary, size, rate, count, plan)
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        from av.video.frame import VideoFrame
+
+        opaque = np.full((*frame.shape[:2], 1), 255, np.uint8)
+        # BGRA, not yuv420p: libwebp makes its own planes, of the BT.601 that WebP is defined in.
+        self._pages.add(VideoFrame.from_ndarray(np.concatenate([frame[..., ::-1], opaque], axis=2), format="bgra"))
+
+    def finish(self) -> None:
+        self._pages.finish()
+
+    def close(self) -> None:
+        self._pages.close()
+
+
+class GifSink:
+    """Two passes, since the palette comes first: frames wait in an unnamed file on the disk, not in memory."""
+
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+        self._size, self._frames = size, 0
+        self._stride = -(-count // _PALETTE_FRAMES)
+        self._palette = _PaletteGraph(*size)
+        self._waiting = tempfile.TemporaryFile(dir=temporary.absolute().parent)  # noqa: SIM115 (closed by close)
+        self._pages = _Pages(temporary, size, rate, count, plan)
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        pixels = np.ascontiguousarray(frame)
+        if self._frames % self._stride == 0:
+            self._palette.count(pixels)
+        self._waiting.write(pixels.data)
+        self._frames += 1
+
+    def finish(self) -> None:
+        height, width = self._size
+        paint = _PaintGraph(height, width, self._palette.made())
+        self._waiting.seek(0)
+        for _ in range(self._frames):
+            pixels = np.frombuffer(self._waiting.read(height * width * 3), np.uint8).reshape(height, width, 3)
+            for page in paint.painted(pixels):
+                self._pages.add(page)
+        for page in paint.painted(None):
+            self._pages.add(page)
+        self._pages.finish()
+
+    def close(self) -> None:
+        self._waiting.close()
+        self._pages.close()
+
+
+class _Pages:
+    """A file of pictures that are shown from one tick to another."""
+
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+        import av
+
+        container = plan.container
+        self._file = av.open(str(temporary.absolute()), "w", format=container.name, options=container.options)
+        self._stream = encoders.add_stream(self._file, plan.encoders[-1], *size, rate, plan, count)
+        self._rate, self._container = rate, container
+        self._written = 0
+
+    def add(self, page: "VideoFrame") -> None:
+        tick = self._container.tick
+        assert tick is not None
+        start, end = (round(index / (self._rate * tick)) for index in (self._written, self._written + 1))
+        page.pts, page.duration, page.time_base = start, end - start, tick
+        for packet in self._stream.encode(page):
+            packet.duration = end - start  # the encoder gives every frame the mean
+            self._file.mux(packet)
+        self._written += 1
+
+    def finish(self) -> None:
+        self._file.mux(self._stream.encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _PaletteGraph:
+    """FFmpeg's palettegen: the colours that stand best for all that were counted."""
+
+    def __init__(self, height: int, width: int) -> None:
+        from av.filter import Graph
+
+        self._graph = Graph()
+        self._source = _source(self._graph, height, width, "rgb24")
+        made = self._graph.add("palettegen", "stats_mode=full")
+        self._sink = self._graph.add("buffersink")
+        self._source.link_to(made)
+        made.link_to(self._sink)
+        self._graph.configure()
+
+    def count(self, pixels: NDArray[np.uint8]) -> None:
+        from av.error import BlockingIOError
+
+        self._source.push(_rgb(pixels))
+        # Asking for the palette, which is not ready, is what makes the graph take in the frame and let go of it.
+        with suppress(BlockingIOError):
+            self._sink.pull()
+
+    def made(self) -> "VideoFrame":
+        self._source.push(None)
+        palette = self._sink.pull()
+        palette.pts = 0
+        return palette  # pyright: ignore[reportReturnType] (a video filter gives video frames)
+
+
+class _PaintGraph:
+    """FFmpeg's paletteuse: pixels in colours of the palette, the error spread over neighbours where pixels change."""
+
+    def __init__(self, height: int, width: int, palette: "VideoFrame") -> None:
+        from av.filter import Graph
+
+        self._graph = Graph()
+        self._source = _source(self._graph, height, width, "rgb24")
+        colours = _source(self._graph, palette.height, palette.width, palette.format.name)
+        # Against other dithers, on a rendered clip: as close as any (46.5 dB), and flat areas keep their mean, which
+        # ordered ("bayer") dithers darken by half a level.
+        painter = self._graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle")
+        self._sink = self._graph.add("buffersink")
+        self._source.link_to(painter, 0, 0)
+        colours.link_to(painter, 0, 1)
+        painter.link_to(self._sink)
+        self._graph.configure()
+        colours.push(palette)
+        colours.push(None)
+
+    def painted(self, pixels: NDArray[np.uint8] | None) -> "Iterator[VideoFrame]":
+        """What is ready once these pixels came; None: nothing more comes."""
+        from av.error import BlockingIOError, EOFError
+
+        self._source.push(None if pixels is None else _rgb(pixels))
+        while True:
+            try:
+                page = self._sink.pull()
+            except (BlockingIOError, EOFError):
+                return
+            yield page  # pyright: ignore[reportReturnType] (a video filter gives video frames)
+
+
+def _source(graph: "Graph", height: int, width: int, form: str) -> "FilterContext":
+    from av.video.format import VideoFormat
+
+    return graph.add_buffer(width=width, height=height, format=VideoFormat(form), time_base=Fraction(1, 100))
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> "VideoFrame":
+    from av.video.frame import VideoFrame
+
+    frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+    frame.time_base = Fraction(1, 100)
+    return frame
+
+
+def describe_gif(path: Path, text: str) -> None:
+    """Put an ASCII text into a GIF as its comment, before the first picture."""
+    data = text.encode("ascii")
+    parts = [data[at : at + 255] for at in range(0, len(data), 255)]
+    comment = b"\x21\xfe" + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    with path.open("r+b") as file:
+        flags = file.read(11)[10]
+        colours = 3 << (flags & 7) + 1 if flags & 0x80 else 0
+        _insert(file, 13 + colours, comment)
+
+
+def describe_webp(path: Path, text: str) -> None:
+    """Put an ASCII text into a WebP as Exif's ImageDescription; the Exif chunk comes last (WebP Container Spec.)."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        width, height = picture.size
+    exif = Image.Exif()
+    exif[_EXIF_DESCRIPTION] = text
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    with path.open("r+b") as file:
+        if file.read(16)[12:] != b"VP8X":  # one picture alone comes without the chunk that says what else there is
+            size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+            _insert(file, 12, b"VP8X" + struct.pack("<IBxxx", 10, 0) + size)
+        file.seek(20)
+        flags = file.read(1)[0]
+        file.seek(20)
+        file.write(bytes([flags | _HAS_EXIF]))
+        file.seek(0, io.SEEK_END)
+        file.write(b"EXIF" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
+        size = file.tell()
+        file.seek(4)
+        file.write(struct.pack("<I", size - 8))
+
+
+def _insert(file: IO[bytes], at: int, extra: bytes) -> None:
+    """Make room in a file, moving what follows from its end on, a piece at a time."""
+    end = file.seek(0, io.SEEK_END)
+    while end > at:
+        start = max(at, end - (1 << 20))
+        file.seek(start)
+        piece = file.read(end - start)
+        file.seek(start + len(extra))
+        file.write(piece)
+        end = start
+    file.seek(at)
+    file.write(extra)
+
+
+# Reading
+
+
+def kind(path: Path) -> str | None:
+    """gif or webp, by the first bytes and not by the name; None for everything else."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] == b"GIF8":
+        return "gif"
+    return "webp" if head[:4] == b"RIFF" and head[8:] == b"WEBP" else None
+
+
+@contextmanager
+def opened(path: Path, form: str) -> "Iterator[ImageFile]":
+    """A GIF or WebP as Pillow sees it; errors of what is done with it become one line that names the file.
+
+    Raises:
+        FashionFlowError: damaged or cut off.
+    """
+    from PIL import Image
+
+    try:
+        if _cut_off(path, form):
+            raise FashionFlowError(f"{path}: is cut off", hint="make or download the video again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # in favour of the refusal below
+            picture = Image.open(path, formats=[form.upper()])
+        with picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                # Twelve bytes of header are enough to ask for gigabytes.
+                size = f"{picture.height}x{picture.width}"
+                raise FashionFlowError(f"{path}: frames of {size} are too large", hint="scale it down first")
+            yield picture
+    except (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError) as e:
+        reason = " ".join(str(e).split()) or type(e).__name__
+        raise FashionFlowError(f"{path}: is damaged ({reason})", hint="make or download the video again") from None
+
+
+def frames(path: Path, form: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Frame by frame: uint8 (h, w, 3), what is transparent on white; and for how many milliseconds it is shown."""
+    with opened(path, form) as picture:
+        for index in range(getattr(picture, "n_frames", 1)):
+            picture.seek(index)
+            rgba = np.asarray(picture.convert("RGBA"))
+            yield _on_white(rgba), round(picture.info.get("duration", 0))
+
+
+def text(path: Path, form: str) -> dict[str, str]:
+    """The metadata that `write` stored; a foreign file's comment or description as such."""
+    with opened(path, form) as picture:
+        if form == "gif":
+            found = picture.info.get("comment", b"").decode("utf-8", "replace")
+            return unpack(found, "comment")
+        return unpack(str(picture.getexif().get(_EXIF_DESCRIPTION, "")), "description")
+
+
+def unpack(found: str, key: str) -> dict[str, str]:
+    """Text by key from the one text of a container; one that is no JSON object of texts stands under `key`."""
+    try:
+        values = json.loads(found)
+    except ValueError:
+        values = None
+    if isinstance(values, dict) and all(isinstance(value, str) for value in values.values()):
+        return values
+    return {key: found} if found else {}
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:].astype(np.uint16)
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _cut_off(path: Path, form: str) -> bool:
+    """Whether the file ends before it says: Pillow reads a GIF that does as a shorter one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if form == "webp":
+            file.seek(4)
+            declared = file.read(4)
+            return len(declared) < 4 or struct.unpack("<I", declared)[0] + 8 > size
+        file.seek(max(0, size - 64))
+        return not file.read().rstrip(b"\0\r\n ").endswith(b";")

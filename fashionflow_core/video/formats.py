@@ -1,0 +1,211 @@
+"""What videos can be: containers by suffix, codecs, encoders, quality, rates. No FFmpeg and no numpy in here."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from fashionflow_core.config import CODECS, VIDEO_SUFFIXES
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+MAX_FPS = 1000
+MAX_SIDE = 16383  # WebP's; the others' are larger or close to it
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds: number of frames, size in pixels as stored, frames per second.
+
+    `codec` is one of `CODECS`, gif or webp, or FFmpeg's name of a foreign one. `encoder` is what `write` used; files do
+    not tell, so it is empty for files that were only read. Two infos are equal whatever these two say.
+    """
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+    fps: float
+    codec: str = field(default="", compare=False)
+    encoder: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A way of coding frames.
+
+    Attributes:
+        software: FFmpeg's name of the encoder that works everywhere and gives the same bytes everywhere.
+        hardware: encoders of graphics cards, in the order in which `--encoder hardware` tries them.
+        crf: the default constant rate factor, and the least and the greatest one; None: the codec has none. The
+            defaults keep a rendered clip (256x320) within a decibel of H.264 at 18: 36.7 dB for h264, 36.9 for hevc,
+            38.2 for av1, 38.0 for vp9, where 4:2:0 alone costs all but 40.2.
+        smallest: the least height and width that the software encoder takes.
+    """
+
+    software: str
+    hardware: tuple[str, ...] = ()
+    crf: tuple[int, int, int] | None = None
+    smallest: int = 1
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file.
+
+    Attributes:
+        name: FFmpeg's name of the muxer.
+        codecs: what may be inside, the default first.
+        options: for the muxer.
+        tick: what times are multiples of, in seconds, where the container does not store any rate exactly.
+        shortest: the fewest ticks a frame may last.
+        longest: the most ticks a frame may last.
+    """
+
+    name: str
+    codecs: tuple[str, ...]
+    options: dict[str, str]
+    tick: Fraction | None = None
+    shortest: int = 0
+    longest: int = 0
+
+
+# Each card's encoders by maker: Apple, NVIDIA, Intel, AMD, and Windows' own layer over them.
+_BY_CODEC = {
+    "h264": ("h264_videotoolbox", "h264_nvenc", "h264_qsv", "h264_amf", "h264_mf"),
+    "hevc": ("hevc_videotoolbox", "hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_mf"),
+    "av1": ("av1_nvenc", "av1_qsv", "av1_amf", "av1_mf"),
+    "vp9": ("vp9_qsv",),
+}
+# av1 starts at 1, since FFmpeg takes 0 for "not given".
+CODEC_TABLE = {
+    "h264": Codec("libx264", _BY_CODEC["h264"], crf=(18, 0, 51)),
+    "hevc": Codec("libx265", _BY_CODEC["hevc"], crf=(22, 0, 51), smallest=16),
+    "av1": Codec("libsvtav1", _BY_CODEC["av1"], crf=(24, 1, 63), smallest=16),
+    "vp9": Codec("libvpx-vp9", _BY_CODEC["vp9"], crf=(24, 0, 63)),
+    "gif": Codec("gif"),
+    "webp": Codec("libwebp"),
+}
+# Without use_metadata_tags MP4 drops unknown keys; without bitexact WebM gets random identifiers. Browsers show frames
+# of up to 1 (GIF) or 10 (WebP) ticks for 100 ms, so shorter ones are not written.
+CONTAINERS = {
+    ".mp4": Container("mp4", ("h264", "hevc", "av1"), {"movflags": "+faststart+use_metadata_tags"}),
+    ".webm": Container("webm", ("vp9", "av1"), {"fflags": "+bitexact"}),
+    ".gif": Container("gif", ("gif",), {"loop": "0"}, tick=Fraction(1, 100), shortest=2, longest=2**16 - 1),
+    ".webp": Container("webp", ("webp",), {"loop": "0"}, tick=Fraction(1, 1000), shortest=11, longest=2**24 - 1),
+}
+ENCODERS = ("software", "hardware", *(name for hardware in _BY_CODEC.values() for name in hardware))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file will be coded.
+
+    Attributes:
+        asked: what the user asked for by `--encoder`, where that is hardware; else None.
+        encoders: the encoders to try, in order; the last one is software.
+    """
+
+    container: Container
+    codec: str
+    crf: int | None
+    asked: str | None
+    encoders: tuple[str, ...]
+
+
+def check_options(
+    path: str | Path, crf: int | None = None, codec: str | None = None, encoder: str | None = None
+) -> None:
+    """Refuse what `write` would refuse, before any work; the arguments are those of `write`.
+
+    Raises:
+        UsageError: names the option, and says what goes together.
+    """
+    plan(Path(path), crf, codec, encoder)
+
+
+def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> Plan:
+    """What the options mean for this file.
+
+    Raises:
+        UsageError: as `check_options`.
+    """
+    container = CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        known = f"{', '.join(VIDEO_SUFFIXES[:-1])} or {VIDEO_SUFFIXES[-1]}"
+        raise UsageError(f"{path}: videos are written as {known}", hint=f"give it a name that ends in {known}")
+    if codec is None:
+        codec = _codec_of(encoder, container)
+    _check_codec(path, container, codec)
+    kind = CODEC_TABLE[codec]
+    if crf is not None and kind.crf is None:
+        raise UsageError(f"--crf: {path} has no rate factor", hint=f"leave it out; it goes with {_with_crf()}")
+    if kind.crf is not None:
+        default, least, most = kind.crf
+        crf = default if crf is None else crf
+        if not least <= crf <= most:
+            raise UsageError(
+                f"--crf: must be from {least} to {most} for {codec}, not {crf} ({path})",
+                hint=f"less is better and larger; the default is {default}",
+            )
+    if encoder in (None, "software", kind.software):
+        return Plan(container, codec, crf, None, (kind.software,))
+    if not kind.hardware:
+        raise UsageError(
+            f"--encoder: {path} is always encoded in software, not by {encoder}", hint="leave --encoder out"
+        )
+    if encoder != "hardware" and encoder not in kind.hardware:
+        choices = ", ".join(("software", "hardware", *kind.hardware))
+        raise UsageError(f"--encoder: {encoder} does not make {codec} ({path})", hint=f"choose one of: {choices}")
+    wanted = kind.hardware if encoder == "hardware" else (encoder,)
+    return Plan(container, codec, crf, encoder, (*wanted, kind.software))
+
+
+def _codec_of(encoder: str | None, container: Container) -> str:
+    """The codec where none is named: what the named encoder makes, if the container holds it; else the default."""
+    for codec in container.codecs:
+        if encoder in (CODEC_TABLE[codec].software, *CODEC_TABLE[codec].hardware):
+            return codec
+    return container.codecs[0]
+
+
+def _check_codec(path: Path, container: Container, codec: str) -> None:
+    if codec in container.codecs:
+        return
+    if codec not in CODECS:
+        raise UsageError(f"--codec: there is no {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
+    if len(container.codecs) == 1:
+        raise UsageError(f"--codec: {path} has only its own, not {codec}", hint=f"leave it out, or {_home(codec)}")
+    raise UsageError(
+        f"--codec: {codec} does not go into {path}",
+        hint=f"{path.suffix.lower()} takes {', '.join(container.codecs)}; or {_home(codec)}",
+    )
+
+
+def _home(codec: str) -> str:
+    suffixes = [suffix for suffix, container in CONTAINERS.items() if codec in container.codecs]
+    return f"give the file a name that ends in {' or '.join(suffixes)}"
+
+
+def _with_crf() -> str:
+    return " and ".join(s for s, c in CONTAINERS.items() if CODEC_TABLE[c.codecs[0]].crf is not None)
+
+
+def exact_rate(path: Path, fps: float, container: Container) -> Fraction:
+    """The rate that the file will have: `fps` as the nearest fraction with a denominator up to 1001, so that 29.97 and
+    30000/1001 are both exact; for GIF, whose frames last whole 1/100 s, the nearest rate that it has.
+
+    Raises:
+        FashionFlowError: not a rate, or too fast or too slow for the container.
+    """
+    rate = Fraction(fps).limit_denominator(1001) if 0 < fps <= MAX_FPS else Fraction(0)
+    if not rate:
+        raise FashionFlowError(f"{path}: fps must be above 0 and at most {MAX_FPS}, not {fps}")
+    if container.tick is None:
+        return rate
+    ticks = 1 / (rate * container.tick)
+    if ticks > container.longest:
+        least = float(1 / (container.longest * container.tick))
+        raise FashionFlowError(f"{path}: fps must be at least {least:.3g} for {container.name}, not {fps}")
+    if ticks < container.shortest:
+        return 1 / (container.shortest * container.tick)
+    # WebP's ticks are fine enough to place every frame within half of one; GIF's would stutter.
+    return 1 / (round(ticks) * container.tick) if container.name == "gif" else rate

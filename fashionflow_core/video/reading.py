@@ -1,0 +1,255 @@
+"""Videos in: any that FFmpeg decodes, and animated GIF and WebP, in the colours that their own tags say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.video import animated
+from fashionflow_core.video.encoders import BT709, FULL, LIMITED
+from fashionflow_core.video.formats import CONTAINERS, VideoInfo
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+# H.273 matrix -> swscale's own constant; untagged and unknown streams get FFmpeg's assumption, BT.601.
+_SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_SWS_BT601 = 5
+# SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND | SWS_BITEXACT: the defaults shift flat colours by up to 3/255.
+CONVERSION = {"dst_colorspace": BT709, "interpolation": 0x4 | 0x2000 | 0x40000 | 0x80000, "threads": 1}
+# What the muxers write by themselves: never metadata of ours.
+CONTAINER_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+# Where WebM holds the metadata as one text.
+JSON_KEY = "comment"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What decoding a whole file showed. `tags`: range, matrix, primaries and transfer; `ticks`: GIF's and WebP's."""
+
+    frames: int
+    height: int
+    width: int
+    rate: Fraction
+    codec: str
+    tags: tuple[int, int, int, int] = (0, 0, 0, 0)
+    ticks: list[int] = field(default_factory=list)
+
+
+def iter_frames(path: str | Path, limit: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Decode frame by frame: uint8 (h, w, 3), RGB 0 to 255, converted as the file's own colour tags say.
+
+    Files without tags are taken as FFmpeg takes them: BT.601, limited range. GIF and WebP give each frame once, however
+    long it is shown, and show what is transparent on white.
+
+    Args:
+        path: any video that FFmpeg decodes, or an animated GIF or WebP; its first video stream is read.
+        limit: stop after so many frames.
+
+    Raises:
+        FashionFlowError: no such file, not a video, damaged or cut off.
+    """
+    path = Path(path)
+    if form := _animated(path):
+        yield from (frame for frame, _ in islice(animated.frames(path, form), limit))
+        return
+
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    with _opened(path) as (container, stream):
+        for frame in islice(_decode(container, stream, path), limit):
+            yield _to_rgb(frame, stream, reformatter)
+
+
+def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
+    """Decode a whole video, or its first `limit` (at least 1) frames, to uint8 (f, h, w, 3).
+
+    Raises:
+        FashionFlowError: as `iter_frames`; also when there are no frames.
+    """
+    if limit is not None and limit < 1:
+        raise FashionFlowError(f"limit: must be at least 1, not {limit}")
+    frames = list(iter_frames(path, limit))
+    if not frames:
+        hint = "make or download the video again"
+        raise FashionFlowError(f"{path}: holds no frames: it is empty, or cut off", hint=hint)
+    return np.stack(frames)
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Size, rate, codec and number of frames, which are decoded and counted only where the header does not number them.
+
+    The rate of a GIF or WebP is its frames by its duration; a still WebP has none, 0.
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    path = Path(path)
+    found = inspect(path, count=False)
+    return VideoInfo(path, found.frames, found.width, found.height, float(found.rate), found.codec)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text by key stored in the file, without what the container writes about itself (brands, encoder).
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    path = Path(path)
+    if form := _animated(path):
+        return animated.text(path, form)
+    with _opened(path) as (container, _):
+        found = {key: value for key, value in container.metadata.items() if key not in CONTAINER_KEYS}
+        if "matroska" not in container.format.name:
+            return found
+    # Matroska's keys are written in capitals.
+    found = {key.lower(): value for key, value in found.items()}
+    return found | animated.unpack(found.pop(JSON_KEY, ""), JSON_KEY)
+
+
+def inspect(path: Path, count: bool = True) -> Found:
+    """What the file holds; `count`: decode and count frames even where the header numbers them.
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    if form := _animated(path):
+        return _inspect_animated(path, form)
+    with _opened(path) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+        frames = 0 if count else stream.frames
+        frames = frames or sum(1 for _ in _decode(container, stream, path))
+        tags = (stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc)
+        codec = stream.codec_context.codec.canonical_name
+        return Found(frames, stream.height, stream.width, rate, codec, tags)
+
+
+def _inspect_animated(path: Path, form: str) -> Found:
+    tick = CONTAINERS[f".{form}"].tick
+    assert tick is not None
+    durations, height, width = [], 0, 0
+    for frame, milliseconds in animated.frames(path, form):
+        durations.append(round(milliseconds / (tick * 1000)))
+        height, width, _ = frame.shape
+    total = sum(durations)
+    rate = len(durations) / (total * tick) if total else Fraction(0)
+    if form == "webp" and total:
+        # Times are rounded to ticks: the plainest rate that gives these is meant.
+        plain = (Fraction(round(rate * below), below) for below in range(1, 1002))
+        rate = next((p for p in plain if p and abs(len(durations) / (p * tick) - total) <= Fraction(1, 2)), rate)
+    return Found(len(durations), height, width, rate, form, ticks=list(accumulate(durations, initial=0)))
+
+
+def _to_rgb(frame: "VideoFrame", stream: "VideoStream", reformatter: "VideoReformatter") -> NDArray[np.uint8]:
+    # The deprecated yuvj formats mean full range by their name.
+    full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
+    ranges = {"src_color_range": FULL if full else LIMITED, "dst_color_range": FULL}
+    matrix = _SWS_MATRIX.get(int(frame.colorspace), _SWS_BT601)
+    # A stream may change its size midway; players keep the first.
+    size = {"width": stream.width, "height": stream.height}
+    converted = reformatter.reformat(frame, **size, format="rgb24", src_colorspace=matrix, **ranges, **CONVERSION)
+    return np.asarray(converted.to_ndarray(), dtype=np.uint8)
+
+
+def _animated(path: Path) -> str | None:
+    """gif or webp; None for what FFmpeg reads.
+
+    Raises:
+        FashionFlowError: no such file, a folder, not readable, or empty.
+    """
+    if path.is_dir():
+        raise FashionFlowError(f"{path}: is a folder, not a video", hint="name a video file inside it")
+    try:
+        if path.stat().st_size == 0:
+            raise FashionFlowError(f"{path}: is empty (0 bytes)", hint="make or download the video again")
+        return animated.kind(path)
+    except FileNotFoundError:
+        raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
+    except PermissionError:
+        raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
+    except OSError as error:
+        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    import av
+    from av.error import FFmpegError
+
+    try:
+        # Only local files: a playlist named .mp4 must not reach the network. Old files hold text in other encodings.
+        options = {"protocol_whitelist": "file"}
+        container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+    except (FFmpegError, OSError) as error:
+        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+    with container:
+        if not container.streams.video:
+            raise FashionFlowError(f"{path}: holds no video stream", hint="name a video file")
+        stream = container.streams.video[0]
+        # FFmpeg reads a file that ends early as a shorter video, without an error.
+        if any(entry.pos + entry.size > container.size for entry in stream.index_entries) or _ends_early(path):
+            raise FashionFlowError(f"{path}: is cut off", hint="make or download the video again")
+        yield container, stream
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a Matroska file is shorter than its one segment says (RFC 8794, 4 to 6: lengths of IDs and sizes)."""
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return False
+        header = _ebml_size(file.read(8))
+        if header is None:
+            return False
+        start = 4 + header[1] + header[0]
+        file.seek(start)
+        head = file.read(12)
+    segment = _ebml_size(head[4:])
+    if head[:4] != b"\x18\x53\x80\x67" or segment is None:
+        return False
+    return start + 4 + sum(segment) > path.stat().st_size
+
+
+def _ebml_size(data: bytes) -> tuple[int, int] | None:
+    """A size and how many bytes say it; None where it is unknown, as in streams, or is none."""
+    if not data or not data[0]:
+        return None
+    length = 9 - data[0].bit_length()
+    value = int.from_bytes(data[:length], "big") & ((1 << 7 * length) - 1)
+    unknown = value == (1 << 7 * length) - 1
+    return None if unknown or len(data) < length else (value, length)
+
+
+def _decode(container: "InputContainer", stream: "VideoStream", path: Path) -> "Iterator[VideoFrame]":
+    decoded = container.decode(stream)
+    while True:
+        with explained(path, "is damaged"):
+            frame = next(decoded, None)
+        if frame is None:
+            return
+        yield frame
+
+
+@contextmanager
+def explained(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of FFmpeg and of the disk into one line that names the file."""
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (FFmpegError, OSError) as error:
+        raise FashionFlowError(f"{path}: {what} ({_reason(error)})", hint="check the file and the disk") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,278 @@
+"""Videos out: frames streamed into a file whose colours survive, whose frames are counted, and never half-written.
+
+Colours: an untagged RGB to yuv420p conversion is BT.601, and players that take it for BT.709 shift colours by up to
+16/255. Pixels are therefore converted to BT.709 limited range, and the file says so in all four tags.
+"""
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.files import atomic_path, check_target
+from fashionflow_core.video import animated, encoders, formats, reading
+from fashionflow_core.video.encoders import BT709, FULL, LIMITED
+from fashionflow_core.video.formats import Plan, VideoInfo
+from fashionflow_core.video.frames import check_frame
+from fashionflow_core.video.reading import CONVERSION, explained
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+
+class _Sink(Protocol):
+    """What frames are written to; `close` is called once, after `finish` or after anything went wrong."""
+
+    def add(self, frame: NDArray[np.uint8]) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def write(
+    frames: Iterable[NDArray[np.uint8]],
+    path: str | Path,
+    fps: float,
+    count: int,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    crf: int | None = None,
+    codec: str | None = None,
+    encoder: str | None = None,
+) -> VideoInfo:
+    """Encode frames as they come; the file is put in place only once it was reopened and found whole.
+
+    Frames are never held together in memory; GIF, whose palette needs all of them, keeps them meanwhile in an unnamed
+    file beside `path`, height * width * 3 bytes each. The same frames and metadata give the same bytes on any number of
+    processors, hardware encoders excepted.
+
+    By suffix: .mp4 (h264, hevc, av1) and .webm (vp9, av1) in BT.709, limited range, 4:2:0, odd sides made even by
+    repeating the last row or column; .gif (one palette of 255 colours for the clip, error diffusion) and .webp (lossy,
+    every frame whole) in any size, playing for ever.
+
+    Args:
+        frames: `count` arrays uint8 (h, w, 3), RGB 0 to 255, all of one size.
+        path: the target, ending in one of `SUFFIXES`; an existing file is replaced at the very end.
+        fps: frames per second, above 0; stored as the nearest fraction with a denominator up to 1001, so that
+            29.97 and 30000/1001 are both exact. WebP places frames to the nearest millisecond; GIF's frames last whole
+            1/100 s, so it gets the nearest rate it has, at most 50.
+        count: how many frames must come.
+        metadata: text by key, which `read_metadata` gives back. MP4 stores it key by key; the others have one text for
+            all, a comment (WebM, GIF) or Exif's ImageDescription (WebP), which holds it as JSON.
+        crf: constant rate factor, less is better and larger; range and default depend on the codec (`CODEC_TABLE`), and
+            the default looks like the original. Not for GIF and WebP.
+        codec: one of `CODECS` that the container holds; None: its default.
+        encoder: software (also None), hardware (the first that works of those known for the codec), or FFmpeg's name.
+
+    Warns:
+        FashionFlowWarning: hardware was asked for and does not work, or the container has no such rate.
+
+    Raises:
+        UsageError: options that do not go together, as `check_options`.
+        FashionFlowError: a bad argument, no frames or another number than `count`, an unusable frame, a full disk, or
+            a file that does not read back as what went in. Exceptions of the iterator pass through. In every case
+            nothing new is left behind and an older file at `path` stays as it was.
+    """
+    path = Path(path)
+    plan = formats.plan(path, crf, codec, encoder)
+    path = check_target(path, overwrite=True)
+    metadata = dict(metadata or {})
+    rate = _check_arguments(path, fps, count, metadata, plan)
+    with atomic_path(path) as temporary:
+        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan)
+        _verify(temporary, path, rate, (count, height, width), metadata, plan)
+    return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
+
+
+def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, str], plan: Plan) -> Fraction:
+    """Refuse before the first frame is asked for, since frames are costly; returns the rate that the file will have."""
+    rate = formats.exact_rate(path, fps, plan.container)
+    if count < 1:
+        raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}")
+    for key, value in metadata.items():
+        if not key or key.lower() in reading.CONTAINER_KEYS or not _is_text(key) or not _is_text(value):
+            raise FashionFlowError(f"{path}: metadata {key!r} cannot be stored in a video file: {value!r}")
+    if abs(rate / Fraction(fps) - 1) > 1e-3:
+        warnings.warn(
+            f"{path}: {plan.container.name} has no {fps:g} frames per second; it gets {float(rate):.4g}",
+            FashionFlowWarning,
+            stacklevel=3,
+        )
+    return rate
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except (AttributeError, UnicodeEncodeError):
+        return False
+
+
+def _encode(
+    frames: Iterable[NDArray[np.uint8]],
+    temporary: Path,
+    path: Path,
+    rate: Fraction,
+    count: int,
+    metadata: Mapping[str, str],
+    plan: Plan,
+) -> tuple[int, int, str]:
+    """Write `frames` into `temporary`, speaking of `path` in errors; returns stored height and width, and encoder."""
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise FashionFlowError(f"{path}: no frames came, {count} were announced")
+    shape = np.shape(first)
+    check_frame(first, shape, f"{path}: frame 0")
+    height, width = (shape[0], shape[1]) if plan.container.tick else (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
+    _check_size(path, height, width, plan)
+    encoder = encoders.choose(plan, path, height, width)
+    with explained(path, "could not be written"):
+        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder)
+    written = 0
+    try:
+        for frame in chain([first], iterator):
+            if written == count:
+                raise FashionFlowError(f"{path}: more frames came than the {count} announced")
+            check_frame(frame, shape, f"{path}: frame {written}")
+            with explained(path, "could not be written"):
+                sink.add(frame)
+            written += 1
+        if written < count:
+            raise FashionFlowError(f"{path}: only {written} frames came of the {count} announced")
+        with explained(path, "could not be written"):
+            sink.finish()
+    except BaseException:
+        # Closing writes the trailer, which may fail in turn (full disk) and must not hide what went wrong first.
+        with suppress(Exception):
+            sink.close()
+        raise
+    with explained(path, "could not be written"):
+        sink.close()
+        if metadata and plan.codec == "webp":
+            animated.describe_webp(temporary, json.dumps(metadata))
+        elif metadata and plan.codec == "gif":
+            animated.describe_gif(temporary, json.dumps(metadata))
+    return height, width, encoder
+
+
+def _check_size(path: Path, height: int, width: int, plan: Plan) -> None:
+    least, most = formats.CODEC_TABLE[plan.codec].smallest, formats.MAX_SIDE
+    if min(height, width) < least or max(height, width) > most:
+        raise FashionFlowError(
+            f"{path}: frames are {height}x{width}; {plan.codec} takes sides from {least} to {most} pixels",
+            hint="make frames of another size, or choose another --codec",
+        )
+
+
+def _sink(
+    temporary: Path,
+    size: tuple[int, int],
+    rate: Fraction,
+    count: int,
+    metadata: Mapping[str, str],
+    plan: Plan,
+    encoder: str,
+) -> _Sink:
+    if plan.codec == "gif":
+        return animated.GifSink(temporary, size, rate, count, plan)
+    if plan.codec == "webp":
+        return animated.WebpSink(temporary, size, rate, count, plan)
+    return _StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder), rate)
+
+
+def _create(
+    temporary: Path,
+    size: tuple[int, int],
+    rate: Fraction,
+    count: int,
+    metadata: Mapping[str, str],
+    plan: Plan,
+    encoder: str,
+) -> "tuple[OutputContainer, VideoStream]":
+    import av
+
+    # An absolute path, since FFmpeg takes "12:30.mp4" for a protocol.
+    container = av.open(str(temporary.absolute()), "w", format=plan.container.name, options=plan.container.options)
+    # Matroska writes keys in capitals, so only MP4 gives them back as they were.
+    stored = metadata if plan.container.name == "mp4" else {reading.JSON_KEY: json.dumps(metadata)} if metadata else {}
+    container.metadata.update(stored)
+    return container, encoders.add_stream(container, encoder, *size, rate, plan, count)
+
+
+class _StreamSink:
+    """MP4 and WebM: each frame is converted and encoded at once."""
+
+    def __init__(self, container: "OutputContainer", stream: "VideoStream", rate: Fraction) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._container, self._stream, self._rate = container, stream, rate
+        self._reformatter = VideoReformatter()
+        self._written = 0
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        picture = self._to_yuv(frame)
+        picture.pts, picture.time_base = self._written, 1 / self._rate
+        self._container.mux(self._stream.encode(picture))
+        self._written += 1
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode())
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _to_yuv(self, frame: NDArray[np.uint8]) -> "VideoFrame":
+        from av.video.frame import VideoFrame
+
+        # 4:2:0 has one chroma sample for 2x2 pixels. The repeated edge distorts nothing and shows no seam.
+        height, width, _ = frame.shape
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        ranges = {"src_color_range": FULL, "dst_color_range": LIMITED}
+        form = self._stream.pix_fmt
+        return self._reformatter.reformat(picture, format=form, src_colorspace=BT709, **ranges, **CONVERSION)
+
+
+def _verify(
+    temporary: Path,
+    path: Path,
+    rate: Fraction,
+    expected: tuple[int, int, int],
+    metadata: Mapping[str, str],
+    plan: Plan,
+) -> None:
+    """Reopen what was written and decode it all: frames, size, rate, colour tags and metadata must be what went in."""
+    try:
+        found = reading.inspect(temporary)
+        stored = reading.read_metadata(temporary)
+    except FashionFlowError as error:
+        reason = error.message.removeprefix(f"{temporary}: ")
+        raise FashionFlowError(f"{path}: what was written {reason}", hint="check the disk, then try again") from None
+    checks: dict[str, tuple[object, object]] = {
+        "frames, height, width": ((found.frames, found.height, found.width), expected)
+    }
+    if plan.container.tick is None:
+        checks["fps"] = (found.rate, rate)
+        checks["colour tags"] = (found.tags, (LIMITED, BT709, BT709, BT709))
+    else:
+        # Frames start at the nearest tick; one alone in WebP is a still picture, which has no times.
+        still = plan.codec == "webp" and expected[0] == 1
+        starts = [] if still else animated.ticks(rate, expected[0], plan.container)
+        checks["times"] = ([] if still else found.ticks, starts)
+    checks["metadata"] = (stored, metadata)
+    for name, (is_, should) in checks.items():
+        if is_ != should:
+            raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")
