@@ -1,4 +1,4 @@
-"""`fashionflow data synth`: rendered clips of dressed figures, as many as wanted, always the same for the same seed."""
+"""`fashionflow data`: videos for training. Here: `synth`, rendered clips of dressed figures, the same for each seed."""
 
 import json
 import os
@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
+from fashionflow_cli import data_download, data_prepare
 from fashionflow_cli.console import Size, parse_size, progress, result, result_json
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.files import write_text
 
-app = typer.Typer(help="Make training data.", no_args_is_help=True)
+app = typer.Typer(help="Make, fetch and prepare training data.", no_args_is_help=True)
 
 DEFAULT_SIZE = Size(320, 256)
 ATTRIBUTES_FILE = "attributes.jsonl"
@@ -25,10 +26,8 @@ MAX_CLIPS = 1_000_000  # clip names have six digits
 # Each clip carries what it was made from, so that a later run knows whether it is the one that is wanted.
 REQUEST_KEY, ATTRIBUTES_KEY = "fashionflow_request", "fashionflow_attributes"
 
-
-@app.callback()
-def group() -> None:
-    """Keeps `synth` a subcommand: Typer makes the only command of an app the app itself."""
+app.command("download", epilog=data_download.EXAMPLES, no_args_is_help=True)(data_download.download)
+app.command("prepare", epilog=data_prepare.EXAMPLES, no_args_is_help=True)(data_prepare.prepare)
 
 
 @dataclass(frozen=True)

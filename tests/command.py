@@ -43,11 +43,13 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def started(*arguments: str | Path, cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    *arguments: str | Path, cwd: Path, log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start `fashionflow ARGUMENTS` in `cwd` with both streams in `log`; nothing is left running afterwards."""
     with log.open("wb") as streams, interruptible():
         process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)], cwd=cwd, env=environment(), stdout=streams, stderr=streams
+            [*COMMAND, *map(str, arguments)], cwd=cwd, env=environment(env), stdout=streams, stderr=streams
         )
     try:
         yield process

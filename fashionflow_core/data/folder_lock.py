@@ -1,0 +1,37 @@
+"""One process at a time fills a folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fashionflow_core.errors import FashionFlowError
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, command: str) -> Iterator[None]:
+    """Make a folder, and be the only one that writes to it; the lock goes with the process, however that ends.
+
+    Args:
+        command: who does, for the message to a second one.
+
+    Raises:
+        FashionFlowError: another process has it, or it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE).acquire(timeout=0)
+    except Timeout:
+        raise FashionFlowError(
+            f"{folder}: another {command} is writing to it",
+            hint="wait until it is done, or choose another folder with -o",
+        ) from None
+    except OSError as error:
+        raise FashionFlowError(
+            f"{folder}: cannot be written ({error.strerror})", hint="choose another folder with -o"
+        ) from None
+    with lock:
+        yield

@@ -1,0 +1,259 @@
+"""`fashionflow data download` against a server with faults: cut, ignored ranges, refusals, silence, wrong files."""
+
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clips import moving
+from command import assert_refused, run, started, wait_until
+from video_server import Site, serving
+
+from fashionflow_core import download as http
+from fashionflow_core import video
+from fashionflow_core.data.download import Fetched, Item, download_all, read_list, safe_name
+
+ONLINE = {"HF_HUB_OFFLINE": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small video, made large by a box of zeros that every reader skips."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    video.write(moving(8), path, fps=25, count=8)
+    zeros = 300_000
+    return path.read_bytes() + (8 + zeros).to_bytes(4, "big") + b"free" + bytes(zeros)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The server, and a client that is in a hurry."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.5)
+    monkeypatch.setattr(http, "_WAIT", 0.02)
+    with serving() as site:
+        yield site
+
+
+def fetch(site: Site, folder: Path, *lines: str, **options: Any) -> list[Fetched]:
+    return download_all(read_list("\n".join(f"{site.url}{line}" for line in lines), "list"), folder, **options)
+
+
+def states(found: list[Fetched]) -> list[str]:
+    return [entry.state for entry in found]
+
+
+def test_lists_are_read_line_by_line():
+    digest = "ab" * 32
+    text = (
+        "\ufeff# the list\r\n\r\nhttps://h/a/91%2B3w%20x.mp4?v=1\r\n"
+        f"https://h/b.mp4\ttrain/b one.mp4  sha256:{digest.upper()}\n"
+        "https://h/91+3w%20x.mp4\nhttps://h/91+3W X.mp4 \nhttps://h/b.mp4\nhttps://h/c.mp4 sha256:12\n"
+        "https://h/\nhttps://h/y?id=3\nftp://h/x.mp4\nnonsense\nhttps://h/d.mp4\t../d.mp4\n"
+        "https://h/e.mp4\ttrain/B ONE.mp4\nhttps://h/downloads.jsonl\n"
+    )
+    items = {item.url: item for item in read_list(text, "list")}
+    assert items["https://h/a/91%2B3w%20x.mp4?v=1"].name == "91+3w x.mp4"
+    assert items["https://h/b.mp4"] == Item("https://h/b.mp4", "train/b one.mp4", digest)
+    other = items["https://h/91+3w%20x.mp4"].name
+    assert other.startswith("91+3w x-") and other.endswith(".mp4") and len(other) == len("91+3w x-12345678.mp4")
+    assert items["https://h/91+3W"].name == "X.mp4"  # an address holds no space: what follows is a name
+    assert items["https://h/"].name == "video.mp4" and items["https://h/y?id=3"].name == "y.mp4"
+    assert items["https://h/downloads.jsonl"].name != "downloads.jsonl"
+    problems = {url: item.problem for url, item in items.items() if item.problem}
+    assert list(problems) == ["https://h/c.mp4", "ftp://h/x.mp4", "nonsense", "https://h/d.mp4", "https://h/e.mp4"]
+    assert problems["https://h/c.mp4"] == "list line 8: sha256:12 has 2 digits, not 64"
+    assert problems["nonsense"] == "list line 12: nonsense is no http or https address"
+    assert "leads out of the folder" in problems["https://h/d.mp4"]
+    assert "is that of https://h/b.mp4 already" in problems["https://h/e.mp4"]
+
+
+def test_names_given_before_stay():
+    taken = {"https://h/2/a.mp4": "a.mp4"}
+    first, second = read_list("https://h/1/a.mp4\nhttps://h/2/a.mp4", "list", taken)
+    assert second.name == "a.mp4" and first.name != "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        *(("91+3w.mp4", "91+3w.mp4"), ("..", "_"), (".hidden.mp4", "_hidden.mp4"), ("a/b\\c:d.mp4", "a_b_c_d.mp4")),
+        *(
+            ("", "video"),
+            ("x\n\0y.mp4", "x__y.mp4"),
+            ("ü 裙.mp4", "ü 裙.mp4"),
+            ("裙" * 300 + ".mp4", "裙" * 65 + ".mp4"),
+        ),
+    ],
+)
+def test_names_are_safe(name: str, safe: str):
+    assert safe_name(name) == safe
+
+
+def test_files_come_whole_and_once(site: Site, clip: bytes, tmp_path: Path):
+    site.files = {f"/v/{number}.mp4": clip for number in range(6)}
+    site.pause = 0.02
+    lines = [f"/v/{number}.mp4" for number in range(6)]
+    found = fetch(site, tmp_path / "new" / "folder", *lines, jobs=3)
+    assert states(found) == ["fetched"] * 6 and 2 <= site.most_at_once <= 3
+    folder = tmp_path / "new" / "folder"
+    assert {path.name for path in folder.iterdir()} == {*(f"{n}.mp4" for n in range(6)), "downloads.jsonl", ".lock"}
+    rows = [json.loads(line) for line in (folder / "downloads.jsonl").read_text().splitlines()]
+    digest = hashlib.sha256(clip).hexdigest()
+    for row in rows:
+        assert (folder / row["file"]).read_bytes() == clip
+        assert row == {"url": f"{site.url}/v/{row['file']}", "file": row["file"], "bytes": len(clip), "sha256": digest}
+    asked = len(site.log)
+    assert states(fetch(site, folder, *lines)) == ["kept"] * 6 and len(site.log) == asked
+    (folder / "3.mp4").write_bytes(clip[:-1])
+    (folder / "4.mp4").unlink()
+    again = fetch(site, folder, *lines)
+    assert states(again) == ["kept", "kept", "kept", "fetched", "fetched", "kept"]
+    assert (folder / "3.mp4").read_bytes() == (folder / "4.mp4").read_bytes() == clip
+
+
+@pytest.mark.parametrize("tells_length", [True, False])
+def test_cut_connections_are_taken_up_where_they_broke(site: Site, clip: bytes, tmp_path: Path, tells_length: bool):
+    site.files, site.tells_length = {"/a.mp4": clip}, tells_length
+    site.drop = {"/a.mp4": [100_000, 0, 70_000]}
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+    ranges = site.gets("/a.mp4")
+    assert len(ranges) == 4 and all(asked and int(asked[6:-1]) > 0 for asked in ranges[1:])
+
+
+def test_servers_that_ignore_ranges_send_all_again(site: Site, clip: bytes, tmp_path: Path):
+    site.files, site.ignores_range = {"/a.mp4": clip}, True
+    site.drop = {"/a.mp4": [100_000, 200_000]}
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+
+
+def test_signed_addresses_that_refuse_head_are_fetched(site: Site, clip: bytes, tmp_path: Path):
+    site.files, site.refuses_head = {"/a.mp4?signature=x": clip}, True
+    assert states(fetch(site, tmp_path, "/a.mp4?signature=x")) == ["fetched"]
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+
+
+def test_a_piece_of_an_older_version_is_not_gone_on_with(site: Site, clip: bytes, tmp_path: Path):
+    site.files, site.drop = {"/a.mp4": clip}, {"/a.mp4": [150_000] + [0] * 9}
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["failed"]
+    newer = clip[:-1] + b"!"
+    site.files, site.drop = {"/a.mp4": newer}, {}
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+    assert (tmp_path / "a.mp4").read_bytes() == newer
+
+
+def test_what_came_is_kept_for_the_next_run(site: Site, clip: bytes, tmp_path: Path):
+    site.files, site.drop = {"/a.mp4": clip}, {"/a.mp4": [200_000] + [0] * 9}
+    (failed,) = fetch(site, tmp_path, "/a.mp4")
+    assert failed.state == "failed" and "could not be fetched" in failed.problem
+    site.drop = {}
+    site.log.clear()
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+    (asked,) = site.gets("/a.mp4")
+    assert asked and int(asked[6:-1]) >= 131_072
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+
+
+def test_busy_servers_are_left_alone_as_long_as_they_ask(site: Site, clip: bytes, tmp_path: Path):
+    site.files = {"/a.mp4": clip, "/b.mp4": clip}
+    site.answers = {"/a.mp4": [(429, "1"), (500, None), (503, "0")], "/b.mp4": [(500, None)] * 9}
+    begun = time.monotonic()
+    found = fetch(site, tmp_path, "/a.mp4", "/b.mp4", "/c.mp4", jobs=3)
+    assert states(found) == ["fetched", "failed", "failed"] and 1 <= time.monotonic() - begun < 10
+    assert "answers 500" in found[1].problem and "answers 404" in found[2].problem
+    assert len([entry for entry in site.log if entry[1] == "/c.mp4"]) == 1  # waiting makes no file
+
+
+def test_silence_ends(site: Site, clip: bytes, tmp_path: Path):
+    site.files, site.hangs = {"/a.mp4": clip, "/b.mp4": clip}, {"/a.mp4"}
+    found = fetch(site, tmp_path, "/a.mp4", "/b.mp4")
+    assert states(found) == ["failed", "fetched"] and f"{site.url}/a.mp4" in found[0].problem
+
+
+def test_what_is_no_video_is_not_kept(site: Site, clip: bytes, tmp_path: Path):
+    page = b"\n<!DOCTYPE html><html>Not found</html>"
+    site.files = {"/a.mp4": page, "/b.mp4": clip[:900], "/c.mp4": b"", "/d.csv": b"a,b\n", "/e.csv": page}
+    found = fetch(site, tmp_path, *site.files)
+    assert states(found) == ["failed", "failed", "failed", "fetched", "failed"]
+    assert "is a web page, not a video" in found[0].problem and "came empty" in found[2].problem
+    assert {path.name for path in tmp_path.glob("*.*") if not path.name.startswith(".")} == {"d.csv", "downloads.jsonl"}
+    site.files["/a.mp4"] = clip
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+
+
+def test_hashes_are_checked(site: Site, clip: bytes, tmp_path: Path):
+    site.files = {"/a.mp4": clip, "/b.mp4": clip}
+    good = hashlib.sha256(clip).hexdigest()
+    found = fetch(site, tmp_path, f"/a.mp4  sha256:{good}", f"/b.mp4\tx/b.mp4 sha256:{'0' * 64}")
+    assert states(found) == ["fetched", "failed"] and f"its SHA-256 is {good}" in found[1].problem
+    assert states(fetch(site, tmp_path, f"/a.mp4 sha256:{'1' * 64}")) == ["failed"]  # kept files are held to it too
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+
+
+def test_files_of_others_are_not_replaced(site: Site, clip: bytes, tmp_path: Path):
+    site.files = {"/a.mp4": clip, "/1/b.mp4": clip, "/2/b.mp4": clip[:-1] + b"!"}
+    (tmp_path / "a.mp4").write_text("mine")
+    found = fetch(site, tmp_path, *site.files)
+    assert states(found) == ["failed", "fetched", "fetched"] and "exists, and is not from" in found[0].problem
+    assert (tmp_path / "a.mp4").read_text() == "mine"
+    assert (tmp_path / found[1].file).read_bytes() != (tmp_path / found[2].file).read_bytes()
+    assert states(fetch(site, tmp_path, "/a.mp4", overwrite=True)) == ["fetched"]
+    assert (tmp_path / "a.mp4").read_bytes() == clip
+
+
+def test_the_command_says_what_it_did(clip: bytes, tmp_path: Path):
+    with serving() as site:
+        site.files = {"/a.mp4": clip, "/b%2Bc.mp4": clip}
+        (tmp_path / "list").write_text(f"{site.url}/a.mp4\n{site.url}/b%2Bc.mp4\n{site.url}/gone.mp4\n")
+        done = run("data", "download", "list", "-o", "out", "--limit", "2", cwd=tmp_path, env=ONLINE)
+        assert (done.returncode, done.stdout) == (0, "out\n"), done.stderr
+        done = run("data", "download", "list", "-o", "out", "-q", "--json", cwd=tmp_path, env=ONLINE)
+        assert done.returncode == 3 and [f["state"] for f in json.loads(done.stdout)["files"]] == [
+            "kept",
+            "kept",
+            "failed",
+        ]
+        first, *rest = done.stderr.splitlines()
+        assert first.startswith(f"failed: {site.url}/gone.mp4") and rest[0].startswith("error: 1 of 3 files")
+    (tmp_path / "empty").write_text("# nothing\n")
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    assert_refused(run("data", "download", "empty", "-o", "out", cwd=tmp_path), 1, "empty: holds no addresses")
+    assert_refused(run("data", "download", "binary", "-o", "out", cwd=tmp_path), 1, "binary: is no text file")
+    assert_refused(run("data", "download", "gone", "-o", "out", cwd=tmp_path), 1, "gone: no such file")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_killed_download_is_taken_up(clip: bytes, tmp_path: Path, signum: int, code: int):
+    with serving() as site:
+        site.files = {f"/{number}.mp4": clip for number in range(4)}
+        site.pause = 0.15
+        (tmp_path / "list").write_text("".join(f"{site.url}/{number}.mp4\n" for number in range(4)))
+        log, out = tmp_path / "log", tmp_path / "out"
+        command = ("data", "download", "list", "-o", "out", "--jobs", "1")
+        with started(*command, cwd=tmp_path, log=log, env=ONLINE) as process:
+            wait_until(
+                lambda: len(site.gets("/1.mp4")) == 1 and any((out / ".partial").glob("*.incomplete")), process, log
+            )
+            time.sleep(0.3)
+            other = run(*command, "-q", cwd=tmp_path, env=ONLINE)
+            assert_refused(other, 1, "another fashionflow data download is writing to it")
+            process.send_signal(signum)
+            assert process.wait(timeout=3) == code, log.read_text()
+            assert "Traceback" not in log.read_text()
+        assert {path.name for path in out.glob("*.mp4")} <= {f"{number}.mp4" for number in range(4)}
+        assert all(path.read_bytes() == clip for path in out.glob("*.mp4"))
+        kept = len(list(out.glob("*.mp4")))
+        site.log.clear()
+        site.pause = 0
+        assert run(*command, cwd=tmp_path, env=ONLINE).returncode == 0
+        assert not any(site.gets(f"/{number}.mp4") for number in range(kept))
+        assert (
+            all((out / f"{number}.mp4").read_bytes() == clip for number in range(4)) and not (out / ".partial").exists()
+        )
