@@ -1,13 +1,16 @@
 """`fashionflow models`: which models there are, what one of them is, and how the published checkpoint becomes one."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fashionflow_cli.console import note, quiet_libraries, result, result_json
+from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
 
-app = typer.Typer(help="List, describe and import models.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, fetch, import and remove models.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.", envvar="FASHIONFLOW_JSON")]
 
@@ -21,15 +24,30 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         result_json([_entry(entry) for entry in entries])
         return
-    width = max((len(entry.name) for entry in entries), default=0)
-    for entry in entries:
-        state = "installed" if entry.installed else "missing"
-        result(f"{entry.name:{width}}  {state:9}  {entry.summary}")
+    rows = [_entry(entry) for entry in entries]
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        size = _megabytes(row["size_bytes"]) if row["installed"] else ""
+        result(f"{row['name']:{width}}  {row['state']:9}  {size:>9}  {row['summary']}")
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    path = str(entry.path) if entry.path is not None else None
-    return {"name": entry.name, "path": path, "installed": entry.installed, "summary": entry.summary}
+    from fashionflow_core import model_folder
+
+    path: Path | None = entry.path
+    state = "missing" if path is None else "damaged" if model_folder.damage(path) else "installed"
+    return {
+        "name": entry.name,
+        "path": str(path) if path is not None else None,
+        "installed": entry.installed,
+        "state": state,
+        "size_bytes": model_folder.size(path) if path is not None else 0,
+        "summary": entry.summary,
+    }
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
 
 
 @app.command()
@@ -100,3 +118,106 @@ def import_(
 
     note(f"importing {checkpoint}")
     result(str(import_checkpoint(checkpoint, out, vae=vae, clip=clip, overwrite=overwrite)))
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nfashionflow models pull my-shop/dresses --revision v2\n\n"
+    "fashionflow models pull published --checkpoint FashionFlow_checkpoint.pth",
+    no_args_is_help=True,
+)
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="[bold]published[/bold], or the hub id ORGANISATION/NAME of a repository that is a model folder.",
+            show_default=False,
+        ),
+    ],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a hub id. [dim]\\[default: its main branch][/dim]")
+    ] = None,
+    store_as: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="The name it gets here. [dim]\\[default: the hub id's last part][/dim]", metavar="NAME"
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="For [bold]published[/bold]: the authors' .pth, or an address to fetch it from.",
+            metavar="FILE|ADDRESS",
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="What the checkpoint must hash to.", metavar="HEX")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed model of that name.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
+    ] = False,
+) -> None:
+    """Fetch a model through the Hugging Face hub and install it under its name.
+
+    Interrupted downloads go on where they stopped, every file is checked by its hash, and nothing is installed unless
+    all of it is whole. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are respected.
+    """
+    quiet_libraries()
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it speaks of every connection that it takes up again
+    from fashionflow_core.pull import pull as pull_model
+
+    with _transfers(quiet) as show_progress:
+        target = pull_model(
+            name,
+            revision=revision,
+            store_as=store_as,
+            checkpoint=checkpoint,
+            sha256=sha256,
+            overwrite=overwrite,
+            report=lambda line: note(line, quiet),
+            progress=show_progress,
+        )
+    result(str(target))
+
+
+@contextmanager
+def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each file that is being fetched, one after the other."""
+    with ExitStack() as bars:
+        current: list[Any] = ["", None]
+
+        def show(label: str, done: int, total: int) -> None:
+            if current[0] != label:
+                bars.close()
+                name = "/".join(label.split("/")[-2:])
+                current[:] = label, bars.enter_context(progress(name, total // 1000, "kB", quiet))
+            current[1](done // 1000)
+
+        yield show
+
+
+@app.command(no_args_is_help=True)
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.", show_default=False)],
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
+    ] = False,
+) -> None:
+    """Delete an installed model. The bundled one, and models outside of the models folder, stay."""
+    from fashionflow_core import registry
+
+    folder, freed = registry.remove(name)
+    note(f"removed {folder} ({_megabytes(freed)}, {freed} bytes)", quiet)
+
+
+@app.command(no_args_is_help=True)
+def path(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name from the list, or a model folder.", show_default=False)
+    ],
+) -> None:
+    """Print the folder of a model."""
+    from fashionflow_core import registry
+
+    result(str(registry.find(name).absolute()))

@@ -4,14 +4,10 @@ The file is a pickle and is read with `weights_only=True`; everything else read 
 conventions are those of the published inference (reference README, items 1 to 6).
 """
 
-import math
-import os
 import pickle
 import re
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,11 @@ import torch
 from torch import Tensor
 
 from fashionflow_core.backends.torch import quiet_libraries
+from fashionflow_core.betas import published_betas
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import sync
+from fashionflow_core.hub import fetch_part
+from fashionflow_core.model_folder import atomic_folder, check_target
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.models.published import (
     State,
@@ -30,6 +28,7 @@ from fashionflow_core.models.published import (
     ours_to_published,
     published_to_ours,
 )
+from fashionflow_core.registry import KNOWN, HubPart
 
 __all__ = [
     "adapter_to_ours",
@@ -41,20 +40,8 @@ __all__ = [
     "read_checkpoint",
 ]
 
-VAE_ID, VAE_REVISION = "CompVis/stable-diffusion-v1-4", "ebb811dd71cdc38a204ecbdd6ac5d580f529fd8c"
-CLIP_ID = "openai/clip-vit-base-patch32"
+_VAE, _CLIP = KNOWN["published"].parts["vae"], KNOWN["published"].parts["clip"]
 _HINT = "import takes the checkpoint of the FashionFlow authors, FashionFlow_checkpoint.pth"
-
-
-def published_betas() -> list[float]:
-    """Noise variances of the 1000 published steps: a cosine-shaped ramp from 1e-4 to 0.02 (reference README, item 4).
-
-    It is a ramp of the betas themselves, not the squared-cosine schedule that the paper cites.
-    """
-    first, last, steps = 1e-4, 0.02, 1000
-    return [
-        first + 0.5 * (last - first) * (1 + math.cos(math.pi * (steps - 1 - i) / (steps - 1))) for i in range(steps)
-    ]
 
 
 def _published_scheduler() -> Any:
@@ -140,55 +127,50 @@ def _reason(error: Exception) -> str:
     return next(lines, type(error).__name__).split(". ")[0].rstrip(".")
 
 
-def _open_part(kind: Any, option: str, source: str, subfolders: tuple[str, ...], revision: str | None = None) -> Any:
+def _open_part(kind: Any, option: str, source: str, subfolders: tuple[str, ...], known: HubPart) -> Any:
     """One network from a folder or the hub, safetensors only, every weight accounted for."""
     folder = Path(source)
-    if folder.is_dir():
-        places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
-        if not places:
-            raise FashionFlowError(
-                f"{option} {source}: holds no config.json, nor does a {' or '.join(subfolders)} in it"
-            )
-        if not any(places[0].glob("*.safetensors")):
-            raise FashionFlowError(
-                f"{option} {source}: has no .safetensors file"
-                + (", only .bin" if any(places[0].glob("*.bin")) else ""),
-                hint="pickled weights are not opened; save that model as safetensors first",
-            )
-        attempts = [(str(places[0]), {"local_files_only": True})]
-    elif re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
-        attempts = [(source, {"revision": revision, "subfolder": "" if name == "." else name}) for name in subfolders]
-    else:
-        raise FashionFlowError(f"{option} {source}: no such folder")
-    failures: list[Exception] = []
-    for place, options in attempts:
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
+            raise FashionFlowError(f"{option} {source}: no such folder")
         try:
-            network, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
-        except Exception as error:  # both libraries, the hub's client and the network each raise their own kinds
-            failures.append(error)
-            continue
-        if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+            folder = fetch_part(known if source == known.repo else HubPart(source), subfolders)
+        except FashionFlowError as error:
             raise FashionFlowError(
-                f"{option} {source}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ..."
-            )
-        return network
-    where = "cannot be opened" if folder.is_dir() else "cannot be fetched from the Hugging Face hub"
-    raise FashionFlowError(
-        f"{option} {source}: {where} ({_reason(failures[0])})",
-        hint=f"give {option} a folder that holds it as safetensors; that also works without internet",
-    ) from failures[0]
+                f"{option} {source}: cannot be fetched from the Hugging Face hub ({error.message})",
+                hint=error.hint or f"give {option} a folder that holds it as safetensors; that also works offline",
+            ) from error
+    places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
+    if not places:
+        raise FashionFlowError(f"{option} {source}: holds no config.json, nor does a {' or '.join(subfolders)} in it")
+    if not any(places[0].glob("*.safetensors")):
+        raise FashionFlowError(
+            f"{option} {source}: has no .safetensors file" + (", only .bin" if any(places[0].glob("*.bin")) else ""),
+            hint="pickled weights are not opened; save that model as safetensors first",
+        )
+    try:
+        network, report = kind.from_pretrained(
+            str(places[0]), use_safetensors=True, output_loading_info=True, local_files_only=True
+        )
+    except Exception as error:  # both libraries raise their own kinds
+        raise FashionFlowError(
+            f"{option} {source}: cannot be opened ({_reason(error)})",
+            hint=f"give {option} a folder that holds it as safetensors",
+        ) from error
+    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise FashionFlowError(f"{option} {source}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...")
+    return network
 
 
 def _open_vae(source: str) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    revision = VAE_REVISION if source == VAE_ID else None
-    vae = _open_part(AutoencoderKL, "--vae", source, ("vae", "."), revision)
+    vae = _open_part(AutoencoderKL, "--vae", source, ("vae", "."), _VAE)
     found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
     if found != (3, 4, 8):
         raise FashionFlowError(
             f"--vae {source}: makes of {found[0]} channels {found[1]} at 1/{found[2]} the size, not of 3 4 at 1/8",
-            hint=f"the checkpoint was trained with {VAE_ID}",
+            hint=f"the checkpoint was trained with {_VAE.repo}",
         )
     return vae
 
@@ -196,12 +178,12 @@ def _open_vae(source: str) -> Any:
 def _open_clip(source: str) -> dict[str, Any]:
     from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
-    encoder = _open_part(CLIPVisionModel, "--clip", source, (".", "image_encoder"))
+    encoder = _open_part(CLIPVisionModel, "--clip", source, (".", "image_encoder"), _CLIP)
     found = (encoder.config.hidden_size, encoder.config.image_size, encoder.config.patch_size)
     if found != (768, 224, 32):
         raise FashionFlowError(
             f"--clip {source}: width {found[0]}, image {found[1]}, patch {found[2]}, not 768, 224, 32",
-            hint=f"the checkpoint was trained with {CLIP_ID}",
+            hint=f"the checkpoint was trained with {_CLIP.repo}",
         )
     # Every CLIP of this size is preprocessed alike, so the source need not hold a copy: these are OpenAI's constants.
     return {"image_encoder": encoder, "feature_extractor": CLIPImageProcessorPil()}
@@ -225,20 +207,11 @@ def import_checkpoint(
         FashionFlowError: naming what is wrong with the checkpoint, a source or the target.
     """
     target = Path(out_folder)
-    replaceable = target.is_dir() and (not any(target.iterdir()) or (target / MODEL_FILE).is_file())
-    if target.exists() and not (overwrite and replaceable):
-        hint = (
-            "it is no model folder: name another one with -o"
-            if overwrite
-            else "pass --overwrite, or another name with -o"
-        )
-        raise FashionFlowError(f"{target}: already exists", hint)
-    if not os.access(beside := _nearest_folder(target), os.W_OK):
-        raise FashionFlowError(f"{target}: the folder {beside} is not writable", hint="choose another folder with -o")
+    check_target(target, overwrite)
     net, adapter = read_checkpoint(path)
     unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
     with quiet_libraries():
-        parts = {"vae": _open_vae(vae or VAE_ID), **_open_clip(clip or CLIP_ID)}
+        parts = {"vae": _open_vae(vae or _VAE.repo), **_open_clip(clip or _CLIP.repo)}
         parts["scheduler"] = _published_scheduler()
         for name, kind, state in (
             ("unet", FashionFlowUNet, unet_state),
@@ -246,37 +219,8 @@ def import_checkpoint(
         ):
             parts[name] = kind().float()
             parts[name].load_state_dict(state)
-        with _atomic_folder(target) as folder:
+        with atomic_folder(target) as folder:
             for name, part in parts.items():
                 part.save_pretrained(folder / name)
             (folder / MODEL_FILE).write_text(_published_config().to_json(), encoding="utf-8")
     return target
-
-
-def _nearest_folder(target: Path) -> Path:
-    """The nearest parent that exists."""
-    return next(folder for folder in target.absolute().parents if folder.is_dir())
-
-
-@contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
-    beside = _nearest_folder(target)  # parents are made only once there is something to hold
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
-        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
-        made.mkdir()
-        yield made
-        for path in made.rglob("*"):
-            if path.is_file():  # safetensors makes files private; these get what any other new file would have
-                path.chmod((made / MODEL_FILE).stat().st_mode)
-            sync(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rename(replaced)
-        try:
-            made.rename(target)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
-    sync(target.absolute().parent)

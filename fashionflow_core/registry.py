@@ -1,17 +1,33 @@
 """Which models exist, where they are, and what they are made of. Needs neither torch nor the weights to be read."""
 
 import difflib
-import math
+import json
 import os
-from dataclasses import asdict, dataclass
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.model_folder import NETWORKS, SOURCE_FILE, is_model, parameters, size
 
 ASSETS = Path(__file__).parent / "assets"
-NETWORKS = ("unet", "adapter", "vae", "image_encoder")
+
+
+@dataclass(frozen=True)
+class HubPart:
+    """A network on the Hugging Face hub, at a commit that never changes.
+
+    Attributes:
+        repo: `organisation/name`.
+        revisions: commit hashes; the first one that holds the network as safetensors is taken. Empty: as it is now.
+    """
+
+    repo: str
+    revisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -22,14 +38,20 @@ class KnownModel:
         summary: one line.
         source: where its weights come from.
         bundled: its folder inside the package, or None for one that has to be imported.
+        parts: what of it is on the hub, by the option of `models import` that names it.
+        authors: where its authors publish the rest.
     """
 
     summary: str
     source: str
     bundled: Path | None = None
+    parts: Mapping[str, HubPart] = field(default_factory=dict)
+    authors: str = ""
 
 
-# The published weights are named but never fetched: they come without a licence, so their owner brings them.
+# The published weights are named but never fetched: they come without a licence, so their owner brings them. The
+# commits: the VAE's is the one that the published inference names (reference README) and, since that one may hold
+# pickles only, a later one of the same weights; CLIP's is the hub's own conversion to safetensors, which `main` lacks.
 KNOWN = {
     "mini": KnownModel(
         summary="small model trained on rendered figures; works offline on a laptop",
@@ -38,7 +60,16 @@ KNOWN = {
     ),
     "published": KnownModel(
         summary="the FashionFlow authors' checkpoint: photo-real, 640x512, 70 frames",
-        source="FashionFlow_checkpoint.pth of the authors, made a model folder by: fashionflow models import",
+        source="FashionFlow_checkpoint.pth of the authors, made a model folder by: fashionflow models pull published",
+        parts={
+            "vae": HubPart(
+                "CompVis/stable-diffusion-v1-4",
+                ("ebb811dd71cdc38a204ecbdd6ac5d580f529fd8c", "133a221b8aa7292a167afc5127cb63fb5005638b"),
+            ),
+            "clip": HubPart("openai/clip-vit-base-patch32", ("c237dc49a33fc61debc9276459120b7eac67e7ef",)),
+        },
+        authors="https://www.dropbox.com/scl/fi/p9fv7o3j7ti0yu2umsgmv/FashionFlow_checkpoint.pth"
+        "?rlkey=mqsto9i4ujh6xhvab0e2s6n7d&dl=0",
     ),
 }
 
@@ -68,10 +99,6 @@ def models_home() -> Path:
     return Path(cache).expanduser() / "fashionflow" / "models"
 
 
-def _is_model(folder: Path) -> bool:
-    return (folder / MODEL_FILE).is_file()
-
-
 def _installed() -> dict[str, Path]:
     """Every usable model by name; a bundled one stands before an imported one of the same name."""
     found: dict[str, Path] = {}
@@ -79,8 +106,8 @@ def _installed() -> dict[str, Path]:
     if home.is_dir():
         # A folder whose name starts with a dot is an import under way.
         folders = (folder for folder in sorted(home.iterdir()) if not folder.name.startswith("."))
-        found = {folder.name: folder for folder in folders if _is_model(folder)}
-    return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and _is_model(model.bundled)}
+        found = {folder.name: folder for folder in folders if is_model(folder)}
+    return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and is_model(model.bundled)}
 
 
 def find(name_or_folder: str) -> Path:
@@ -97,7 +124,7 @@ def find(name_or_folder: str) -> Path:
         return installed[name_or_folder]
     folder = Path(name_or_folder).expanduser()
     if name_or_folder and folder.is_dir():
-        if not _is_model(folder):
+        if not is_model(folder):
             raise FashionFlowError(
                 f"{name_or_folder}: is not a model folder (no {MODEL_FILE})",
                 hint="see the known ones: fashionflow models list",
@@ -110,7 +137,7 @@ def find(name_or_folder: str) -> Path:
             )
         raise FashionFlowError(
             f"model {name_or_folder} is not installed: its weights have to be imported",
-            hint=f"fashionflow models import FashionFlow_checkpoint.pth -o {models_home() / name_or_folder}",
+            hint=f"fashionflow models pull {name_or_folder} --checkpoint FashionFlow_checkpoint.pth",
         )
     names = [*installed, *(name for name in KNOWN if name not in installed)]
     near = difflib.get_close_matches(name_or_folder, names, n=1)
@@ -149,27 +176,67 @@ def show(name: str) -> dict[str, Any]:
     """
     path = find(name)
     known = KNOWN.get(name)
-    parameters = {part: _parameters(path / part) for part in NETWORKS if (path / part).is_dir()}
+    counts = {part: parameters(path / part) for part in NETWORKS if (path / part).is_dir()}
     return {
         "path": str(path),
-        "source": known.source if known else f"folder {path}",
-        "size_bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "parameters": parameters | {"total": sum(parameters.values())},
+        "source": known.source if known else _source(path) or f"folder {path}",
+        "size_bytes": size(path),
+        "parameters": counts | {"total": sum(counts.values())},
         "config": asdict(ModelConfig.load(path)),
     }
 
 
-def _parameters(folder: Path) -> int:
-    """Number of values in a network's safetensors files, from their headers alone."""
-    from safetensors import SafetensorError, safe_open
+def _source(folder: Path) -> str | None:
+    """Where a pulled model came from, as one line."""
+    try:
+        source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
+        return f"{source['repo']} on the Hugging Face hub, commit {source['commit']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as tensors:
-                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FashionFlowError(
-                f"{file}: is no safetensors file ({error})", hint="import or install the model again"
-            ) from None
-    return total
+
+def check_name(name: str) -> str:
+    """A name that a model may be installed under: a plain folder name inside `models_home()`, nothing that leads out.
+
+    Raises:
+        FashionFlowError: it is none, or belongs to a model that this version knows.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise FashionFlowError(
+            f"{name!r} cannot be the name of a model", hint="use letters, digits, '.', '-' and '_', a letter first"
+        )
+    return name
+
+
+def remove(name: str) -> tuple[Path, int]:
+    """Delete an installed model from `models_home()`. A link is removed, what it leads to stays.
+
+    Returns:
+        What was removed, and how many bytes that freed.
+
+    Raises:
+        FashionFlowError: no such model, the bundled one, or something that is no model.
+    """
+    if name in KNOWN and KNOWN[name].bundled:
+        raise FashionFlowError(
+            f"model {name} is part of fashionflow and cannot be removed", hint="it goes with: pip uninstall fashionflow"
+        )
+    folder = models_home() / check_name(name)
+    if folder.is_symlink():
+        folder.unlink()
+        return folder, 0
+    if not folder.is_dir():
+        names = sorted(name for name, path in _installed().items() if path.parent == models_home())
+        raise FashionFlowError(
+            f"model {name} is not installed in {models_home()}",
+            hint=f"installed there: {', '.join(names)}" if names else "nothing is installed there",
+        )
+    if not any((folder / part).exists() for part in (MODEL_FILE, *NETWORKS)):
+        raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
+    freed = size(folder)
+    # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        folder.rename(Path(scratch) / "removed")
+    if Path(scratch).exists():
+        raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
+    return folder, freed

@@ -172,6 +172,8 @@ def test_models_list(tmp_path: Path, tiny: Path) -> None:
         "name": "mine",
         "path": str(home / "models" / "mine"),
         "installed": True,
+        "state": "installed",
+        "size_bytes": sum(path.stat().st_size for path in tiny.rglob("*") if path.is_file()),
         "summary": "tiny random weights for tests; its videos are noise",
     }
     assert entries["published"]["path"] is None and not entries["published"]["installed"]

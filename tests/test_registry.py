@@ -1,6 +1,7 @@
 """Which models there are: names, folders, what is said about them, and what is said when there is none."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_errors_say_what_to_do(tmp_path: Path, home: Path, monkeypatch: pytest.M
         registry.find("")
     with pytest.raises(FashionFlowError, match="published is not installed") as error:
         registry.find("published")
-    assert f"fashionflow models import FashionFlow_checkpoint.pth -o {home / 'published'}" in str(error.value.hint)
+    assert "fashionflow models pull published --checkpoint FashionFlow_checkpoint.pth" in str(error.value.hint)
     with pytest.raises(FashionFlowError, match=r"is not a model folder \(no model.json\)"):
         registry.find(str(tmp_path))
     monkeypatch.setitem(registry.KNOWN, "mini", registry.KnownModel("", "", bundled=tmp_path / "gone"))
@@ -143,6 +144,53 @@ def test_show_names_a_broken_file(home: Path):
         (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(content)
         with pytest.raises(FashionFlowError, match=r"diffusion_pytorch_model\.safetensors: is no safetensors file"):
             registry.show("torn")
+
+
+def test_remove_deletes_a_model_and_nothing_else(tmp_path: Path, home: Path, tiny: Path):
+    shutil.copytree(tiny, home / "shoes")
+    outside = tmp_path / "outside"
+    shutil.copytree(tiny, outside)
+    # Links inside of a model, and a model that is a link, are removed; what they lead to is not.
+    (home / "shoes" / "link").symlink_to(outside)
+    (home / "linked").symlink_to(outside)
+    size = sum(path.stat().st_size for path in tiny.rglob("*") if path.is_file())
+    assert registry.remove("shoes") == (home / "shoes", size)
+    assert registry.remove("linked") == (home / "linked", 0)
+    assert list(home.iterdir()) == [] and len(list(outside.iterdir())) == len(list(tiny.iterdir()))
+    # A damaged one is a model still.
+    (home / "torn" / "unet").mkdir(parents=True)
+    assert registry.remove("torn")[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mini", "is part of fashionflow"),
+        ("shos", "is not installed"),
+        ("published", "is not installed"),
+        ("notes", "is no model folder"),
+        (".hidden", "cannot be the name"),
+        ("..", "cannot be the name"),
+        ("", "cannot be the name"),
+        ("../models/shoes", "cannot be the name"),
+        ("shoes/unet", "cannot be the name"),
+    ],
+)
+def test_remove_refuses_the_rest(home: Path, name: str, reason: str):
+    _imported(home / "shoes")
+    _imported(home / ".hidden")
+    (home / "notes").mkdir()
+    before = sorted(home.rglob("*"))
+    with pytest.raises(FashionFlowError, match=reason) as error:
+        registry.remove(name)
+    assert error.value.hint
+    assert sorted(home.rglob("*")) == before
+
+
+def test_remove_takes_no_absolute_path(tmp_path: Path, home: Path):
+    with pytest.raises(FashionFlowError, match="cannot be the name"):
+        registry.remove(str(_imported(tmp_path / "mine")))
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_registry_needs_no_torch(tiny: Path):

@@ -1,0 +1,57 @@
+"""`fashionflow doctor`: what this machine can run, line by line, and what mends what it cannot."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from fashionflow_cli.console import result, result_json
+
+# Read elsewhere than by an option.
+_VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG")
+
+
+def doctor(
+    ctx: typer.Context,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on stdout, for programs.", envvar="FASHIONFLOW_JSON")
+    ] = False,
+) -> None:
+    """Try what this machine can run: torch and its number types, encoders, engines, models, disk, hub.
+
+    Exit code 1 if the default job (the bundled model on the CPU, to MP4) cannot run; other problems leave it at 0.
+    """
+    from fashionflow_core import doctor
+
+    checks = []
+    # Closed by name: what is still running must end even if nobody reads the report any more.
+    with closing(doctor.examine([*_VARIABLES, *_option_variables(ctx.find_root().command)])) as examination:
+        for check in examination:
+            checks.append(check)
+            if not as_json:
+                result(f"{check.level:8} {check.name:12} {_one_line(check.summary)}")
+                if check.mend:
+                    result(f"{'':8} {'':12} -> {_one_line(check.mend)}")
+    found = doctor.report(checks)
+    if as_json:
+        result_json(found)
+    else:
+        counts = found["counts"]
+        ability = "can run" if found["can_run"] else "cannot run"
+        result(f"the default job {ability}; problems: {counts['problem']}, notes: {counts['note']}")
+    if not found["can_run"]:
+        raise typer.Exit(1)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _option_variables(command: Any) -> Iterator[str]:
+    """The environment variables of all options of a command and of those below it."""
+    for option in command.params:
+        names = option.envvar or ()
+        yield from (names,) if isinstance(names, str) else names
+    for below in getattr(command, "commands", {}).values():
+        yield from _option_variables(below)

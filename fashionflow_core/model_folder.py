@@ -1,0 +1,136 @@
+"""A model folder as files: is it whole, how large is it, and how does a new one come to its place at once."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import sync
+
+NETWORKS = ("unet", "adapter", "vae", "image_encoder")
+SOURCE_FILE = "source.json"  # of a pulled model: repository, commit, and size and hash of each file
+# What stands for a network: its own weights, or an engine made of them.
+_WEIGHTS = (".safetensors", ".onnx", ".engine")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder claims to be a model; `damage` says whether it can keep that."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder; links are counted as what they lead to, and not followed into folders."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a model folder, found without reading its weights: parts, headers, and recorded sizes.
+
+    Returns:
+        One line each; none if it is whole.
+    """
+    found = []
+    try:
+        ModelConfig.load(folder)
+    except (FashionFlowError, OSError) as error:
+        found.append(str(error))
+    for part in NETWORKS:
+        weights = [file for file in sorted((folder / part).glob("*")) if file.suffix in _WEIGHTS and file.is_file()]
+        if not (folder / part / "config.json").is_file():
+            found.append(f"{part}/config.json is missing")
+        if not weights:
+            found.append(f"{part}/ holds no weights")
+        try:
+            parameters(folder / part)  # a header that promises more bytes than there are does not open
+        except FashionFlowError as error:
+            found.append(error.message)
+    for part, name in (("scheduler", "scheduler_config.json"), ("feature_extractor", "preprocessor_config.json")):
+        if not (folder / part / name).is_file():
+            found.append(f"{part}/{name} is missing")
+    return found + _resized(folder)
+
+
+def _resized(folder: Path) -> list[str]:
+    """Files that are gone or not as long as `source.json` says."""
+    if not (folder / SOURCE_FILE).is_file():
+        return []
+    try:
+        recorded = {
+            name: int(entry["size"]) for name, entry in json.loads((folder / SOURCE_FILE).read_text())["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [f"{SOURCE_FILE} cannot be read"]
+    lengths = {name: (folder / name).stat().st_size if (folder / name).is_file() else None for name in recorded}
+    return [
+        f"{name} is missing" if lengths[name] is None else f"{name} has {lengths[name]} bytes, not {size}"
+        for name, size in recorded.items()
+        if lengths[name] != size
+    ]
+
+
+def parameters(folder: Path) -> int:
+    """Number of values in a network's safetensors files, from their headers alone."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as tensors:
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise FashionFlowError(
+                f"{file}: is no safetensors file ({error})", hint="import or install the model again"
+            ) from None
+    return total
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a place for a model folder before the work that would be wasted.
+
+    Raises:
+        FashionFlowError: it exists, and is no model folder or `overwrite` is false; or nothing can be written there.
+    """
+    replaceable = target.is_dir() and (not any(target.iterdir()) or is_model(target))
+    if (target.exists() or target.is_symlink()) and not (overwrite and replaceable):
+        hint = (
+            "it is no model folder: name another one with -o"
+            if overwrite
+            else "pass --overwrite, or another name with -o"
+        )
+        raise FashionFlowError(f"{target}: already exists", hint)
+    if not os.access(beside := nearest_folder(target), os.W_OK):
+        raise FashionFlowError(f"{target}: the folder {beside} is not writable", hint="choose another folder with -o")
+
+
+def nearest_folder(target: Path) -> Path:
+    """The nearest parent that exists."""
+    return next(folder for folder in target.absolute().parents if folder.is_dir())
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
+    beside = nearest_folder(target)  # parents are made only once there is something to hold
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
+        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+        made.mkdir()
+        yield made
+        for path in made.rglob("*"):
+            if path.is_file():  # safetensors makes files private; these get what any other new file would have
+                path.chmod((made / MODEL_FILE).stat().st_mode)
+            sync(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(replaced)
+        try:
+            made.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+    sync(target.absolute().parent)
