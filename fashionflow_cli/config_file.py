@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import UsageError
+from fashionflow_core.yaml_file import read_mapping
 
 # Not settings of a run: what they would do in a file nobody expects.
 _FLAGS_ONLY = frozenset({"config", "help"})
@@ -25,7 +26,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None or ctx.resilient_parsing:
         return path
-    values = _load(path)
+    values = read_mapping(path)
     options = {option.name: option for option in ctx.command.params if option.param_type_name == "option"}
     names = {_long_name(option): option.name for option in options.values()}
     names = {name: internal for name, internal in names.items() if internal not in _FLAGS_ONLY}
@@ -40,24 +41,6 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         defaults[internal] = _checked(ctx, options[internal], path, key, value)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
-
-
-def _load(path: Path) -> dict[Any, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FashionFlowError(f"{path}: no such file", hint="check the path of --config") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        hint = "write one `name: value` a line"
-        raise FashionFlowError(f"{path}: is not a readable YAML file ({reason})", hint=hint) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: is not a mapping of settings", hint="write one `name: value` a line")
-    return content
 
 
 def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) -> Any:

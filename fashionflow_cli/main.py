@@ -11,8 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fashionflow_cli import bench, data, generate, models
-from fashionflow_cli.console import complain
+from fashionflow_cli import bench, config, data, doctor, generate, models, train
+from fashionflow_cli.console import WARNINGS, complain
 from fashionflow_core.errors import FashionFlowError
 
 DEBUG = "FASHIONFLOW_DEBUG"
@@ -30,7 +30,10 @@ app.command("generate", rich_help_panel="Make videos", epilog=generate.EXAMPLES,
     generate.generate
 )
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
+app.add_typer(config.app, name="config", rich_help_panel="Make videos")
+app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel="Train and measure")
+app.command("train", rich_help_panel="Train and measure", epilog=train.EXAMPLES, no_args_is_help=True)(train.train)
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
 
 
@@ -85,6 +88,7 @@ class _Signals:
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 SIGINT, 143 SIGTERM."""
     _prepare_streams()
+    WARNINGS.install()
     signals = _Signals()
     try:
         code = _run()

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # One lent GPU, used to the full: train the bundled model better, score it, benchmark, run the gpu tests.
 #
-#   scripts/gpu_session.sh pack      here, once: the wheels that machine lacks, into .whl/ (ignored by git)
+#   scripts/gpu_session.sh pack      here, once: the wheels that machine lacks, into .whl/ and .whl-av/ (ignored by git)
+#   scripts/gpu_session.sh wheels    there, first: installs what was carried, for all later calls
 #   scripts/gpu_session.sh remote    there, as often as calls are needed: starts the work in the background on the first
 #                                    call, waits up to $WAIT seconds, and copies what is finished to $OUT
 #   scripts/gpu_session.sh dry-run   here: the whole of `remote` in miniature, on the CPU
 #   scripts/gpu_session.sh accept DIR   here: take the weights in DIR, if they score better than the bundled ones
 #
-# The device tool's calls: `bash scripts/gpu_session.sh remote` with carry [".whl"] and timeout_s 600, again at once
-# (the machine goes back 30 s after a call) until it prints "session: all done".
+# The device tool's calls, each at once after the other (the machine goes back 30 s after a call): first `bash
+# scripts/gpu_session.sh wheels` with carry [".whl-av"], then `bash scripts/gpu_session.sh remote` with carry [".whl"] and
+# timeout_s 600, again until it prints "session: all done".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,35 +25,46 @@ WORK=${WORK:-/tmp/fashionflow-session}
 PYTHON=${PYTHON:-python3}
 
 pack() {
-    mkdir -p .whl
-    # Only what is missing or older there (KINDS.md of the device tool), in the versions of the constraints file. PyAV
-    # alone is 36 MB of the 64 that travel: nothing here writes a video.
-    local wanted=()
-    for name in diffusers transformers tokenizers huggingface_hub typer einops safetensors accelerate; do
-        wanted+=("$(grep -E "^$name==" constraints.txt | cut -d' ' -f1)")
-    done
+    # Only what is missing or older there (KINDS.md of the device tool), in the versions of the constraints file. With the
+    # repository 64 MiB travel in a call, and PyAV alone has 36 MB: it goes first.
+    fetch .whl diffusers transformers tokenizers huggingface_hub typer einops safetensors accelerate
+    fetch .whl-av av
+}
+
+fetch() {
+    local folder=$1 wanted=()
+    shift
+    for name in "$@"; do wanted+=("$(grep -E "^$name==" constraints.txt | cut -d' ' -f1)"); done
+    mkdir -p "$folder"
     "${BIN:-.venv/bin}"/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
         --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
-        --platform manylinux2014_x86_64 -d .whl "${wanted[@]}"
-    du -sh .whl
+        --platform manylinux2014_x86_64 -d "$folder" "${wanted[@]}"
+    du -sh "$folder"
 }
 
 install_wheels() {
     export PYTHONPATH="$PWD:$PWD/benchmarks"
-    if compgen -G '.whl/*.whl' > /dev/null; then
+    for folder in .whl-av .whl; do
+        compgen -G "$folder/*.whl" > /dev/null || continue
         $PYTHON -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
-            --target "$WORK/site" .whl/*.whl
-        export PYTHONPATH="$WORK/site:$PYTHONPATH"
-    fi
+            --target "$WORK/site" "$folder"/*.whl
+    done
+    if [ -d "$WORK/site" ]; then export PYTHONPATH="$WORK/site:$PYTHONPATH"; fi
 }
 
 work() {
     install_wheels
     local run="$WORK/run" model="$WORK/mini"
-    train() { $PYTHON scripts/train_mini.py "$1" --work "$run" --out "$model" --clips "$CLIPS" --batch "$BATCH" \
-        --lr "$LR" --unet-minutes "$MINUTES" --decoder-minutes "$DECODER_MINUTES" --ema 0.999; }
-    mkdir -p "$WORK/results"
-    for stage in render vae latents unet decoder pack; do train $stage; done
+    fashionflow() { $PYTHON -m fashionflow_cli.main "$@"; }
+    mkdir -p "$WORK/results" "$run"
+    fashionflow data synth -o "$run/clips" --clips "$CLIPS" --jobs "$(nproc)"
+    $PYTHON scripts/start_mini.py "$run/clips" -o "$run/start"
+    fashionflow data prepare "$run/clips" -o "$run/cache" --model "$run/start" --strides 1 --workers "$(nproc)"
+    fashionflow train --set preset=mini --set base="$run/start" --set data="$run/cache" --dtype bf16 -o "$run/unet" \
+        --set batch_size="$BATCH" --set lr="$LR" --set ema_decay=0.999 --set max_minutes="$MINUTES" --set workers=4
+    fashionflow train --set preset=mini-decoder --set base="$run/unet/model" --set data="$run/clips" --set name=mini \
+        --set max_minutes="$DECODER_MINUTES" --dtype bf16 -o "$run/last"
+    cp -r "$run/last/model" "$model"
     $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
     $PYTHON -m fashionflow_cli.main bench step --model "$model" -o "$WORK/results/bench-step-mini.json"
     if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
@@ -96,6 +109,7 @@ accept() {
 
 case "${1:-}" in
     pack) pack ;;
+    wheels) install_wheels ;;
     work) work ;;
     remote) remote ;;
     accept) accept "${2:?the folder that the device tool filled}" ;;
@@ -105,5 +119,5 @@ case "${1:-}" in
         remote
         ls -l "$OUT"
         ;;
-    *) sed -n '2,11p' "$0"; exit 2 ;;
+    *) sed -n '2,14p' "$0"; exit 2 ;;
 esac

@@ -35,7 +35,7 @@ from fashionflow_core.pipeline import FashionFlowPipeline, load
 from fashionflow_core.registry import find
 from fashionflow_core.sampling import item_generator
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (scripts/mini_recipe.py)
+UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/bundled-model.md)
 COLUMNS = (
     "garment_drift",
     "motion_ratio",

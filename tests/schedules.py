@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from mini_unet import shifted_cosine_betas
 from torch import Tensor
 
+from fashionflow_core.betas import shifted_cosine_betas
 from fashionflow_core.checkpoint import published_betas
 from fashionflow_core.known import KnownFrames
 from fashionflow_core.sampling import item_generator

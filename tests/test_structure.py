@@ -56,7 +56,7 @@ FLOORS = {
     "fashionflow_core.model_folder": 1,
     "fashionflow_core.hub": 4,
     "fashionflow_core.pull": 4,
-    "fashionflow_core.doctor.*": 4,
+    "fashionflow_core.doctor.*": 5,
     "fashionflow_core.training.*": 4,
     "fashionflow_core.lora": 3,
     "fashionflow_core.betas": 1,

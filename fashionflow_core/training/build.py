@@ -1,0 +1,136 @@
+"""What a run starts from: the base model's networks and conventions, changed as the settings ask."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from fashionflow_core.backends.torch import TorchNetworks
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import UsageError
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.training.config import TrainConfig
+
+PURPOSE = "trained with fashionflow train"
+
+
+def known_channels(content: str, latent_channels: int) -> int:
+    """Extra input channels that show given frames, the mask included (`ModelConfig.known_content`)."""
+    return {"none": 0, "rgb": 3 + 1, "latents": latent_channels + 1}[content]
+
+
+def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: Any) -> ModelConfig:
+    """model.json of what this run makes.
+
+    Args:
+        base: of the base model.
+        name: of the result, if the settings name none.
+        statistics: mean and deviation of each latent channel over the cache, or None.
+    """
+    changes: dict[str, Any] = {
+        "name": config.name or name,
+        "purpose": config.purpose or (f"{PURPOSE} from {base.name}" if config.init_from else PURPOSE),
+        "known_content": config.known_content or base.known_content,
+        "mask_fill": config.mask_fill or base.mask_fill,
+        "modes": tuple(m for m in ("generate", "interpolate", "extend") if getattr(config, f"mask_{m}")),
+        "conditioning": (config.conditioning,),
+        "context_dropout": config.context_dropout,
+        "distilled": False,
+    }
+    if config.sampler:
+        changes |= {"scheduler": config.sampler, "log_snr": config.sampler_log_snr}
+    if config.sampler_steps:
+        changes["steps"] = config.sampler_steps
+    if config.latent_statistics == "cache":
+        mean, std = statistics
+        changes |= {f"latents_{key}": tuple(round(float(v), 5) for v in x) for key, x in (("mean", mean), ("std", std))}
+    if config.lora_rank and changes["known_content"] != base.known_content:
+        raise UsageError("known_content: a LoRA cannot give the base model other input channels: leave it out")
+    if changes["known_content"] == "none" and changes["modes"] != ("generate",):
+        raise UsageError(
+            "mask_interpolate, mask_extend: the network is not told which frames are given",
+            hint="set known_content: rgb (paper 3.3) or latents",
+        )
+    return dataclasses.replace(base, **changes)
+
+
+def fresh_unet(config: TrainConfig, base: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
+    """A U-Net of random weights from (seed); what the settings leave open is the base model's."""
+    values: dict[str, Any] = {k: v for k, v in base.config.items() if not k.startswith("_")}
+    if config.unet_widths:
+        values["block_out_channels"] = config.unet_widths
+        values["time_embedding_dim"] = 4 * config.unet_widths[0]
+    if config.unet_cross_heads:
+        values["down_cross_attention_heads"] = config.unet_cross_heads
+        values["up_cross_attention_heads"] = config.unet_cross_heads[::-1]
+    if config.unet_heads:
+        values["num_attention_heads"] = config.unet_heads
+    if config.unet_head_dim:
+        values["attention_head_dim"] = config.unet_head_dim
+    if config.unet_time_dim:
+        values["time_embedding_dim"] = config.unet_time_dim
+    groups = values["norm_num_groups"]
+    heads = values["down_cross_attention_heads"]
+    for width, count in zip(values["block_out_channels"], heads):
+        if width % groups or width % count:
+            raise UsageError(
+                f"unet_widths: {width} is not a multiple of the {groups} groups of its norms and its {count} heads"
+            )
+    values["in_channels"] = in_channels
+    return FashionFlowUNet(**values)
+
+
+def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
+    """The same U-Net with more input channels, whose weights are zero: it says what it said before."""
+    old: int = unet.config["in_channels"]
+    if old == in_channels:
+        return unet
+    if old != unet.config["out_channels"]:
+        raise UsageError(
+            f"known_content: the model of init_from has {old - unet.config['out_channels']} mask channels already, "
+            f"not {in_channels - unet.config['out_channels']}",
+            hint="leave known_content out, to take the model's own",
+        )
+    values: dict[str, Any] = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+    values["in_channels"] = in_channels
+    grown = FashionFlowUNet(**values)
+    state = dict(unet.state_dict())
+    weight = state["conv_in.spatial.weight"]  # (width, old, 1, 7, 7)
+    padded = weight.new_zeros(weight.shape[0], in_channels, *weight.shape[2:])
+    padded[:, :old] = weight
+    grown.load_state_dict(state | {"conv_in.spatial.weight": padded})
+    return grown
+
+
+def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> TorchNetworks:
+    """The networks as they are before the first step: all of `networks`, or a fresh U-Net and adapter beside the rest.
+
+    Args:
+        networks: of the base model, in float32.
+        model: conventions of the result.
+    """
+    channels = networks.latent_channels
+    in_channels = channels + known_channels(model.known_content, channels)
+    unet, adapter = networks.unet, networks.adapter
+    # The weights come from torch's global generator, which is left as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.init_from:
+            unet = grow_input(unet, in_channels)
+        else:
+            unet = fresh_unet(config, unet, in_channels)
+            adapter = ImageContextAdapter(**{k: v for k, v in adapter.config.items() if not k.startswith("_")})
+    return TorchNetworks(unet, adapter, networks.vae, networks.image_encoder)
+
+
+def checkpoint_activations(unet: nn.Module) -> None:
+    """Compute the activations of every level twice instead of keeping them through the backward pass."""
+    from functools import partial
+
+    from torch.utils.checkpoint import checkpoint
+
+    for name in ("down_blocks", "up_blocks"):
+        for block in getattr(unet, name):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    unet.mid_block.forward = partial(checkpoint, unet.mid_block.forward, use_reentrant=False)  # type: ignore[union-attr]

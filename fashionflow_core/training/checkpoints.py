@@ -1,0 +1,180 @@
+"""Checkpoints: one safetensors file each, whole or not there at all; nothing is pickled.
+
+Names of tensors: `weights/NAME`, `ema/NAME`, `optimizer/NAME/KEY`, NAME a parameter that learns. What else a resumed
+run must know stands in the file's metadata. Randomness needs no place in it: it follows from (seed, step).
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.files import atomic_path
+
+_NAME = re.compile(r"step-(\d{9})\.safetensors")
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step, drawn: steps done, and clips drawn by them.
+        seconds: spent in steps.
+        ema_step: updates of the averaged weights.
+        micro: clips at once on one device.
+        skipped: steps in a row, up to now, whose gradients were not numbers.
+    """
+
+    step: int = 0
+    drawn: int = 0
+    seconds: float = 0.0
+    ema_step: int = 0
+    micro: int = 0
+    skipped: int = 0
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over processes (FSDP), as one on the CPU; all processes must call it."""
+    full: Any = tensor.detach()
+    if hasattr(full, "full_tensor"):
+        full = full.full_tensor()
+    return full.to("cpu", copy=True).contiguous()
+
+
+def put(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be spread over processes."""
+    like: Any = target.detach()
+    if hasattr(like, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    with torch.no_grad():
+        target.copy_(value)
+
+
+def collect(parameters: dict[str, Any], optimizer: Any, ema: Any) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the CPU; all processes must call it.
+
+    Args:
+        parameters: those that learn, by name.
+        optimizer: torch's own.
+        ema: `EMAModel` of those parameters in that order, or None.
+    """
+    tensors = {}
+    for number, (name, parameter) in enumerate(parameters.items()):
+        tensors[f"weights/{name}"] = whole(parameter)
+        if ema is not None:
+            tensors[f"ema/{name}"] = whole(ema.shadow_params[number])
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{name}/{key}"] = whole(torch.as_tensor(value))
+    return tensors
+
+
+def save(folder: Path, tensors: dict[str, Tensor], progress: Progress, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the last `keep`.
+
+    Raises:
+        FashionFlowError: it cannot be written; those before stay.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{progress.step:09}.safetensors"
+    with atomic_path(path) as temporary:
+        mode = temporary.stat().st_mode
+        try:
+            save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
+        except SafetensorError as error:  # a full disk
+            raise FashionFlowError(f"{path}: cannot be written ({error})", hint="make room and --resume") from None
+        temporary.chmod(mode)  # safetensors makes its files private
+    for old in found(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def found(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, oldest first. What a killed run left half-written has another name."""
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    """A checkpoint's tensors and how far it was.
+
+    Raises:
+        FashionFlowError: the file is no whole checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = Progress(**json.loads((file.metadata() or {})["progress"]))
+        return load_file(path), progress
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FashionFlowError(
+            f"{path}: is no whole checkpoint ({error})", hint="delete it: the one before serves"
+        ) from None
+
+
+def latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path] | None:
+    """The last checkpoint that can be read; damaged ones are passed over with a warning."""
+    for path in reversed(found(folder)):
+        try:
+            return *read(path), path
+        except FashionFlowError as error:
+            warnings.warn(f"{error.message}: passed over", FashionFlowWarning, stacklevel=2)
+    return None
+
+
+def restore(
+    tensors: dict[str, Tensor], progress: Progress, parameters: dict[str, Any], optimizer: Any, ema: Any, path: Path
+) -> None:
+    """Put a checkpoint's tensors in their places.
+
+    Raises:
+        FashionFlowError: it is of other networks.
+    """
+    _check(path, {f"weights/{name}": parameter.shape for name, parameter in parameters.items()}, tensors)
+    for number, (name, parameter) in enumerate(parameters.items()):
+        put(parameter, tensors[f"weights/{name}"])
+        if ema is not None:
+            put(ema.shadow_params[number], tensors.get(f"ema/{name}", tensors[f"weights/{name}"]))
+        state = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors.get(f"optimizer/{name}/{key}")
+            if value is None:
+                continue
+            if value.ndim == 0:
+                state[key] = value.to(parameter.device, copy=True)  # the fused optimizer counts where the weights are
+            else:
+                state[key] = torch.zeros_like(parameter)
+                put(state[key], value)
+        if state:
+            optimizer.state[parameter] = state
+    if ema is not None:
+        ema.optimization_step = progress.ema_step
+
+
+def result(tensors: dict[str, Tensor], module: Any) -> None:
+    """Put the averaged weights of a checkpoint (or the weights, where none are kept) into a module that is whole."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            put(parameter, tensors.get(f"ema/{name}", tensors[f"weights/{name}"]))
+
+
+def _check(path: Path, wanted: dict[str, Iterable[int]], tensors: dict[str, Tensor]) -> None:
+    for name, shape in wanted.items():
+        if name not in tensors or tuple(tensors[name].shape) != tuple(shape):
+            raise FashionFlowError(
+                f"{path}: is of other networks ({name.removeprefix('weights/')} differs)",
+                hint="resume with the settings that it was trained with",
+            )

@@ -1,0 +1,227 @@
+"""Cached clips → what one training step needs: windows, noise, timesteps, given frames, all drawn from (seed, step)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fashionflow_core.conditioning import clip_pixels, normalize_latents
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.randomness import Shuffle, stream, uniform, whole
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One clip of one step: everything that fixes its randomness.
+
+    Attributes:
+        step: counted from 0.
+        slot, slots: which of the step's clips it is, over all processes.
+        item: of the data set.
+        frames: of the window.
+    """
+
+    step: int
+    slot: int
+    slots: int
+    item: int
+    frames: int
+
+
+@dataclass
+class Batch:
+    """The clips of a step that fall to one process; every tensor's first axis is theirs.
+
+    Attributes:
+        latents: clean, normalised, (b, c, f, h, w).
+        noise: as `latents`.
+        timestep: (b,) long.
+        given: mask (b, f), 1 = given.
+        keep: 0 where the context is dropped, (b,).
+        rgb: of every frame at latent resolution, [-1, 1], (b, 3, f, h, w).
+        photo_latents: of the window's first frame, normalised, (b, c, h, w): what the adapter sees.
+        clip_hidden_states: CLIP's, of the cached clip's first frame, (b, n, d).
+        clip_pixels: what CLIP is fed of that frame, (b, 3, s, s); empty unless the image encoder learns.
+        at_start: 1 where the window's first frame is the cached clip's, (b,).
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timestep: Tensor
+    given: Tensor
+    keep: Tensor
+    rgb: Tensor
+    photo_latents: Tensor
+    clip_hidden_states: Tensor
+    clip_pixels: Tensor
+    at_start: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+    def split(self, size: int) -> list["Batch"]:
+        """Micro-batches of at most `size` clips."""
+        pieces = {field.name: getattr(self, field.name).split(size) for field in fields(self)}
+        return [Batch(**dict(zip(pieces, piece))) for piece in zip(*pieces.values())]
+
+    def to(self, device: torch.device) -> "Batch":
+        return self.map(lambda x: x.to(device, non_blocking=True))
+
+
+class Clips(Protocol):
+    """What is trained on: `data.latents.LatentCache`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class ClipExamples(Dataset[Batch]):
+    """One `Draw` → a `Batch` of one clip.
+
+    Args:
+        clips: encoded clips, at least as long as the windows.
+        config: of the run.
+        model: conventions of the model that is trained.
+        processor: CLIP's image processor; None unless the image encoder learns.
+        train_timesteps: of the noise schedule.
+    """
+
+    def __init__(
+        self, clips: Clips, config: TrainConfig, model: ModelConfig, processor: Any, train_timesteps: int
+    ) -> None:
+        self.clips, self.config, self.model = clips, config, model
+        self.processor, self.train_timesteps = processor, train_timesteps
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: Any) -> Batch:
+        draw: Draw = index
+        config = self.config
+        random = stream(config.seed, "clip", draw.step, draw.slot)
+        clip = self.clips[draw.item]
+        available = len(clip.latents_mean)
+        start = whole(random, available - draw.frames + 1)
+        backwards = uniform(random) < config.reverse
+        order = torch.arange(start, start + draw.frames)
+        order = order.flip(0) if backwards else order
+        keep = float(uniform(random) >= config.context_dropout)
+        share = uniform(random)
+        if config.timesteps == "stratified":  # every step sees the whole range of noise
+            share = (draw.slot + share) / draw.slots
+        given = draw_mask(config, draw.frames, random)
+        mean, logvar = clip.latents_mean[order].float(), clip.latents_logvar[order].float()
+        latents, photo = mean, mean[0]
+        if config.sample_posterior:
+            deviation = torch.exp(0.5 * logvar.clamp(-30, 20))
+            latents = mean + deviation * torch.randn(mean.shape, generator=random)
+            # The published inference draws what is given and what the adapter sees apart (reference README, 2).
+            photo = latents[0]
+            if self.model.vae_sample:
+                photo = mean[0] + deviation[0] * torch.randn(mean[0].shape, generator=random)
+        latents = rearrange(latents, "f c h w -> 1 c f h w")
+        pixels = torch.empty(1, 0)
+        if self.processor is not None:
+            pixels = clip_pixels(as_array(clip.first_frame)[None], self.processor, self.model)
+        return Batch(
+            latents=normalize_latents(latents, self.model),
+            noise=torch.randn(latents.shape, generator=random),
+            timestep=torch.tensor([min(int(share * self.train_timesteps), self.train_timesteps - 1)]),
+            given=given[None],
+            keep=torch.tensor([keep]),
+            rgb=rearrange(torch.as_tensor(clip.rgb)[order].float() / 127.5 - 1, "f h w c -> 1 c f h w"),
+            photo_latents=normalize_latents(photo[None], self.model),
+            clip_hidden_states=torch.as_tensor(clip.clip_hidden_states)[None].float(),
+            clip_pixels=pixels,
+            at_start=torch.tensor([float(order[0] == 0)]),
+        )
+
+
+def as_array(frames: Any) -> np.ndarray:
+    """uint8 pixels as numpy, whether the cache gave a tensor or an array."""
+    return frames.numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+
+
+def draw_mask(config: TrainConfig, frames: int, random: torch.Generator) -> Tensor:
+    """Which frames are given, (f), 1 = given: one of the mask mix, or none under global conditioning.
+
+    generate: the first. interpolate: every n-th from the first on (paper 3.3: every second). extend: the first k, 2 to
+    `extend_frames`, which in use are the last k of the clip before.
+    """
+    mask = torch.zeros(frames)
+    kind, stride = uniform(random), whole(random, len(config.interpolate_strides))
+    length = 2 + whole(random, max(1, min(config.extend_frames, frames - 1) - 1))
+    if config.conditioning == "global":
+        return mask
+    mask[0] = 1
+    if kind >= config.mask_generate + config.mask_interpolate and config.mask_extend:
+        mask[:length] = 1
+    elif kind >= config.mask_generate and config.mask_interpolate:
+        mask[:: config.interpolate_strides[stride]] = 1
+    return mask
+
+
+def collate(items: list[Any]) -> Any:
+    """Batches of one into one; the data loader's."""
+    return type(items[0])(
+        **{field.name: torch.cat([getattr(item, field.name) for item in items]) for field in fields(items[0])}
+    )
+
+
+class Steps:
+    """The draws of one process, step after step: a batch sampler that never ends.
+
+    Args:
+        seed, items: of the shuffle.
+        window: step → (clips of the step over all processes, frames of each).
+        step, drawn: where to begin: steps done, and clips drawn by them.
+        rank, world: this process, and how many there are.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        items: int,
+        window: Callable[[int, int], tuple[int, int]],
+        step: int,
+        drawn: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.shuffle, self.window = Shuffle(seed, items), window
+        self.step, self.drawn, self.rank, self.world = step, drawn, rank, world
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step, drawn = self.step, self.drawn
+        while True:
+            slots, frames = self.window(step, drawn)
+            yield [
+                Draw(step, slot, slots, self.shuffle[drawn + slot], frames)
+                for slot in range(self.rank, slots, self.world)
+            ]
+            step, drawn = step + 1, drawn + slots
+
+
+def loader(examples: Dataset[Any], steps: Steps, workers: int, pin: bool) -> Iterator[Any]:
+    """Batches of `steps`, read ahead by `workers` processes; 0 reads in this one."""
+    return iter(
+        DataLoader(
+            examples,
+            batch_sampler=steps,  # type: ignore[arg-type]  # it has no end, and so no length
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin,
+            persistent_workers=False,
+            multiprocessing_context="spawn" if workers else None,
+        )
+    )

@@ -1,0 +1,59 @@
+"""SIGINT and SIGTERM wait for the end of a step, so that what is saved is a whole step and a run can go on exactly."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 1.0  # seconds in which another one is dropped: `make` and terminals send two
+
+
+class Interruption:
+    """A context in which the first signal is only remembered; the second one acts as it would have without us.
+
+    Args:
+        notify: called with the signal's name when the first one comes.
+    """
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self.signum = 0
+        self._notify = notify
+        self._before: dict[int, Any] = {}
+        self._last = float("-inf")
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other thread may, and none gets signals
+            for signum in _SIGNALS:
+                handler = signal.getsignal(signum)
+                if handler is not signal.SIG_IGN and handler is not None:
+                    self._before[signum] = handler
+                    signal.signal(signum, self._remember)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()
+
+    def _remember(self, signum: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last < _GRACE:
+            return
+        self._last = now
+        if self.signum:
+            self._restore()
+            signal.raise_signal(signum)
+            return
+        self.signum = signum
+        self._notify(signal.Signals(signum).name)
+
+    def act(self, signum: int) -> None:
+        """Do now what the signal would have done."""
+        self._restore()
+        signal.raise_signal(signum)

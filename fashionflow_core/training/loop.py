@@ -1,0 +1,293 @@
+"""The one training loop: whatever learns, on one device or many, from the first step or from a checkpoint."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+
+from fashionflow_core.device import is_out_of_memory
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.training import checkpoints
+from fashionflow_core.training.checkpoints import Progress
+from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.data import Steps, loader
+from fashionflow_core.training.interruption import Interruption
+from fashionflow_core.training.run_folder import RunFolder
+from fashionflow_core.training.schedules import Course
+from fashionflow_core.training.targets import Target
+
+
+@dataclass(frozen=True)
+class Report:
+    """Who is told what, on the main process alone.
+
+    Attributes:
+        progress: after each step, with (part of the run that is over, the step's loss).
+        note: one line for people.
+    """
+
+    progress: Callable[[float, float], None] = lambda part, loss: None
+    note: Callable[[str], None] = lambda line: None
+
+
+class Loop:
+    """A run in progress.
+
+    Args:
+        config: of the run.
+        target: what learns.
+        accelerator: of this process.
+        folder: opened, on the main process.
+        report: who is told.
+    """
+
+    def __init__(
+        self, config: TrainConfig, target: Target, accelerator: Accelerator, folder: RunFolder, report: Report
+    ) -> None:
+        self.config, self.target, self.accelerator, self.folder = config, target, accelerator, folder
+        self.report = report if accelerator.is_main_process else Report()
+        self.world = accelerator.num_processes
+        if config.batch_size % self.world:
+            raise UsageError(
+                f"batch_size: {config.batch_size} clips cannot be shared out evenly to {self.world} processes"
+            )
+        learning = [p for p in target.module.parameters() if p.requires_grad]
+        first, second = config.adam_betas
+        optimizer = torch.optim.AdamW(
+            learning,
+            lr=config.lr,
+            betas=(first, second),
+            weight_decay=config.weight_decay,
+            fused=accelerator.device.type in ("cpu", "cuda"),
+        )
+        target.place(accelerator.device)
+        self.module, self.optimizer = accelerator.prepare(target.module, optimizer)
+        unwrapped = accelerator.unwrap_model(self.module)
+        self.parameters = {name: p for name, p in unwrapped.named_parameters() if p.requires_grad}
+        self.ema: EMAModel | None = None
+        if config.ema_decay:
+            self.ema = EMAModel(list(self.parameters.values()), decay=config.ema_decay, foreach=True)
+        self.progress = Progress(micro=config.micro_batch_size)
+        self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
+        self._saved = 0.0  # seconds of the last checkpoint
+        self._losses: list[float] = []
+        self._logged = (0.0, 0)  # seconds and clips drawn at the last line of the log
+
+    # ---- checkpoints
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        found = checkpoints.latest(self.folder.checkpoints)
+        if found is not None:
+            tensors, self.progress, path = found
+            if self.config.micro_batch_size:
+                self.progress.micro = self.config.micro_batch_size
+            raw = self.optimizer.optimizer
+            checkpoints.restore(tensors, self.progress, self.parameters, raw, self.ema, path)
+            self._saved, self._logged = self.progress.seconds, (self.progress.seconds, self.progress.drawn)
+            self.report.note(f"resumed from {path}, step {self.progress.step}")
+        if self.accelerator.is_main_process:
+            self.folder.rewind_log(self.progress.step)
+        self.accelerator.wait_for_everyone()
+
+    def save(self) -> None:
+        """Write a checkpoint and the plot; all processes must call it."""
+        tensors = checkpoints.collect(self.parameters, self.optimizer.optimizer, self.ema)
+        self._saved = self.progress.seconds
+        if self.accelerator.is_main_process:
+            path = checkpoints.save(self.folder.checkpoints, tensors, self.progress, self.config.keep_checkpoints)
+            self.folder.log(event="checkpoint", step=self.progress.step, path=path.name)
+            self.folder.draw_loss()
+        self.accelerator.wait_for_everyone()
+
+    def _due(self) -> bool:
+        config, progress = self.config, self.progress
+        by_step = config.checkpoint_steps and progress.step % config.checkpoint_steps == 0
+        by_time = config.checkpoint_minutes and progress.seconds - self._saved >= 60 * config.checkpoint_minutes
+        return bool(by_step or by_time)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the networks hold the averaged weights."""
+        if self.ema is None:
+            yield
+            return
+        learning = list(self.parameters.values())
+        self.ema.store(learning)
+        self.ema.copy_to(learning)
+        try:
+            yield
+        finally:
+            self.ema.restore(learning)
+
+    # ---- steps
+
+    def part(self) -> float:
+        """How much of the run is over, 0 to 1."""
+        return self.course.part(self.progress.step, self.progress.drawn, self.progress.seconds)
+
+    def run(self, after_step: Callable[[], None]) -> int:
+        """Step until the end, or a signal.
+
+        Args:
+            after_step: called after each whole step, on all processes.
+
+        Returns:
+            The signal that ended it (a checkpoint is written), or 0.
+
+        Raises:
+            FashionFlowError: the loss is no number any more, too many steps in a row had to be skipped, or not even one
+                clip fits into memory.
+        """
+        steps = Steps(
+            self.config.seed,
+            len(self.target.examples),  # type: ignore[arg-type]
+            lambda step, drawn: self.course.window(step, self.course.part(step, drawn, self.progress.seconds)),
+            self.progress.step,
+            self.progress.drawn,
+            self.accelerator.process_index,
+            self.world,
+        )
+        on_gpu = self.accelerator.device.type == "cuda"
+        batches = loader(self.target.examples, steps, self.config.workers, pin=on_gpu)
+        with Interruption(
+            lambda name: self.report.note(f"{name}: saving after this step; once more: stop now")
+        ) as stop:
+            while self.part() < 1:
+                began = time.monotonic()
+                loss, norm, rate, clips = self._step(next(batches))
+                loss, signum, seconds = self._agree(loss, stop.signum, time.monotonic() - began)
+                self._finish_step(loss, norm, rate, clips, seconds)
+                after_step()
+                if signum or self._due():
+                    self.save()
+                if signum:
+                    self.report.note(f"saved step {self.progress.step}; go on with --resume")
+                    stop.act(signum)
+                    return signum
+        return 0
+
+    def _step(self, batch: Any) -> tuple[float, float, float, int]:
+        """Forward, backward and optimizer; returns this process's share of the loss, gradient norm, rate, clips."""
+        progress = self.progress
+        clips = len(batch) * self.world
+        rate = self.course.learning_rate(progress.step, self.part())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._gradients(batch, clips)
+        while loss is None:
+            self._halve(len(batch))
+            loss = self._gradients(batch, clips)
+        limit = self.config.max_grad_norm or math.inf
+        norm: Any = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # in pieces under FSDP
+        # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is now and then not a number
+        # (torch 2.13, AVX-512); one such step would poison every weight.
+        if math.isfinite(norm) and math.isfinite(loss):
+            self.optimizer.step()
+            progress.skipped = 0
+            if self.ema is not None:
+                self.ema.step(list(self.parameters.values()))
+                progress.ema_step += 1
+        else:
+            progress.skipped += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss, norm, rate, clips
+
+    def _gradients(self, batch: Any, clips: int) -> float | None:
+        """Gradients of the whole batch, a micro-batch at a time; None: out of memory."""
+        parts = batch.split(self.progress.micro or len(batch))
+        total = 0.0
+        try:
+            for number, part in enumerate(parts):
+                last = number == len(parts) - 1
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
+                    losses = self.target.losses(self.module, self.target.prepare(part.to(self.accelerator.device)))
+                    loss = losses.sum() / clips
+                    # DDP takes the mean over processes, and the loss is one over all clips.
+                    self.accelerator.backward(loss * self.world)
+                total += float(loss.detach())
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            total = math.nan
+        else:
+            return total
+        # Out here the failed pass's tensors are freed.
+        self.optimizer.zero_grad(set_to_none=True)
+        return None
+
+    def _halve(self, clips: int) -> None:
+        before = self.progress.micro or clips
+        step = self.progress.step + 1
+        if self.world > 1:
+            raise FashionFlowError(
+                f"step {step}: out of memory with {before} clips at once",
+                hint=f"set micro_batch_size={max(1, before // 2)}: several processes cannot change it on the way",
+            )
+        if before == 1:
+            raise FashionFlowError(
+                f"step {step}: out of memory with a single clip",
+                hint="set gradient_checkpointing=true, fewer frames, or use --dtype bf16",
+            )
+        self.progress.micro = (min(before, clips) + 1) // 2
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.report.note(
+            f"step {step}: out of memory with {min(before, clips)} clips at once; now {self.progress.micro}"
+        )
+        self.folder.log(event="out_of_memory", step=step, micro_batch_size=self.progress.micro)
+
+    def _agree(self, loss: float, signum: int, seconds: float) -> tuple[float, int, float]:
+        """The step's loss over all processes, the signal that any of them got, the main process's time."""
+        if self.world == 1:
+            return loss, signum, seconds
+        main = self.accelerator.is_main_process
+        mine = torch.tensor([loss, float(signum == 15), float(signum == 2), seconds if main else 0.0])
+        everyone: Any = self.accelerator.reduce(mine.to(self.accelerator.device), reduction="sum")
+        total, terminated, interrupted, seconds = everyone.tolist()
+        return total, 15 if terminated else 2 if interrupted else 0, seconds
+
+    def _finish_step(self, loss: float, norm: float, rate: float, clips: int, seconds: float) -> None:
+        progress, config = self.progress, self.config
+        progress.step, progress.drawn = progress.step + 1, progress.drawn + clips
+        progress.seconds += seconds
+        if not math.isfinite(loss):
+            self._fail(f"step {progress.step}: the loss is not a number any more", "a lower lr, or --dtype fp32")
+        if progress.skipped:
+            self._log(event="skipped", step=progress.step, reason="gradients are not numbers")
+            if progress.skipped > config.max_skipped_steps:
+                self._fail(
+                    f"step {progress.step}: gradients of {progress.skipped} steps in a row were not numbers",
+                    "a lower lr, or --dtype fp32",
+                )
+        self._losses.append(loss)
+        self.report.progress(self.part(), loss)
+        if progress.step % config.log_every == 0 or self.part() >= 1:
+            spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
+            self._log(
+                step=progress.step,
+                epoch=round(progress.drawn / self.course.clips, 4),
+                loss=sum(self._losses) / len(self._losses),
+                lr=rate,
+                grad_norm=norm,
+                seconds=round(progress.seconds, 3),
+                clips_per_second=round(drawn / spent, 4) if spent else None,
+                micro_batch_size=progress.micro or clips // self.world,
+            )
+            self._losses, self._logged = [], (progress.seconds, progress.drawn)
+
+    def _log(self, **record: Any) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.log(**record)
+
+    def _fail(self, message: str, remedy: str) -> None:
+        kept = checkpoints.found(self.folder.checkpoints)
+        good = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        raise FashionFlowError(f"{message}; {good}", hint=f"go on from there with --resume and {remedy}")

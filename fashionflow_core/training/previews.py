@@ -1,0 +1,56 @@
+"""Previews: the same photos at the same seeds, again and again, through the one sampling loop."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.config import GenerateSettings
+from fashionflow_core.photo import load_photo
+from fashionflow_core.pipeline import FashionFlowPipeline
+from fashionflow_core.schedulers import make_scheduler
+from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.targets import Target
+
+
+class Previews:
+    """Videos of a few photos from networks that are in memory.
+
+    Args:
+        target: what learns; its networks and conventions are used.
+        config: of the run.
+        folder: of the run; its `scheduler/` is the noise schedule.
+        clips: whose first frames stand in for photos; None: only `preview_photos`.
+    """
+
+    def __init__(self, target: Target, config: TrainConfig, folder: Path, clips: Any) -> None:
+        self.config, self.folder = config, folder
+        self.target = target
+        self.photos: list[np.ndarray] = [load_photo(path) for path in config.preview_photos]
+        if not self.photos and clips is not None:
+            self.photos = [np.asarray(clips[i].first_frame) for i in range(min(config.preview_count, len(clips)))]
+
+    def make(self, step: int) -> list[Path]:
+        """Write `previews/step-STEP-N.mp4` with the weights that the networks hold now."""
+        networks: Any = self.target.networks
+        training = [(module, module.training) for module in (networks.unet, networks.adapter, networks.image_encoder)]
+        for module, _ in training:
+            module.eval()
+        pipe = FashionFlowPipeline(
+            networks, self.target.processor, self.target.model, lambda name: make_scheduler(self.folder, name)
+        )
+        settings = GenerateSettings(
+            seed=self.config.preview_seed, steps=self.config.preview_steps or None, frames=self.target.frames
+        )
+        folder = self.folder / "previews"
+        folder.mkdir(exist_ok=True)
+        paths = []
+        try:
+            for number, photo in enumerate(self.photos):
+                clip = pipe.generate(photo, settings, item=number)
+                paths.append(folder / f"step-{step:09}-{number}.mp4")
+                clip.save(paths[-1])
+        finally:
+            for module, mode in training:
+                module.train(mode)
+        return paths

@@ -1,0 +1,207 @@
+"""One training run from its settings to a model folder: `train` is what `fashionflow train` calls."""
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState
+
+from fashionflow_core.backends.torch import quiet_libraries
+from fashionflow_core.device import DTYPES, resolve_device
+from fashionflow_core.errors import FashionFlowWarning, UsageError
+from fashionflow_core.model_folder import atomic_folder
+from fashionflow_core.training import checkpoints
+from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.loop import Loop, Report
+from fashionflow_core.training.previews import Previews
+from fashionflow_core.training.run_folder import RunFolder
+from fashionflow_core.training.targets import Target, UNetTarget, open_cache, write_model
+from fashionflow_core.training.vae import VAETarget
+
+
+def make_target(config: TrainConfig, base: Path, name: str) -> Target:
+    """What a run trains, on the CPU, as it is before the first step.
+
+    Args:
+        base: folder of `config.init_from`, or of `config.base`.
+        name: of the result.
+    """
+    if not config.data:
+        what = "a folder of videos" if config.target == "vae" else "the cache of fashionflow data prepare"
+        raise UsageError(f"data: is not set: it names {what}", hint="such as --set data=runs/cache")
+    if config.target == "vae":
+        return VAETarget(config, base, name)
+    return UNetTarget(config, open_cache(config), base, name)
+
+
+def plan(config: TrainConfig, base: Path, name: str) -> dict[str, Any]:
+    """What a run would do; nothing is written, and no step is done."""
+    target = make_target(config, base, name)
+    learning = sum(p.numel() for p in target.module.parameters() if p.requires_grad)
+    clips = len(target.examples)  # type: ignore[arg-type]
+    by_epochs = math.ceil(config.max_epochs * clips / config.batch_size) if config.max_epochs else None
+    # Weights, gradients, two moments and the averaged weights, in float32.
+    state = 4 * learning * (5 if config.ema_decay else 4)
+    return {
+        "target": config.target,
+        "base": str(base),
+        "clips": clips,
+        "frames": target.frames,
+        "learning_parameters": learning,
+        "state_bytes": state,
+        "steps": min((s for s in (config.max_steps or None, by_epochs) if s), default=None),
+        "minutes": config.max_minutes or None,
+        "settings": asdict(config),
+    }
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    base: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    report: Report | None = None,
+) -> Path:
+    """Train, and write the result into the run's folder.
+
+    Under `torchrun` or `accelerate launch` every process calls this; the first one writes.
+
+    Args:
+        config: all settings.
+        out: the folder of the run; made where missing.
+        base: folder of `config.init_from`, or of `config.base`.
+        resume: go on from the last checkpoint in `out`.
+        overwrite: begin anew in a folder that holds a run.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: auto, fp32 or bf16 (autocast; weights and optimizer stay in float32).
+        report: who is told of it.
+
+    Returns:
+        `out`/model, a model folder; `out`/lora, a LoRA's folder.
+
+    Raises:
+        FashionFlowError, UsageError: one line that says what is wrong; see `Loop.run` for what may happen on the way.
+    """
+    folder, report = RunFolder(Path(out)), report or Report()
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        folder.check(config, resume, overwrite)
+    with _accelerator(device, dtype) as accelerator:
+        target = make_target(config, base, folder.path.absolute().name)
+        if first:
+            folder.open(config, overwrite)
+            target.scheduler.save_pretrained(folder.path / "scheduler")
+        try:
+            return _train(config, folder, base, target, accelerator, resume, report)
+        finally:
+            folder.close()
+
+
+def _train(
+    config: TrainConfig,
+    folder: RunFolder,
+    base: Path,
+    target: Target,
+    accelerator: Accelerator,
+    resume: bool,
+    report: Report,
+) -> Path:
+    loop = Loop(config, target, accelerator, folder, report)
+    if resume:
+        loop.resume()
+    main = accelerator.is_main_process
+    writer = None
+    if main:
+        _installed("matplotlib", "there is no loss.png")
+        if config.tensorboard and _installed("tensorboard", "there are no events of it"):
+            writer = _tensorboard(folder, loop.progress.step)
+    previews = None
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if main and config.preview_every and isinstance(target, UNetTarget) and not sharded:
+        previews = Previews(target, config, folder.path, target.clips)
+
+    def after_step() -> None:
+        step = loop.progress.step
+        if writer is not None and step % config.log_every == 0:
+            for key in ("loss", "lr", "grad_norm", "clips_per_second"):
+                if folder.last.get(key) is not None:
+                    writer.add_scalar(key, folder.last[key], step)
+        if previews is not None and (step % config.preview_every == 0 or loop.part() >= 1):
+            with loop.averaged(), accelerator.autocast():
+                for path in previews.make(step):
+                    folder.log(event="preview", step=step, path=str(path.relative_to(folder.path)))
+
+    try:
+        loop.run(after_step)
+    finally:
+        if writer is not None:
+            writer.close()
+    loop.save()
+    result = folder.path / ("lora" if config.lora_rank else "model")
+    if main and sharded:  # the networks in memory are in pieces
+        whole = make_target(config, base, folder.path.absolute().name)
+        checkpoints.result(checkpoints.read(checkpoints.found(folder.checkpoints)[-1])[0], whole.module)
+        _write(config, whole, result)
+    elif main:
+        with loop.averaged():
+            _write(config, target, result)
+    if main:
+        folder.log(event="done", step=loop.progress.step, path=result.name)
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _write(config: TrainConfig, target: Target, result: Path) -> None:
+    if config.lora_rank:
+        from fashionflow_core.lora import save_lora
+
+        save_lora(target.networks.unet, result, base=config.init_from)
+        return
+    with quiet_libraries(), atomic_folder(result) as made:
+        write_model(target, made, getattr(torch, DTYPES[config.save_dtype]))
+
+
+def _installed(package: str, otherwise: str) -> bool:
+    if find_spec(package) is not None:
+        return True
+    line = f"{package}: is not installed, so {otherwise} (pip install 'fashionflow[train]')"
+    warnings.warn(line, FashionFlowWarning, stacklevel=2)
+    return False
+
+
+def _tensorboard(folder: RunFolder, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+
+
+@contextlib.contextmanager
+def _accelerator(device: str, dtype: str) -> Iterator[Accelerator]:
+    """accelerate's view of this process, and nothing left of it afterwards."""
+    chosen = resolve_device(device)
+    if dtype not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"--dtype: {dtype!r} is not trained in", hint="use auto, fp32 or bf16")
+    if dtype == "auto":
+        half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
+        dtype = "bf16" if half else "fp32"
+    if chosen.type == "cuda" and chosen.index is not None and "RANK" not in os.environ:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)
+    accelerator = Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=chosen.type == "cpu")
+    try:
+        yield accelerator
+        accelerator.end_training()
+    finally:
+        # Another run in this process may ask for another device or number type.
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,0 +1,252 @@
+"""What can learn: U-Net, adapter and image encoder here, the VAE in `vae`. The loop knows only `Target`."""
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fashionflow_core.backends.torch import TorchNetworks, load
+from fashionflow_core.conditioning import (
+    clip_pixels,
+    denormalize_latents,
+    from_vae_pixels,
+    load_processor,
+    tensor_to_frames,
+)
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.data.latents import LatentCache
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.known import KnownFrames
+from fashionflow_core.training import build
+from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.data import Batch, ClipExamples
+from fashionflow_core.training.losses import add_noise, clip_losses, target_of, timestep_weights
+from fashionflow_core.training.schedules import noise_scheduler
+
+
+class Target(Protocol):
+    """What the loop needs of that which learns.
+
+    Attributes:
+        module: learns by its `forward`; parameters that do not learn do not require gradients.
+        examples: draws → batches of one.
+        frames: length of the long windows.
+        model: model.json of the result.
+        networks: what a preview generates with; None: no previews.
+        processor: CLIP's image processor.
+        scheduler: the noise schedule, saved beside the run for previews.
+    """
+
+    module: Any
+    examples: Any
+    frames: int
+    model: ModelConfig
+    networks: TorchNetworks
+    processor: Any
+    scheduler: Any
+
+    def place(self, device: torch.device) -> None:
+        """Bring what does not learn to the device, and compute what needs it there."""
+        ...
+
+    def prepare(self, batch: Any) -> Any:
+        """Finish a batch that is on the device."""
+        ...
+
+    def losses(self, module: nn.Module, batch: Any) -> Tensor:
+        """The loss of each clip of a micro-batch, (b,), through `module`, which wraps the target's own."""
+        ...
+
+
+class Conditioned(nn.Module):
+    """U-Net, adapter and, where it learns, image encoder: one module for optimizer, EMA and wrappers.
+
+    Args:
+        image_encoder: None: its hidden states come from the cache.
+        null: the context is zeros (local conditioning), and the adapter is not called.
+    """
+
+    def __init__(self, unet: nn.Module, adapter: nn.Module, image_encoder: nn.Module | None, null: bool) -> None:
+        super().__init__()
+        self.unet, self.adapter, self.null = unet, adapter, null
+        self.image_encoder = image_encoder
+
+    def forward(self, network_input: Tensor, timestep: Tensor, clip: Tensor, latents: Tensor, keep: Tensor) -> Tensor:
+        """(b, c_in, f, h, w), (b,), hidden states (b, n, d) or CLIP pixels, (b, c, h, w), (b,) → (b, c, f, h, w)."""
+        hidden = clip if self.image_encoder is None else self.image_encoder(clip).last_hidden_state
+        context = torch.zeros_like(hidden) if self.null else self.adapter(hidden, latents) * keep[:, None, None]
+        return self.unet(network_input, timestep, context).sample
+
+
+def open_cache(config: TrainConfig) -> LatentCache:
+    """The clips that a run is to learn from.
+
+    Raises:
+        FashionFlowError: no cache, no such split, or no clips.
+    """
+    cache = LatentCache(config.data)
+    splits = {clip["split"] for clip in cache.index["clips"]}
+    split = config.split or ("train" if "train" in splits else "all")
+    if split != "all":
+        if split not in splits:
+            known = ", ".join(sorted(str(s) for s in splits if s)) or "none"
+            raise FashionFlowError(f"{config.data}: has no split {split!r}", hint=f"its splits: {known}; or split: all")
+        cache = LatentCache(config.data, split)
+    if not len(cache):
+        raise FashionFlowError(f"{config.data}: holds no clips", hint="prepare some: fashionflow data prepare")
+    return cache
+
+
+class UNetTarget:
+    """`Target` of unet and image_encoder.
+
+    Args:
+        config: of the run.
+        clips: the cache.
+        base: folder of the base model.
+        name: of the result.
+    """
+
+    def __init__(self, config: TrainConfig, clips: LatentCache, base: Path, name: str) -> None:
+        self.config = config
+        of_base = ModelConfig.load(base)
+        learns_image = config.train_image_encoder or config.target == "image_encoder"
+        # An image encoder that learns does not depend on what the cache holds of it.
+        clips.check(of_base, None if learns_image else base)
+        statistics = clips.statistics() if config.latent_statistics == "cache" else None
+        self.model = build.model_config(config, of_base, name, statistics)
+        self.scheduler = noise_scheduler(config, base)
+        self.prediction: str = self.scheduler.config.prediction_type
+        self._check_prediction(noise_scheduler(TrainConfig(max_steps=1), base).config.prediction_type)
+        loaded = load(base, torch.device("cpu"), torch.float32)
+        self.networks = build.start(config, loaded, self.model)
+        self.processor = load_processor(base)
+        unet, adapter, encoder = self.networks.unet, self.networks.adapter, self.networks.image_encoder
+        self.networks.vae.requires_grad_(False)
+        unet.requires_grad_(config.target == "unet")
+        adapter.requires_grad_(config.conditioning != "local" and not config.lora_rank)
+        encoder.requires_grad_(learns_image)
+        for name, parameter in encoder.named_parameters():
+            if "post_layernorm" in name:  # it is behind the hidden state that we take, and DDP wants all to be used
+                parameter.requires_grad_(False)
+        if config.lora_rank:
+            from fashionflow_core.lora import add_lora
+
+            add_lora(unet, config.lora_rank, config.lora_alpha, config.lora_targets)
+        if config.gradient_checkpointing:
+            build.checkpoint_activations(unet)
+        self.module = Conditioned(unet, adapter, encoder if learns_image else None, config.conditioning == "local")
+        self.module.train()
+        self.frames = config.frames or clips[0].latents_mean.shape[0]
+        self._check_frames(clips)
+        self.examples = ClipExamples(
+            clips,
+            config,
+            self.model,
+            self.processor if learns_image else None,
+            self.scheduler.config.num_train_timesteps,
+        )
+        self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod
+        self.channels: Tensor | None = None
+        self.clips = clips
+
+    def _check_prediction(self, of_base: str) -> None:
+        if self.config.init_from and self.prediction != of_base:
+            warnings.warn(
+                f"prediction: {self.prediction}, but the model of init_from predicts {of_base}: it has to learn anew",
+                FashionFlowWarning,
+                stacklevel=2,
+            )
+        last = float(self.scheduler.alphas_cumprod[-1])
+        if last == 0 and self.prediction == "epsilon":
+            raise UsageError("zero_terminal_snr: the base model predicts noise; set prediction: v_prediction or sample")
+        if self.config.weighting == "velocity" and self.prediction != "sample":
+            raise UsageError("weighting: velocity weighs the error of a predicted clip: set prediction: sample")
+
+    def _check_frames(self, clips: LatentCache) -> None:
+        cached = clips[0].latents_mean.shape[0]
+        for key, frames in (("frames", self.frames), ("short_frames", self.config.short_frames)):
+            if frames > cached or frames % self.networks.frame_divisor:
+                raise UsageError(
+                    f"{key}: windows of {frames} frames cannot be cut from cached clips of {cached}: "
+                    f"use an even number up to that"
+                )
+        if self.config.short_frames > self.frames:
+            raise UsageError(
+                f"short_frames: {self.config.short_frames} are more than the {self.frames} of whole windows"
+            )
+
+    def place(self, device: torch.device) -> None:
+        self.alphas_cumprod = self.alphas_cumprod.to(device)
+        for network in (self.networks.vae, self.networks.image_encoder):
+            torch.nn.Module.to(network, device)
+        if self.config.channel_weights == "energy":
+            some = [self.clips[i].latents_mean[:1].float() for i in range(min(4, len(self.clips)))]
+            self.channels = channel_energy(self.networks.vae, torch.cat(some).to(device), self.model.latents_std)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> Batch:
+        """The photo of a window that begins inside a cached clip is decoded from its first latents."""
+        inside = batch.at_start == 0
+        if self.module.image_encoder is not None and bool(inside.any()):
+            vae: Any = self.networks.vae
+            decoded = vae.decode(denormalize_latents(batch.photo_latents[inside], self.model), return_dict=False)[0]
+            photos = tensor_to_frames(from_vae_pixels(decoded.float(), self.model))
+            pixels = batch.clip_pixels.clone()
+            pixels[inside] = clip_pixels(photos, self.processor, self.model).to(pixels)
+            batch.clip_pixels = pixels
+        return batch
+
+    def losses(self, module: nn.Module, batch: Batch) -> Tensor:
+        abar = self.alphas_cumprod[batch.timestep]  # (b,)
+        content = {"none": None, "rgb": batch.rgb, "latents": batch.latents}[self.model.known_content]
+        known = KnownFrames.from_clip(batch.latents, batch.given, content, self.model.mask_fill)
+        noisy = add_noise(batch.latents, batch.noise, abar)
+        clip = batch.clip_hidden_states if self.module.image_encoder is None else batch.clip_pixels
+        prediction = module(known.network_input(noisy), batch.timestep, clip, batch.photo_latents, batch.keep)
+        return clip_losses(
+            prediction,
+            target_of(batch.latents, batch.noise, abar, self.prediction),
+            batch.given,
+            timestep_weights(abar, self.prediction, self.config),
+            self.channels,
+            self.config,
+        )
+
+
+@torch.no_grad()
+def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...]) -> Tensor:
+    """Weight of each latent channel in the loss, (c), mean 1: how far its deviation moves the decoded picture.
+
+    White latents are all alike to a squared error, but a channel that carries a hundredth of the picture's energy
+    should not get as much of a small network as the one that carries half of it. For a VAE that is a PCA this is the
+    deviation of the component.
+
+    Args:
+        latents: the VAE's own, (n, c, h, w).
+        std: deviation of each channel.
+    """
+    decoded = vae.decode(latents, return_dict=False)[0]
+    moved = []
+    for channel, deviation in enumerate(std):
+        step = torch.zeros_like(latents)
+        step[:, channel] = deviation
+        moved.append((vae.decode(latents + step, return_dict=False)[0] - decoded).square().mean().sqrt())
+    energy = torch.stack(moved)
+    return energy / energy.mean()
+
+
+def write_model(target: Target, folder: Path, dtype: torch.dtype) -> None:
+    """All parts of a model folder, with the weights that the networks hold now."""
+    networks = target.networks
+    for name in ("unet", "adapter", "vae", "image_encoder"):
+        network: Any = copy.deepcopy(getattr(networks, name))
+        for module in network.modules():
+            module.__dict__.pop("forward", None)  # of `checkpoint_activations`
+        network.to("cpu", dtype).save_pretrained(folder / name)
+    target.scheduler.save_pretrained(folder / "scheduler")
+    target.processor.save_pretrained(folder / "feature_extractor")
+    (folder / MODEL_FILE).write_text(target.model.to_json(), encoding="utf-8")

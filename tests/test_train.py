@@ -1,0 +1,275 @@
+"""`fashionflow train` on a tiny model and a tiny cache: real processes, killed ones too."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import assert_refused, run, started, wait_until
+from safetensors.torch import load_file
+from tiny import build_tiny_model
+from tiny_cache import build_tiny_cache
+
+from fashionflow_core import pipeline
+from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.training import run as training
+from fashionflow_core.training.loop import Loop, Report
+from fashionflow_core.training.run_folder import RunFolder
+from fashionflow_core.training.settings import load_config
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model/ and cache/: 3 clips of 8 frames."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("train")
+    build_tiny_model(folder / "model", known_content="latents", mask_fill="nearest")
+    build_tiny_cache(folder / "cache", folder / "model")
+    return folder
+
+
+def settings(place: Path, **changes: Any) -> list[str]:
+    values = {"data": place / "cache", "base": place / "model", "max_steps": 20, "checkpoint_steps": 10}
+    values |= {"frames": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1, "tensorboard": "false"} | changes
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def flags(place: Path, **changes: Any) -> list[str]:
+    return [word for setting in settings(place, **changes) for word in ("--set", setting)]
+
+
+def train(place: Path, out: Path, resume: bool = False, report: Report | None = None, **changes: Any) -> Path:
+    """A run in this process."""
+    config = load_config(None, settings(place, **changes))
+    base = Path(config.init_from or config.base)
+    return training.train(config, out, base, resume=resume, device="cpu", report=report)
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def losses(out: Path) -> list[float]:
+    return [record["loss"] for record in records(out) if "loss" in record]
+
+
+def state(out: Path, step: int = 20) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step-{step:09}.safetensors")
+
+
+def assert_same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Weights, averaged weights and the optimizer's moments, bit for bit."""
+    kinds = {name.split("/")[0] for name in one}
+    assert kinds == {"weights", "ema", "optimizer"}
+    assert one.keys() == other.keys()
+    assert not [name for name in one if not torch.equal(one[name], other[name])]
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """Twenty steps without a break."""
+    train(place, place / "whole")
+    return place / "whole"
+
+
+def test_killed_run_goes_on_bit_for_bit(place: Path, whole: Path, tmp_path: Path):
+    out, log = tmp_path / "run", tmp_path / "log"
+    command = ["train", *flags(place), "--out", out, "--device", "cpu"]
+    first = out / "checkpoints" / "step-000000010.safetensors"
+    with started(*command, cwd=tmp_path, log=log) as process:
+        wait_until(first.exists, process, log)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "model").exists()
+    result = run(*command, "--resume", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{out / 'model'}\n"
+    assert_same_state(state(out), state(whole))
+    assert losses(out) == losses(whole)  # every step once, in order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_signal_saves_a_whole_step_and_the_run_goes_on(
+    place: Path, whole: Path, tmp_path: Path, sent: signal.Signals, code: int
+):
+    out, log = tmp_path / "run", tmp_path / "log"
+    command = ["train", *flags(place, checkpoint_steps=0), "--out", out, "--device", "cpu"]
+    with started(*command, cwd=tmp_path, log=log) as process:
+        wait_until(lambda: (out / "log.jsonl").exists() and len(losses_so_far(out)) >= 3, process, log)
+        process.send_signal(sent)
+        assert process.wait(60) == code, log.read_text()
+    (saved,) = (out / "checkpoints").iterdir()
+    assert 3 <= int(saved.stem.split("-")[1]) < 20
+    assert "go on with --resume" in log.read_text()
+    result = run("train", "--out", out, "--resume", "--quiet", "--device", "cpu", cwd=tmp_path)  # its own settings
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_same_state(state(out), state(whole))
+
+
+def losses_so_far(out: Path) -> list[str]:
+    return [line for line in (out / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+
+
+def test_result_is_a_model_of_the_averaged_weights(whole: Path, place: Path):
+    made = ModelConfig.load(whole / "model")
+    assert (made.name, made.modes, made.conditioning) == ("whole", ("generate",), ("both",))
+    unet = load_file(whole / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    averaged = {k.removeprefix("ema/unet."): v for k, v in state(whole).items() if k.startswith("ema/unet.")}
+    assert averaged.keys() == unet.keys()
+    assert all(torch.equal(averaged[name], unet[name]) for name in unet)
+    pipe = pipeline.load(whole / "model", device="cpu")
+    photo = np.full((64, 48, 3), 128, np.uint8)
+    assert len(list(pipe.generate(photo, GenerateSettings(steps=1)).frames)) == 4
+
+
+def test_training_lowers_the_loss(place: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=60, prediction="sample", ema_decay=0.9)
+    found = losses(tmp_path / "run")
+    assert np.mean(found[-10:]) < 0.8 * np.mean(found[:10])
+
+
+def test_micro_batches_do_not_change_the_run(place: Path, whole: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=3, micro_batch_size=1)
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole)[:3], rel=1e-4)
+
+
+def test_gradient_checkpointing_does_not_change_the_run(place: Path, whole: Path, tmp_path: Path):
+    model = train(place, tmp_path / "run", max_steps=3, gradient_checkpointing="true")
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole)[:3], rel=1e-5)
+    pipeline.load(model, device="cpu")
+
+
+@pytest.mark.slow
+def test_reading_processes_do_not_change_the_run(place: Path, whole: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=3, workers=1)
+    assert losses(tmp_path / "run") == losses(whole)[:3]
+
+
+def test_out_of_memory_halves_the_micro_batch(
+    place: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A device that holds one clip at a time: same losses, and the log says what happened."""
+    honest, notes = training.UNetTarget.losses, []
+
+    def small_device(target: Any, module: Any, batch: Any) -> torch.Tensor:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return honest(target, module, batch)
+
+    monkeypatch.setattr(training.UNetTarget, "losses", small_device)
+    train(place, tmp_path / "run", max_steps=3, report=Report(note=notes.append))
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole)[:3], rel=1e-4)
+    (event,) = [record for record in records(tmp_path / "run") if record.get("event") == "out_of_memory"]
+    assert (event["step"], event["micro_batch_size"]) == (1, 1)
+    assert notes == ["step 1: out of memory with 2 clips at once; now 1"]
+
+
+def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    honest, calls = training.UNetTarget.losses, []
+
+    def broken(target: Any, module: Any, batch: Any) -> torch.Tensor:
+        calls.append(None)
+        return honest(target, module, batch) * (float("nan") if len(calls) > 12 else 1)
+
+    monkeypatch.setattr(training.UNetTarget, "losses", broken)
+    with pytest.raises(FashionFlowError, match=r"step 13: the loss is not a number.*step-000000010\.safetensors"):
+        train(place, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000010.safetensors"]
+
+
+def test_steps_without_finite_gradients_are_skipped_but_not_for_ever(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    honest, bad = Loop._gradients, {3, 4}
+
+    def sometimes(loop: Loop, batch: Any, clips: int) -> float | None:
+        loss = honest(loop, batch, clips)
+        if loop.progress.step + 1 in bad:
+            next(iter(loop.parameters.values())).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(Loop, "_gradients", sometimes)
+    train(place, tmp_path / "run", max_steps=6, max_skipped_steps=2)
+    assert [r["step"] for r in records(tmp_path / "run") if r.get("event") == "skipped"] == [3, 4]
+    assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path / "run", 6).values())
+    bad |= {5}
+    with pytest.raises(FashionFlowError, match="step 5: gradients of 3 steps in a row"):
+        train(place, tmp_path / "again", max_steps=6, max_skipped_steps=2)
+
+
+def test_without_averaging_the_weights_themselves_are_saved(place: Path, tmp_path: Path):
+    made = train(place, tmp_path / "run", max_steps=2, ema_decay=0)
+    unet = load_file(made / "unet" / "diffusion_pytorch_model.safetensors")
+    found = state(tmp_path / "run", 2)
+    assert all(torch.equal(found[f"weights/unet.{name}"], unet[name]) for name in unet)
+    assert not [name for name in found if name.startswith("ema/")]
+
+
+def test_two_trainings_in_one_folder_are_refused(place: Path, tmp_path: Path):
+    config = load_config(None, settings(place))
+    folder = RunFolder(tmp_path / "run")
+    folder.open(config, overwrite=False)
+    try:
+        with pytest.raises(FashionFlowError, match="another training is at work here"):
+            train(place, tmp_path / "run", resume=True)
+    finally:
+        folder.close()
+
+
+def test_only_the_last_checkpoints_are_kept(place: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=5, checkpoint_steps=1, keep_checkpoints=2)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-000000004.safetensors", "step-000000005.safetensors"]
+
+
+def test_resume_refuses_other_settings_and_passes_over_a_damaged_checkpoint(place: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=4, checkpoint_steps=2)
+    with pytest.raises(UsageError, match="other settings: seed"):
+        train(place, tmp_path / "run", resume=True, max_steps=4, seed=1)
+    damaged = tmp_path / "run" / "checkpoints" / "step-000000004.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.warns(match="step-000000004.safetensors: is no whole checkpoint"):
+        train(place, tmp_path / "run", resume=True, max_steps=4, checkpoint_steps=2)
+    assert [r["step"] for r in records(tmp_path / "run") if "loss" in r] == [1, 2, 3, 4]
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(place: Path, whole: Path, tmp_path: Path):
+    train(place, tmp_path / "run", max_steps=10)
+    train(place, tmp_path / "run", resume=True)
+    assert_same_state(state(tmp_path / "run"), state(whole))
+
+
+def test_previews_plot_and_events(place: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    train(place, out, max_steps=2, preview_every=1, preview_count=1, preview_steps=1, tensorboard="true")
+    assert sorted(path.name for path in (out / "previews").iterdir()) == [
+        "step-000000001-0.mp4",
+        "step-000000002-0.mp4",
+    ]
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert list((out / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_dry_run_shows_the_plan_and_writes_nothing(place: Path, tmp_path: Path):
+    result = run("train", *flags(place, max_steps=0, max_epochs=4), "-o", "run", "--dry-run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert (plan["clips"], plan["frames"], plan["steps"]) == (3, 4, 6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_of_the_command(place: Path, tmp_path: Path):
+    assert_refused(run("train", "--set", "learning_rate=1", "-o", "run", cwd=tmp_path), 2, "learning_rate")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    taken = run("train", *flags(place), "-o", "mine", "--overwrite", "--quiet", cwd=tmp_path)
+    assert_refused(taken, 1, "mine: holds other files")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"

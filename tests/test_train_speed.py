@@ -1,0 +1,82 @@
+"""What the trainer costs beside a plain hand-written loop: the bundled model's networks, in one process, in turns."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_cache import build_tiny_cache
+
+from fashionflow_core.backends.torch import load
+from fashionflow_core.conditioning import normalize_latents
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.data.latents import LatentCache
+from fashionflow_core.registry import find
+from fashionflow_core.training import run
+from fashionflow_core.training.loop import Report
+from fashionflow_core.training.settings import load_config
+
+STEPS, WARM_UP, FRAMES, BATCH = 20, 2, 8, 2
+
+
+def by_hand(model: Path, clips: torch.Tensor, hidden: torch.Tensor) -> Iterator[None]:
+    """One step each time it is asked: sample prediction with the first frame given, AdamW, clipping, averaged weights;
+    everything in memory, nothing logged or saved."""
+    networks = load(model, torch.device("cpu"), torch.float32)
+    unet, adapter = networks.unet.train(), networks.adapter.train()
+    parameters = [*unet.parameters(), *adapter.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    averaged = [p.detach().clone() for p in parameters]
+    abar = torch.linspace(0.999, 0.001, 1000)
+    mask = torch.zeros(BATCH, 1, FRAMES, *clips.shape[-2:])
+    mask[:, :, 0] = 1
+    while True:
+        index = torch.randint(len(clips), (BATCH,))
+        latents = clips[index]  # (b, c, f, h, w)
+        first = latents[:, :, :1]
+        noise, timestep = torch.randn_like(latents), torch.randint(1000, (BATCH,))
+        a = abar[timestep].view(-1, 1, 1, 1, 1)
+        noisy = torch.where(mask > 0, latents, a.sqrt() * latents + (1 - a).sqrt() * noise)
+        sample = torch.cat((noisy, first.expand_as(latents), mask), dim=1)
+        context = adapter(hidden[index], first[:, :, 0])
+        loss = ((unet(sample, timestep, context).sample - latents) * (1 - mask)).square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 0.002)
+        yield
+
+
+@pytest.mark.slow
+def test_train_is_as_fast_as_a_plain_loop(tmp_path: Path):
+    """Steps of both take turns in one process, so other work on the machine slows both down alike."""
+    torch.set_num_threads(1)
+    model = find("mini")
+    cache = build_tiny_cache(tmp_path / "cache", model, clips=4, frames=FRAMES)
+    stored, config = list(LatentCache(cache)), ModelConfig.load(model)
+    clips = torch.stack([normalize_latents(clip.latents_mean.transpose(0, 1)[None], config)[0] for clip in stored])
+    hidden = torch.stack([clip.clip_hidden_states for clip in stored])
+    plain = by_hand(model, clips, hidden)
+    spent: dict[str, list[float]] = {"train": [], "plain": []}
+    clock = [time.process_time()]
+
+    def turn(_part: float, _loss: float) -> None:
+        for name, work in (("train", lambda: None), ("plain", lambda: next(plain))):
+            work()
+            now = time.process_time()
+            spent[name].append(now - clock[0])
+            clock[0] = now
+
+    values = {"data": cache, "base": model, "init_from": model, "max_steps": STEPS, "batch_size": BATCH}
+    values |= {"frames": FRAMES, "ema_decay": 0.998, "tensorboard": "false", "prediction": "sample"}
+    settings = load_config(None, [f"{key}={value}" for key, value in values.items()])
+    run.train(settings, tmp_path / "run", model, device="cpu", report=Report(progress=turn))
+    # In medians: a step that something else breaks into says nothing of either.
+    speeds = {name: BATCH / float(np.median(times[WARM_UP:])) for name, times in spent.items()}
+    ratio = speeds["train"] / speeds["plain"]
+    print(f"train: {speeds['train']:.3f} clips/s, plain loop: {speeds['plain']:.3f} clips/s, ratio {ratio:.3f}")
+    assert ratio >= 0.95
