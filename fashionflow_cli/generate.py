@@ -55,8 +55,10 @@ def generate(
     poster: options.Poster = False,
     overwrite: options.Overwrite = False,
     model: options.Model = "mini",
+    lora: options.Lora = None,
     conditioning: options.Conditioning = None,
     frames: options.Frames = None,
+    interpolate: options.Interpolate = 1,
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     guidance: options.Guidance = 1.0,
@@ -88,6 +90,7 @@ def generate(
         guidance_scale=guidance,
         guidance_interval=guidance_interval,
         conditioning=conditioning,
+        interpolate=interpolate,
     )
     targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)
     coding = {"crf": crf, "codec": codec, "encoder": encoder}
@@ -108,11 +111,11 @@ def generate(
     start = time.perf_counter()
     from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
 
-    pipe = pipeline.load(folder, device=device, dtype=dtype)
+    pipe = pipeline.load(folder, device=device, dtype=dtype, lora=lora)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
     if dry_run:
-        _print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
+        print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
         return
     for target in targets:
         made = make_video(pipe, pixels, settings, target, coding, quiet)
@@ -140,7 +143,7 @@ def plan_targets(
     """Name everything that will be written, and check that it may be, before any work.
 
     Raises:
-        UsageError: no suffix of a video, or a file that would replace the photo.
+        UsageError: no suffix of a video, or a file that would replace the photo (or video) it is made from.
         FashionFlowError: a file exists, or its folder is missing or not writable.
     """
     from fashionflow_core.video import FrameFolder
@@ -162,7 +165,7 @@ def plan_targets(
             if path is None:
                 continue
             if path.exists() and photo.exists() and path.samefile(photo):
-                raise UsageError(f"{path}: would replace the photo itself", hint="pass another name with -o")
+                raise UsageError(f"{path}: would replace what it is made from", hint="pass another name with -o")
             check_target(path, overwrite)
         if target.frames_dir is not None:
             FrameFolder.check(target.frames_dir, overwrite)
@@ -182,7 +185,7 @@ def make_video(
 
     request = pipe.resolve(settings)  # refused before a bar is drawn
     start = time.perf_counter()
-    with progress("denoising", request.steps, "step", quiet) as denoised:
+    with progress("denoising", pipe.count_steps(request), "step", quiet) as denoised:
         clip = pipe.generate(photo, settings, item=target.item, on_step=lambda done, _steps: denoised(done))
     generated = time.perf_counter()
     first: list[np.ndarray] = []
@@ -192,7 +195,7 @@ def make_video(
             # Its own check was made before the work; what it replaces is replaced only when the video is in place.
             taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
         decoded = stack.enter_context(progress("decoding", clip.count, "frame", quiet))
-        frames = _watch(clip.frames, decoded, taps)
+        frames = watch(clip.frames, decoded, taps)
         info = video.write(frames, target.video, clip.fps, clip.count, clip.metadata, **coding)
     if target.poster is not None:
         image.write_png(target.poster, first[0])
@@ -216,7 +219,7 @@ def make_video(
     }
 
 
-def _watch(
+def watch(
     frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], taps: "list[Callable[[np.ndarray], None]]"
 ) -> "Iterator[np.ndarray]":
     """Pass frames on as they come, show each to the taps, and report how many there were."""
@@ -227,7 +230,7 @@ def _watch(
         on_frame(number)
 
 
-def _print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
+def print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
     """What `--dry-run` says: what would be made, how, and at what cost."""
     files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
     described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan), "warnings": warned}

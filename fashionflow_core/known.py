@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -49,6 +48,26 @@ class KnownFrames:
         return cls(mask, latents * keep, None if content is None else content * keep, fill)
 
     @classmethod
+    def every(
+        cls, latents: Tensor, stride: int, frames: int, content: Tensor | None = None, fill: str = "zero"
+    ) -> "KnownFrames":
+        """Frames 0, `stride`, 2 `stride` and so on are given: interpolation (paper 3.3: every second).
+
+        Args:
+            latents: the given ones, (b, c, g, h, w), with (g - 1) * stride below `frames`.
+            frames: frames of the clip.
+            content: of the given frames, (b, k, g, h, w).
+        """
+        places = torch.arange(latents.shape[2], device=latents.device) * stride
+
+        def spread(x: Tensor) -> Tensor:
+            return x.new_zeros(*x.shape[:2], frames, *x.shape[3:]).index_copy(2, places, x)  # (b, c, f, h, w)
+
+        mask = torch.zeros(latents.shape[0], frames, device=latents.device)
+        mask[:, places] = 1
+        return cls(mask, spread(latents), None if content is None else spread(content), fill)
+
+    @classmethod
     def first(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
         """Only frame 0 is given: generation from one photo.
 
@@ -58,12 +77,7 @@ class KnownFrames:
             content: of that frame, (b, k, h, w).
         """
 
-        def pad(x: Tensor) -> Tensor:
-            return F.pad(x[:, :, None], (0, 0, 0, 0, 0, frames - 1))  # (b, c, f, h, w)
-
-        mask = torch.zeros(latent.shape[0], frames, device=latent.device)
-        mask[:, 0] = 1
-        return cls(mask, pad(latent), None if content is None else pad(content), fill)
+        return cls.every(latent[:, :, None], 1, frames, None if content is None else content[:, :, None], fill)
 
     @classmethod
     def nothing(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
