@@ -17,7 +17,7 @@ FIT_MODES = ("pad", "crop", "stretch")
 RESAMPLING = ("bilinear", "bicubic", "lanczos")
 PIXEL_RANGES = ("zero_one", "minus_one_one")
 KNOWN_CONTENT = ("none", "rgb", "latents")
-MASK_FILLS = ("zero", "nearest")
+MASK_FILLS = ("zero", "nearest", "linear")
 MODES = ("generate", "interpolate", "extend")
 CONDITIONING = ("both", "local", "global")
 INTERPOLATION = (1, 2, 4)
@@ -57,7 +57,8 @@ class ModelConfig:
         clip_rescale_twice: divide pixels by 255 twice before CLIP, as the published inference does.
         known_content: extra input channels that hold given frames: none, their RGB at latent resolution (paper 3.3), or
             their latents; each comes with one mask channel.
-        mask_fill: what those channels hold in frames that are not given: zeros (paper) or the nearest given frame.
+        mask_fill: what those channels hold in frames that are not given: zeros (paper), the nearest given frame, or the
+            linear mixture of the given frames before and after.
         scheduler, steps: default sampler and number of denoising steps.
         log_snr: steps are spaced evenly in log(signal-to-noise) between these two, lowest first; empty: as `scheduler/`
             says.

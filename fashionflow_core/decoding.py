@@ -49,9 +49,7 @@ def decode_latents(
         frames = tensor_to_frames(from_vae_pixels(pixels, config))
         start += len(frames)
         for frame in frames:
-            if box is not None:
-                frame = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-            yield frame
+            yield frame if box is None else box.cut(frame)
 
 
 def check_finite(values: Tensor, doing: str) -> None:

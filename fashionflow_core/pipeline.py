@@ -4,9 +4,11 @@ A plain composition. Networks come from any runtime of `backends`; nothing here 
 """
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from fashionflow_core.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
 from fashionflow_core.decoding import check_finite, decode_latents
+from fashionflow_core.detail import restore_detail
 from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.image import Box, Photo, as_pixels, fit, fit_alike
@@ -105,6 +108,11 @@ class FashionFlowPipeline:
             if passes := self._passes(request, request.frames):
                 given = of_latents([latents], self.conditioner, self.decode)
                 latents = torch.cat(list(self._fill(given, passes, request, generator, run)), dim=2)
+
+        def decode() -> Iterator[np.ndarray]:
+            frames = self.decode(latents, fitted.box, request.decode_chunk)
+            return restore_detail(frames, request.interpolate) if passes else frames
+
         guidance = {
             "fashionflow_guidance": f"{request.guidance_scale:g}",
             "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
@@ -127,7 +135,7 @@ class FashionFlowPipeline:
             }
             | ({"fashionflow_interpolate": str(request.interpolate)} if passes else {})
             | (guidance if request.guidance_scale != 1 else {}),
-            decode=lambda: self.decode(latents, fitted.box, request.decode_chunk),
+            decode=decode,
         )
 
     def interpolate(
@@ -138,7 +146,7 @@ class FashionFlowPipeline:
         on_step: OnStep | None = None,
         **changes: Any,
     ) -> Iterator[np.ndarray]:
-        """Fill in frames between those of a video (paper 3.3); given frames come back as the VAE sees them.
+        """Fill in frames between those of a video (paper 3.3). Given frames come back as they were fitted.
 
         Args:
             given: uint8 (h, w, 3), sRGB, all of one size; taken as they are needed, a window of them is held.
@@ -163,20 +171,24 @@ class FashionFlowPipeline:
 
         def made() -> Iterator[np.ndarray]:
             source = iter(given)
-            first = next(source, None)
-            if first is None:
+            if (first := next(source, None)) is None:
                 raise FashionFlowError("given: there are no frames")
             fitted = fit(first, config.height, config.width, request.fit, config.resample)
 
+            originals = deque[np.ndarray]()
+
             def encoded() -> Iterator[GivenFrame]:
-                yield GivenFrame(*self.conditioner.encode_frame(fitted.pixels, generator), lambda: fitted.pixels)
-                for frame in source:
+                for frame in chain((first,), source):
                     pixels = fit_alike(frame, fitted, config.resample)
+                    originals.append(fitted.box.cut(pixels))
                     yield GivenFrame(*self.conditioner.encode_frame(pixels, generator), lambda pixels=pixels: pixels)
 
-            with self._memory_explained(request):
+            def decoded() -> Iterator[np.ndarray]:
                 for latents in self._fill(encoded(), passes, request, generator, run):
                     yield from self.decode(latents, fitted.box, request.decode_chunk)
+
+            with self._memory_explained(request):
+                yield from restore_detail(decoded(), request.interpolate, (originals.popleft() for _ in repeat(None)))
 
         return made()
 
@@ -185,10 +197,8 @@ class FashionFlowPipeline:
         return request.steps * (1 + sum(map(len, self._passes(request, request.frames))))
 
     def _passes(self, request: ResolvedSettings, count: int) -> list[list[Window]]:
-        if request.interpolate == 1:
-            return []
-        divisor = self.networks.frame_divisor
-        return plan_passes(count, request.interpolate, self.config, request.frames, divisor)
+        factor, divisor = request.interpolate, self.networks.frame_divisor
+        return plan_passes(count, factor, self.config, request.frames, divisor) if factor != 1 else []
 
     def _sampler(self, request: ResolvedSettings, on_step: OnStep | None, steps: int) -> Sampler:
         """The sampling loop as a request wants it; `on_step` hears of all of its `steps`, whatever clip they are of."""
@@ -203,8 +213,8 @@ class FashionFlowPipeline:
                 on_step(done, steps)
 
         def run(known: KnownFrames, context: Tensor, generator: torch.Generator) -> Tensor:
-            log_snr = self.config.log_snr
-            latents = sample(denoise, scheduler, request.steps, known, context, [generator], step, log_snr)
+            spacing = self.config.log_snr
+            latents = sample(denoise, scheduler, request.steps, known, context, [generator], step, spacing)
             check_finite(latents, "denoising")
             return latents
 

@@ -82,7 +82,7 @@ def test_passes_follow_what_the_model_was_trained_for():
 
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("frames", [2, 3, 11])
-def test_given_frames_come_back_as_the_vae_shows_them(tiny: FashionFlowPipeline, frames: int, factor: int):
+def test_given_frames_come_back_unchanged(tiny: FashionFlowPipeline, frames: int, factor: int):
     given = _video(frames)
     steps: list[tuple[int, int]] = []
     settings = {"interpolate": factor, "fit": "stretch"}
@@ -91,13 +91,8 @@ def test_given_frames_come_back_as_the_vae_shows_them(tiny: FashionFlowPipeline,
     made = list(tiny.interpolate(given, frames, on_step=lambda *step: steps.append(step), **settings))
     assert len(made) == (frames - 1) * factor + 1
     assert steps == [(number, len(steps)) for number in range(1, len(steps) + 1)]
-    if tiny.config.vae_sample:
-        return  # what is pinned was drawn from a distribution
-    for number, frame in enumerate(given):
-        latents, _ = tiny.conditioner.encode_frame(frame, torch.Generator())
-        (seen,) = tiny.decode(latents[:, :, None])
-        # Decoded beside others, a value may round the other way.
-        np.testing.assert_allclose(made[number * factor].astype(int), seen, atol=1)
+    np.testing.assert_array_equal(made[::factor], given)
+    assert all(not np.array_equal(made[number], made[0]) for number in range(1, len(made)))
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -110,7 +105,9 @@ def test_a_generated_clip_keeps_its_frames(tiny: FashionFlowPipeline, factor: in
     assert torch.equal(longer.latents[:, :, ::factor], plain.latents)
     between = longer.latents[:, :, 1::factor]
     assert between.isfinite().all() and between.std() > 0.1
-    assert len(list(longer.frames)) == longer.count
+    shown = list(longer.frames)
+    assert len(shown) == longer.count
+    np.testing.assert_allclose(np.stack(shown[::factor]).astype(int), np.stack(list(plain.frames)), atol=1)
     assert longer.metadata["fashionflow_interpolate"] == str(factor)
     again = tiny.generate(photo, frames=frames, seed=3, interpolate=factor)
     assert torch.equal(again.latents, longer.latents)

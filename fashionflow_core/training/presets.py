@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weighting": "velocity",
         "channel_weights": "energy",
         "known_content": "latents",
-        "mask_fill": "nearest",
+        "mask_fill": "linear",
         "latent_statistics": "cache",
         "sample_posterior": False,
         "train_image_encoder": True,
