@@ -49,7 +49,8 @@ def _of_other_commands(ctx: typer.Context) -> set[str]:
     """Settings of every command that takes such a file."""
     commands: dict[str, Any] = getattr(ctx.find_root().command, "commands", {})
     taking = [c for c in commands.values() if any(option.name == "config" for option in getattr(c, "params", []))]
-    return {_long_name(option) for c in taking for option in c.params if option.param_type_name == "option"}
+    options = [option for c in taking for option in c.params if option.param_type_name == "option"]
+    return {_long_name(option) for option in options if option.name not in _FLAGS_ONLY}
 
 
 def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) -> Any:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 from command import assert_refused, run
+from test_generate_options import schema
 from tiny import build_tiny_model, seeded
 
 from fashionflow_core import video
@@ -40,6 +42,7 @@ def test_a_video_gets_frames_in_between(place: Path, tiny: Path):
     result = run("interpolate", "in.mp4", "-m", tiny, "--json", "--frames-dir", "frames", cwd=place)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
+    jsonschema.validate(report, schema("interpolate"))
     info = video.probe(place / "in-x2.mp4")
     assert (info.frames, info.fps, info.height, info.width) == (13, 25, 64, 48)
     assert (report["given"], report["frames"], report["path"], report["model"]) == (7, 13, "in-x2.mp4", "tiny")
