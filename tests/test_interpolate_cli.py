@@ -1,6 +1,7 @@
 """`fashionflow interpolate`, `generate --interpolate`, `--lora` and `models merge` as their users meet them."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from command import assert_refused, run
+from command import assert_refused, run, started, wait_until
 from test_generate_options import schema
 from tiny import build_tiny_model, seeded
 
@@ -161,3 +162,16 @@ def test_merge_replaces_nothing_unasked_and_refuses_what_is_no_lora(place: Path,
     assert_refused(run("models", "merge", plain, plain, "-o", "new", cwd=place), 1, "is no LoRA")
     assert_refused(run("models", "merge", "nonsense", lora, "-o", "new", cwd=place), 1, "nonsense")
     assert not (place / "new").exists()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_stopped_on_the_way_it_leaves_no_video(place: Path, tiny: Path, signum: int, code: int):
+    log = place.parent / "log"
+    with started(
+        "interpolate", "in.mp4", "-m", tiny, "--steps", "500", "-o", "out.mp4", "--frames-dir", "f", cwd=place, log=log
+    ) as process:
+        wait_until(lambda: b"denoising" in log.read_bytes(), process, log)
+        process.send_signal(signum)
+        assert process.wait(60) == code, log.read_text()
+    left = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+    assert left == {"in.mp4"}
