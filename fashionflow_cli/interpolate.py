@@ -105,7 +105,7 @@ def interpolate(
 
     pipe = pipeline.load(folder, device=device, dtype=dtype, lora=lora)
     loading = time.perf_counter() - start
-    request = pipe.resolve(settings)
+    request = pipe.resolve(settings).filling
     height, width = request.size
     if found.height > height or found.width > width:
         warnings.warn(

@@ -19,7 +19,7 @@ NEAR = 5  # pixels
 
 
 def restore_detail(
-    decoded: Iterator[np.ndarray], factor: int, given: Iterator[np.ndarray] | None = None
+    decoded: Iterator[np.ndarray], factor: int, given: Iterator[np.ndarray] | None = None, mixture: float = 0.0
 ) -> Iterator[np.ndarray]:
     """Put given frames back in their places, and their detail into the frames between.
 
@@ -29,6 +29,7 @@ def restore_detail(
     Args:
         decoded: uint8 (h, w, 3), as the VAE shows them; every `factor`-th is a given one, the first too.
         given: what those were before the VAE, uint8 (h, w, 3); None: nothing else is known of them.
+        mixture: share of the mixture where something moves, too (`ModelConfig.interpolate_mixture`).
 
     Yields:
         as many frames, uint8 (h, w, 3); given ones unchanged.
@@ -41,20 +42,23 @@ def restore_detail(
             continue
         original = frame if given is None else next(given)
         if last is not None:
-            yield from _restored(between, last, (original, frame))
+            yield from _restored(between, last, (original, frame), mixture)
         yield original
         between, last = [], (original, frame)
 
 
 def _restored(
-    between: Sequence[np.ndarray], before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]
+    between: Sequence[np.ndarray],
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    mixture: float,
 ) -> Iterator[np.ndarray]:
     (first, first_lost), (second, second_lost) = ((_pixels(a), _pixels(a) - _pixels(b)) for a, b in (before, after))
-    still = _standstill(first, second)
+    mixed = _standstill(first, second).clamp(min=mixture)
     for number, frame in enumerate(between, start=1):
         part = number / (len(between) + 1)
         moving = _pixels(frame) + torch.lerp(first_lost, second_lost, part)
-        made = torch.lerp(moving, torch.lerp(first, second, part), still)
+        made = torch.lerp(moving, torch.lerp(first, second, part), mixed)
         yield rearrange(made.clamp(0, 255).round().to(torch.uint8), "c h w -> h w c").numpy()
 
 

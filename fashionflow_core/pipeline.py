@@ -30,10 +30,9 @@ from fashionflow_core.interpolation import GivenFrame, Window, fill, of_latents,
 from fashionflow_core.known import KnownFrames
 from fashionflow_core.lora import open_with_lora
 from fashionflow_core.plan import Plan, Work, make_plan
-from fashionflow_core.sampling import guided, item_generator, sample
+from fashionflow_core.sampling import OnStep, counted, guided, item_generator, sample
 from fashionflow_core.schedulers import make_scheduler
 
-OnStep = Callable[[int, int], None]
 Sampler = Callable[[KnownFrames, Tensor, torch.Generator], Tensor]
 
 
@@ -100,18 +99,19 @@ class FashionFlowPipeline:
         request = self.resolve(replace(settings or GenerateSettings(), **changes))
         fitted = fit(as_pixels(photo), config.height, config.width, request.fit, config.resample)
         generator = item_generator(request.seed, item)
-        run = self._sampler(request, on_step, self.count_steps(request))
+        tick = counted(on_step, self.count_steps(request))
+        run = self._sampler(request, tick)
         with self._memory_explained(request):
             encoded = self.conditioner.encode(fitted.pixels[None], [generator])
             known, context = condition(*encoded, request.frames, request.conditioning, config.mask_fill)
             latents = run(known, context, generator)
             if passes := self._passes(request, request.frames):
-                given = of_latents([latents], self.conditioner, self.decode)
+                given, run = of_latents([latents], self.conditioner, self.decode), self._sampler(request.filling, tick)
                 latents = torch.cat(list(self._fill(given, passes, request, generator, run)), dim=2)
 
         def decode() -> Iterator[np.ndarray]:
             frames = self.decode(latents, fitted.box, request.decode_chunk)
-            return restore_detail(frames, request.interpolate) if passes else frames
+            return restore_detail(frames, request.interpolate, None, config.interpolate_mixture) if passes else frames
 
         guidance = {
             "fashionflow_guidance": f"{request.guidance_scale:g}",
@@ -164,10 +164,10 @@ class FashionFlowPipeline:
         """
         config = self.config
         asked = replace(settings or GenerateSettings(), **changes)
-        request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
+        request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked).filling
         passes = self._passes(request, count)
         generator = item_generator(request.seed, 0)
-        run = self._sampler(request, on_step, request.steps * sum(map(len, passes)))
+        run = self._sampler(request, counted(on_step, request.steps * sum(map(len, passes))))
 
         def made() -> Iterator[np.ndarray]:
             source = iter(given)
@@ -188,33 +188,28 @@ class FashionFlowPipeline:
                     yield from self.decode(latents, fitted.box, request.decode_chunk)
 
             with self._memory_explained(request):
-                yield from restore_detail(decoded(), request.interpolate, (originals.popleft() for _ in repeat(None)))
+                given_again = (originals.popleft() for _ in repeat(None))
+                yield from restore_detail(decoded(), request.interpolate, given_again, config.interpolate_mixture)
 
         return made()
 
     def count_steps(self, request: ResolvedSettings) -> int:
         """Denoising steps of one `generate`, those that fill in frames included."""
-        return request.steps * (1 + sum(map(len, self._passes(request, request.frames))))
+        return request.steps + request.interpolate_steps * sum(map(len, self._passes(request, request.frames)))
 
     def _passes(self, request: ResolvedSettings, count: int) -> list[list[Window]]:
         factor, divisor = request.interpolate, self.networks.frame_divisor
         return plan_passes(count, factor, self.config, request.frames, divisor) if factor != 1 else []
 
-    def _sampler(self, request: ResolvedSettings, on_step: OnStep | None, steps: int) -> Sampler:
-        """The sampling loop as a request wants it; `on_step` hears of all of its `steps`, whatever clip they are of."""
-        scheduler, done = self.make_scheduler(request.scheduler), 0
+    def _sampler(self, request: ResolvedSettings, tick: OnStep) -> Sampler:
+        """The sampling loop as a request wants it."""
+        scheduler = self.make_scheduler(request.scheduler)
         train_steps = scheduler.config.num_train_timesteps
         denoise = guided(self.networks.denoise, request.guidance_scale, request.guidance_interval, train_steps)
 
-        def step(_done: int, _steps: int) -> None:
-            nonlocal done
-            done += 1
-            if on_step is not None:
-                on_step(done, steps)
-
         def run(known: KnownFrames, context: Tensor, generator: torch.Generator) -> Tensor:
             spacing = self.config.log_snr
-            latents = sample(denoise, scheduler, request.steps, known, context, [generator], step, spacing)
+            latents = sample(denoise, scheduler, request.steps, known, context, [generator], tick, spacing)
             check_finite(latents, "denoising")
             return latents
 
@@ -274,13 +269,13 @@ class FashionFlowPipeline:
             box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
             size = (box.height, box.width)
         given = video_frames or request.frames
-        clips = [window.frames for windows in self._passes(request, given) for window in windows]
         work = Work(
-            clips=clips if video_frames else [request.frames, *clips],
+            generated=not video_frames,
+            windows=[window.frames for windows in self._passes(request, given) for window in windows],
             frames=(given - 1) * request.interpolate + 1,
             encoded=max(1, video_frames),
         )
-        return make_plan(self.conditioner, self.make_scheduler(request.scheduler), request, work, size, measure)
+        return make_plan(self.conditioner, self.make_scheduler, request, work, size, measure)
 
     def decode(self, latents: Tensor, box: Box | None = None, chunk: int = 7) -> Iterator[np.ndarray]:
         """Decode frames in chunks, as they are asked for.

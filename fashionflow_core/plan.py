@@ -1,7 +1,7 @@
 """What a run would do and what that costs, before any of it is done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,14 @@ class Work:
     """What a run consists of.
 
     Attributes:
-        clips: frames of each clip that is denoised; one, or more where gaps between frames are filled.
+        generated: a clip is made from a photo.
+        windows: frames of each clip whose gaps are filled.
         frames: of the video.
         encoded: images that the VAE encodes.
     """
 
-    clips: list[int]
+    generated: bool
+    windows: list[int]
     frames: int
     encoded: int
 
@@ -80,7 +82,7 @@ class Plan:
 
 def make_plan(
     conditioner: Conditioner,
-    scheduler: Any,
+    make_scheduler: Callable[[str], Any],
     request: ResolvedSettings,
     work: Work,
     size: tuple[int, int],
@@ -90,7 +92,7 @@ def make_plan(
 
     Args:
         conditioner: with networks and conventions.
-        scheduler: of `schedulers.make_scheduler`.
+        make_scheduler: name -> a scheduler, as `FashionFlowPipeline` has it.
         request: what to do.
         work: of this run.
         size: (height, width) of the video.
@@ -101,17 +103,18 @@ def make_plan(
         FashionFlowError: with `measure`, out of memory.
     """
     networks, config = conditioner.networks, conditioner.config
-    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), config.log_snr)
-    train_steps = scheduler.config.num_train_timesteps
-    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
-    guided_steps = inside if request.guidance_scale != 1 else 0
-    calls = request.steps + guided_steps
-    one = {length: networks.count_flop(length) for length in set(work.clips)}
-    any_length = one[work.clips[0]]
+    main = request if work.generated else request.filling
+    timesteps, guided_steps = _course(make_scheduler, main, config.log_snr)
+    filling_timesteps, filling_guided = _course(make_scheduler, request.filling, config.log_snr)
+    # frames and U-Net calls of every clip
+    clips = [(request.frames, len(timesteps) + guided_steps)] if work.generated else []
+    clips += [(frames, len(filling_timesteps) + filling_guided) for frames in work.windows]
+    one = {frames: networks.count_flop(frames) for frames, _ in set(clips)}
+    any_length = one[clips[0][0]]
     flop = {
-        "unet": calls * sum(one[length]["denoise"] for length in work.clips),
+        "unet": sum(calls * one[frames]["denoise"] for frames, calls in clips),
         "vae": work.encoded * any_length["encode_image"] + work.frames * any_length["decode"],
-        "context": len(work.clips) * any_length["context"],
+        "context": len(clips) * any_length["context"],
     }
     return Plan(
         model=config.name,
@@ -122,28 +125,39 @@ def make_plan(
         width=size[1],
         fps=request.fps,
         fit=request.fit,
-        scheduler=request.scheduler,
+        scheduler=main.scheduler,
         seed=request.seed,
         conditioning=request.conditioning,
-        steps=request.steps,
+        steps=main.steps,
         interpolate=request.interpolate,
-        clips=len(work.clips),
+        clips=len(clips),
         timesteps=tuple(timesteps),
         guidance_scale=request.guidance_scale,
         guided_steps=guided_steps,
-        unet_calls=calls * len(work.clips),
+        unet_calls=sum(calls for _, calls in clips),
         decode_calls=-(-work.frames // request.decode_chunk),
         tflop={part: count / 1e12 for part, count in {**flop, "total": sum(flop.values())}.items()},
         weights_bytes=networks.weights_bytes,
-        seconds=_seconds(conditioner, request, work, calls) if measure else None,
+        seconds=_seconds(conditioner, request, work.frames, clips) if measure else None,
     )
 
 
-def _seconds(conditioner: Conditioner, request: ResolvedSettings, work: Work, calls: int) -> float:
+def _course(
+    make_scheduler: Callable[[str], Any], request: ResolvedSettings, log_snr: Sequence[float]
+) -> tuple[list[int], int]:
+    """Timesteps of a clip, and how many of them are guided."""
+    scheduler = make_scheduler(request.scheduler)
+    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), log_snr)
+    train_steps = scheduler.config.num_train_timesteps
+    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
+    return timesteps, inside if request.guidance_scale != 1 else 0
+
+
+def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, clips: list[tuple[int, int]]) -> float:
     """Seconds of denoising and decoding, from one call of each on noise of the run's own shape."""
     networks = conditioner.networks
     size = (networks.latent_height, networks.latent_width)
-    length, chunk = max(work.clips), min(request.decode_chunk, work.frames)
+    length, chunk = max(clips)[0], min(request.decode_chunk, frames)
     generator = item_generator(0, 0)
     _, context, _ = conditioner.encode(np.zeros((1, *request.size, 3), np.uint8), [generator])
     clip = torch.randn(1, networks.input_channels, length, *size, generator=generator)
@@ -159,7 +173,7 @@ def _seconds(conditioner: Conditioner, request: ResolvedSettings, work: Work, ca
             f"{networks.device}: out of memory with {length} frames, {chunk} decoded at a time",
             hint="use fewer --frames, a smaller --decode-chunk, --dtype bf16, or another --device",
         ) from None
-    return calls * sum(work.clips) / length * denoise + work.frames / chunk * decode
+    return sum(calls * count for count, calls in clips) / length * denoise + frames / chunk * decode
 
 
 def _time(call: Callable[[], torch.Tensor]) -> float:

@@ -73,3 +73,12 @@ def test_only_where_it_moves_the_model_is_asked():
     made = _restored(decoded, None)
     assert (made[1:4, :, 4:8] == 150).all() and (made[1:4, :, 12:16] == 150).all()
     assert (made[1:4, :, 24:] == 100).all()
+
+
+def test_a_share_of_the_mixture_where_it_moves():
+    given = _noise(2)
+    decoded = _noise(5, seed=1)
+    decoded[::FACTOR] = given
+    alone, half = (np.stack(list(restore_detail(iter(decoded), FACTOR, None, share))) for share in (0.0, 0.5))
+    expected = np.rint((alone.astype(float) + _mixed(given)) / 2)
+    np.testing.assert_allclose(half, expected, atol=1)

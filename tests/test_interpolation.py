@@ -21,7 +21,7 @@ from fashionflow_core.pipeline import FashionFlowPipeline, load
 MODES = ("generate", "interpolate")
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "bundled": {"known_content": "latents", "mask_fill": "nearest", "interpolate_strides": (2, 4), "frames": 6},
-    "paper": {"known_content": "rgb"},
+    "paper": {"known_content": "rgb", "interpolate_scheduler": "ddpm", "interpolate_steps": 3},
     "published": {"vae_sample": True, "vae_range": "zero_one", "clip_rescale_twice": True},
 }
 
@@ -124,7 +124,7 @@ def test_the_network_is_told_which_frames_are_given(tiny: FashionFlowPipeline):
     spy: Any = Spy(tiny.networks)
     spied = FashionFlowPipeline(spy, tiny.conditioner.processor, tiny.config, tiny.make_scheduler)
     given = _video(5)
-    list(spied.interpolate(given, 5, fit="stretch", steps=2, frames=6))
+    list(spied.interpolate(given, 5, fit="stretch", steps=2, frames=6))  # what is asked for goes before the model's
     assert len(spy.calls) == 2 * 2  # two windows of three given frames, two steps
     channels = tiny.networks.latent_channels
     if tiny.config.vae_sample:
@@ -209,17 +209,16 @@ def test_local_conditioning_leaves_the_context_out(tmp_path: Path):
 def test_the_plan_counts_what_is_done(tiny: FashionFlowPipeline):
     spy: Any = Spy(tiny.networks)
     spied = FashionFlowPipeline(spy, tiny.conditioner.processor, tiny.config, tiny.make_scheduler)
-    plan = spied.plan(frames=6, steps=3, interpolate=4)
-    clip = spied.generate(_video(1)[0], frames=6, steps=3, interpolate=4)
+    plan = spied.plan(frames=6, interpolate=4)
+    clip = spied.generate(_video(1)[0], frames=6, interpolate=4)
     assert (plan.frames, plan.fps) == (clip.count, clip.fps)
     assert (
-        plan.unet_calls
-        == len(spy.calls)
-        == spied.count_steps(spied.resolve(GenerateSettings(frames=6, steps=3, interpolate=4)))
+        plan.unet_calls == len(spy.calls) == spied.count_steps(spied.resolve(GenerateSettings(frames=6, interpolate=4)))
     )
-    video = spied.plan(steps=3, interpolate=2, video_frames=9)
+    video = spied.plan(interpolate=2, video_frames=9)
     spy.calls.clear()
-    assert len(list(spied.interpolate(_video(9), 9, steps=3))) == video.frames == 17
+    assert len(list(spied.interpolate(_video(9), 9))) == video.frames == 17
+    assert (video.steps, video.scheduler) == ((3, "ddpm") if tiny.config.interpolate_steps else (2, "ddim"))
     assert video.unet_calls == len(spy.calls)
 
 
