@@ -25,25 +25,25 @@ def gaussian_rows(count: int, width: int, mean: float = 0.0, scale: float = 1.0)
 @pytest.mark.parametrize("count", [3, 50, 5000], ids=["few", "some", "more-than-a-block"])
 def test_identity_symmetry_permutation(count: int):
     a, b = gaussian_rows(count, 16), gaussian_rows(count + 1, 16, 0.5)
-    scale = frechet_distance(a, b)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9 * scale)
-    assert frechet_distance(a, a[::-1]) == pytest.approx(0, abs=1e-9 * scale)
-    assert frechet_distance(b, a) == pytest.approx(scale, rel=1e-9)
-    assert frechet_distance(a[RNG.permutation(count)], b) == pytest.approx(scale, rel=1e-9)
+    scale = frechet_distance([a], [b])
+    assert frechet_distance([a], [a]) == pytest.approx(0, abs=1e-9 * scale)
+    assert frechet_distance([a], [a[::-1]]) == pytest.approx(0, abs=1e-9 * scale)
+    assert frechet_distance([b], [a]) == pytest.approx(scale, rel=1e-9)
+    assert frechet_distance(list(a[RNG.permutation(count), None]), [b]) == pytest.approx(scale, rel=1e-9)
 
 
 def test_closed_form():
     """For N(m, s²) and N(n, t²) the distance is (m - n)² + (s - t)², d times."""
     a = RNG.standard_normal((40, 8))
     a = (a - a.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(a.T))).T  # mean 0, covariance the identity
-    assert frechet_distance(a, 3 * a[:, ::-1] + 2) == pytest.approx(8 * (4 + 4), rel=1e-9)
+    assert frechet_distance([a], [3 * a[:, ::-1] + 2]) == pytest.approx(8 * (4 + 4), rel=1e-9)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
     a, b = gaussian_rows(300, 8), gaussian_rows(200, 8, 1)
-    whole = frechet_distance(a, b)
+    whole = frechet_distance([a], [b])
     monkeypatch.setattr(frechet, "_BLOCK", 7)
-    assert frechet_distance(a, b) == pytest.approx(whole, rel=1e-12)
+    assert frechet_distance([a], [b]) == pytest.approx(whole, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
 )
 def test_no_number_where_there_is_none(a: np.ndarray, b: np.ndarray, words: str):
     with pytest.raises(ValueError, match=words):
-        frechet_distance(a, b)
+        frechet_distance([a], [b])
 
 
 def test_noise_floor_and_interval():
     same = [gaussian_rows(1, 8) for _ in range(60)]
     other = [gaussian_rows(1, 8, 3.0) for _ in range(60)]
     floor = noise_floor(same)
-    value = frechet_distance(frechet.rows(same), frechet.rows(other))
+    value = frechet_distance(same, other)
     assert floor is not None and 0 < floor < value / 5
     assert noise_floor(same) == floor and noise_floor(same[:3]) is None
     found = interval(frechet_distance, [same, other], 50)
@@ -77,12 +77,12 @@ def test_noise_floor_and_interval():
 
 def test_inception_score_bounds():
     certain = np.eye(10, dtype=np.float32)[np.arange(50) % 10] * 1000
-    assert inception_score(certain) == pytest.approx(10)
-    assert inception_score(np.zeros((7, 10), np.float32)) == pytest.approx(1)
-    assert inception_score(np.repeat(certain[:1], 9, axis=0)) == pytest.approx(1)
-    assert inception_score(certain, splits=5) == pytest.approx(10)
+    assert inception_score([certain]) == pytest.approx(10)
+    assert inception_score([np.zeros((7, 10), np.float32)]) == pytest.approx(1)
+    assert inception_score([np.repeat(certain[:1], 9, axis=0)]) == pytest.approx(1)
+    assert inception_score([certain], splits=5) == pytest.approx(10)
     with pytest.raises(ValueError, match="split"):
-        inception_score(certain[:2], splits=3)
+        inception_score([certain[:2]], splits=3)
 
 
 def noisy(videos: list[np.ndarray], deviation: float) -> list[np.ndarray]:
@@ -114,10 +114,10 @@ def test_more_dropped_frames_are_further(metric_weights: Path):
     assert found == sorted(found) and len(set(found)) == 4
 
 
-def extractor(folder: Path, kind: str) -> Callable[[list[np.ndarray]], np.ndarray]:
+def extractor(folder: Path, kind: str) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
     network = load_network("inception" if kind == "fid" else "i3d", folder).network
     of_video = {"fvd": fvd_features, "vfid": vfid_features, "fid": lambda n, v: inception_features(n, v[::4])[0]}[kind]
-    return lambda videos: np.concatenate([of_video(network, video) for video in videos])
+    return lambda videos: [of_video(network, video) for video in videos]
 
 
 class Part(nn.Module):
@@ -146,11 +146,11 @@ def test_torchmetrics_agrees(metric_weights: Path):
     inception.float()
     fid.update(images[0], real=True)
     fid.update(images[1], real=False)
-    assert frechet_distance(ours[0][0], ours[1][0]) == pytest.approx(float(fid.compute()), rel=1e-3)
+    assert frechet_distance([ours[0][0]], [ours[1][0]]) == pytest.approx(float(fid.compute()), rel=1e-3)
 
     score = InceptionScore(feature=Part(inception, 1), splits=1)
     score.update(images[1])
-    assert inception_score(ours[1][1]) == pytest.approx(float(score.compute()[0]), rel=1e-3)
+    assert inception_score([ours[1][1]]) == pytest.approx(float(score.compute()[0]), rel=1e-3)
 
 
 def test_training_mode_leaves_no_trace(metric_weights: Path):

@@ -4,7 +4,7 @@ Sets are given video by video, as lists of float arrays `(rows, d)`: one row a v
 FID. What is drawn (halves, bootstrap) are videos, because frames of one video are no independent samples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,29 +22,42 @@ class Gaussian:
     factor: np.ndarray
 
 
-def gaussian(features: np.ndarray) -> Gaussian:
-    """Mean and covariance of feature rows `(n, d)`.
+def gaussian(features: Features) -> Gaussian:
+    """Mean and covariance of a set; the rows are never brought together, since those of 1,000 videos fill half a GB.
 
     Raises:
         ValueError: fewer than two rows, which have no covariance, or numbers that are not finite.
     """
-    count, width = features.shape
+    count, width = sum(map(len, features)), features[0].shape[1]
     if count < 2:
         raise ValueError(f"{count} samples have no covariance; at least 2 are needed")
     mean = np.zeros(width)
-    for start in range(0, count, _BLOCK):
-        mean += features[start : start + _BLOCK].astype(np.float64).sum(axis=0)
+    for block in _blocks(features):
+        mean += block.sum(axis=0)
     mean /= count
     if not np.isfinite(mean).all():
         raise ValueError("features are not finite numbers")
     if count <= width:
-        return Gaussian(mean, (features.astype(np.float64) - mean) / np.sqrt(count - 1))
+        return Gaussian(mean, (np.concatenate(list(_blocks(features))) - mean) / np.sqrt(count - 1))
     covariance = np.zeros((width, width))
-    for start in range(0, count, _BLOCK):
-        centred = features[start : start + _BLOCK].astype(np.float64) - mean
+    for block in _blocks(features):
+        centred = block - mean
         covariance += centred.T @ centred
     values, vectors = np.linalg.eigh(covariance / (count - 1))
     return Gaussian(mean, np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
+
+
+def _blocks(features: Features) -> Iterator[np.ndarray]:
+    """All rows in order, float64, some thousand at a time: many small arrays as few products of matrices."""
+    kept: list[np.ndarray] = []
+    for part in features:
+        for start in range(0, len(part), _BLOCK):
+            kept.append(part[start : start + _BLOCK])
+            if sum(map(len, kept)) >= _BLOCK:
+                yield np.concatenate(kept).astype(np.float64)
+                kept = []
+    if kept:
+        yield np.concatenate(kept).astype(np.float64)
 
 
 def distance(a: Gaussian, b: Gaussian) -> float:
@@ -60,20 +73,16 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     return max(0.0, float(value))
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The Fréchet distance of two sets of feature rows, `(n, d)` and `(m, d)`: 0 for the same set, in any order.
+def frechet_distance(a: Features, b: Features) -> float:
+    """The Fréchet distance of two sets: 0 for the same set, in any order.
 
     Raises:
         ValueError: a set of fewer than two rows; different widths; numbers that are not finite.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"expected feature rows of one width, got {a.shape} and {b.shape}")
+    shapes = {part.shape[1:] for features in (a, b) for part in features}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ValueError(f"expected rows of one width, got {' and '.join(map(str, sorted(shapes))) or 'none'}")
     return distance(gaussian(a), gaussian(b))
-
-
-def rows(features: Features) -> np.ndarray:
-    """All rows of a set, `(n, d)`."""
-    return np.concatenate(list(features))
 
 
 def noise_floor(features: Features, seed: int = 0) -> float | None:
@@ -86,12 +95,12 @@ def noise_floor(features: Features, seed: int = 0) -> float | None:
         return None
     order = np.random.default_rng(seed).permutation(len(features))
     half = len(features) // 2
-    parts = [rows([features[i] for i in sorted(part)]) for part in (order[:half], order[half : 2 * half])]
+    parts = [[features[i] for i in sorted(part)] for part in (order[:half], order[half : 2 * half])]
     return frechet_distance(*parts)
 
 
 def interval(
-    score: Callable[..., float], sets: Sequence[Features], replicates: int, seed: int = 0, level: float = 0.95
+    score: Callable[..., float], sets: Sequence[Features], replicates: int, seed: int = 0, lowest: float = 0.0
 ) -> tuple[float, float] | None:
     """A bootstrap interval of a score over videos.
 
@@ -99,13 +108,14 @@ def interval(
     Only the spread of the replicates is used therefore: it is laid around the score of the sets themselves.
 
     Args:
-        score: takes the rows of each set.
+        score: takes each set.
         sets: each drawn from on its own.
         replicates: how many times to draw; 0: no interval.
+        lowest: what the score cannot be below.
 
     Returns:
-        Lower and upper end, neither below 0 nor leaving the score out; None for sets of fewer than four videos, or if
-        most draws have no score.
+        Ends of the 95 % interval, none below `lowest` nor leaving the score out; None for sets of fewer than four
+        videos, or if most draws have no score.
     """
     if replicates < 1 or min(len(features) for features in sets) < 4:
         return None
@@ -114,21 +124,21 @@ def interval(
     for _ in range(replicates):
         drawn = [[features[i] for i in rng.integers(len(features), size=len(features))] for features in sets]
         try:
-            found.append(score(*map(rows, drawn)))
+            found.append(score(*drawn))
         except (ValueError, np.linalg.LinAlgError):
             continue
     if len(found) < max(2, replicates // 2):
         return None
-    value = score(*map(rows, sets))
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) - np.mean(found) + value
-    return max(0.0, float(min(low, value))), float(max(high, value))
+    value = score(*sets)
+    low, high = np.quantile(found, [0.025, 0.975]) - np.mean(found) + value
+    return max(lowest, float(min(low, value))), float(max(high, value))
 
 
-def inception_score(logits: np.ndarray, splits: int = 1) -> float:
+def inception_score(logits: Features, splits: int = 1) -> float:
     """The Inception Score: exp of the mean KL divergence of each frame's classes from those of all (paper, equation 5).
 
     Args:
-        logits: `(n, classes)`, in file order.
+        logits: `(frames, classes)` of each video, in file order.
         splits: parts, in order, each scored by itself; their mean is returned. Rows that do not divide go to the first
             parts.
 
@@ -138,14 +148,14 @@ def inception_score(logits: np.ndarray, splits: int = 1) -> float:
     Raises:
         ValueError: fewer rows than parts, or numbers that are not finite.
     """
-    if not 1 <= splits <= len(logits):
-        raise ValueError(f"{len(logits)} frames cannot be split into {splits} parts")
+    together = np.concatenate(list(logits))
+    if not 1 <= splits <= len(together):
+        raise ValueError(f"{len(together)} frames cannot be split into {splits} parts")
     scores = []
-    for part in np.array_split(logits, splits):
+    for part in np.array_split(together, splits):
         width = part.shape[1]
         marginal, negative_entropy = np.zeros(width), 0.0
-        for start in range(0, len(part), _BLOCK):
-            x = part[start : start + _BLOCK].astype(np.float64)
+        for x in _blocks([part]):
             x = x - x.max(axis=1, keepdims=True)
             log_p = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
             p = np.exp(log_p)

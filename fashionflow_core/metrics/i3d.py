@@ -24,32 +24,50 @@ _MIXED = {
 }
 
 
-def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Zeros around `b c f h w`, as TensorFlow's "same": ceil(size / stride) outputs, the odd zero goes last."""
-    pads: list[int] = []
-    for size, k, s in zip(x.shape[:1:-1], kernel[::-1], stride[::-1]):  # F.pad counts from the last axis
-        pad = max(k - s if size % s == 0 else k - size % s, 0)
-        pads += [pad // 2, pad - pad // 2]
-    return F.pad(x, pads) if any(pads) else x
+def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
+    """Zeros that TensorFlow's "same" puts around the last axes of `b c f h w`, all of an axis: ceil(size / stride) outputs."""
+    return [max(k - (size % s or s), 0) for size, k, s in zip(x.shape[2:], kernel, stride)]
 
 
 class SameConv3d(nn.Module):
-    """Convolution with "same" padding, BatchNorm, ReLU."""
+    """Convolution with "same" padding, BatchNorm, ReLU.
+
+    In training mode a clip is normalised by its own statistics; the stored ones stay as they are, so that the order of
+    clips changes nothing.
+    """
 
     def __init__(self, channels: int, width: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
         self.conv3d = nn.Conv3d(channels, width, kernel, stride, bias=False)
-        # Momentum 0: in training mode a clip is normalised by its own statistics, and the stored ones stay as they are,
-        # so that the order of clips changes nothing.
-        self.bn = nn.BatchNorm3d(width, eps=1e-3, momentum=0.0)
+        self.bn = nn.BatchNorm3d(width, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = self.conv3d.kernel_size, self.conv3d.stride
-        return F.relu(self.bn(self.conv3d(_same(x, *size))), inplace=True)
+        conv = self.conv3d
+        pads = _same(x, conv.kernel_size, conv.stride)
+        if any(pad % 2 for pad in pads):  # the odd zero goes last
+            x = F.pad(x, [side for pad in pads[::-1] for side in (pad // 2, pad - pad // 2)])
+            pads = [0, 0, 0]
+        x = F.conv3d(x, conv.weight, stride=conv.stride, padding=[pad // 2 for pad in pads])
+        return F.relu_(self._normalise_(x))
+
+    def _normalise_(self, x: Tensor) -> Tensor:
+        """BatchNorm in place: one more copy of the first layer's output is half of all memory."""
+        bn = self.bn
+        if self.training:
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3, 4), correction=0)
+        else:
+            assert bn.running_mean is not None and bn.running_var is not None
+            variance, mean = bn.running_var, bn.running_mean
+        scale = bn.weight.float() * torch.rsqrt(variance.float() + bn.eps)
+        shift = bn.bias.float() - mean.float() * scale
+        scale, shift = (v.to(x.dtype).view(1, -1, 1, 1, 1) for v in (scale, shift))
+        return x.mul_(scale).add_(shift)
 
 
 def _pool(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    return F.max_pool3d(_same(x, kernel, stride), kernel, stride)
+    # What is pooled comes from a ReLU, so that zeros around it and nothing around it have the same maximum.
+    before = [pad // 2 for pad in _same(x, kernel, stride)]
+    return F.max_pool3d(x, kernel, stride, padding=before, ceil_mode=True)
 
 
 class Mixed(nn.Module):
