@@ -107,7 +107,7 @@ def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
         "first_step": person.first_step(frames),
     }
     if photo is not None:
-        pixels = fit(load_photo(photo), *frames.shape[1:3], "stretch", "bilinear").pixels[None]
+        pixels = fit(load_photo(photo), *frames.shape[1:3], mode="stretch", resample="bilinear").pixels[None]
         measured.numbers |= {
             "first_frame_psnr": _finite(drift.psnr(frames[:1], pixels)),
             "first_frame_ssim": ssim(frames[:1], pixels),

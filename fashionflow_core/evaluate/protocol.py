@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fashionflow_core.config import RESAMPLING
 from fashionflow_core.errors import UsageError
 from fashionflow_core.evaluate.sources import FITS
 from fashionflow_core.metrics.features import BN_MODES, FVD_FRAMES, FVD_SIDE, VFID_FRAMES
@@ -32,7 +33,7 @@ class Protocol:
         is_splits: parts of the Inception Score.
         inception_frames: of each clip FID and IS take so many frames, spread evenly; None: all.
         resize: height and width to bring every clip to; None: as they are.
-        fit: how: stretch (published), pad or crop.
+        fit, resample: how: stretch (published), pad or crop; bilinear (published), bicubic or lanczos.
         seed: fixes windows, halves and bootstrap.
         bootstrap: replicates of the intervals; 0: none.
     """
@@ -45,6 +46,7 @@ class Protocol:
     inception_frames: int | None = None
     resize: tuple[int, int] | None = None
     fit: str = "stretch"
+    resample: str = "bilinear"
     seed: int = 0
     bootstrap: int = 100
 
@@ -58,6 +60,7 @@ class Protocol:
             ("--fvd-window", self.fvd_window, FVD_WINDOWS),
             ("--bn-mode", self.bn_mode, BN_MODES),
             ("--fit", self.fit, FITS),
+            ("resample", self.resample, RESAMPLING),
         ):
             if value not in allowed:
                 raise UsageError(f"{option}: {value!r} is not one of {', '.join(allowed)}")

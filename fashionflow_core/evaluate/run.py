@@ -25,7 +25,7 @@ from fashionflow_core.evaluate.sources import (
 )
 from fashionflow_core.metrics.weights import Loaded, find_weights, load_network
 
-OnClip = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass
@@ -50,7 +50,7 @@ def evaluate(
     photos: Path | None = None,
     device: str = "auto",
     dtype: str = "fp32",
-    on_clip: OnClip = lambda done, total: None,
+    on_clip: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure the clips of `fake`, against those of `real`.
 
@@ -218,7 +218,7 @@ def _measure(
 def _measured(
     looked: Looked, protocol: Protocol, networks: dict[str, Loaded], photos: Path | None
 ) -> tuple[Clip, Measured]:
-    clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit)
+    clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit, protocol.resample)
     measured = Measured(looked.source.name, len(clip.window), clip.start)
     extract(measured, clip, protocol, networks)
     if "drift" in protocol.metrics:

@@ -154,12 +154,17 @@ def window_start(name: str, frames: int, wanted: int, seed: int) -> int:
 
 
 def read_clip(
-    looked: Looked, wanted: int, seed: int, size: tuple[int, int] | None = None, mode: str = "stretch"
+    looked: Looked,
+    wanted: int,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    mode: str = "stretch",
+    resample: str = "bilinear",
 ) -> Clip:
     """Decode the head and the window of a clip, `wanted` frames each, or all of a shorter one.
 
     Args:
-        size: height and width to bring frames to, as `image.fit` does by `mode`; None: as they are.
+        size: height and width to bring frames to, as `image.fit` does by `mode` and `resample`; None: as they are.
 
     Raises:
         FashionFlowError: it is damaged, ends before the frames that it announces, or its frames differ in size.
@@ -176,8 +181,8 @@ def read_clip(
                 f"{looked.height}x{looked.width}"
             )
         if size is not None:
-            first = fit(frame, *size, mode, "bilinear") if first is None else first
-            frame = first.pixels if index == 0 else fit_alike(frame, first, "bilinear")
+            first = fit(frame, *size, mode=mode, resample=resample) if first is None else first
+            frame = first.pixels if index == 0 else fit_alike(frame, first, resample)
         if index < count:
             kept.append(frame)
         if index >= start:
@@ -196,6 +201,16 @@ def _decode(source: Source, limit: int) -> Iterator[np.ndarray]:
         yield from (load_photo(path) for path in _frames(source.path)[:limit])
     else:
         yield from video.iter_frames(source.path, limit)
+
+
+def first_frame(source: Source) -> np.ndarray:
+    """Frame 0 of a clip, uint8 `(h, w, 3)`.
+
+    Raises:
+        FashionFlowError: as `look`; there is none.
+    """
+    looked = look(source)
+    return next(_decode(looked.source, 1))
 
 
 def common_size(clips: Sequence[Looked]) -> tuple[int, int] | None:

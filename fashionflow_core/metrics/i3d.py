@@ -25,7 +25,7 @@ _MIXED = {
 
 
 def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
-    """Zeros that TensorFlow's "same" puts around the last axes of `b c f h w`, all of an axis: ceil(size / stride) outputs."""
+    """Zeros of TensorFlow's "same" around `f h w` of `b c f h w`, both sides together: ceil(size / stride) outputs."""
     return [max(k - (size % s or s), 0) for size, k, s in zip(x.shape[2:], kernel, stride)]
 
 
@@ -46,9 +46,21 @@ class SameConv3d(nn.Module):
         pads = _same(x, conv.kernel_size, conv.stride)
         if any(pad % 2 for pad in pads):  # the odd zero goes last
             x = F.pad(x, [side for pad in pads[::-1] for side in (pad // 2, pad - pad // 2)])
-            pads = [0, 0, 0]
-        x = F.conv3d(x, conv.weight, stride=conv.stride, padding=[pad // 2 for pad in pads])
+            x = self._in_parts(x)
+        else:
+            x = F.conv3d(x, conv.weight, stride=conv.stride, padding=[pad // 2 for pad in pads])
         return F.relu_(self._normalise_(x))
+
+    def _in_parts(self, x: Tensor, frames: int = 6) -> Tensor:
+        """The convolution, some frames of the output at a time: in the first layer, which is where memory peaks."""
+        conv, (kernel, stride) = self.conv3d, (self.conv3d.kernel_size[0], self.conv3d.stride[0])
+        sizes = [(size - k) // s + 1 for size, k, s in zip(x.shape[2:], conv.kernel_size, conv.stride)]
+        out = x.new_empty((len(x), conv.out_channels, *sizes))
+        for start in range(0, sizes[0], frames):
+            stop = min(start + frames, sizes[0])
+            needed = x[:, :, start * stride : (stop - 1) * stride + kernel]
+            out[:, :, start:stop] = F.conv3d(needed, conv.weight, stride=conv.stride)
+        return out
 
     def _normalise_(self, x: Tensor) -> Tensor:
         """BatchNorm in place: one more copy of the first layer's output is half of all memory."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from fashionflow_core.color import ciede2000, srgb_to_lab
+from fashionflow_core.foreground import figure_rows
 
 # Individual typology angle in degrees and above → group (Chardon et al. 1991; Del Bino and Bernerd 2013).
 SKIN_GROUPS = {55: "very light", 41: "light", 28: "intermediate", 10: "tan", -30: "brown", -90: "dark"}
@@ -23,6 +24,7 @@ def skin_group(lab: np.ndarray) -> str:
 def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tuple[str, float] | None:
     """Skin group of frame 0, and the mean CIEDE2000 difference of the skin's median colour from frame 0's.
 
+    Arms and legs are measured, since hair that fades looks like skin; the face only where frame 0 bares nothing else.
     The paper names it as a limitation (4.7) that skin drifts towards the most common tone: compare groups.
 
     Args:
@@ -33,11 +35,25 @@ def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tupl
     Returns:
         None if frame 0, or more than three quarters of the others, show no skin. Frames that show none are left out.
     """
-    enough = skin.sum(axis=(1, 2)) > np.maximum(_LEAST_SKIN * figure.sum(axis=(1, 2)), 8)
+    below = np.stack([_below_hair(mask) for mask in figure])
+    if _seen(skin & below, figure)[0]:
+        skin = skin & below
+    enough = _seen(skin, figure)
     if not enough[0] or enough[1:].mean() < 0.25:
         return None
     tones = [np.median(srgb_to_lab(frames[i][skin[i]]), axis=0) for i in np.flatnonzero(enough)]
     return skin_group(tones[0]), float(np.mean(ciede2000(tones[0], np.stack(tones[1:]))))
+
+
+def _seen(skin: np.ndarray, figure: np.ndarray) -> np.ndarray:
+    """Frames that show enough skin to measure, bool `(f,)`."""
+    return skin.sum(axis=(1, 2)) > np.maximum(_LEAST_SKIN * figure.sum(axis=(1, 2)), 8)
+
+
+def _below_hair(figure: np.ndarray) -> np.ndarray:
+    """Rows below the longest hair, as a mask `(h, 1)`."""
+    top, bottom = figure_rows(figure)
+    return (np.arange(len(figure)) >= top + 0.32 * (bottom - top))[:, None]
 
 
 def silhouette_correlation(masks: np.ndarray) -> float | None:
