@@ -22,7 +22,7 @@ class Measured:
     """What is kept of a clip.
 
     Attributes:
-        name: of the clip.
+        name, key: of the clip.
         frames, start: of its window.
         fvd_frames: first and last of the window's frames that FVD took.
         features: metric → `(rows, d)`.
@@ -33,6 +33,7 @@ class Measured:
     """
 
     name: str
+    key: str
     frames: int
     start: int
     fvd_frames: tuple[int, int] | None = None
@@ -48,7 +49,7 @@ def extract(measured: Measured, clip: Clip, protocol: Protocol, networks: dict[s
     window = clip.window
     for metric in protocol.wants("fvd", "vfid"):
         try:
-            chosen = protocol.fvd_indices(len(window), measured.name)
+            chosen = protocol.fvd_indices(len(window), measured.key)
         except ValueError as error:  # VFID of fewer frames would be of another kind of clip than the others
             measured.lacking[metric] = str(error).replace("FVD needs", f"{metric.upper()} needs")
             continue

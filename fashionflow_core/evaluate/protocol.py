@@ -80,7 +80,7 @@ class Protocol:
         """Those of `names` that are asked for."""
         return [name for name in names if name in self.metrics]
 
-    def fvd_indices(self, frames: int, name: str) -> np.ndarray:
+    def fvd_indices(self, frames: int, key: str) -> np.ndarray:
         """Which of a window's frames FVD takes, `(16,)`.
 
         Raises:
@@ -91,7 +91,7 @@ class Protocol:
             raise ValueError(f"has {frames} frames, and FVD needs {FVD_FRAMES}")
         if self.fvd_window == "spread":
             return np.linspace(0, frames - 1, FVD_FRAMES).round().astype(int)
-        drawn = zlib.crc32(f"{self.seed}:fvd:{name}".encode(errors="surrogateescape")) % (room + 1)
+        drawn = zlib.crc32(f"{self.seed}:fvd:{key}".encode(errors="surrogateescape")) % (room + 1)
         start = {"first": 0, "middle": room // 2, "last": room, "random": drawn}[self.fvd_window]
         return np.arange(start, start + FVD_FRAMES)
 
@@ -111,5 +111,5 @@ class Protocol:
             f"in {self.bn_mode} mode, one clip at a time",
             "inception": "299x299 as TensorFlow 1 resized; FID: 2048 features; IS: 1008 logits without bias",
             "covariance": "unbiased, trace of the root as a nuclear norm",
-            "files": "sorted by name; windows by CRC-32 of seed and name",
+            "files": "sorted by name; windows by CRC-32 of the seed and the name without suffix",
         }

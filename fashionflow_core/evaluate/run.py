@@ -125,16 +125,17 @@ def _look(
     if protocol.resize is not None:
         return looked
     size = common_size(looked["fake"])
+    if size is None:
+        return looked
     for which, clips in looked.items():
         others = [clip for clip in clips if (clip.height, clip.width) != size]
-        if clips and size and len(others) == len(clips):
+        if clips and len(others) == len(clips):
             raise FashionFlowError(
                 f"{folders[which]}: its clips are {others[0].height}x{others[0].width}, those of {folders['fake']} "
                 f"{size[0]}x{size[1]}",
                 hint=f"bring all to one size: --resize {size[0]}x{size[1]}",
             )
         for clip in others:
-            assert size is not None
             sets.fail(
                 which,
                 clip.source.name,
@@ -219,7 +220,7 @@ def _measured(
     looked: Looked, protocol: Protocol, networks: dict[str, Loaded], photos: Path | None
 ) -> tuple[Clip, Measured]:
     clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit, protocol.resample)
-    measured = Measured(looked.source.name, len(clip.window), clip.start)
+    measured = Measured(looked.source.name, looked.source.key, len(clip.window), clip.start)
     extract(measured, clip, protocol, networks)
     if "drift" in protocol.metrics:
         describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)

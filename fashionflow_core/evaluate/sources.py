@@ -147,10 +147,10 @@ def look(source: Source) -> Looked:
     return Looked(source, info.frames, info.height, info.width, info.fps)
 
 
-def window_start(name: str, frames: int, wanted: int, seed: int) -> int:
-    """Where the window of `wanted` frames begins: the same for everybody who has the file, its name and the seed."""
+def window_start(key: str, frames: int, wanted: int, seed: int) -> int:
+    """Where the window of `wanted` frames begins: the same for everybody who has the clip, its key and the seed."""
     room = frames - wanted
-    return zlib.crc32(f"{seed}:{name}".encode(errors="surrogateescape")) % (room + 1) if room > 0 else 0
+    return zlib.crc32(f"{seed}:{key}".encode(errors="surrogateescape")) % (room + 1) if room > 0 else 0
 
 
 def read_clip(
@@ -170,7 +170,7 @@ def read_clip(
         FashionFlowError: it is damaged, ends before the frames that it announces, or its frames differ in size.
     """
     count = min(wanted, looked.frames)
-    start = window_start(looked.source.name, looked.frames, wanted, seed)
+    start = window_start(looked.source.key, looked.frames, wanted, seed)
     kept: list[np.ndarray] = []
     window: list[np.ndarray] = []
     first: Fitted | None = None
