@@ -13,7 +13,7 @@ from fashionflow_core.download import digest
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.evaluate.protocol import Protocol
 from fashionflow_core.evaluate.run import Progress, evaluate
-from fashionflow_core.evaluate.sources import Source, find_clips, first_frame, is_photo
+from fashionflow_core.evaluate.sources import Source, find_clips, first_frame, is_photo, look
 from fashionflow_core.files import write_text
 from fashionflow_core.image import fit
 from fashionflow_core.photo import load_photo
@@ -44,24 +44,34 @@ class Made:
 def photos_of(data: Path) -> tuple[list[Source], bool]:
     """What a test set holds: its clips, or, where it is a folder of photos alone, those; and whether it is clips.
 
-    A folder whose files are photos without a number in their names, or of other kinds than PNG, is one of photos.
+    PNGs that lie in it side by side are photos: they could be the frames of one clip, but one clip is no test set.
 
     Raises:
         FashionFlowError: no such folder, or neither is in it.
     """
     inside = sorted(path for path in data.iterdir() if is_photo(path)) if data.is_dir() else []
     try:
-        clips = find_clips(data)
+        clips = [clip for clip in find_clips(data) if not _is_still(clip)]
     except FashionFlowError:
         if not inside:
             raise
         clips = []
-    # PNGs side by side are the frames of one clip, unless nothing numbers them.
     one_clip = len(clips) == 1 and clips[0].path == data and data.is_dir()
-    numbered = all(any(letter.isdigit() for letter in path.stem) for path in inside)
-    if clips and not (one_clip and inside and not numbered):
+    if clips and not one_clip:
         return clips, True
-    return [Source(path.name, path) for path in inside], False
+    if not inside:
+        raise FashionFlowError(f"{data}: holds neither clips nor photos", hint="name a folder of one or the other")
+    return [Source(path.stem, path) for path in inside], False
+
+
+def _is_still(clip: Source) -> bool:
+    """Whether a WebP, which may be either, is a photo."""
+    if clip.path.suffix.lower() != ".webp":
+        return False
+    try:
+        return look(clip).frames == 1
+    except FashionFlowError:
+        return False
 
 
 def generate(

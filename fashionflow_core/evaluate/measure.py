@@ -98,6 +98,7 @@ def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
     measured.skin = tone[0] if tone else None
     measured.numbers |= {
         "garment_drift": float(measured.drift.mean()),
+        "garment_drift_median": float(np.median(measured.drift)),
         "garment_drift_last": float(measured.drift[-1]),
         "skin_drift": tone[1] if tone else None,
         "motion": drift.motion(frames),

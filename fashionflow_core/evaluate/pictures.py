@@ -29,7 +29,13 @@ class Cells:
 
 
 def grid(
-    folders: Sequence[Path], out: Path, columns: int = 6, height: int = 160, limit: int = 8, overwrite: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    columns: int = 6,
+    height: int = 160,
+    limit: int = 8,
+    overwrite: bool = False,
+    titles: Sequence[str] | None = None,
 ) -> list[str]:
     """Write the clips that folders have in common as one picture or video, a method a folder.
 
@@ -42,6 +48,7 @@ def grid(
         columns: frames of a row of a picture.
         height: of a frame, in pixels.
         limit: at most so many clips, the first by name.
+        titles: of the methods; the folders' own names if None.
 
     Returns:
         Why clips, or methods of a clip, are not shown.
@@ -54,7 +61,7 @@ def grid(
     if suffix not in (*STILLS, *video.SUFFIXES):
         raise UsageError(f"--out: {out} does not end in {', '.join((*STILLS, *video.SUFFIXES))}")
     check_target(out, overwrite)
-    cells = gather(folders, height, limit)
+    cells = gather(folders, height, limit, titles)
     if suffix in STILLS:
         save(picture(cells, columns, height), out)
     else:
@@ -64,7 +71,7 @@ def grid(
     return cells.failed
 
 
-def gather(folders: Sequence[Path], height: int, limit: int) -> Cells:
+def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[str] | None = None) -> Cells:
     """Decode what a grid of these folders shows, at its size.
 
     Raises:
@@ -77,7 +84,7 @@ def gather(folders: Sequence[Path], height: int, limit: int) -> Cells:
     names = sorted(set.union(*map(set, by_method)))
     # What all have comes first: a limit should leave out what cannot be compared.
     names.sort(key=lambda name: sum(name not in found for found in by_method))
-    cells = Cells(_titles(folders), {}, {}, [])
+    cells = Cells(list(titles or _titles(folders)), {}, {}, [])
     for name in sorted(names[:limit]):
         shown: list[np.ndarray | None] = []
         rates = []

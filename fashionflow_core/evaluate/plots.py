@@ -38,10 +38,13 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
     for panel, metric in zip(panels, shown, strict=True):
         value, ends, floor = result["metrics"][metric], result["intervals"].get(metric), result["floors"].get(metric)
         bars = [("fake", value, _BLUE)] + ([("half of real", floor, _GREY)] if floor is not None else [])
-        drawn = panel.bar(
+        panel.bar(
             [name for name, _, _ in bars], [height for _, height, _ in bars], color=[c for _, _, c in bars], width=0.6
         )
-        panel.bar_label(drawn, [f"{height:.{LABELS[metric][2]}f}" for _, height, _ in bars], padding=3, fontsize=8)
+        for place, (_, height, _) in enumerate(bars):
+            above = max(height, ends[1]) if ends and place == 0 else height
+            shown_value = f"{height:.{LABELS[metric][2]}f}"
+            panel.annotate(shown_value, (place, above), (0, 4), textcoords="offset points", ha="center", fontsize=8)
         if ends:
             panel.errorbar([0], [value], [[value - ends[0]], [ends[1] - value]], color=_INK, capsize=4, fmt="none")
         panel.set_title(f"{LABELS[metric][0]} (lower is nearer)", fontsize=9)

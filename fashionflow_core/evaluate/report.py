@@ -12,6 +12,7 @@ LABELS: dict[str, tuple[str, str, int]] = {
     "psnr": ("PSNR, dB", "↑", 2),
     "ssim": ("SSIM", "↑", 4),
     "garment_drift": ("garment drift, ΔE", "↓", 2),
+    "garment_drift_median": ("garment drift, median frame", "↓", 2),
     "garment_drift_last": ("garment drift, last frame", "↓", 2),
     "skin_drift": ("skin drift, ΔE", "↓", 2),
     "motion": ("motion, grey levels", "", 2),

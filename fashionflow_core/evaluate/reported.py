@@ -41,8 +41,9 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
         shown.append("![distances and their noise floors](distances.png)")
     if plots.garment_drift(result, folder / "garment-drift.png"):
         shown.append("![garment drift over time](garment-drift.png)")
-    folders = [Path(result[which]) for which in ("real", "fake") if result[which]]
-    pictures.grid(folders, folder / "clips.png", columns=8, height=140, limit=12, overwrite=True)
+    sides = [which for which in ("real", "fake") if result[which]]
+    folders = [Path(result[which]) for which in sides]
+    pictures.grid(folders, folder / "clips.png", columns=8, height=140, limit=12, overwrite=True, titles=sides)
     shown.append("![clips](clips.png)")
     page = ["# Evaluation", results(result, True)]
     if any(result["metrics"].get(metric) is not None for metric in ("is", "fvd", "vfid")):

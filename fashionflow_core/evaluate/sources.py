@@ -37,8 +37,8 @@ class Source:
     @property
     def key(self) -> str:
         """What clips of several folders are paired by: the name without a video's suffix."""
-        name = self.name
-        return name[: -len(self.path.suffix)] if self.path.suffix.lower() in SUFFIXES and "." in name else name
+        suffix = self.path.suffix
+        return self.name.removesuffix(suffix) if suffix.lower() in SUFFIXES and self.path.is_file() else self.name
 
 
 @dataclass(frozen=True)
