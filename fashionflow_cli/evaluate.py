@@ -132,7 +132,7 @@ def evaluate(
         seed=seed,
         bootstrap=bootstrap,
     )
-    weights = given.weights_folder(protocol, weights_dir)
+    weights = given.weights_folder(weights_dir)
     with _bars(quiet) as (made, measured):
         if fake is not None:
             found = measure(real, fake, protocol, weights, photos, device, dtype, measured)
@@ -220,7 +220,7 @@ def ablation(
         seed=seed,
         bootstrap=bootstrap,
     )
-    weights = given.weights_folder(protocol, weights_dir)
+    weights = given.weights_folder(weights_dir)
     shared: dict[str, Any] = {"seed": seed, "frames": frames, "steps": steps, "scheduler": scheduler}
     rows = {
         title: (conditioning, model, GenerateSettings(**shared, conditioning=conditioning))

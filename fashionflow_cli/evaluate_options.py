@@ -109,13 +109,8 @@ def protocol_of(metrics: tuple[str, ...], **choices: Any) -> "Protocol":
     return Protocol(metrics=metrics, **choices)
 
 
-def weights_folder(protocol: "Protocol", folder: Path | None) -> Path:
-    """Where the feature networks' files are; missing ones are named before videos are generated for hours."""
-    from fashionflow_core.evaluate.protocol import NETWORKS
-    from fashionflow_core.metrics.weights import find_weights
+def weights_folder(folder: Path | None) -> Path:
+    """Where the feature networks' files are."""
     from fashionflow_core.registry import metrics_home
 
-    folder = folder or metrics_home()
-    for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
-        find_weights(kind, folder)
-    return folder
+    return folder or metrics_home()

@@ -1,12 +1,14 @@
 """Folders of clips judged: laws of the whole way, what odd clips do, and which clips are judged."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from clip_sets import named_clip, write_clip, write_frames, write_set
@@ -40,7 +42,9 @@ def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
 
 
 def test_everything_is_measured(whole: dict[str, Any]):
-    json.dumps(whole, allow_nan=False)
+    docs = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    (schema,) = re.findall(r"^```json schema=evaluate\n(.*?)^```", docs, re.M | re.S)
+    jsonschema.validate(json.loads(json.dumps(whole, allow_nan=False)), json.loads(schema))
     assert set(METRICS) - {"drift"} <= set(whole["metrics"])
     assert whole["failed"] == []
     assert whole["samples"]["real"] == whole["samples"]["fake"] == whole["samples"]["pairs"] == 5
@@ -244,6 +248,23 @@ def test_names_pair_clips(tmp_path: Path):
     assert "several clips have this name" in found["failed"][0]["reason"]
     found = evaluate(tmp_path / "real/a b/ü.mp4", tmp_path / "fake/alone.mp4", paired, tmp_path)
     assert found["metrics"]["ssim"] == 1
+
+
+def test_a_folder_inside_the_other(sets: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="lies in"):
+        evaluate(sets, sets / "fake", Protocol(metrics=("psnr",)), tmp_path)
+    with pytest.raises(UsageError, match="lies in"):
+        evaluate(sets / "fake", sets, Protocol(metrics=("psnr",)), tmp_path)
+
+
+def test_tiny_and_broken_photos(tmp_path: Path):
+    write_clip(tmp_path / "fake" / "a.mp4", named_clip("a", (4, 48, 32)))
+    write_clip(tmp_path / "fake" / "tiny.mp4", named_clip("a", (4, 16, 8)))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("no photo")
+    found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
+    reasons = [failure["reason"] for failure in found["failed"]]
+    assert len(reasons) == 2 and "tiny.mp4: is 16x8, too small" in reasons[0] and "a.jpg" in reasons[1]
 
 
 def test_rates_that_differ_are_remarked(tmp_path: Path):

@@ -1,14 +1,17 @@
 """`fashionflow evaluate`, `ablation` and `compare` as their users meet them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clip_sets import named_clip, write_clip, write_set
-from command import assert_refused, run
+from command import COMMAND, assert_refused, environment, run
 from PIL import Image
 from tiny import build_tiny_model
 
@@ -66,6 +69,22 @@ def test_failures_are_lines_and_a_code(sets: Path, metric_weights: Path, tmp_pat
     lines = done.stderr.splitlines()
     assert any(line.startswith("failed: ") and "broken one.mp4" in line for line in lines)
     assert lines[-2].startswith("error: 1 measurements failed")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 there")
+def test_names_that_are_no_text(tmp_path: Path):
+    fake = tmp_path / "fake"
+    write_clip(fake / "a.mp4", named_clip("a", (4, 48, 32)))
+    odd = os.fsdecode(b"caf\xe9 | 1.mp4")
+    shutil.copy(fake / "a.mp4", fake / odd)
+    (fake / f"broken {odd}").write_text("no video")
+    command = ("evaluate", "--fake", "fake", "--metrics", "drift", "--report", "report")
+    done = subprocess.run([*COMMAND, *command], cwd=tmp_path, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert b"caf\xe9" in done.stdout and b"caf\\udce9" in done.stderr
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert [clip["name"] for clip in found["clips"]] == ["a.mp4", odd]
+    assert "caf\\udce9" in (tmp_path / "report" / "evaluation.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.download import digest
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.evaluate.protocol import Protocol
-from fashionflow_core.evaluate.run import Progress, evaluate
+from fashionflow_core.evaluate.run import Progress, check, evaluate
 from fashionflow_core.evaluate.sources import Source, find_clips, first_frame, is_photo, look
 from fashionflow_core.files import write_text
 from fashionflow_core.image import fit
@@ -152,11 +152,12 @@ def evaluate_model(
     Raises:
         UsageError, FashionFlowError: as both.
     """
+    of_clips = photos_of(data)[1]
+    real, photos = (data, photos) if of_clips else (None, photos or data)
+    check(real, folder, protocol, weights)
     made = generate(model, data, folder, settings, device, on_item=on_video)
     if protocol.resize is None:
         protocol = replace(protocol, resize=made.size, fit=made.fit, resample=made.resample)
-    of_clips = photos_of(data)[1]
-    real, photos = (data, photos) if of_clips else (None, photos or data)
     if not any(folder.rglob("*.mp4")):
         raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
     found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip)

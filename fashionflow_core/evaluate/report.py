@@ -113,9 +113,11 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> str:
         if protocol["resize"]
         else ""
     )
+    choices = {"fvd": f", FVD window {protocol['fvd_window']}", "vfid": f", VFID in {protocol['bn_mode']} mode"}
+    chosen = "".join(text for metric, text in choices.items() if metric in protocol["metrics"])
     return (
         f"{samples['fake']} clips of {quote}{result['fake']}{quote}{of_real}; up to {protocol['clip_frames']} frames"
-        f"{size}; FVD window {protocol['fvd_window']}, VFID in {protocol['bn_mode']} mode, seed {protocol['seed']}"
+        f"{size}{chosen}, seed {protocol['seed']}"
     )
 
 

@@ -48,4 +48,6 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     page = ["# Evaluation", results(result, True)]
     if any(result["metrics"].get(metric) is not None for metric in ("is", "fvd", "vfid")):
         page += ["## The paper's table 1", methods({Path(result["fake"]).name: result}, True)]
-    write_text(folder / "evaluation.md", "\n\n".join([*page, *shown]) + "\n")
+    text = "\n\n".join([*page, *shown]) + "\n"
+    # Names of files may hold bytes that are no UTF-8.
+    write_text(folder / "evaluation.md", text.encode("utf-8", "backslashreplace").decode("utf-8"))

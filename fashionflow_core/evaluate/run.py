@@ -73,11 +73,8 @@ def evaluate(
         UsageError: a metric that needs real clips without any.
         FashionFlowError: a folder or the weights are missing, or not one clip can be used.
     """
-    if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
-        raise UsageError(f"--metrics: {', '.join(needing)} need real clips", hint="name their folder: --real DIR")
+    check(real, fake, protocol, weights)
     kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
-    for kind in kinds:
-        find_weights(kind, weights)
     if photos is not None and not photos.is_dir():
         raise FashionFlowError(f"{photos}: is no folder", hint="name the folder of the photos: --photos DIR")
     found = {"fake": find_clips(fake), "real": find_clips(real) if real is not None else []}
@@ -109,6 +106,25 @@ def evaluate(
     }
     names = {"real": str(real) if real is not None else None, "fake": str(fake)}
     return names | summary.summarise(sets.real, sets.fake, sets.pairs, sets.failed, remarks, protocol, record, found)
+
+
+def check(real: Path | None, fake: Path, protocol: Protocol, weights: Path) -> None:
+    """Refuse, before any work, what cannot be evaluated.
+
+    Raises:
+        UsageError: a metric that needs real clips without any; one folder lies in the other, whose clips it would be.
+        FashionFlowError: weights are missing.
+    """
+    if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
+        raise UsageError(f"--metrics: {', '.join(needing)} need real clips", hint="name their folder: --real DIR")
+    if real is not None:
+        whole, part = sorted((real.resolve(), fake.resolve()), key=lambda path: len(path.parts))
+        if whole != part and part.is_relative_to(whole):
+            raise UsageError(
+                f"{part}: lies in {whole}, so that its clips would be in both sets", hint="put them side by side"
+            )
+    for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
+        find_weights(kind, weights)
 
 
 def _look(
@@ -223,5 +239,8 @@ def _measured(
     measured = Measured(looked.source.name, looked.source.key, len(clip.window), clip.start)
     extract(measured, clip, protocol, networks)
     if "drift" in protocol.metrics:
-        describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)
+        try:
+            describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)
+        except FashionFlowError as error:  # of the photo
+            measured.lacking["drift"] = error.message
     return clip, measured

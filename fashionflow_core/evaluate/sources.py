@@ -19,6 +19,7 @@ from fashionflow_core.photo import load_photo
 
 SUFFIXES = VIDEO_FILES | {".gif", ".webp"}
 PHOTO_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".heic", ".heif"))
+_SMALLEST = 32  # pixels, as of photos
 FITS = ("stretch", "pad", "crop")
 
 
@@ -137,13 +138,15 @@ def look(source: Source) -> Looked:
     """
     if source.path.is_dir():
         files = _frames(source.path)
-        if not files:
-            raise FashionFlowError(f"{source.path}: holds no PNG frames")
         height, width, _ = load_photo(files[0]).shape
         return Looked(source, len(files), height, width, 0.0)
     info = video.probe(source.path)
     if info.frames < 1:
         raise FashionFlowError(f"{source.path}: holds no frames", hint="make or download the video again")
+    if min(info.height, info.width) < _SMALLEST:
+        raise FashionFlowError(
+            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
+        )
     return Looked(source, info.frames, info.height, info.width, info.fps)
 
 
