@@ -250,6 +250,14 @@ def test_names_pair_clips(tmp_path: Path):
     assert found["metrics"]["ssim"] == 1
 
 
+def test_sets_without_a_name_in_common(tmp_path: Path):
+    """As usual for distances: no failure, a remark."""
+    write_clip(tmp_path / "real" / "a.mp4", named_clip("a"))
+    write_clip(tmp_path / "fake" / "b.mp4", named_clip("b"))
+    found = evaluate(tmp_path / "real", tmp_path / "fake", Protocol(metrics=("psnr",)), tmp_path)
+    assert found["metrics"]["psnr"] is None and found["failed"] == [] and "same name" in found["warnings"][0]
+
+
 def test_a_folder_inside_the_other(sets: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="lies in"):
         evaluate(sets, sets / "fake", Protocol(metrics=("psnr",)), tmp_path)

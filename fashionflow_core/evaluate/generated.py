@@ -28,6 +28,7 @@ class Made:
     Attributes:
         folder: of the videos.
         size, fit, resample: height and width of the model's frame, and how photos were brought to it.
+        keys: of the clips or photos of the test set: the folder may hold videos of others, too.
         made, kept: videos that this run made, and that were there.
         failed: one line a photo without a video.
     """
@@ -36,6 +37,7 @@ class Made:
     size: tuple[int, int]
     fit: str
     resample: str
+    keys: frozenset[str]
     made: int
     kept: int
     failed: list[str]
@@ -50,6 +52,8 @@ def photos_of(data: Path) -> tuple[list[Source], bool]:
         FashionFlowError: no such folder, or neither is in it.
     """
     inside = sorted(path for path in data.iterdir() if is_photo(path)) if data.is_dir() else []
+    if is_photo(data):
+        return [Source(data.stem, data)], False
     try:
         clips = [clip for clip in find_clips(data) if not _is_still(clip)]
     except FashionFlowError:
@@ -95,6 +99,7 @@ def generate(
     sources, are_clips = photos_of(data)
     where = registry.find(model)
     config = ModelConfig.load(where)
+    settings.resolve(config)  # refused before the folder is claimed for them
     _claim(folder, _record(where, config, settings))
     taken = {source.key: source for source in reversed(sources)}
     failed = [
@@ -115,7 +120,7 @@ def generate(
                 failed.append(error.message)
             on_item(done, len(missing))
     size = (config.height, config.width)
-    return Made(folder, size, settings.fit or config.fit, config.resample, made, kept, failed)
+    return Made(folder, size, settings.fit or config.fit, config.resample, frozenset(taken), made, kept, failed)
 
 
 def check_model(model: str, settings: GenerateSettings) -> None:
@@ -153,14 +158,14 @@ def evaluate_model(
         UsageError, FashionFlowError: as both.
     """
     of_clips = photos_of(data)[1]
-    real, photos = (data, photos) if of_clips else (None, photos or data)
+    real, photos = (data, photos) if of_clips else (None, photos or (data if data.is_dir() else data.parent))
     check(real, folder, protocol, weights)
     made = generate(model, data, folder, settings, device, on_item=on_video)
     if protocol.resize is None:
         protocol = replace(protocol, resize=made.size, fit=made.fit, resample=made.resample)
-    if not any(folder.rglob("*.mp4")):
+    if not made.made + made.kept:
         raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
-    found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip)
+    found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip, made.keys)
     for reason in made.failed:
         found["failed"].append({"set": "fake", "name": None, "metric": None, "reason": reason})
     found["protocol"]["generated"] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -201,14 +206,13 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise FashionFlowError(f"{path}: cannot be read", hint="name another folder: --generated DIR") from None
-        if found != record:
+        if found != record and any(folder.rglob("*.mp4")):
             what = next((key for key in record if not isinstance(found, dict) or found.get(key) != record[key]), "more")
             raise FashionFlowError(
                 f"{folder}: holds videos of another model or of other settings ({what} differ)",
                 hint="name another folder: --generated DIR",
             )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FashionFlowError(f"{folder}: holds something else", hint="name a new folder: --generated DIR")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1) + "\n")

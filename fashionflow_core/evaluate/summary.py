@@ -115,7 +115,7 @@ class _Result:
         self.metrics[metric] = _mean(values)
         self.samples[metric] = len(having)
         if metric in PAIRED and not values:
-            self._lack(metric, "fake", f"{metric} needs a real clip of the same name, and there is none")
+            self._remark(f"{metric}: no clip could be compared with a real one of the same name")
         if metric == "psnr" and len(having) < len(values):
             self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which its mean leaves out")
         self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
