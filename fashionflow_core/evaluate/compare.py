@@ -13,6 +13,8 @@ from fashionflow_core.evaluate.report import LABELS, label, table
 _CONDITIONS = ("protocol", "hardware", "input", "model", "suite", "samples", "schema", "repeats", "warmup")
 # Of an evaluation: where its clips lay, and details of single clips.
 _PASSED_OVER = ("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates")
+# Parts of an evaluation, and what they add to the name of a metric.
+_GROUPS = {"metrics": "", "floors": ", noise floor", "reference": ", real clips"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Row:
         name: its place, names joined by dots.
         a, b: its values.
         ratio: b / a; None where a is 0.
-        verdict: of an evaluation's metric whether b is better or worse, or within the intervals; else empty.
+        verdict: of an evaluation's metric whether b is better or worse, beyond the intervals; else empty.
     """
 
     name: str
@@ -102,8 +104,8 @@ def text(comparison: Comparison, markdown: bool = False) -> str:
     judged = any(row.verdict for row in comparison.rows)
     rows = [["", "A", "B", "B / A", *(["B is"] if judged else [])]]
     for row in comparison.rows:
-        metric = row.name.removeprefix("metrics.")
-        name = label(metric) if metric in LABELS and row.name.startswith("metrics.") else row.name
+        group, _, metric = row.name.partition(".")
+        name = label(metric) + _GROUPS[group] if group in _GROUPS and metric in LABELS else row.name
         ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
         rows.append([name, f"{row.a:.6g}", f"{row.b:.6g}", ratio, *([row.verdict] if judged else [])])
     lines = [table(rows, markdown)]
@@ -143,7 +145,9 @@ def _verdict(name: str, a: float, b: float, first: Mapping[str, Any], second: Ma
     if not arrow or a == b:
         return "equal" if arrow else ""
     ends = [result.get("intervals", {}).get(metric) for result in (first, second)]
-    if all(ends) and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
+    if not all(ends):
+        return "no intervals"
+    if ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
         return "within the intervals"
     return "better" if (b > a) == (arrow == "↑") else "worse"
 

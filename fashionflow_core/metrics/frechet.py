@@ -69,8 +69,10 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     root.
     """
     root = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
-    value = np.sum((a.mean - b.mean) ** 2) + np.sum(a.factor**2) + np.sum(b.factor**2) - 2 * root
-    return max(0.0, float(value))
+    spread = np.sum(a.factor**2) + np.sum(b.factor**2)
+    value = float(np.sum((a.mean - b.mean) ** 2) + spread - 2 * root)
+    # What is left of equal sets is the rounding of the difference, either way of 0.
+    return value if value > 1e-13 * spread else 0.0
 
 
 def frechet_distance(a: Features, b: Features) -> float:
