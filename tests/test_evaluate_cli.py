@@ -200,6 +200,9 @@ def test_compare_evaluations(tmp_path: Path):
     assert rows["metrics.fvd"]["ratio"] == 0.5 and rows["metrics.fvd"]["verdict"] == "better"
     assert rows["metrics.is"]["verdict"] == "within the intervals"
     assert found["conditions"] == [] and found["lacking"] == ["metrics.psnr is only in the first"]
+    ablations = [{"Local only": json.loads((tmp_path / f"{name}.json").read_text())} for name in "ab"]
+    rows = {row.name: row for row in compare.compare(*ablations).rows}
+    assert rows["Local only: metrics.fvd"].verdict == "better"
     text = run("compare", "a.json", "c.json", cwd=tmp_path).stdout
     assert "FVD ↓" in text and "protocol.seed: 0 and 1" in text
 

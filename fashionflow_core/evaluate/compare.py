@@ -1,8 +1,8 @@
-"""Two results beside each other: evaluations, benchmarks, or any two JSON files of one kind."""
+"""Two results beside each other: evaluations, ablations, benchmarks, or any two JSON files of one kind."""
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fashionflow_core.evaluate.report import LABELS, label, table
 _CONDITIONS = ("protocol", "hardware", "input", "model", "suite", "samples", "schema", "repeats", "warmup")
 # Of an evaluation: where its clips lay, and details of single clips.
 _PASSED_OVER = ("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates")
+_ABLATION = "an ablation"
 # Parts of an evaluation, and what they add to the name of a metric.
 _GROUPS = {"metrics": "", "floors": ", noise floor", "reference": ", real clips"}
 
@@ -77,6 +78,8 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     kinds = [_kind(result) for result in (a, b)]
     if kinds[0] != kinds[1]:
         raise FashionFlowError(f"one is {kinds[0]}, the other {kinds[1]}: they cannot be compared")
+    if kinds[0] == _ABLATION:
+        return _joined({title: compare(a[title], b[title]) for title in a if title in b})
     first, second = (
         dict(_numbers({k: v for k, v in r.items() if k not in (*_CONDITIONS, *_PASSED_OVER)})) for r in (a, b)
     )
@@ -117,7 +120,18 @@ def text(comparison: Comparison, markdown: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _joined(parts: Mapping[str, Comparison]) -> Comparison:
+    """Comparisons of the rows of two ablations as one; what differs in all of them is said once."""
+    return Comparison(
+        [replace(row, name=f"{title}: {row.name}") for title, part in parts.items() for row in part.rows],
+        list(dict.fromkeys(line for part in parts.values() for line in part.conditions)),
+        [f"{title}: {line}" for title, part in parts.items() for line in part.lacking],
+    )
+
+
 def _kind(result: Mapping[str, Any]) -> str:
+    if result and all(isinstance(row, Mapping) and "metrics" in row for row in result.values()):
+        return _ABLATION
     if "metrics" in result and "protocol" in result:
         return "an evaluation"
     return f"a benchmark of {result['suite']}" if "suite" in result else "of an unknown kind"

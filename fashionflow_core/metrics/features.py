@@ -1,5 +1,7 @@
 """Frames of one video → the features that FVD, VFID, FID and IS are computed from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,17 @@ VFID_FRAMES = 60
 BN_MODES = ("train", "eval")
 
 
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Convolutions on a GPU as on the CPU: in TF32, torch's default there, features are off by about 1e-3."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def _placed(network: torch.nn.Module, frames: np.ndarray) -> Tensor:
     """uint8 `f h w 3` → `f 3 h w` of the network's number type, on its device, 0 to 255."""
     weight: Any = next(network.parameters())
@@ -26,6 +39,7 @@ def _placed(network: torch.nn.Module, frames: np.ndarray) -> Tensor:
 
 
 @torch.inference_mode()
+@_full_float32()
 def fvd_features(network: "I3D", frames: np.ndarray) -> np.ndarray:
     """The 400 logits of I3D for one clip, as FVD has them: 16 frames, brought to 224x224 and to [-1, 1].
 
@@ -48,6 +62,7 @@ def fvd_features(network: "I3D", frames: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
+@_full_float32()
 def vfid_features(network: "I3D", frames: np.ndarray, bn_mode: str = "train") -> np.ndarray:
     """The 1024 features of I3D for one clip of up to 60 frames at its own size, in [0, 1], as VFID has them.
 
@@ -68,6 +83,7 @@ def vfid_features(network: "I3D", frames: np.ndarray, bn_mode: str = "train") ->
 
 
 @torch.inference_mode()
+@_full_float32()
 def inception_features(network: "FIDInception", frames: np.ndarray, chunk: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Features (FID) and logits (IS) of every frame.
 
