@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 from clip_sets import named_clip, write_clip, write_frames, write_set
+from clips import muxed
 from PIL import Image
 
 from fashionflow_core import video
@@ -248,6 +250,17 @@ def test_names_pair_clips(tmp_path: Path):
     assert "several clips have this name" in found["failed"][0]["reason"]
     found = evaluate(tmp_path / "real/a b/ü.mp4", tmp_path / "fake/alone.mp4", paired, tmp_path)
     assert found["metrics"]["ssim"] == 1
+
+
+def test_clips_that_lie_or_are_squeezed(tmp_path: Path):
+    times = list(range(0, 400, 40))
+    for name, kind in (("lying.mp4", {"turn": 90}), ("squeezed.mp4", {"aspect": Fraction(2, 1)}), ("plain.mp4", {})):
+        (tmp_path / "fake").mkdir(exist_ok=True)
+        muxed(tmp_path / "fake" / name, times, **kind)
+    found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path)
+    assert [clip["name"] for clip in found["clips"]] == ["plain.mp4"]
+    reasons = {failure["name"]: failure["reason"] for failure in found["failed"]}
+    assert "turned by 90 degrees" in reasons["lying.mp4"] and "not square" in reasons["squeezed.mp4"]
 
 
 def test_sets_without_a_name_in_common(tmp_path: Path):

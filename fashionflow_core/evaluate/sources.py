@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fashionflow_core import video
-from fashionflow_core.data.clips import VIDEO_FILES
+from fashionflow_core.data.clips import VIDEO_FILES, measure
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.image import Fitted, fit, fit_alike
 from fashionflow_core.photo import load_photo
@@ -147,7 +147,23 @@ def look(source: Source) -> Looked:
         raise FashionFlowError(
             f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
         )
+    if source.path.suffix.lower() in VIDEO_FILES:
+        _check_upright(source.path, info.height, info.width)
     return Looked(source, info.frames, info.height, info.width, info.fps)
+
+
+def _check_upright(path: Path, height: int, width: int) -> None:
+    """Refuse what players show otherwise than it is stored: networks would be shown a figure that lies, or is too wide.
+
+    Raises:
+        FashionFlowError: it is to be turned, or its pixels are not square.
+    """
+    shown = measure(path)
+    hint = "convert it to frames as they are shown first"
+    if shown.turns:
+        raise FashionFlowError(f"{path}: is stored lying, to be shown turned by {90 * shown.turns} degrees", hint)
+    if (shown.height, shown.width) != (height, width):
+        raise FashionFlowError(f"{path}: its pixels are not square, shown as {shown.height}x{shown.width}", hint)
 
 
 def window_start(key: str, frames: int, wanted: int, seed: int) -> int:
