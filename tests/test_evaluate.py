@@ -254,9 +254,10 @@ def test_names_pair_clips(tmp_path: Path):
 
 def test_clips_that_lie_or_are_squeezed(tmp_path: Path):
     times = list(range(0, 400, 40))
-    for name, kind in (("lying.mp4", {"turn": 90}), ("squeezed.mp4", {"aspect": Fraction(2, 1)}), ("plain.mp4", {})):
-        (tmp_path / "fake").mkdir(exist_ok=True)
-        muxed(tmp_path / "fake" / name, times, **kind)
+    (tmp_path / "fake").mkdir()
+    muxed(tmp_path / "fake" / "lying.mp4", times, turn=90)
+    muxed(tmp_path / "fake" / "squeezed.mp4", times, aspect=Fraction(2, 1))
+    muxed(tmp_path / "fake" / "plain.mp4", times)
     found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path)
     assert [clip["name"] for clip in found["clips"]] == ["plain.mp4"]
     reasons = {failure["name"]: failure["reason"] for failure in found["failed"]}
