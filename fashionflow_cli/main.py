@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fashionflow_cli import bench, config, data, doctor, generate, interpolate, models, train
+from fashionflow_cli import bench, compare, config, data, doctor, evaluate, generate, interpolate, models, train
 from fashionflow_cli.console import WARNINGS, complain
 from fashionflow_core.errors import FashionFlowError
 
@@ -37,6 +37,15 @@ app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel="Train and measure")
 app.command("train", rich_help_panel="Train and measure", epilog=train.EXAMPLES, no_args_is_help=True)(train.train)
+for _command, _examples in (
+    (evaluate.evaluate, evaluate.EXAMPLES),
+    (evaluate.ablation, evaluate.ABLATION_EXAMPLES),
+    (compare.compare, compare.COMPARE_EXAMPLES),
+    (compare.grid, compare.GRID_EXAMPLES),
+):
+    app.command(_command.__name__, rich_help_panel="Train and measure", epilog=_examples, no_args_is_help=True)(
+        _command
+    )
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
 
 

@@ -130,7 +130,8 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME",
-            help="[bold]published[/bold], or the hub id ORGANISATION/NAME of a repository that is a model folder.",
+            help="[bold]published[/bold], the hub id ORGANISATION/NAME of a repository that is a model folder, or "
+            "[bold]metrics[/bold]: the networks of [bold]fashionflow evaluate[/bold].",
             show_default=False,
         ),
     ],

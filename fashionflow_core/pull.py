@@ -11,12 +11,16 @@ from pathlib import Path, PurePosixPath
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.download import Progress, check_room, digest, download
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.files import sync
 from fashionflow_core.hub import Snapshot, fetch, fetch_part
+from fashionflow_core.metrics.weights import FILES, is_public
 from fashionflow_core.model_folder import NETWORKS, SOURCE_FILE, atomic_folder, check_target, damage
-from fashionflow_core.registry import KNOWN, check_name, models_home
+from fashionflow_core.registry import KNOWN, check_name, metrics_home, models_home
 
 # What else a model folder holds beside its networks.
 _FOLDERS = (*NETWORKS, "scheduler", "feature_extractor")
+
+METRICS = "metrics"  # not a model: the networks that `fashionflow evaluate` measures with
 
 Report = Callable[[str], None]
 
@@ -35,7 +39,7 @@ def pull(
     """Install a model, as a whole or not at all.
 
     Args:
-        name: a known model, or the hub id `organisation/name` of a repository that is a model folder.
+        name: a known model, the hub id `organisation/name` of a repository that is a model folder, or `metrics`.
         revision: branch, tag or commit of a hub id.
         store_as: the name it gets here; by default the last part of the hub id.
         checkpoint: for `published`: the authors' file, or an address to fetch it from.
@@ -53,6 +57,10 @@ def pull(
     """
     from huggingface_hub.utils import WeakFileLock
 
+    if name == METRICS:
+        if revision or store_as or checkpoint or sha256:
+            raise UsageError(f"{METRICS}: takes no option of a model", hint="fashionflow models pull metrics")
+        return pull_metrics(overwrite, report, progress)
     published = name in KNOWN and bool(KNOWN[name].parts)
     if not published and (checkpoint or sha256):
         raise UsageError(f"--checkpoint: belongs to the model published, not to {name}")
@@ -85,6 +93,40 @@ def pull(
         if published:
             return _pull_published(name, target, checkpoint, sha256, overwrite, report, progress)
         return _pull_folder(name, revision, target, report, progress)
+
+
+def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: Progress | None = None) -> Path:
+    """Fetch the public weights of the feature networks into `metrics_home()`; what is there and whole stays.
+
+    Raises:
+        FashionFlowError: no network, a full disk, or a file that is not the public one.
+    """
+    home = metrics_home()
+    for kind, file in FILES.items():
+        target = home / file.name
+        if target.is_file() and not overwrite:
+            found = digest(target, hashlib.sha256())
+            if not is_public(kind, found):
+                raise FashionFlowError(
+                    f"{target}: is not the public file (its SHA-256 is {found})", hint="pass --overwrite to replace it"
+                )
+            report(f"{file.name} is here, SHA-256 {found}")
+            continue
+        report(f"fetching {file.url}")
+        # Of one file its authors publish but the beginning of the hash, so that it is compared here.
+        fetched = download(file.url, home / ".downloads", progress=progress)
+        found = digest(fetched, hashlib.sha256())
+        if not is_public(kind, found):
+            fetched.unlink()
+            raise FashionFlowError(
+                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; it was thrown away",
+                hint="a proxy may have changed it: try again, or get it elsewhere and put it into " + str(home),
+            )
+        sync(fetched)
+        fetched.replace(target)
+        sync(home)
+        report(f"{file.name}: SHA-256 {found}")
+    return home
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

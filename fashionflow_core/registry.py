@@ -99,6 +99,11 @@ def models_home() -> Path:
     return Path(cache).expanduser() / "fashionflow" / "models"
 
 
+def metrics_home() -> Path:
+    """The folder of the feature networks' weights, beside `models_home()`."""
+    return models_home().parent / "metrics"
+
+
 def _installed() -> dict[str, Path]:
     """Every usable model by name; a bundled one stands before an imported one of the same name."""
     found: dict[str, Path] = {}

@@ -1,6 +1,9 @@
 """Frames that tests encode."""
 
 from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,3 +34,25 @@ def moving(count: int, height: int = 48, width: int = 64) -> Iterator[np.ndarray
 
 def flat(colour: tuple[int, ...], height: int = 32, width: int = 32) -> np.ndarray:
     return np.full((height, width, 3), colour, np.uint8)
+
+
+def muxed(path: Path, times: list[int], codec: str = "libx264", turn: int = 0, aspect: Fraction | None = None) -> Path:
+    """A video whose frame i, all grey i * 4, is shown from `times[i]` milliseconds on; with the tags of phones."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if turn:
+            stream.set_display_rotation(turn)
+        for index, time in enumerate(times):
+            pixels = np.full((32, 64, 3), index * 4, np.uint8)
+            pixels[:8, :16] = 255  # the upper left corner
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

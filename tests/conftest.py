@@ -32,3 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def golden() -> Path:
     """The folder of golden values and of what generates their inputs."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def metric_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the feature networks, their values made from names."""
+    from metric_weights import write_named_weights
+
+    folder = tmp_path_factory.mktemp("metric-weights")
+    write_named_weights(folder)
+    return folder

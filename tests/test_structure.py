@@ -66,7 +66,7 @@ FLOORS = {
     "fashionflow_core.betas": 1,
     "fashionflow_core.yaml_file": 1,
     "fashionflow_core.catalogue.*": 4,
-    "fashionflow_core.evaluate": 5,
+    "fashionflow_core.evaluate.*": 5,
     "fashionflow_export.*": 5,
     "fashionflow_benchmarks.*": 5,
     "fashionflow_cli.*": 6,

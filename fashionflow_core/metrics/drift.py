@@ -19,6 +19,7 @@ __all__ = [
     "figure_mask",
     "frame_palette",
     "garment_drift",
+    "garment_drift_over_time",
     "garment_mask",
     "motion",
     "psnr",
@@ -42,8 +43,8 @@ def _luma(frame: np.ndarray) -> np.ndarray:
     return frame.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
-    """Mean CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0.
+def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0, frame by frame.
 
     Where a frame shows no garment, the place it had in frame 0 is measured, so that a vanished garment drifts to the
     colour of the wall instead of leaving the mean.
@@ -53,7 +54,8 @@ def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
         masks: bool `(f, h, w)` of the garment; found by `garment_mask`, with frame 0's palette, if None.
 
     Returns:
-        0 (the colour holds) and up; about 1 is just noticeable, 6 is visible, above 20 it is another garment.
+        float64 `(f - 1,)`, frames 1 and on: 0 (the colour holds) and up; about 1 is just noticeable, 6 is visible,
+        above 20 it is another garment.
     """
     _check(frames, 2)
     palette = frame_palette(frames[0])
@@ -65,7 +67,12 @@ def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
             # No garment in the photo: everything between its borders stands for one.
             first = mask if mask.any() else np.ones_like(mask)
         colours.append(srgb_to_lab(frame[mask if mask.any() else first]).astype(np.float64).mean(axis=0))
-    return float(np.mean(ciede2000(colours[0], np.stack(colours[1:]))))
+    return ciede2000(colours[0], np.stack(colours[1:]))
+
+
+def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
+    """The mean over all frames of `garment_drift_over_time`."""
+    return float(np.mean(garment_drift_over_time(frames, masks)))
 
 
 def motion(frames: np.ndarray) -> float:

@@ -142,3 +142,25 @@ def garment_mask(frame: np.ndarray, palette: Palette | None = None) -> np.ndarra
     mask = grow(shrink(mask)) & window if not patterned else mask
     bridge = max(1, tall // 40) if patterned else 1
     return shrink(grow(mask, bridge), bridge) & window
+
+
+def skin_mask(frame: np.ndarray, palette: Palette, figure: np.ndarray, garment: np.ndarray) -> np.ndarray:
+    """Bare skin of a frame: what of the figure outside its garment looks like the skin of the clip's first frame.
+
+    Args:
+        frame: uint8 `(h, w, 3)` sRGB.
+        palette: of the clip's first frame. Without skin in it none is found: hair and shoes may look like it.
+        figure, garment: bool `(h, w)` of this frame.
+
+    Returns:
+        bool `(h, w)`; its colours are within 25 (L*a*b*) of the palette's skin in some light, so that a drift of skin
+        is seen up to about that.
+    """
+    found = figure & ~garment
+    if len(palette.skin) == 0 or not found.any():
+        return np.zeros_like(figure)
+    lab = srgb_to_lab(check_frame(frame))[found]
+    to_skin = _nearest(lab, _shaded(palette.skin))
+    other = np.minimum(_nearest(lab, palette.hair), _nearest(lab, palette.shoes))
+    found[found] = skin_like(lab) & (to_skin < 25) & (to_skin < other)
+    return shrink(found)

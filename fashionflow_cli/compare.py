@@ -1,0 +1,72 @@
+"""`fashionflow compare` and `fashionflow grid`: results, and videos, beside each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fashionflow_cli import options
+from fashionflow_cli.console import WARNINGS, note, quiet_libraries, result, result_json
+from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, Json, Markdown, Overwrite, check_one_form, option
+from fashionflow_core.errors import FashionFlowError, PartialError
+
+COMPARE_EXAMPLES = """[bold]Examples[/bold]
+
+fashionflow compare before.json after.json
+
+fashionflow compare a/step.json b/step.json --markdown
+"""
+GRID_EXAMPLES = """[bold]Examples[/bold]
+
+fashionflow grid real ours theirs -o grid.png
+
+fashionflow grid real ours -o grid.mp4 --limit 4
+"""
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of evaluate or bench.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one of the same kind.", show_default=False)],
+    markdown: Markdown = False,
+    as_json: Json = False,
+) -> None:
+    """Put two results beside each other: evaluations, or benchmarks; and say what was not measured alike."""
+    from fashionflow_core.evaluate import compare as comparing
+
+    check_one_form(markdown, as_json)
+    try:
+        comparison = comparing.compare(comparing.read(a), comparing.read(b))
+    except FashionFlowError as error:
+        named = error.message if str(a) in error.message or str(b) in error.message else f"{a}, {b}: {error.message}"
+        raise FashionFlowError(named, error.hint) from None
+    if as_json:
+        result_json(comparison.record())
+    else:
+        result(comparing.text(comparison, markdown))
+
+
+def grid(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of clips, one a method.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        option(OUTPUT, "out", "-o", text="The grid: .png or .jpg, or a video such as .mp4.", show_default=False),
+    ],
+    columns: Annotated[int, option(CLIPS, "columns", text="Frames of a row of a picture.", min=1, max=100)] = 6,
+    height: Annotated[int, option(CLIPS, "height", text="Of a frame, in pixels.", min=16, max=2160)] = 160,
+    limit: Annotated[int, option(CLIPS, "limit", text="At most so many clips.", min=1)] = 8,
+    overwrite: Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show the same clips of several methods side by side, as one picture (the paper's Figure 3) or one video."""
+    WARNINGS.quiet = quiet
+    quiet_libraries()
+    from fashionflow_core.evaluate import pictures
+
+    failed = pictures.grid(folders, out, columns, height, limit, overwrite)
+    for line in failed:
+        note(f"failed: {line}")
+    result(str(out))
+    if failed:
+        raise PartialError(f"{len(failed)} clips are not in {out}", hint="the lines above say why")

@@ -1,0 +1,116 @@
+"""The options of `evaluate`, `ablation`, `compare` and `grid`.
+
+None can be set by an environment variable: FASHIONFLOW_DTYPE or FASHIONFLOW_MODEL, set for `generate`, would change
+what is measured without anybody seeing it. What is measured by is on the command line, or in the file of --config.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fashionflow_cli.options import MACHINE
+from fashionflow_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fashionflow_core.evaluate.protocol import Protocol
+
+CLIPS, PROTOCOL, OUTPUT = "Clips", "Protocol", "Output"
+
+
+def option(panel: str, name: str, *short: str, text: str, **more: Any) -> Any:
+    """An option of a help panel."""
+    return typer.Option(f"--{name}", *short, help=text, rich_help_panel=panel, **more)
+
+
+def parse_metrics(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """`fvd,is` → ("fvd", "is"), for typer's `parser=`, which is also given the default."""
+    if isinstance(text, tuple):
+        return text
+    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+
+
+Metrics = Annotated[
+    Any,
+    option(
+        PROTOCOL,
+        "metrics",
+        text="Which: fvd, vfid, fid, is (need weights), psnr, ssim (need real clips of the same names), drift "
+        "(colours, motion, silhouette; needs neither). [dim]\\[default: all that can be][/dim]",
+        parser=parse_metrics,
+        metavar="NAME,...",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    option(
+        PROTOCOL,
+        "weights-dir",
+        text="Folder of the feature networks' files. [dim]\\[default: where models pull metrics puts them][/dim]",
+    ),
+]
+ClipFrames = Annotated[
+    int, option(PROTOCOL, "clip-frames", text="Of each clip at most so many consecutive frames.", min=1)
+]
+FvdWindow = Annotated[
+    str,
+    option(
+        PROTOCOL,
+        "fvd-window",
+        text="Which 16 of those FVD takes: random, first, middle, last or spread.",
+        metavar="<name>",
+    ),
+]
+BnMode = Annotated[
+    str,
+    option(PROTOCOL, "bn-mode", text="BatchNorm of VFID: train (published script) or eval.", metavar="<name>"),
+]
+Splits = Annotated[int, option(PROTOCOL, "is-splits", text="Parts of the Inception Score.", min=1)]
+InceptionFrames = Annotated[
+    int | None,
+    option(PROTOCOL, "inception-frames", text="Frames of each clip for IS and FID. [dim]\\[default: all][/dim]", min=1),
+]
+Seed = Annotated[
+    int,
+    option(PROTOCOL, "seed", text="Fixes windows, halves and intervals; and what is generated.", min=0, max=2**63 - 1),
+]
+Bootstrap = Annotated[
+    int, option(PROTOCOL, "bootstrap", text="Replicates of the intervals; 0: none.", min=0, max=100_000)
+]
+Out = Annotated[Path | None, option(OUTPUT, "out", "-o", text="Also write the result as JSON.")]
+Report = Annotated[
+    Path | None,
+    option(OUTPUT, "report", text="Also make this folder: JSON, Markdown, plots and contact sheet."),
+]
+Overwrite = Annotated[bool, option(OUTPUT, "overwrite", text="Replace existing files.")]
+Json = Annotated[bool, option(OUTPUT, "json", text="One JSON object on stdout, instead of the table.")]
+Markdown = Annotated[bool, option(OUTPUT, "markdown", text="The table as Markdown.")]
+Dtype = Annotated[str, option(MACHINE, "dtype", text="Number type of the feature networks; fp32 is comparable.")]
+
+
+def check_one_form(markdown: bool, as_json: bool) -> None:
+    """Refuse two forms of output at once."""
+    if markdown and as_json:
+        raise UsageError("--json, --markdown: name one of them")
+
+
+def possible(has_real: bool) -> tuple[str, ...]:
+    """The metrics that are computed where none are named: all, or those that need no real clips."""
+    from fashionflow_core.evaluate.protocol import FREE, METRICS, SCORES
+
+    return METRICS if has_real else (*SCORES, *FREE)
+
+
+def protocol_of(metrics: tuple[str, ...], **choices: Any) -> "Protocol":
+    """The protocol of the options."""
+    from fashionflow_core.evaluate.protocol import Protocol
+
+    return Protocol(metrics=metrics, **choices)
+
+
+def weights_folder(folder: Path | None) -> Path:
+    """Where the feature networks' files are."""
+    from fashionflow_core.registry import metrics_home
+
+    return folder or metrics_home()

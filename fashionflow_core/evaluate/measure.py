@@ -1,0 +1,150 @@
+"""One clip → all that the metrics need of it: features of the networks, and numbers of its own."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.evaluate.protocol import NETWORKS, Protocol
+from fashionflow_core.evaluate.sources import Clip
+from fashionflow_core.image import fit
+from fashionflow_core.metrics import drift, person
+from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
+from fashionflow_core.metrics.garment import skin_mask
+from fashionflow_core.metrics.ssim import ssim
+from fashionflow_core.metrics.weights import Loaded
+from fashionflow_core.photo import load_photo
+
+
+@dataclass(eq=False)
+class Measured:
+    """What is kept of a clip.
+
+    Attributes:
+        name, key: of the clip.
+        frames, start: of its window.
+        fvd_frames: first and last of the window's frames that FVD took.
+        features: metric → `(rows, d)`.
+        numbers: reference-free measure → value; None where it does not apply.
+        skin: group of the skin's tone, where skin is seen.
+        drift: garment drift frame by frame.
+        lacking: metric → why this clip has none.
+    """
+
+    name: str
+    key: str
+    frames: int
+    start: int
+    fvd_frames: tuple[int, int] | None = None
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    skin: str | None = None
+    drift: np.ndarray | None = None
+    lacking: dict[str, str] = field(default_factory=dict)
+
+
+def extract(measured: Measured, clip: Clip, protocol: Protocol, networks: dict[str, Loaded]) -> None:
+    """Add the features that the protocol's metrics need."""
+    window = clip.window
+    for metric in protocol.wants("fvd", "vfid"):
+        try:
+            chosen = protocol.fvd_indices(len(window), measured.key)
+        except ValueError as error:  # VFID of fewer frames would be of another kind of clip than the others
+            measured.lacking[metric] = str(error).replace("FVD needs", f"{metric.upper()} needs")
+            continue
+        network = networks[NETWORKS[metric]].network
+        if metric == "fvd":
+            measured.fvd_frames = int(chosen[0]), int(chosen[-1])
+            found = fvd_features(network, window[chosen])
+        else:
+            found = vfid_features(network, window, protocol.bn_mode)
+        _keep(measured, metric, found)
+    if protocol.wants("fid", "is"):
+        chosen = protocol.inception_indices(len(window))
+        features, logits = inception_features(networks["inception"].network, window[chosen])
+        for metric, found in (("fid", features), ("is", logits)):
+            if metric in protocol.metrics:
+                _keep(measured, metric, found)
+
+
+def _keep(measured: Measured, metric: str, features: np.ndarray) -> None:
+    if np.isfinite(features).all():
+        measured.features[metric] = features
+    else:
+        measured.lacking[metric] = "its features are not finite numbers"
+
+
+def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
+    """Add what needs neither weights nor a real clip: drift, motion, flicker, sharpness, silhouette, first frame.
+
+    Args:
+        photo: what the clip was made from, if it is known.
+
+    Raises:
+        FashionFlowError: the photo cannot be read.
+    """
+    frames = clip.head
+    if len(frames) < 3:
+        measured.lacking["drift"] = f"has {len(frames)} frames, and drift needs 3"
+        return
+    palette = drift.frame_palette(frames[0])
+    figure = np.stack([drift.figure_mask(frame) for frame in frames])
+    garment = np.stack([drift.garment_mask(frame, palette) for frame in frames])
+    skin = np.stack([skin_mask(f, palette, whole, worn) for f, whole, worn in zip(frames, figure, garment)])
+    widths = drift.silhouette_width(frames, figure)
+    measured.drift = drift.garment_drift_over_time(frames, garment)
+    tone = person.skin_drift(frames, skin, figure)
+    measured.skin = tone[0] if tone else None
+    measured.numbers |= {
+        "garment_drift": float(measured.drift.mean()),
+        "garment_drift_median": float(np.median(measured.drift)),
+        "garment_drift_last": float(measured.drift[-1]),
+        "skin_drift": tone[1] if tone else None,
+        "motion": drift.motion(frames),
+        "temporal_energy": drift.temporal_energy(frames),
+        "sharpness": drift.sharpness(frames, figure),
+        "silhouette_range": float(np.ptp(widths)),
+        "silhouette_correlation": person.silhouette_correlation(figure),
+        "first_step": person.first_step(frames),
+    }
+    if photo is not None:
+        pixels = fit(load_photo(photo), *frames.shape[1:3], mode="stretch", resample="bilinear").pixels[None]
+        measured.numbers |= {
+            "first_frame_psnr": _finite(drift.psnr(frames[:1], pixels)),
+            "first_frame_ssim": ssim(frames[:1], pixels),
+        }
+
+
+def compare(clip: Clip, real: Clip, protocol: Protocol) -> dict[str, float | None]:
+    """PSNR and SSIM of a clip against the real one, frame by frame from the first on; and whether both turn together.
+
+    Raises:
+        ValueError: they differ in length or size.
+    """
+    fake, true = clip.head, real.head
+    if len(fake) != len(true):
+        raise ValueError(f"has {len(fake)} frames, its real clip {len(true)}: they cannot be compared frame by frame")
+    found: dict[str, float | None] = {}
+    if "psnr" in protocol.metrics:
+        found["psnr"] = _finite(drift.psnr(fake, true))
+    if "ssim" in protocol.metrics:
+        found["ssim"] = ssim(fake, true)
+    if "drift" in protocol.metrics:
+        found["width_correlation"] = person.width_correlation(*map(drift.silhouette_width, (fake, true)))
+    return found
+
+
+def _finite(value: float) -> float | None:
+    """None for the PSNR of equal frames, which is infinite, and no JSON."""
+    return value if np.isfinite(value) else None
+
+
+def protocol_of(measured: Measured) -> dict[str, Any]:
+    """Which frames of a clip were taken, JSON-able."""
+    return {
+        "name": measured.name,
+        "start": measured.start,
+        "frames": measured.frames,
+        "fvd_frames": list(measured.fvd_frames) if measured.fvd_frames else None,
+    }

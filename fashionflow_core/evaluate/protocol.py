@@ -1,0 +1,115 @@
+"""How an evaluation is done: everything that two people must agree on to get the same number."""
+
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.config import RESAMPLING
+from fashionflow_core.errors import UsageError
+from fashionflow_core.evaluate.sources import FITS
+from fashionflow_core.metrics.features import BN_MODES, FVD_FRAMES, FVD_SIDE, VFID_FRAMES
+
+# Distances of two sets; scores of one set; comparisons frame by frame with the real clip of the same name; what needs
+# neither weights nor real clips.
+DISTANCES, SCORES, PAIRED, FREE = ("fvd", "vfid", "fid"), ("is",), ("psnr", "ssim"), ("drift",)
+METRICS = (*DISTANCES, *SCORES, *PAIRED, *FREE)
+NETWORKS = {"fvd": "i3d", "vfid": "i3d", "fid": "inception", "is": "inception"}
+FVD_WINDOWS = ("random", "first", "middle", "last", "spread")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The settings of an evaluation.
+
+    Attributes:
+        metrics: of `METRICS`.
+        clip_frames: of every clip at most so many frames are looked at, consecutive ones; of a longer clip a window
+            whose place is drawn from `seed` and the clip's name.
+        fvd_window: which 16 of those FVD takes: consecutive ones drawn from seed and name (random), the first, middle
+            or last ones, or 16 spread evenly. The paper does not say.
+        bn_mode: of VFID: train (published script) or eval.
+        is_splits: parts of the Inception Score.
+        inception_frames: of each clip FID and IS take so many frames, spread evenly; None: all.
+        resize: height and width to bring every clip to; None: as they are.
+        fit, resample: how: stretch (published), pad or crop; bilinear (published), bicubic or lanczos.
+        seed: fixes windows, halves and bootstrap.
+        bootstrap: replicates of the intervals; 0: none.
+    """
+
+    metrics: tuple[str, ...] = METRICS
+    clip_frames: int = 70
+    fvd_window: str = "random"
+    bn_mode: str = "train"
+    is_splits: int = 1
+    inception_frames: int | None = None
+    resize: tuple[int, int] | None = None
+    fit: str = "stretch"
+    resample: str = "bilinear"
+    seed: int = 0
+    bootstrap: int = 100
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
+            raise UsageError(
+                f"--metrics: {', '.join(map(repr, unknown)) or 'none named'}", hint=f"choose from: {','.join(METRICS)}"
+            )
+        for option, value, allowed in (
+            ("--fvd-window", self.fvd_window, FVD_WINDOWS),
+            ("--bn-mode", self.bn_mode, BN_MODES),
+            ("--fit", self.fit, FITS),
+            ("resample", self.resample, RESAMPLING),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{option}: {value!r} is not one of {', '.join(allowed)}")
+        least = FVD_FRAMES if {"fvd", "vfid"} & set(self.metrics) else 3
+        if self.clip_frames < least:
+            raise UsageError(f"--clip-frames: {self.clip_frames} are too few", hint=f"use at least {least}")
+        for option, value, lowest in (
+            ("--is-splits", self.is_splits, 1),
+            ("--bootstrap", self.bootstrap, 0),
+            ("--seed", self.seed, 0),
+            ("--inception-frames", self.inception_frames, 1),
+        ):
+            if value is not None and value < lowest:
+                raise UsageError(f"{option}: must be at least {lowest}, not {value}")
+
+    def wants(self, *names: str) -> list[str]:
+        """Those of `names` that are asked for."""
+        return [name for name in names if name in self.metrics]
+
+    def fvd_indices(self, frames: int, key: str) -> np.ndarray:
+        """Which of a window's frames FVD takes, `(16,)`.
+
+        Raises:
+            ValueError: there are fewer than 16.
+        """
+        room = frames - FVD_FRAMES
+        if room < 0:
+            raise ValueError(f"has {frames} frames, and FVD needs {FVD_FRAMES}")
+        if self.fvd_window == "spread":
+            return np.linspace(0, frames - 1, FVD_FRAMES).round().astype(int)
+        drawn = zlib.crc32(f"{self.seed}:fvd:{key}".encode(errors="surrogateescape")) % (room + 1)
+        start = {"first": 0, "middle": room // 2, "last": room, "random": drawn}[self.fvd_window]
+        return np.arange(start, start + FVD_FRAMES)
+
+    def inception_indices(self, frames: int) -> np.ndarray:
+        """Which of a window's frames FID and IS take."""
+        count = frames if self.inception_frames is None else min(self.inception_frames, frames)
+        return np.linspace(0, frames - 1, count).round().astype(int)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-able, with what is not a choice spelt out too."""
+        return {
+            **asdict(self),
+            "metrics": list(self.metrics),
+            "resize": list(self.resize) if self.resize else None,
+            "fvd": f"{FVD_FRAMES} frames, trilinear to {FVD_SIDE}x{FVD_SIDE}, [-1, 1], 400 logits of RGB I3D",
+            "vfid": f"up to {VFID_FRAMES} frames at the clip's own size, [0, 1], 1024 features of RGB I3D, BatchNorm "
+            f"in {self.bn_mode} mode, one clip at a time",
+            "inception": "299x299 as TensorFlow 1 resized; FID: 2048 features; IS: 1008 logits without bias",
+            "covariance": "unbiased, trace of the root as a nuclear norm",
+            "files": "sorted by name; windows by CRC-32 of the seed and the name without suffix",
+        }

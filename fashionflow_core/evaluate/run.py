@@ -1,0 +1,250 @@
+"""Folders of clips → the numbers: every clip read once, measured, let go; then the distances of the two sets."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashionflow_core.device import resolve_device, resolve_dtype
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.evaluate import summary
+from fashionflow_core.evaluate.measure import Measured, compare, describe, extract
+from fashionflow_core.evaluate.protocol import DISTANCES, NETWORKS, PAIRED, Protocol
+from fashionflow_core.evaluate.sources import (
+    Clip,
+    Looked,
+    Source,
+    common_size,
+    find_clips,
+    find_photo,
+    look,
+    read_clip,
+)
+from fashionflow_core.metrics.weights import Loaded, find_weights, load_network
+
+Progress = Callable[[int, int], None]  # done, of how many
+
+
+@dataclass
+class Sets:
+    """What came of both sets so far: clips that were measured, pairs that were compared, and what failed."""
+
+    real: list[Measured] = field(default_factory=list)
+    fake: list[Measured] = field(default_factory=list)
+    pairs: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    def fail(self, which: str, name: str, reason: str, metric: str | None = None) -> None:
+        """Note a clip that has no part in a metric, or (None) in any."""
+        self.failed.append({"set": which, "name": name, "metric": metric, "reason": reason})
+
+
+def evaluate(
+    real: Path | None,
+    fake: Path,
+    protocol: Protocol,
+    weights: Path,
+    photos: Path | None = None,
+    device: str = "auto",
+    dtype: str = "fp32",
+    on_clip: Progress = lambda done, total: None,
+    only: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Measure the clips of `fake`, against those of `real`.
+
+    Clips are paired by name for what compares frame by frame. A clip that is broken, too short or of another size than
+    most takes no part, and is named in `failed`.
+
+    Args:
+        real, fake: folders (or single files) of videos and of folders of PNG frames.
+        protocol: how.
+        weights: folder of the feature networks' public files.
+        photos: folder of the photos that `fake` was made from, named like its clips.
+        device, dtype: of the feature networks; published numbers are of fp32.
+        on_clip: told how many clips of how many are done.
+        only: keys (`Source.key`) of the clips of `fake` that count; None: all.
+
+    Returns:
+        JSON-able: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
+        `protocol`, `clips` (docs/evaluate.md).
+
+    Raises:
+        UsageError: a metric that needs real clips without any.
+        FashionFlowError: a folder or the weights are missing, or not one clip can be used.
+    """
+    check(real, fake, protocol, weights)
+    kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
+    if photos is not None and not photos.is_dir():
+        raise FashionFlowError(f"{photos}: is no folder", hint="name the folder of the photos: --photos DIR")
+    found = {"fake": find_clips(fake), "real": find_clips(real) if real is not None else []}
+    if only is not None:
+        found["fake"] = [source for source in found["fake"] if source.key in only]
+    chosen = resolve_device(device)
+    sets = Sets()
+    looked = _look(found, sets, protocol, {"real": real, "fake": fake})
+    number = resolve_dtype(dtype, chosen)
+    networks = {kind: load_network(kind, weights, str(chosen), number) for kind in kinds}
+    remarks = _remarks(looked, networks, real, fake)
+    done, total = 0, sum(map(len, looked.values()))
+    for reals, fakes in _groups(looked, real, fake):
+        _measure(reals, fakes, sets, protocol, networks, photos)
+        done += len(reals) + len(fakes)
+        on_clip(done, total)
+    for which, measured in (("real", sets.real), ("fake", sets.fake)):
+        for clip in measured:
+            for metric, reason in clip.lacking.items():
+                sets.fail(which, clip.name, f"{clip.name}: {reason}", metric)
+    if not sets.fake:
+        raise FashionFlowError(
+            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}"
+        )
+    record = protocol.record() | {
+        "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},
+        "dtype": str(number).removeprefix("torch."),
+        "device": chosen.type,
+        "torch": torch.__version__,
+        "fps": {which: sorted({clip.fps for clip in clips}) for which, clips in looked.items()},
+    }
+    names = {"real": str(real) if real is not None else None, "fake": str(fake)}
+    return names | summary.summarise(sets.real, sets.fake, sets.pairs, sets.failed, remarks, protocol, record, found)
+
+
+def check(real: Path | None, fake: Path, protocol: Protocol, weights: Path) -> None:
+    """Refuse, before any work, what cannot be evaluated.
+
+    Raises:
+        UsageError: a metric that needs real clips without any; one folder lies in the other, whose clips it would be.
+        FashionFlowError: weights are missing.
+    """
+    if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
+        raise UsageError(f"--metrics: {', '.join(needing)} need real clips", hint="name their folder: --real DIR")
+    if real is not None:
+        whole, part = sorted((real.resolve(), fake.resolve()), key=lambda path: len(path.parts))
+        if whole != part and part.is_relative_to(whole):
+            raise UsageError(
+                f"{part}: lies in {whole}, so that its clips would be in both sets", hint="put them side by side"
+            )
+    for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
+        find_weights(kind, weights)
+
+
+def _look(
+    found: dict[str, list[Source]], sets: Sets, protocol: Protocol, folders: dict[str, Path | None]
+) -> dict[str, list[Looked]]:
+    """Clips of both sets that open and have the size of most of `fake` (any size with `resize`)."""
+    looked: dict[str, list[Looked]] = {"fake": [], "real": []}
+    for which, sources in found.items():
+        for source in sources:
+            try:
+                looked[which].append(look(source))
+            except FashionFlowError as error:
+                sets.fail(which, source.name, error.message)
+    if protocol.resize is not None:
+        return looked
+    size = common_size(looked["fake"])
+    if size is None:
+        return looked
+    for which, clips in looked.items():
+        others = [clip for clip in clips if (clip.height, clip.width) != size]
+        if clips and len(others) == len(clips):
+            raise FashionFlowError(
+                f"{folders[which]}: its clips are {others[0].height}x{others[0].width}, those of {folders['fake']} "
+                f"{size[0]}x{size[1]}",
+                hint=f"bring all to one size: --resize {size[0]}x{size[1]}",
+            )
+        for clip in others:
+            sets.fail(
+                which,
+                clip.source.name,
+                f"{clip.source.path}: is {clip.height}x{clip.width}, the others {size[0]}x{size[1]}; --resize brings "
+                "all to one size",
+            )
+        looked[which] = [clip for clip in clips if clip not in others]
+    return looked
+
+
+def _remarks(looked: dict[str, list[Looked]], networks: dict[str, Loaded], real: Path | None, fake: Path) -> list[str]:
+    """What a reader of the numbers should know before any clip is measured."""
+    remarks = []
+    for kind, loaded in networks.items():
+        if not loaded.public:
+            remarks.append(
+                f"the weights of {kind} (SHA-256 {loaded.sha256[:12]}...) are not the public ones: its numbers compare "
+                "with nothing published"
+            )
+    if real is not None and real.resolve() == fake.resolve():
+        remarks.append(f"{fake}: real and fake are the same, so that distances are 0")
+    rates = {which: {round(clip.fps, 2) for clip in clips if clip.fps} for which, clips in looked.items()}
+    if rates["real"] and rates["fake"] and rates["real"] != rates["fake"]:
+        shown = {which: ", ".join(f"{rate:g}" for rate in sorted(values)) for which, values in rates.items()}
+        remarks.append(
+            f"frames per second differ, real {shown['real']}, fake {shown['fake']}: distances see it as another speed"
+        )
+    for remark in remarks:
+        warnings.warn(remark, FashionFlowWarning, stacklevel=3)
+    return remarks
+
+
+def _groups(
+    looked: dict[str, list[Looked]], real: Path | None, fake: Path
+) -> Iterator[tuple[list[Looked], list[Looked]]]:
+    """Clips of one name together, by name; two single files belong together whatever they are called."""
+    if real is not None and real.is_file() and fake.is_file():
+        yield looked["real"], looked["fake"]
+        return
+    keys = sorted({clip.source.key for clips in looked.values() for clip in clips})
+    for key in keys:
+        reals, fakes = ([clip for clip in looked[which] if clip.source.key == key] for which in ("real", "fake"))
+        yield reals, fakes
+
+
+def _measure(
+    reals: list[Looked],
+    fakes: list[Looked],
+    sets: Sets,
+    protocol: Protocol,
+    networks: dict[str, Loaded],
+    photos: Path | None,
+) -> None:
+    """Measure the clips of one name, and compare them if there is one of each kind."""
+    kept: list[tuple[Path, Clip, Measured]] = []
+    for which, clips in (("fake", fakes), ("real", reals)):
+        for looked in clips:
+            source = looked.source
+            actual = source.path.resolve()
+            # The same file in both sets is measured once.
+            same = next(((clip, measured) for path, clip, measured in kept if path == actual), None)
+            try:
+                clip, measured = same or _measured(looked, protocol, networks, photos if which == "fake" else None)
+            except FashionFlowError as error:
+                sets.fail(which, source.name, error.message)
+                continue
+            kept.append((actual, clip, measured))
+            (sets.fake if which == "fake" else sets.real).append(measured)
+    wanted = protocol.wants(*PAIRED)
+    if len(reals) == len(fakes) == 1 and len(kept) == 2 and (wanted or "drift" in protocol.metrics):
+        name = fakes[0].source.name
+        try:
+            sets.pairs[name] = compare(kept[0][1], kept[1][1], protocol)
+        except ValueError as error:
+            sets.fail("fake", name, f"{name}: {error}", ",".join(wanted) or "drift")
+    elif wanted and min(len(reals), len(fakes)) >= 1 and len(reals) + len(fakes) > 2:
+        key = fakes[0].source.key
+        sets.fail("fake", key, f"{key}: several clips have this name, so that none is compared", ",".join(wanted))
+
+
+def _measured(
+    looked: Looked, protocol: Protocol, networks: dict[str, Loaded], photos: Path | None
+) -> tuple[Clip, Measured]:
+    clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit, protocol.resample)
+    measured = Measured(looked.source.name, looked.source.key, len(clip.window), clip.start)
+    extract(measured, clip, protocol, networks)
+    if "drift" in protocol.metrics:
+        try:
+            describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)
+        except FashionFlowError as error:  # of the photo
+            measured.lacking["drift"] = error.message
+    return clip, measured

@@ -1,0 +1,250 @@
+"""Where clips are: videos and folders of PNG frames below a folder, looked at, and read frame by frame."""
+
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from fashionflow_core import video
+from fashionflow_core.data.clips import VIDEO_FILES, measure
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.image import Fitted, fit, fit_alike
+from fashionflow_core.photo import load_photo
+
+SUFFIXES = VIDEO_FILES | {".gif", ".webp"}
+PHOTO_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".heic", ".heif"))
+_SMALLEST = 32  # pixels, as of photos
+FITS = ("stretch", "pad", "crop")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip that was found: a video file, or a folder of PNG frames.
+
+    Attributes:
+        name: its path below the folder that was searched, `/` between parts.
+        path: file or folder.
+    """
+
+    name: str
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """What clips of several folders are paired by: the name without a video's suffix."""
+        suffix = self.path.suffix
+        return self.name.removesuffix(suffix) if suffix.lower() in SUFFIXES and self.path.is_file() else self.name
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A clip as its header says: frames, size, and rate (0 for PNG frames, which have none)."""
+
+    source: Source
+    frames: int
+    height: int
+    width: int
+    fps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of one clip, uint8 `(f, h, w, 3)`: its beginning, and the window that distances are computed from.
+
+    Attributes:
+        head: the first frames: what is pinned to the photo, and what is compared frame by frame.
+        window: as many frames from `start` on; the head itself where that is 0.
+    """
+
+    head: np.ndarray
+    window: np.ndarray
+    start: int
+
+
+def find_clips(folder: Path) -> list[Source]:
+    """All clips below a folder, sorted by name; a video file, or a folder of frames, is one clip by itself.
+
+    A folder that holds PNGs and no video is taken for the frames of a clip; PNGs beside videos are posters, and passed
+    over. Hidden files and folders are passed over too.
+
+    Raises:
+        FashionFlowError: no such folder, it cannot be read, or there is nothing in it.
+    """
+    if not folder.exists():
+        raise FashionFlowError(f"{folder}: no such file or folder", hint="check the spelling of the path")
+    if folder.is_file():
+        return [Source(folder.name, folder)]
+
+    def refuse(error: OSError) -> None:
+        raise FashionFlowError(f"{error.filename}: cannot be read ({error.strerror})", hint="check its permissions")
+
+    found: list[Source] = []
+    visited: set[Path] = set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if (actual := Path(place).resolve()) in visited:  # links in circles
+            folders.clear()
+            continue
+        visited.add(actual)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(place)
+        videos = [n for n in files if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
+        found += [Source((here / n).relative_to(folder).as_posix(), here / n) for n in videos]
+        if not videos and any(_is_png(name) for name in files):
+            inside = here.relative_to(folder).as_posix()
+            found.append(Source(folder.name if inside == "." else inside, here))
+    if not found:
+        raise FashionFlowError(
+            f"{folder}: holds no clips", hint="name a folder with videos in it, or with folders of PNG frames"
+        )
+    return sorted(found, key=lambda source: source.name)
+
+
+def _is_png(name: str) -> bool:
+    return name.lower().endswith(".png") and not name.startswith(".")
+
+
+def _frames(folder: Path) -> list[Path]:
+    """The PNGs of a folder in the order of the numbers in their names.
+
+    Raises:
+        FashionFlowError: the numbers leave one out, or there is a PNG without one: that would be measured as it is.
+    """
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file() and _is_png(entry.name)]
+    names.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
+    if 0 < len(numbers) < len(names):
+        stray = next(name for name in names if not re.search(r"\d", Path(name).stem))
+        raise FashionFlowError(f"{folder}: holds frames and {stray}, which has no number", hint="move it elsewhere")
+    if len(numbers) == len(names) > 2:
+        steps = Counter(b - a for a, b in pairwise(numbers))
+        step = min(steps)
+        if len(steps) > 1:
+            gap = next(a + step for a, b in pairwise(numbers) if b - a != step)
+            raise FashionFlowError(f"{folder}: frame {gap} is missing", hint="write the frames again")
+    return [folder / name for name in names]
+
+
+def look(source: Source) -> Looked:
+    """What a clip says of itself; decodes one frame at most, where the header knows.
+
+    Raises:
+        FashionFlowError: it is no video, damaged, or holds no frames.
+    """
+    if source.path.is_dir():
+        files = _frames(source.path)
+        height, width, _ = load_photo(files[0]).shape
+        return Looked(source, len(files), height, width, 0.0)
+    info = video.probe(source.path)
+    if info.frames < 1:
+        raise FashionFlowError(f"{source.path}: holds no frames", hint="make or download the video again")
+    if min(info.height, info.width) < _SMALLEST:
+        raise FashionFlowError(
+            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
+        )
+    if source.path.suffix.lower() in VIDEO_FILES:
+        _check_upright(source.path, info.height, info.width)
+    return Looked(source, info.frames, info.height, info.width, info.fps)
+
+
+def _check_upright(path: Path, height: int, width: int) -> None:
+    """Refuse what players show otherwise than it is stored: networks would be shown a figure that lies, or is too wide.
+
+    Raises:
+        FashionFlowError: it is to be turned, or its pixels are not square.
+    """
+    shown = measure(path)
+    hint = "convert it to frames as they are shown first"
+    if shown.turns:
+        raise FashionFlowError(f"{path}: is stored lying, to be shown turned by {90 * shown.turns} degrees", hint)
+    if (shown.height, shown.width) != (height, width):
+        raise FashionFlowError(f"{path}: its pixels are not square, shown as {shown.height}x{shown.width}", hint)
+
+
+def window_start(key: str, frames: int, wanted: int, seed: int) -> int:
+    """Where the window of `wanted` frames begins: the same for everybody who has the clip, its key and the seed."""
+    room = frames - wanted
+    return zlib.crc32(f"{seed}:{key}".encode(errors="surrogateescape")) % (room + 1) if room > 0 else 0
+
+
+def read_clip(
+    looked: Looked,
+    wanted: int,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    mode: str = "stretch",
+    resample: str = "bilinear",
+) -> Clip:
+    """Decode the head and the window of a clip, `wanted` frames each, or all of a shorter one.
+
+    Args:
+        size: height and width to bring frames to, as `image.fit` does by `mode` and `resample`; None: as they are.
+
+    Raises:
+        FashionFlowError: it is damaged, ends before the frames that it announces, or its frames differ in size.
+    """
+    count = min(wanted, looked.frames)
+    start = window_start(looked.source.key, looked.frames, wanted, seed)
+    kept: list[np.ndarray] = []
+    window: list[np.ndarray] = []
+    first: Fitted | None = None
+    for index, frame in enumerate(_decode(looked.source, start + count)):
+        if frame.shape[:2] != (looked.height, looked.width):
+            raise FashionFlowError(
+                f"{looked.source.path}: frame {index} is {frame.shape[0]}x{frame.shape[1]}, unlike frame 0: "
+                f"{looked.height}x{looked.width}"
+            )
+        if size is not None:
+            first = fit(frame, *size, mode=mode, resample=resample) if first is None else first
+            frame = first.pixels if index == 0 else fit_alike(frame, first, resample)
+        if index < count:
+            kept.append(frame)
+        if index >= start:
+            window.append(frame)
+    if len(window) < count:
+        raise FashionFlowError(
+            f"{looked.source.path}: ends after {start + len(window)} frames, of {looked.frames} that it announces",
+            hint="make or download the video again",
+        )
+    head = np.stack(kept)
+    return Clip(head, head if start == 0 else np.stack(window), start)
+
+
+def _decode(source: Source, limit: int) -> Iterator[np.ndarray]:
+    if source.path.is_dir():
+        yield from (load_photo(path) for path in _frames(source.path)[:limit])
+    else:
+        yield from video.iter_frames(source.path, limit)
+
+
+def first_frame(source: Source) -> np.ndarray:
+    """Frame 0 of a clip, uint8 `(h, w, 3)`.
+
+    Raises:
+        FashionFlowError: as `look`; there is none.
+    """
+    looked = look(source)
+    return next(_decode(looked.source, 1))
+
+
+def common_size(clips: Sequence[Looked]) -> tuple[int, int] | None:
+    """Height and width of most clips; of equally many the one that comes first by name."""
+    sizes = Counter((clip.height, clip.width) for clip in clips)
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file is named like a photo."""
+    return path.suffix.lower() in PHOTO_FILES and path.is_file() and not path.name.startswith(".")
+
+
+def find_photo(source: Source, photos: Path) -> Path | None:
+    """The photo of a clip: of its name, or of that without the number of a variation (`dress-2`, `dress02`)."""
+    stem = Path(source.key).name
+    by_stem = {path.stem: path for path in sorted(photos.iterdir(), reverse=True) if is_photo(path)}
+    return by_stem.get(stem) or by_stem.get(re.sub(r"[-_ ]?\d+$", "", stem))

@@ -1,0 +1,172 @@
+"""What was measured of the clips → one result: distances with interval and noise floor, means, counts, remarks."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.evaluate.measure import Measured, protocol_of
+from fashionflow_core.evaluate.protocol import DISTANCES, PAIRED, Protocol
+from fashionflow_core.evaluate.sources import Source
+from fashionflow_core.metrics import frechet
+
+SCHEMA = 1
+# Above so many rows times columns squared a replicate takes seconds: fewer are drawn then, and their number is
+# recorded.
+_DEAR = 2e10
+
+
+def summarise(
+    real: Sequence[Measured],
+    fake: Sequence[Measured],
+    pairs: Mapping[str, Mapping[str, float | None]],
+    failed: list[dict[str, Any]],
+    remarks: list[str],
+    protocol: Protocol,
+    record: dict[str, Any],
+    found: Mapping[str, Sequence[Source]],
+) -> dict[str, Any]:
+    """The result as `run.evaluate` returns it, without the names of the folders."""
+    result = _Result(protocol, failed, remarks)
+    for metric in protocol.wants(*DISTANCES):
+        result.add_distance(metric, _having(real, metric), _having(fake, metric))
+    if protocol.wants("is"):
+        result.add_score(_having(real, "is"), _having(fake, "is"))
+    for metric in protocol.wants(*PAIRED):
+        result.add_mean(metric, [pair[metric] for pair in pairs.values() if metric in pair])
+    if protocol.wants("drift"):
+        for name in dict.fromkeys(name for clip in fake for name in clip.numbers):
+            result.add_mean(name, [clip.numbers.get(name) for clip in fake])
+            result.reference[name] = _mean([clip.numbers.get(name) for clip in real])
+        if pairs:
+            result.add_mean("width_correlation", [pair.get("width_correlation") for pair in pairs.values()])
+    samples = {
+        "real": len(real),
+        "fake": len(fake),
+        "found": {which: len(sources) for which, sources in found.items()},
+        "pairs": len(pairs),
+        **result.samples,
+    }
+    return {
+        "schema": SCHEMA,
+        "metrics": result.metrics,
+        "intervals": result.intervals,
+        "floors": result.floors,
+        "reference": result.reference,
+        "skin_groups": _skin_groups(fake),
+        "samples": samples,
+        "failed": failed,
+        "warnings": remarks,
+        "protocol": record
+        | {"replicates": result.replicates}
+        | {"clips": {"real": list(map(protocol_of, real)), "fake": list(map(protocol_of, fake))}},
+        "clips": [_of_clip(clip, pairs.get(clip.name, {})) for clip in fake],
+    }
+
+
+class _Result:
+    """Metrics by name, as they are worked out."""
+
+    def __init__(self, protocol: Protocol, failed: list[dict[str, Any]], remarks: list[str]) -> None:
+        self.protocol, self.failed, self.remarks = protocol, failed, remarks
+        self.metrics: dict[str, float | None] = {}
+        self.intervals: dict[str, list[float]] = {}
+        self.floors: dict[str, float | None] = {}
+        self.reference: dict[str, float | None] = {}
+        self.samples: dict[str, Any] = {}
+        self.replicates: dict[str, int] = {}
+
+    def add_distance(self, metric: str, real: frechet.Features, fake: frechet.Features) -> None:
+        """FVD, VFID or FID of the sets' features."""
+        self.samples[metric] = {"real": sum(map(len, real)), "fake": sum(map(len, fake))}
+        self.metrics[metric] = self.floors[metric] = None
+        for which, features in (("real", real), ("fake", fake)):
+            if len(features) < 2:
+                self._lack(metric, which, f"{metric} needs at least 2 {which} clips, and has {len(features)}")
+                return
+        self._keep(metric, frechet.frechet_distance, [real, fake])
+        self.floors[metric] = frechet.noise_floor(real, self.protocol.seed)
+        count, width = min(self.samples[metric].values()), real[0].shape[1]
+        if count <= width:
+            self._remark(
+                f"{metric}: {count} samples for {width} features: the covariances are singular, and the number is "
+                "biased upwards; compare only sets of this size, and with the noise floor"
+            )
+
+    def add_score(self, real: frechet.Features, fake: frechet.Features) -> None:
+        """IS of the fakes, and of the real clips as its reference."""
+        splits = self.protocol.is_splits
+        self.samples["is"] = {"fake": sum(map(len, fake))}
+        self.metrics["is"] = None
+        if self.samples["is"]["fake"] < splits:
+            self._lack(
+                "is", "fake", f"IS in {splits} splits needs as many frames, and has {self.samples['is']['fake']}"
+            )
+            return
+        self._keep("is", lambda logits: frechet.inception_score(logits, splits), [fake])
+        if sum(map(len, real)) >= splits:
+            self.reference["is"] = frechet.inception_score(real, splits)
+
+    def add_mean(self, metric: str, values: Sequence[float | None]) -> None:
+        """A measure of single clips or pairs: its mean over those that have it."""
+        having = [value for value in values if value is not None]
+        self.metrics[metric] = _mean(values)
+        self.samples[metric] = len(having)
+        if metric in PAIRED and not values:
+            self._remark(f"{metric}: no clip could be compared with a real one of the same name")
+        if metric == "psnr" and len(having) < len(values):
+            self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which its mean leaves out")
+        self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
+
+    def _keep(self, metric: str, score: Callable[..., float], sets: list[frechet.Features]) -> None:
+        self.metrics[metric] = score(*sets)
+        self._interval(metric, score, sets)
+
+    def _interval(self, metric: str, score: Callable[..., float], sets: list[Any], floor: bool = True) -> None:
+        if not all(sets):
+            return
+        work = sum(sum(map(len, s)) * s[0].shape[1] ** 2 for s in sets) if metric in DISTANCES else 0
+        replicates = min(self.protocol.bootstrap, max(10, int(self.protocol.bootstrap * _DEAR / max(work, _DEAR))))
+        replicates = min(replicates, self.protocol.bootstrap)
+        ends = frechet.interval(score, sets, replicates, self.protocol.seed, lowest=0.0 if floor else -np.inf)
+        if ends is not None:
+            self.intervals[metric], self.replicates[metric] = list(ends), replicates
+
+    def _lack(self, metric: str, which: str, reason: str) -> None:
+        self.failed.append({"set": which, "name": None, "metric": metric, "reason": reason})
+
+    def _remark(self, text: str) -> None:
+        self.remarks.append(text)
+        warnings.warn(text, FashionFlowWarning, stacklevel=4)
+
+
+def _having(clips: Sequence[Measured], metric: str) -> list[np.ndarray]:
+    return [clip.features[metric] for clip in clips if metric in clip.features]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    having = [value for value in values if value is not None]
+    return float(np.mean(having)) if having else None
+
+
+def _skin_groups(clips: Sequence[Measured]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[float]] = {}
+    for clip in clips:
+        drift = clip.numbers.get("skin_drift")
+        if clip.skin is not None and drift is not None:
+            groups.setdefault(clip.skin, []).append(drift)
+    return {
+        group: {"clips": len(found), "skin_drift": float(np.mean(found))} for group, found in sorted(groups.items())
+    }
+
+
+def _of_clip(clip: Measured, pair: Mapping[str, float | None]) -> dict[str, Any]:
+    return {
+        "name": clip.name,
+        "skin_group": clip.skin,
+        **clip.numbers,
+        **pair,
+        "garment_drift_over_time": None if clip.drift is None else [round(float(value), 4) for value in clip.drift],
+    }

@@ -1,0 +1,236 @@
+"""`fashionflow evaluate`, `ablation` and `compare` as their users meet them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clip_sets import named_clip, write_clip, write_set
+from command import COMMAND, assert_refused, environment, run
+from PIL import Image
+from tiny import build_tiny_model
+
+from fashionflow_core import video
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.evaluate import compare, report
+
+QUICK = ("--metrics", "vfid,psnr,ssim", "--bootstrap", "10")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `real` and `my fakes` of four clips each. Not to be changed."""
+    folder = tmp_path_factory.mktemp("sets")
+    write_set(folder / "real", "real", 4)
+    write_set(folder / "my fakes", "fake", 4)
+    return folder
+
+
+def test_json_table_and_report(sets: Path, metric_weights: Path, tmp_path: Path):
+    arguments = ("evaluate", "--real", sets / "real", "--fake", sets / "my fakes", "--weights-dir", metric_weights)
+    done = run(*arguments, *QUICK, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert {"metrics", "protocol", "samples", "failed", "intervals", "floors"} <= set(found)
+    assert found["metrics"]["vfid"] > 0 and found["failed"] == []
+    assert "warning: the weights of i3d" in done.stderr
+
+    done = run(*arguments, *QUICK, "--markdown", "--paper", "-q", "-o", "a.json", "--report", "r", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads((tmp_path / "a.json").read_text())["metrics"] == found["metrics"]
+    assert "| VFID I3D ↓ |" in done.stdout and "1659.546 | 0.867 | the paper's |" in done.stdout
+    assert "| my fakes | - | - |" in done.stdout and "measured here, 4 clips |" in done.stdout
+    names = {path.name for path in (tmp_path / "r").iterdir()}
+    assert names == {"evaluation.json", "evaluation.md", "distances.png", "clips.png"}
+    with Image.open(tmp_path / "r" / "clips.png") as picture:
+        assert picture.height > 8 * 140
+    page = (tmp_path / "r" / "evaluation.md").read_text()
+    assert "![clips](clips.png)" in page and "garment-drift.png" not in page
+
+    assert_refused(run(*arguments, *QUICK, "-o", "a.json", cwd=tmp_path), 1, "a.json", "already exists")
+    assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "holds something")
+
+
+def test_failures_are_lines_and_a_code(sets: Path, metric_weights: Path, tmp_path: Path):
+    fake = shutil.copytree(sets / "my fakes", tmp_path / "fake")
+    (fake / "broken one.mp4").write_text("no video")
+    done = run(
+        *("evaluate", "--real", sets / "real", "--fake", fake, "--weights-dir", metric_weights, *QUICK),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3
+    assert "broken one.mp4: is not a video" in done.stdout
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("failed: ") and "broken one.mp4" in line for line in lines)
+    assert lines[-2].startswith("error: 1 measurements failed")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 there")
+def test_names_that_are_no_text(tmp_path: Path):
+    fake = tmp_path / "fake"
+    write_clip(fake / "a.mp4", named_clip("a", (4, 48, 32)))
+    odd = os.fsdecode(b"caf\xe9 | 1.mp4")
+    shutil.copy(fake / "a.mp4", fake / odd)
+    (fake / f"broken {odd}").write_text("no video")
+    command = ("evaluate", "--fake", "fake", "--metrics", "drift", "--report", "report")
+    done = subprocess.run([*COMMAND, *command], cwd=tmp_path, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert b"caf\xe9" in done.stdout and b"caf\\udce9" in done.stderr
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert [clip["name"] for clip in found["clips"]] == ["a.mp4", odd]
+    assert "caf\\udce9" in (tmp_path / "report" / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--fake", "fake"), 1, "weights-inception-2015-12-05-6726825d.pth"),
+        (("--fake", "nowhere", "--metrics", "drift"), 1, "nowhere"),
+        (("--real", "fake"), 2, "--fake"),
+        (("--fake", "fake", "--model", "mini", "--data", "fake"), 2, "one of both"),
+        (("--model", "mini"), 2, "--data"),
+        (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
+        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv'"),
+        (("--fake", "fake", "--metrics", "drift", "--json", "--markdown"), 2, "--markdown"),
+        (("--fake", "fake", "--metrics", "drift", "-o", "no/where.json"), 1, "does not exist"),
+        (("--fake", "fake", "--metrics", "drift", "--photos", "nowhere"), 1, "nowhere"),
+        (("--fake", "fake", "--metrics", "drift", "--resize", "big"), 2, "HEIGHTxWIDTH"),
+    ],
+    ids=lambda value: "-".join(value).replace("/", "") if isinstance(value, tuple) else None,
+)
+def test_refusals(tmp_path: Path, arguments: tuple[str, ...], code: int, words: str):
+    write_clip(tmp_path / "fake" / "a.mp4", named_clip("a", (3, 48, 32)))
+    home = {"FASHIONFLOW_HOME": str(tmp_path / "home")}
+    if words == "need real clips":  # what is missing first is named first
+        for name in ("rgb_imagenet.pt",):
+            (tmp_path / name).touch()
+    assert_refused(run("evaluate", *arguments, cwd=tmp_path, env=home), code, words)
+
+
+def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
+    model = build_tiny_model(tmp_path / "tiny", frames=16)
+    write_set(tmp_path / "data", "real", 3, (16, 64, 48))
+    arguments = ("evaluate", "--model", model, "--data", "data", "--generated", "made", "--weights-dir", metric_weights)
+    first = run(*arguments, *QUICK, "--json", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    found = json.loads(first.stdout)
+    assert found["samples"]["real"] == found["samples"]["fake"] == found["samples"]["pairs"] == 3
+    assert found["protocol"]["resize"] == [64, 48] and found["protocol"]["generated"]["model"] == "tiny"
+    made = {path.name: path.read_bytes() for path in (tmp_path / "made").glob("*.mp4")}
+    assert sorted(made) == ["clip 0.mp4", "clip 1.mp4", "clip 2.mp4"]
+
+    (tmp_path / "made" / "clip 1.mp4").unlink()  # as if it had been stopped
+    kept = (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns
+    second = run(*arguments, *QUICK, "--json", cwd=tmp_path)
+    assert json.loads(second.stdout)["metrics"] == found["metrics"]
+    assert (tmp_path / "made" / "clip 1.mp4").read_bytes() == made["clip 1.mp4"]
+    assert (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns == kept
+
+    assert_refused(run(*arguments, *QUICK, "--steps", "3", cwd=tmp_path), 1, "made", "other settings")
+    (tmp_path / "data" / "broken.mp4").write_text("no video")
+    # A video of a clip that is no longer in the test set is not of this evaluation.
+    shutil.copy(tmp_path / "made" / "clip 0.mp4", tmp_path / "made" / "of another set.mp4")
+    third = run(*arguments, *QUICK, "--json", cwd=tmp_path)
+    assert third.returncode == 3 and json.loads(third.stdout)["metrics"] == found["metrics"]
+
+
+def test_photos_alone(tmp_path: Path):
+    model = build_tiny_model(tmp_path / "tiny", frames=4)
+    (tmp_path / "photos").mkdir()
+    for name in ("red dress.png", "coat.jpg", "my.skirt.webp"):
+        Image.fromarray(named_clip(name, (1, 64, 48))[0]).save(tmp_path / "photos" / name)
+    done = run(
+        *("evaluate", "--model", model, "--data", "photos", "--metrics", "drift", "--generated", "made", "--json"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["real"] is None and found["samples"]["fake"] == 3
+    assert found["samples"]["first_frame_ssim"] == 3  # the photos are those of the videos
+    assert sorted(path.name for path in (tmp_path / "made").glob("*.mp4")) == [
+        "coat.mp4",
+        "my.skirt.mp4",
+        "red dress.mp4",
+    ]
+
+
+def test_ablation(metric_weights: Path, tmp_path: Path):
+    model = build_tiny_model(tmp_path / "tiny", frames=16, conditioning=("both", "local", "global"))
+    both = build_tiny_model(tmp_path / "only-both", frames=16)
+    write_set(tmp_path / "data", "real", 2, (16, 64, 48))
+    models = ("--model-global", model, "--model-local", model, "--model-both")
+    rest = ("--data", "data", "--weights-dir", metric_weights, "--metrics", "vfid,is", "--inception-frames", "1")
+    wrong = ("--model-global", both, "--model-local", model, "--model-both", both)
+    assert_refused(run("ablation", *wrong, *rest, cwd=tmp_path), 2, "conditioning")
+    assert not (tmp_path / "ablation").exists()
+    done = run("ablation", *models, model, *rest, "--markdown", "-o", "ablation.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
+    names = [row[0] for row in rows[2:]]
+    assert names == [name for title in report.TABLE_2 for name in (title, title)]
+    assert rows[2][1:] == ["2.891", "1812.462", "0.881", "the paper's"]
+    assert rows[3][4] == "measured here, 2 clips"
+    found = json.loads((tmp_path / "ablation.json").read_text())
+    assert len({found[title]["metrics"]["vfid"] for title in report.TABLE_2}) == 3
+    # The same photo steers otherwise: the three videos differ.
+    clips = [video.read(tmp_path / "ablation" / kind / "clip 0.mp4") for kind in ("global", "local", "both")]
+    assert all((a != b).any() for a, b in pairwise(clips))
+
+
+def evaluation(**metrics: Any) -> dict[str, Any]:
+    spread = {name: [value * 0.9, value * 1.1] for name, value in metrics.items() if value}
+    record = {"seed": 0, "clips": {"real": [1]}}
+    return {"metrics": metrics, "intervals": spread, "protocol": record, "samples": {"real": 3}, "failed": []}
+
+
+def test_compare_evaluations(tmp_path: Path):
+    for name, values in (("a", {"fvd": 100.0, "is": 2.0, "psnr": 30.0}), ("b", {"fvd": 50.0, "is": 2.1, "psnr": None})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(evaluation(**values)))
+    changed = evaluation(fvd=50.0)
+    changed["protocol"]["seed"] = 1
+    (tmp_path / "c.json").write_text(json.dumps(changed))
+    found = json.loads(run("compare", "a.json", "b.json", "--json", cwd=tmp_path).stdout)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["metrics.fvd"]["ratio"] == 0.5 and rows["metrics.fvd"]["verdict"] == "better"
+    assert rows["metrics.is"]["verdict"] == "within the intervals"
+    assert found["conditions"] == [] and found["lacking"] == ["metrics.psnr is only in the first"]
+    ablations = [{"Local only": json.loads((tmp_path / f"{name}.json").read_text())} for name in "ab"]
+    rows = {row.name: row for row in compare.compare(*ablations).rows}
+    assert rows["Local only: metrics.fvd"].verdict == "better"
+    text = run("compare", "a.json", "c.json", cwd=tmp_path).stdout
+    assert "FVD ↓" in text and "protocol.seed: 0 and 1" in text
+
+
+def test_compare_benchmarks_and_what_cannot_be(tmp_path: Path):
+    root = Path(__file__).parents[1]
+    bench = json.loads((root / "benchmarks/results/bench-step-mini-cpu.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(bench))
+    bench["results"]["ours"]["median_s"] *= 2
+    bench["hardware"]["cpu"] = "another one"
+    (tmp_path / "b.json").write_text(json.dumps(bench))
+    done = run("compare", "a.json", "b.json", cwd=tmp_path)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("results.ours.median_s"))
+    assert line.split()[-1] == "2.000" and "hardware.cpu: " in done.stdout and "another one" in done.stdout
+    (tmp_path / "e.json").write_text(json.dumps(evaluation(fvd=1.0)))
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "text.json").write_text("{")
+    (tmp_path / "empty.json").write_text("{}")
+    for other, words in (
+        ("e.json", "cannot be compared"),
+        ("list.json", "is not a result"),
+        ("text.json", "not valid JSON"),
+        ("nowhere.json", "no such file"),
+    ):
+        assert_refused(run("compare", "a.json", other, cwd=tmp_path), 1, other, words)
+    with pytest.raises(FashionFlowError, match="no number in common"):
+        compare.compare({}, {"a": "b"})
+
+
+def test_cells_of_markdown_are_kept_apart():
+    assert report.table([["a|b", "1"], ["c\nd", "2"]], markdown=True).splitlines()[0] == "| a\\|b | 1 |"
