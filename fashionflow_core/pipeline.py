@@ -4,7 +4,7 @@ A plain composition. Networks come from any runtime of `backends`; nothing here 
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from fashionflow_core.conditioning import (
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
 from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, OutOfMemory, UsageError
 from fashionflow_core.foreground import warn_if_no_figure
-from fashionflow_core.image import Box, fit
+from fashionflow_core.image import Box, Fitted, fit
 from fashionflow_core.photo import load_photo
 from fashionflow_core.plan import Plan, make_plan
 from fashionflow_core.sampling import guided, item_generator, sample
@@ -135,10 +135,42 @@ class FashionFlowPipeline:
             FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds,
                 with what to do.
         """
+        settings = replace(settings or GenerateSettings(), **changes)
+        return self.generate_batch([photo], [settings], [item], on_step)[0]
+
+    def generate_batch(
+        self,
+        photos: Sequence[Photo | Fitted],
+        settings: Sequence[GenerateSettings],
+        items: Sequence[int],
+        on_step: OnStep | None = None,
+    ) -> list[Clip]:
+        """Generate one video from each of several photos, all in the same calls of the networks.
+
+        Each item draws from its own generator, so that neighbours do not change a video: alone and in a batch pixels
+        differ by at most 1/255, which is what kernels for other batch sizes round differently.
+
+        Args:
+            photos: as for `generate`, or fitted to the model's frame already.
+            settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
+            items, on_step: as `item` and `on_step` of `generate`.
+
+        Raises:
+            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer at a time may fit.
+            ValueError: requests that cannot share their steps.
+        """
         config = self.config
-        request = self.resolve(replace(settings or GenerateSettings(), **changes))
-        fitted = fit(as_pixels(photo), config.height, config.width, request.fit, config.resample)
-        generators = [item_generator(request.seed, item)]
+        requests = [self.resolve(one) for one in settings]
+        request = requests[0]
+        if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
+            raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
+        fits = [
+            photo
+            if isinstance(photo, Fitted)
+            else fit(as_pixels(photo), config.height, config.width, one.fit, config.resample)
+            for photo, one in zip(photos, requests, strict=True)
+        ]
+        generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
         scheduler = self.make_scheduler(request.scheduler)
         denoise = guided(
             self.networks.denoise,
@@ -147,17 +179,21 @@ class FashionFlowPipeline:
             scheduler.config.num_train_timesteps,
         )
         try:
-            encoded = self.conditioner.encode(fitted.pixels[None], generators)
+            encoded = self.conditioner.encode(np.stack([fitted.pixels for fitted in fits]), generators)
             known, context = condition(*encoded, request.frames, request.conditioning, config.mask_fill)
             latents = sample(denoise, scheduler, request.steps, known, context, generators, on_step, config.log_snr)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise FashionFlowError(
+            raise OutOfMemory(
                 f"{self.networks.device}: out of memory while denoising {request.frames} frames",
                 hint="use fewer --frames, --dtype bf16, or another --device",
             ) from None
         _check_finite(latents, "denoising")
+        made = zip(requests, fits, latents.split(1), items)
+        return [self._clip(one, fitted, clip, item) for one, fitted, clip, item in made]
+
+    def _clip(self, request: ResolvedSettings, fitted: Fitted, latents: Tensor, item: int) -> Clip:
         guidance = {
             "fashionflow_guidance": f"{request.guidance_scale:g}",
             "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
@@ -169,8 +205,8 @@ class FashionFlowPipeline:
             width=fitted.box.width,
             latents=latents,
             metadata={
-                "title": f"FashionFlow, model {config.name}",
-                "fashionflow_model": config.name,
+                "title": f"FashionFlow, model {self.config.name}",
+                "fashionflow_model": self.config.name,
                 "fashionflow_seed": str(request.seed),
                 "fashionflow_item": str(item),
                 "fashionflow_scheduler": request.scheduler,
@@ -230,7 +266,7 @@ class FashionFlowPipeline:
                 if not is_out_of_memory(error):
                     raise
                 if chunk == 1:
-                    raise FashionFlowError(
+                    raise OutOfMemory(
                         f"{self.networks.device}: out of memory while decoding one frame",
                         hint="use --dtype bf16 or another --device",
                     ) from None

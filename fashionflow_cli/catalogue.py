@@ -1,0 +1,155 @@
+"""The folder form of `fashionflow generate`: many photos in, a folder of videos, a manifest and a page out."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_cli.console import note, result, result_json
+from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
+from fashionflow_core.errors import PartialError, UsageError
+
+if TYPE_CHECKING:
+    from fashionflow_core.catalogue.inputs import Inputs
+    from fashionflow_core.catalogue.planner import Decision
+    from fashionflow_core.catalogue.runner import Summary, Watcher
+
+SHOWN = 20  # failures listed at the end; the manifest has all
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `generate` that only many photos have a use for."""
+
+    suffix: str
+    devices: str | None
+    batch: int
+    retry_failed: bool
+
+
+def wanted(photos: list[Path], out: Path | None) -> bool:
+    """Whether this is a catalogue: several photos, a folder, pattern or list, or an output that is a folder."""
+    from fashionflow_core.catalogue.inputs import is_many
+
+    if len(photos) > 1 or any(is_many(str(photo)) for photo in photos):
+        return True
+    return out is not None and (out.is_dir() or out.suffix == "")
+
+
+def generate(
+    photos: list[Path],
+    out: Path | None,
+    settings: GenerateSettings,
+    variations: int,
+    work: Mapping[str, Any],
+    options: Options,
+    model: str,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make the videos of a catalogue.
+
+    Raises:
+        PartialError: some items failed.
+        FashionFlowError: the run cannot start, or cannot go on.
+    """
+    from fashionflow_core import registry
+    from fashionflow_core.catalogue import session
+    from fashionflow_core.catalogue.inputs import describe, read_inputs
+    from fashionflow_core.catalogue.planner import Rules
+    from fashionflow_core.catalogue.work import Work
+
+    if out is None:
+        raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
+    if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
+        raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+    inputs: Inputs = read_inputs([str(photo) for photo in photos], out, _stdin)
+    if inputs.passed_over:
+        note(f"passed over {describe(inputs.passed_over)}", quiet)
+    request = session.Request(
+        inputs.entries,
+        Work(
+            model=str(registry.find(model)),
+            out=str(out),
+            scratch="",
+            settings=settings,
+            batch=options.batch,
+            suffix=options.suffix,
+            **work,
+        ),
+        variations,
+        tuple((options.devices or device).split(",")),
+        Rules(options.retry_failed, overwrite),
+    )
+    summary = _watched(request, len(inputs.entries) * variations, quiet, as_json)
+    _report(summary, out, quiet)
+
+
+def _stdin() -> bytes:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None or sys.stdin.isatty():
+        raise UsageError(
+            "<stdin>: no list is piped in", hint="find photos -name '*.jpg' | fashionflow generate - -o out/"
+        )
+    return stream.read()
+
+
+def _watched(request: Any, total: int, quiet: bool, as_json: bool) -> "Summary":
+    """Run with a bar on stderr and a line on stdout for every video."""
+    from tqdm import tqdm
+
+    from fashionflow_core.catalogue import session
+
+    out = Path(request.work.out)
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=total, desc="videos", unit=" video", file=sys.stderr, disable=quiet, mininterval=interval) as bar:
+
+        def say(line: str) -> None:
+            if not quiet:
+                tqdm.write(line, file=sys.stderr)
+
+        def recorded(record: Mapping[str, Any]) -> None:
+            if record["status"] == "done":
+                with tqdm.external_write_mode(file=sys.stdout):
+                    result_json(dict(record)) if as_json else result(str(out / record["output"]))
+            elif record["status"] != "retried":
+                say(f"failed: {record['item']}: {record['message']}")
+                if as_json:
+                    result_json(dict(record))
+            if record["status"] != "retried":
+                bar.update()
+
+        def skipped(_decision: "Decision") -> None:
+            bar.update()
+
+        watcher: Watcher = session.Watcher(
+            recorded=recorded,
+            skipped=skipped,
+            said=say,
+            warned=lambda line: say(f"warning: {line}"),
+        )
+        return session.run(request, watcher)
+
+
+def _report(summary: "Summary", out: Path, quiet: bool) -> None:
+    """The table at the end, and exit code 3 if something failed."""
+    note(f"{'videos made':15} {summary.made}", quiet)
+    if summary.kept:
+        note(f"{'there before':15} {summary.kept}", quiet)
+    bad = summary.failed + summary.lost
+    if not bad:
+        return
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in summary.failures.values():
+        kinds.setdefault((str(record["stage"]), str(record["error_class"])), []).append(record)
+    for (stage, kind), records in kinds.items():
+        note(f"{'failed':15} {len(records):<6} {stage}: {kind}, such as {records[0]['item']}", quiet)
+    if old := bad - len(summary.failures):
+        note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)
+    raise PartialError(
+        f"{bad} of {summary.total} items failed: see {out / 'manifest.jsonl'}",
+        hint="mend the photos and run the same again, or pass --retry-failed",
+    )

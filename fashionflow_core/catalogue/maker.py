@@ -1,0 +1,300 @@
+"""What happens inside a worker: photos are opened ahead, the device computes, and videos are written behind it."""
+
+import gc
+import importlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest
+from fashionflow_core.catalogue.names import POSTER, inside
+from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, write_poster
+from fashionflow_core.catalogue.work import DONE, FAILED, FINGERPRINT, Job, Work, failure, fingerprint
+from fashionflow_core.errors import FashionFlowError, OutOfMemory
+
+if TYPE_CHECKING:
+    from fashionflow_core.pipeline import Clip, FashionFlowPipeline
+
+Report = Callable[[Job, dict[str, Any]], None]
+
+
+class Stopped(Exception):
+    """The run asked for an end, between two denoising steps."""
+
+
+class HelperDied(FashionFlowError):
+    """A photo that ends the process which opens it."""
+
+
+@dataclass
+class Started:
+    """A job whose photo is being opened."""
+
+    job: Job
+    photo: "Future[OpenedPhoto]"
+
+
+class Maker:
+    """Makes videos of jobs, one batch after the other.
+
+    Args:
+        work: of the run.
+        report: called, from any thread, once with each job that is finished, and its record.
+        full: called, from any thread, if the disk is full.
+        log: where the helper process writes.
+    """
+
+    def __init__(self, work: Work, report: Report, full: Callable[[DiskFull], None], log: Path | None = None) -> None:
+        self.work, self.report, self.full = work, report, full
+        self.stop = threading.Event()
+        self.out, self.scratch = Path(work.out), Path(work.scratch)
+        module, function = work.opener.split(":")
+        opener = getattr(importlib.import_module(module), function)
+        start = time.perf_counter()
+        self.pipe: FashionFlowPipeline = opener(work.model, device=work.device, dtype=work.dtype, **work.loading)
+        self.pipe.resolve(work.settings)  # what the networks cannot do should end the run, not each of its items
+        self.loading = time.perf_counter() - start
+        self.device = str(self.pipe.networks.device)
+        self.helper = Helper(log)
+        self._asking = threading.Lock()
+        self._opening = ThreadPoolExecutor(1, "photos")
+        self._writing = ThreadPoolExecutor(1, "videos")
+        # The clip that is written and one more: a device that is faster than the encoder waits here.
+        self._behind = threading.Semaphore(2)
+        self.limit = work.batch or 1
+
+    def start(self, job: Job) -> Started:
+        """Begin to open a job's photo."""
+        return Started(job, self._opening.submit(self._open, job))
+
+    def make(self, started: list[Started]) -> None:
+        """Generate the videos of a batch; each is reported, here or when it is written.
+
+        Raises:
+            Stopped: `stop` was set before the clips were denoised; none of the jobs that are still open is reported.
+        """
+        ready: list[tuple[Job, OpenedPhoto]] = []
+        for one in started:
+            photo = one.photo.result()
+            if photo.error is not None:
+                self._failed(one.job, photo, "photo", photo.error)
+            elif not self._adopted(one.job, photo):
+                ready.append((one.job, photo))
+        while ready:
+            batch, ready = ready[: self.limit], ready[self.limit :]
+            self._generate(batch)
+
+    def finish(self) -> None:
+        """Wait until everything that was generated is written."""
+        self._opening.shutdown(cancel_futures=True)
+        self._writing.shutdown()
+        self.helper.close()
+
+    def _open(self, job: Job) -> OpenedPhoto:
+        config = self.pipe.config
+        request = PhotoRequest(
+            job.source,
+            config.height,
+            config.width,
+            job.settings.fit or config.fit,
+            config.resample,
+            self.work.background,
+            self.work.max_megapixels,
+        )
+        with self._asking:
+            try:
+                return self.helper.ask("photo", request)
+            except EOFError:
+                problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
+                return OpenedPhoto(None, problem)
+
+    def _generate(self, batch: list[tuple[Job, OpenedPhoto]], again: bool = False) -> None:
+        """Denoise and decode together; what fails together is tried in halves, one that lacks memory once more."""
+        start = time.perf_counter()
+        try:
+            clips = self.pipe.generate_batch(
+                [photo.fitted for _, photo in batch if photo.fitted is not None],
+                [job.settings for job, _ in batch],
+                [job.variation for job, _ in batch],
+                self._on_step,
+            )
+        except Stopped:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                if isinstance(error, OutOfMemory):
+                    self.limit = half
+                    _free_memory()
+                self._generate(batch[:half])
+                self._generate(batch[half:])
+            elif isinstance(error, OutOfMemory) and not again:
+                _free_memory()
+                self._generate([_smaller(*batch[0])], again=True)
+            else:
+                self._failed(*batch[0], "denoise", error)
+            return
+        denoised = time.perf_counter()
+        for (job, photo), clip in zip(batch, clips):
+            self._decode(job, photo, clip, (denoised - start) / len(batch))
+
+    def _on_step(self, _done: int, _steps: int) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+    def _decode(self, job: Job, photo: OpenedPhoto, clip: "Clip", denoise: float) -> None:
+        """Decode on this thread, which has the device, into a queue that the writing thread reads."""
+        frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        seconds = {"photo": photo.seconds, "denoise": denoise}
+        self._behind.acquire()
+        self._writing.submit(self._write, job, photo, clip, frames, seconds)
+        start = time.perf_counter()
+        try:
+            for frame in clip.frames:
+                frames.put(frame)
+            seconds["decode"] = time.perf_counter() - start
+            frames.put(None)
+        except Exception as error:
+            frames.put(error)
+
+    def _write(
+        self, job: Job, photo: OpenedPhoto, clip: "Clip", frames: "queue.SimpleQueue[Any]", seconds: dict[str, float]
+    ) -> None:
+        drained = FrameQueue(frames)
+        try:
+            record = self._put_in_place(job, photo, clip, drained, seconds)
+        except Exception as error:
+            drained.drain()
+            if drained.error is not None:
+                self._failed(job, photo, "decode", drained.error)
+            elif is_full(error, self.out):
+                self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same again"))
+            else:
+                self._failed(job, photo, "write", error)
+        else:
+            self.report(job, record)
+        finally:
+            self._behind.release()
+
+    def _put_in_place(
+        self, job: Job, photo: OpenedPhoto, clip: "Clip", frames: "FrameQueue", seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        """Write video and poster into the scratch folder, then move both to where they belong."""
+        from fashionflow_core import video
+
+        start = time.perf_counter()
+        mark = fingerprint(photo.sha256, job.settings_hash, job.revision)
+        temporary = self.scratch / f"{job.number}-{job.attempt}{self.work.suffix}"
+        poster = temporary.with_suffix(".jpg")
+        try:
+            info = video.write(
+                frames, temporary, clip.fps, clip.count, clip.metadata | {FINGERPRINT: mark}, **self.work.coding
+            )
+            write_poster(poster, frames.first)
+            seconds["encode"] = time.perf_counter() - start
+            target = self._target(job)
+            place(poster, target.with_name(target.name.removesuffix(self.work.suffix) + POSTER))
+            place(temporary, target)
+        finally:
+            for file in (temporary, poster):
+                file.unlink(missing_ok=True)
+        return job.record(
+            DONE,
+            **self._of_photo(photo),
+            output=job.name + self.work.suffix,
+            poster=job.name + POSTER,
+            model=self.pipe.config.name,
+            device=self.device,
+            frames=info.frames,
+            fps=info.fps,
+            height=info.height,
+            width=info.width,
+            codec=info.codec,
+            encoder=info.encoder,
+            scheduler=clip.metadata["fashionflow_scheduler"],
+            steps=int(clip.metadata["fashionflow_steps"]),
+            seconds={stage: round(value, 4) for stage, value in seconds.items()},
+        )
+
+    def _target(self, job: Job) -> Path:
+        """Where the video goes.
+
+        Raises:
+            FashionFlowError: outside of the output folder, or on a file that is not ours.
+        """
+        path = inside(self.out, job.name + self.work.suffix)
+        if path is None:
+            raise FashionFlowError(
+                f"{job.name}: a link inside {self.out} leads out of it", hint="remove that link, or choose another -o"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise FashionFlowError(f"{path}: is a folder", hint="move it away, or choose another -o")
+        if path.exists() and not job.replace and FINGERPRINT not in metadata(path):
+            raise FashionFlowError(
+                f"{path}: already exists, and this catalogue did not make it", hint="move it away, or pass --overwrite"
+            )
+        return path
+
+    def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
+        """Whether the very video is in place already: a kill came between its last move and its line."""
+        path = inside(self.out, job.name + self.work.suffix)
+        if path is None or job.replace or not path.is_file():
+            return False
+        if metadata(path).get(FINGERPRINT) != fingerprint(photo.sha256, job.settings_hash, job.revision):
+            return False
+        from fashionflow_core import video
+
+        try:
+            info = video.probe(path)
+        except FashionFlowError:
+            return False
+        poster = path.with_name(path.name.removesuffix(self.work.suffix) + POSTER)
+        self.report(
+            job,
+            job.record(
+                DONE,
+                **self._of_photo(photo),
+                output=job.name + self.work.suffix,
+                **({"poster": job.name + POSTER} if poster.is_file() else {}),
+                model=self.pipe.config.name,
+                device=self.device,
+                frames=info.frames,
+                fps=info.fps,
+                height=info.height,
+                width=info.width,
+                codec=info.codec,
+                seconds={},
+                recovered=True,
+            ),
+        )
+        return True
+
+    def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:
+        self.report(job, job.record(FAILED, **self._of_photo(photo), **failure(stage, error)))
+
+    def _of_photo(self, photo: OpenedPhoto) -> dict[str, Any]:
+        found: dict[str, Any] = {"warnings": photo.warnings} if photo.warnings else {}
+        return found | {
+            "input_hash": photo.sha256,
+            "input_bytes": photo.bytes,
+            "input_mtime_ns": photo.mtime_ns,
+        }
+
+
+def _smaller(job: Job, photo: OpenedPhoto) -> tuple[Job, OpenedPhoto]:
+    chunk = max(1, job.settings.decode_chunk // 4)
+    return replace(job, settings=replace(job.settings, decode_chunk=chunk)), photo
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

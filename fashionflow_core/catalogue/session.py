@@ -1,0 +1,61 @@
+"""A catalogue from its inputs to its page: the one function that command line and Python call."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fashionflow_core.catalogue.crew import WORKER
+from fashionflow_core.catalogue.inputs import Entry
+from fashionflow_core.catalogue.manifest import Manifest
+from fashionflow_core.catalogue.planner import Planner, Rules
+from fashionflow_core.catalogue.runner import Run, Summary, Watcher, opened
+from fashionflow_core.catalogue.work import Work, model_revision, read_model
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run.
+
+    Attributes:
+        entries: of `inputs.read_inputs`.
+        work: what all items have in common; its `scratch` is filled in here.
+        variations: videos a photo.
+        devices: one worker each.
+        rules: what is made again.
+        module: what a worker runs.
+    """
+
+    entries: Sequence[Entry]
+    work: Work
+    variations: int = 1
+    devices: tuple[str, ...] = ("auto",)
+    rules: Rules = field(default_factory=Rules)
+    module: str = WORKER
+
+
+def run(request: Request, watcher: Watcher | None = None) -> Summary:
+    """Make what is missing, and write it down; the page is rebuilt however the run ends.
+
+    Raises:
+        UsageError: settings that the model cannot meet.
+        FashionFlowError: another run has the folder, the model is broken, the disk is full.
+    """
+    config = read_model(request.work.model)
+    request.work.settings.resolve(config)
+    out = Path(request.work.out)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(opened(out))
+        manifest = Manifest(out)
+        stack.callback(manifest.close)
+        planner = Planner(
+            request.entries,
+            request.variations,
+            replace(request.work, scratch=str(scratch)),
+            config,
+            model_revision(request.work.model),
+            manifest.states,
+            manifest.names_by_source(),
+            request.rules,
+        )
+        return Run(planner, manifest, list(request.devices), watcher or Watcher(), request.module)()
