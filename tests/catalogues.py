@@ -1,11 +1,17 @@
 """What tests of catalogues share: folders of small photos, and what a run has left behind."""
 
+import contextlib
 import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command import environment, interruptible
 from PIL import Image
+from tiny import tiny_config
 
 from fashionflow_core import video
 from fashionflow_core.catalogue.names import POSTER
@@ -57,3 +63,58 @@ def assert_whole(out: Path) -> list[str]:
             Image.open(out / name).load()
     assert not list((out / ".fashionflow").glob("scratch-*/*"))
     return videos
+
+
+QUICK = (sys.executable, str(Path(__file__).parent / "quick_run.py"))
+
+
+def plain(path: Path, colour: tuple[int, int, int]) -> Path:
+    """A photo of one colour: `quick_model` knows some that do harm."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 64), colour).save(path)
+    return path
+
+
+def conventions(folder: Path) -> Path:
+    """What a run reads of a model folder; `quick_model` needs no networks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").write_text(tiny_config().to_json())
+    return folder
+
+
+def quick(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `fashionflow generate ARGUMENTS` with `quick_model` to its end."""
+    return subprocess.run(
+        [*QUICK, "generate", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def quick_started(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start such a run; its streams are in `cwd / "log"`."""
+    with (cwd / "log").open("ab") as streams, interruptible():
+        process = subprocess.Popen(
+            [*QUICK, "generate", *map(str, arguments)], cwd=cwd, env=environment(env), stdout=streams, stderr=streams
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def workers(pid: int) -> list[int]:
+    """Its worker processes; they are started from other threads, so that /proc lists them under those."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [int(child) for child in task.read_text().split()]
+    return sorted(found)

@@ -56,6 +56,15 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def identify(path: str | Path) -> tuple[str, int, int]:
+    """Hash, size in bytes and time of change of a file; empty and zeros of what cannot be read."""
+    try:
+        info = Path(path).stat()
+        return (hash_file(path), info.st_size, info.st_mtime_ns) if Path(path).is_file() else ("", 0, 0)
+    except (OSError, ValueError):
+        return "", 0, 0
+
+
 def open_photo(request: PhotoRequest) -> OpenedPhoto:
     """Read, hash and fit one photo; never raises."""
     from fashionflow_core.foreground import warn_if_no_figure
@@ -63,7 +72,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
     from fashionflow_core.photo import load_photo
 
     start = time.perf_counter()
-    fitted, error, digest, size, changed = None, None, "", 0, 0
+    fitted, error = None, None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", FashionFlowWarning)
@@ -73,13 +82,9 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
             fitted = fit(photo, request.height, request.width, request.fit, request.resample)
         except Exception as problem:
             error = problem if isinstance(problem, FashionFlowError) else _named(problem)
-        try:
-            info = Path(request.path).stat()
-            if Path(request.path).is_file():
-                size, changed, digest = info.st_size, info.st_mtime_ns, hash_file(request.path)
-        except (OSError, ValueError):
-            fitted = None
-            error = error or FashionFlowError(f"{request.path}: went away while it was read")
+        digest, size, changed = identify(request.path)
+        if not digest and error is None:
+            fitted, error = None, FashionFlowError(f"{request.path}: went away while it was read")
     lines = [str(warning.message) for warning in caught]
     return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines)
 

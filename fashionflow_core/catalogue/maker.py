@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest
+from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest, identify
 from fashionflow_core.catalogue.names import POSTER, inside
 from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, write_poster
 from fashionflow_core.catalogue.work import DONE, FAILED, FINGERPRINT, Job, Work, failure, fingerprint
@@ -111,7 +111,7 @@ class Maker:
                 return self.helper.ask("photo", request)
             except EOFError:
                 problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
-                return OpenedPhoto(None, problem)
+                return OpenedPhoto(None, problem, *identify(job.source))
 
     def _generate(self, batch: list[tuple[Job, OpenedPhoto]], again: bool = False) -> None:
         """Denoise and decode together; what fails together is tried in halves, one that lacks memory once more."""

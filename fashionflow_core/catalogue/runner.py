@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fashionflow_core.catalogue.crew import WORKER, Crew, Worker
+from fashionflow_core.catalogue.helper import identify
 from fashionflow_core.catalogue.manifest import Manifest
 from fashionflow_core.catalogue.planner import Decision, Planner
 from fashionflow_core.catalogue.work import DONE, FAILED, LOST, RETRIED, Job
@@ -140,9 +141,9 @@ class Run:
         """
         start = time.perf_counter()
         threading.Thread(target=self._plan, daemon=True).start()
-        thread = threading.Thread(target=self._safely)
-        thread.start()
-        interruption = self._wait(thread)
+        finished = threading.Event()
+        threading.Thread(target=self._safely, args=(finished,), daemon=True).start()
+        interruption = self._wait(finished)
         self.summary.seconds = time.perf_counter() - start
         if interruption is not None:
             raise interruption
@@ -150,12 +151,12 @@ class Run:
             raise self._error
         return self.summary
 
-    def _wait(self, thread: threading.Thread) -> BaseException | None:
+    def _wait(self, finished: threading.Event) -> BaseException | None:
         """Wait for the run; the first signal asks it to stop, the second one, or half a minute, makes it."""
         interruption, deadline = None, float("inf")
-        while thread.is_alive():
+        while not finished.is_set():
             try:
-                thread.join(0.2)
+                finished.wait(0.2)  # not Thread.join: interrupted, that may take a running thread for a dead one
                 if time.monotonic() > deadline:
                     self._crew.kill()
             except BaseException as error:
@@ -176,7 +177,7 @@ class Run:
         except BaseException as error:
             self._planned.put(error)
 
-    def _safely(self) -> None:
+    def _safely(self, finished: threading.Event) -> None:
         try:
             self._loop()
         except BaseException as error:
@@ -185,6 +186,7 @@ class Run:
         finally:
             for worker in self._crew.workers:
                 worker.child.kill()
+            finished.set()
 
     def _loop(self) -> None:
         while True:
@@ -301,8 +303,12 @@ class Run:
                 self._todo.appendleft(job)
                 continue
             last = job.attempt > 1
+            digest, size, changed = identify(job.source)
             record = job.record(
                 LOST if last else RETRIED,
+                input_hash=digest,
+                input_bytes=size,
+                input_mtime_ns=changed,
                 stage="worker",
                 error_class="WorkerDied",
                 message=f"its worker {how}",
