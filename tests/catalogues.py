@@ -90,6 +90,7 @@ def quick(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = Non
         env=environment(env),
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         timeout=300,
         check=False,
     )

@@ -289,9 +289,9 @@ def _settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None
             if name == "guidance_interval":
                 ends = value.split(",") if isinstance(value, str) else value
                 wanted[name] = tuple(float(end) for end in ends)
-            elif kind.startswith("int"):
+            elif "int" in kind:
                 wanted[name] = int(value) if isinstance(value, str) else value
-            elif kind.startswith("float"):
+            elif "float" in kind:
                 wanted[name] = float(value) if isinstance(value, str) else value
             else:
                 wanted[name] = str(value)
