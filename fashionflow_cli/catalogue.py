@@ -25,6 +25,10 @@ class Options:
     suffix: str
     devices: str | None
     batch: int
+    gate: bool
+    gate_limits: str | None
+    reroll: int
+    scores: bool
     retry_failed: bool
 
 
@@ -58,6 +62,7 @@ def generate(
     """
     from fashionflow_core import registry
     from fashionflow_core.catalogue import session
+    from fashionflow_core.catalogue.gate import Limits
     from fashionflow_core.catalogue.inputs import describe, read_inputs
     from fashionflow_core.catalogue.planner import Rules
     from fashionflow_core.catalogue.work import Work
@@ -66,6 +71,9 @@ def generate(
         raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
     if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
         raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+    gate = None
+    if options.gate or options.gate_limits is not None or options.reroll:
+        gate = Limits.parse(options.gate_limits or "")
     inputs: Inputs = read_inputs([str(photo) for photo in photos], out, _stdin)
     if inputs.passed_over:
         note(f"passed over {describe(inputs.passed_over)}", quiet)
@@ -78,6 +86,9 @@ def generate(
             settings=settings,
             batch=options.batch,
             suffix=options.suffix,
+            scores=options.scores or gate is not None,
+            gate=gate,
+            reroll=options.reroll,
             **work,
         ),
         variations,
@@ -139,6 +150,8 @@ def _report(summary: "Summary", out: Path, quiet: bool) -> None:
     note(f"{'videos made':15} {summary.made}", quiet)
     if summary.kept:
         note(f"{'there before':15} {summary.kept}", quiet)
+    if summary.flagged:
+        note(f"{'flagged':15} {summary.flagged:<6} see {out / 'index.html'}", quiet)
     bad = summary.failed + summary.lost
     if not bad:
         return

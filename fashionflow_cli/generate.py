@@ -60,6 +60,10 @@ def generate(
     format: options.Format = "mp4",
     devices: options.Devices = None,
     batch: options.Batch = 0,
+    gate: options.Gate = False,
+    gate_limits: options.GateLimits = None,
+    reroll: options.Reroll = 0,
+    scores: options.Scores = True,
     retry_failed: options.RetryFailed = False,
     model: options.Model = "mini",
     conditioning: options.Conditioning = None,
@@ -99,7 +103,7 @@ def generate(
     if catalogue.wanted(photos, out):
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
-        chosen = catalogue.Options(f".{format}", devices, batch, retry_failed)
+        chosen = catalogue.Options(f".{format}", devices, batch, gate, gate_limits, reroll, scores, retry_failed)
         catalogue.generate(photos, out, settings, variations, common, chosen, model, device, overwrite, quiet, as_json)
         return
     (photo,) = photos

@@ -25,7 +25,7 @@ def option(panel: str, name: str, *short: str, text: str, of_model: bool = False
         f"--{name}",
         *short,
         help=text + (" [dim]\\[default: the model's][/dim]" if of_model else ""),
-        envvar="FASHIONFLOW_" + name.upper().replace("-", "_"),
+        envvar="FASHIONFLOW_" + name.split("/")[0].upper().replace("-", "_"),
         rich_help_panel=panel,
         **more,
     )
@@ -139,6 +139,30 @@ Batch = Annotated[
         show_default="auto",
     ),
 ]
+Gate = Annotated[
+    bool, option(CATALOGUE, "gate", text="Flag videos whose scores are beyond the limits; see docs/catalogues.md.")
+]
+GateLimits = Annotated[
+    str | None,
+    option(
+        CATALOGUE,
+        "gate-limits",
+        text="Other limits than the default ones, such as drift=6,still=0.5; implies --gate.",
+        metavar="NAME=N,...",
+    ),
+]
+Reroll = Annotated[
+    int,
+    option(
+        CATALOGUE,
+        "reroll",
+        text="Make flagged videos again, so many times, with new seeds; the best is kept. Implies --gate.",
+        min=0,
+        max=100,
+        metavar="<int>",
+    ),
+]
+Scores = Annotated[bool, option(CATALOGUE, "scores/--no-scores", text="Measure every video, for manifest and page.")]
 RetryFailed = Annotated[
     bool, option(CATALOGUE, "retry-failed", text="Also try again what failed before and has not changed since.")
 ]

@@ -16,6 +16,8 @@ from fashionflow_core.catalogue import protocol
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fashionflow_core.image import Fitted
 
 
@@ -95,6 +97,16 @@ def _named(problem: Exception) -> FashionFlowError:
     return FashionFlowError(f"{type(problem).__name__}: {problem}")
 
 
+def score_video(path: str, photo: "np.ndarray") -> "dict[str, float] | Exception":
+    """`gate.score`, or why it has none."""
+    from fashionflow_core.catalogue.gate import score
+
+    try:
+        return score(path, photo)
+    except Exception as problem:
+        return problem if isinstance(problem, FashionFlowError) else _named(problem)
+
+
 class Helper:
     """The worker's side: one request at a time, from any thread through a lock of the caller's.
 
@@ -132,7 +144,7 @@ class Helper:
 def main() -> None:
     """Answer requests until the worker is gone."""
     incoming, outgoing = protocol.streams()
-    functions = {"photo": open_photo}
+    functions = {"photo": open_photo, "score": score_video}
     try:
         while True:
             kind, *arguments = protocol.receive(incoming)

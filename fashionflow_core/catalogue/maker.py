@@ -11,14 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashionflow_core.catalogue.gate import Limits, badness, flags, reroll_seed
 from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest, identify
 from fashionflow_core.catalogue.names import POSTER, inside
-from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, write_poster
+from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, target_of, write_poster
+from fashionflow_core.catalogue.takes import Take, of_takes
 from fashionflow_core.catalogue.work import DONE, FAILED, FINGERPRINT, Job, Work, failure, fingerprint
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 
 if TYPE_CHECKING:
+    from fashionflow_core.image import Fitted
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
+    from fashionflow_core.video import VideoInfo
 
 Report = Callable[[Job, dict[str, Any]], None]
 
@@ -45,12 +49,21 @@ class Maker:
     Args:
         work: of the run.
         report: called, from any thread, once with each job that is finished, and its record.
+        again: called, from any thread, with a job that is to be made once more.
         full: called, from any thread, if the disk is full.
         log: where the helper process writes.
     """
 
-    def __init__(self, work: Work, report: Report, full: Callable[[DiskFull], None], log: Path | None = None) -> None:
-        self.work, self.report, self.full = work, report, full
+    def __init__(
+        self,
+        work: Work,
+        report: Report,
+        again: Callable[["Started"], None],
+        full: Callable[[DiskFull], None],
+        log: Path | None = None,
+    ) -> None:
+        self.work, self.report, self.again, self.full = work, report, again, full
+        self._takes: dict[int, list[Take]] = {}
         self.stop = threading.Event()
         self.out, self.scratch = Path(work.out), Path(work.scratch)
         module, function = work.opener.split(":")
@@ -177,74 +190,96 @@ class Maker:
             else:
                 self._failed(job, photo, "write", error)
         else:
-            self.report(job, record)
+            if record is not None:
+                self.report(job, record)
         finally:
             self._behind.release()
 
     def _put_in_place(
-        self, job: Job, photo: OpenedPhoto, clip: "Clip", frames: "FrameQueue", seconds: dict[str, float]
-    ) -> dict[str, Any]:
-        """Write video and poster into the scratch folder, then move both to where they belong."""
+        self, job: Job, photo: OpenedPhoto, clip: "Clip", frames: FrameQueue, seconds: dict[str, float]
+    ) -> dict[str, Any] | None:
+        """Write video and poster into the scratch folder, then move both to where they belong.
+
+        Returns:
+            The record; None if the video is to be made again first.
+        """
         from fashionflow_core import video
 
         start = time.perf_counter()
-        mark = fingerprint(photo.sha256, job.settings_hash, job.revision)
-        temporary = self.scratch / f"{job.number}-{job.attempt}{self.work.suffix}"
-        poster = temporary.with_suffix(".jpg")
+        mark = {FINGERPRINT: fingerprint(photo.sha256, job.settings_hash, job.revision)}
+        temporary = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}{self.work.suffix}"
+        take = Take(temporary, temporary.with_suffix(".jpg"), seed=job.settings.seed)
         try:
-            info = video.write(
-                frames, temporary, clip.fps, clip.count, clip.metadata | {FINGERPRINT: mark}, **self.work.coding
-            )
-            write_poster(poster, frames.first)
+            info = video.write(frames, temporary, clip.fps, clip.count, clip.metadata | mark, **self.work.coding)
+            write_poster(take.poster, frames.first)
             seconds["encode"] = time.perf_counter() - start
-            target = self._target(job)
-            place(poster, target.with_name(target.name.removesuffix(self.work.suffix) + POSTER))
-            place(temporary, target)
-        finally:
-            for file in (temporary, poster):
-                file.unlink(missing_ok=True)
+            if self.work.scores and photo.fitted is not None:
+                start = time.perf_counter()
+                take.scores = self._scores(temporary, photo.fitted)
+                seconds["score"] = time.perf_counter() - start
+            takes = [*self._takes.pop(job.number, []), take]
+            if self.work.gate is not None:
+                take.flags = flags(take.scores, self.work.gate)
+                if take.flags and job.reroll < self.work.reroll:
+                    self._takes[job.number] = takes
+                    self._reroll(job, photo)
+                    return None
+            best = min(takes, key=lambda one: badness(one.scores, self.work.gate or Limits()))
+            target = target_of(job, self.out, self.work.suffix)
+            place(best.poster, target.with_name(target.name.removesuffix(self.work.suffix) + POSTER))
+            place(best.video, target)
+            for other in takes:
+                other.discard()
+        except BaseException:
+            for other in [*self._takes.pop(job.number, []), take]:
+                other.discard()
+            raise
         return job.record(
             DONE,
             **self._of_photo(photo),
-            output=job.name + self.work.suffix,
+            **self._of_video(job, info),
+            **of_takes(best, takes, self.work),
             poster=job.name + POSTER,
-            model=self.pipe.config.name,
-            device=self.device,
-            frames=info.frames,
-            fps=info.fps,
-            height=info.height,
-            width=info.width,
-            codec=info.codec,
             encoder=info.encoder,
             scheduler=clip.metadata["fashionflow_scheduler"],
             steps=int(clip.metadata["fashionflow_steps"]),
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
-    def _target(self, job: Job) -> Path:
-        """Where the video goes.
+    def _of_video(self, job: Job, info: "VideoInfo") -> dict[str, Any]:
+        return {
+            "output": job.name + self.work.suffix,
+            "model": self.pipe.config.name,
+            "device": self.device,
+            "frames": info.frames,
+            "fps": info.fps,
+            "height": info.height,
+            "width": info.width,
+            "codec": info.codec,
+        }
 
-        Raises:
-            FashionFlowError: outside of the output folder, or on a file that is not ours.
-        """
-        path = inside(self.out, job.name + self.work.suffix)
-        if path is None:
-            raise FashionFlowError(
-                f"{job.name}: a link inside {self.out} leads out of it", hint="remove that link, or choose another -o"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise FashionFlowError(f"{path}: is a folder", hint="move it away, or choose another -o")
-        if path.exists() and not job.replace and FINGERPRINT not in metadata(path):
-            raise FashionFlowError(
-                f"{path}: already exists, and this catalogue did not make it", hint="move it away, or pass --overwrite"
-            )
-        return path
+    def _scores(self, path: Path, fitted: "Fitted") -> dict[str, float]:
+        """Scores of a video; none if it cannot be scored, which is no reason not to keep it."""
+        box = fitted.box
+        photo = fitted.pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        with self._asking:
+            try:
+                found = self.helper.ask("score", str(path), photo)
+            except EOFError:
+                found = None
+        return found if isinstance(found, dict) else {}
+
+    def _reroll(self, job: Job, photo: OpenedPhoto) -> None:
+        first = self._takes[job.number][0].seed
+        settings = replace(job.settings, seed=reroll_seed(first, job.reroll + 1))
+        again: Future[OpenedPhoto] = Future()
+        again.set_result(photo)
+        self.again(Started(replace(job, settings=settings, reroll=job.reroll + 1), again))
 
     def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
         """Whether the very video is in place already: a kill came between its last move and its line."""
         path = inside(self.out, job.name + self.work.suffix)
-        if path is None or job.replace or not path.is_file():
+        if path is None or job.replace or job.reroll or not path.is_file():
             return False
         if metadata(path).get(FINGERPRINT) != fingerprint(photo.sha256, job.settings_hash, job.revision):
             return False
@@ -255,20 +290,18 @@ class Maker:
         except FashionFlowError:
             return False
         poster = path.with_name(path.name.removesuffix(self.work.suffix) + POSTER)
+        take = Take(path, poster, seed=int(metadata(path).get("fashionflow_seed", job.settings.seed)))
+        if self.work.scores and photo.fitted is not None:
+            take.scores = self._scores(path, photo.fitted)
+            take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
         self.report(
             job,
             job.record(
                 DONE,
                 **self._of_photo(photo),
-                output=job.name + self.work.suffix,
+                **self._of_video(job, info),
                 **({"poster": job.name + POSTER} if poster.is_file() else {}),
-                model=self.pipe.config.name,
-                device=self.device,
-                frames=info.frames,
-                fps=info.fps,
-                height=info.height,
-                width=info.width,
-                codec=info.codec,
+                **of_takes(take, [take], self.work),
                 seconds={},
                 recovered=True,
             ),

@@ -1,16 +1,18 @@
 """A catalogue from its inputs to its page: the one function that command line and Python call."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fashionflow_core.catalogue import gallery
 from fashionflow_core.catalogue.crew import WORKER
 from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.manifest import Manifest
 from fashionflow_core.catalogue.planner import Planner, Rules
 from fashionflow_core.catalogue.runner import Run, Summary, Watcher, opened
 from fashionflow_core.catalogue.work import Work, model_revision, read_model
+from fashionflow_core.errors import FashionFlowError
 
 
 @dataclass(frozen=True)
@@ -58,4 +60,11 @@ def run(request: Request, watcher: Watcher | None = None) -> Summary:
             manifest.names_by_source(),
             request.rules,
         )
+        stack.callback(_show, out)
         return Run(planner, manifest, list(request.devices), watcher or Watcher(), request.module)()
+
+
+def _show(out: Path) -> None:
+    """Rebuild the page, which is worth no error: the run's own counts for more."""
+    with suppress(FashionFlowError, OSError):
+        gallery.build(out)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fashionflow_core.catalogue.gate import Limits
 from fashionflow_core.config import GenerateSettings, ModelConfig, ResolvedSettings
 
 FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
@@ -28,6 +29,8 @@ class Work:
         coding: `crf`, `codec` and `encoder` of `video.write`.
         background, max_megapixels: of `photo.load_photo`.
         scores: measure every video.
+        gate: flag videos beyond these limits.
+        reroll: times that a flagged video is made again with another seed; the least bad one is kept.
         loading: further arguments of the opener.
         opener: `module:function` that opens the model, called as `pipeline.load` is.
     """
@@ -44,6 +47,8 @@ class Work:
     background: tuple[int, int, int] = (255, 255, 255)
     max_megapixels: float = 50.0
     scores: bool = True
+    gate: Limits | None = None
+    reroll: int = 0
     loading: Mapping[str, Any] = field(default_factory=dict)
     opener: str = "fashionflow_core.pipeline:load"
 
@@ -62,6 +67,7 @@ class Job:
         attempt: 1, or 2 after a worker died of it.
         replace: whether a file that is no known video of ours may be replaced.
         caption: for the gallery.
+        reroll: how often it was made before with another seed.
     """
 
     number: int
@@ -74,6 +80,7 @@ class Job:
     attempt: int = 1
     replace: bool = False
     caption: str = ""
+    reroll: int = 0
 
     def record(self, status: str, **more: Any) -> dict[str, Any]:
         """The start of a manifest line for this job."""
@@ -113,6 +120,7 @@ def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
         "background": work.background,
         "loading": {key: str(value) for key, value in work.loading.items()},
         "dtype": work.dtype,
+        "reroll": [work.reroll, asdict(work.gate)] if work.gate and work.reroll else None,
     }
     return _short(json.dumps(values, sort_keys=True, default=str).encode())
 

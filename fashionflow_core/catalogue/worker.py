@@ -22,7 +22,7 @@ class _Worker:
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._sending = threading.Lock()
-        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | Started | None] = queue.SimpleQueue()
         self.stop = threading.Event()
 
     def say(self, *message: Any) -> None:
@@ -47,7 +47,7 @@ class _Worker:
         """Open the model, then make videos until "stop" or "end"."""
         _, work, log = protocol.receive(self._incoming)
         threading.Thread(target=self.listen, daemon=True).start()
-        maker = Maker(work, lambda job, record: self.say("record", job.number, record), self._full, log)
+        maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
         self.say("ready", maker.device, maker.limit, maker.loading)
         self._loop(maker)
@@ -70,7 +70,7 @@ class _Worker:
                         return
                     self.jobs.put(None)
                     break
-                waiting.append(maker.start(job))
+                waiting.append(maker.start(job) if isinstance(job, Job) else job)
             if self.stop.is_set():
                 return
             batch = _alike(waiting, maker.limit)
