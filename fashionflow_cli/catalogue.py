@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def generate(
     model: str,
     device: str,
     overwrite: bool,
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -92,11 +93,58 @@ def generate(
             **work,
         ),
         variations,
-        tuple((options.devices or device).split(",")),
+        _devices(options.devices or device),
         Rules(options.retry_failed, overwrite),
     )
+    if dry_run:
+        _print_estimate(request, as_json)
+        return
     summary = _watched(request, len(inputs.entries) * variations, quiet, as_json)
     _report(summary, out, quiet)
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` → one worker each; `all`: every GPU."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"--devices: {text!r} is not NAME,NAME,...", hint="such as cuda:0,cuda:1 or cpu,cpu")
+    if names != ("all",):
+        return names
+    import torch
+
+    if not torch.cuda.device_count():
+        raise UsageError("--devices: all asked for, but this torch sees no GPU", hint="use --devices cpu,cpu")
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def _print_estimate(request: Any, as_json: bool) -> None:
+    """What `--dry-run` says of many photos."""
+    from fashionflow_core.catalogue.estimate import estimate
+
+    plan = estimate(request)
+    if as_json:
+        result_json(asdict(plan))
+        return
+    size = f", about {plan.bytes_each * plan.to_do / 1e6:,.0f} MB" if plan.bytes_each else ""
+    rows = {
+        "items": f"{plan.items:,}",
+        "to do": f"{plan.to_do:,}{size}",
+        "done before": f"{plan.done:,}",
+        "failed before": f"{plan.failed:,}",
+        "model": f"{plan.model}, {plan.frames} frames, {plan.steps} steps of {plan.scheduler}",
+        "devices": ", ".join(plan.devices),
+    }
+    if plan.seconds is not None and plan.seconds_each is not None:
+        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s a video, reckoned from {plan.measured}"
+    elif plan.to_do:
+        rows["time"] = "not timed for so many: make a few of them first, --dry-run then reckons from those"
+    for name, value in rows.items():
+        result(f"{name:14}  {value}")
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours:,} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 def _stdin() -> bytes:

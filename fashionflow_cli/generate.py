@@ -104,7 +104,9 @@ def generate(
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
         chosen = catalogue.Options(f".{format}", devices, batch, gate, gate_limits, reroll, scores, retry_failed)
-        catalogue.generate(photos, out, settings, variations, common, chosen, model, device, overwrite, quiet, as_json)
+        catalogue.generate(
+            photos, out, settings, variations, common, chosen, model, device, overwrite, dry_run, quiet, as_json
+        )
         return
     (photo,) = photos
     targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)

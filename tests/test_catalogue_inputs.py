@@ -19,7 +19,7 @@ from fashionflow_core.errors import UsageError
 
 
 def read(*arguments: str, out: str = "out", stdin: bytes = b"") -> list[Entry]:
-    return read_inputs(arguments, Path(out), lambda: stdin).entries
+    return list(read_inputs(arguments, Path(out), lambda: stdin).entries)
 
 
 def names(*arguments: str, stdin: bytes = b"") -> list[str]:

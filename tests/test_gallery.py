@@ -161,7 +161,7 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     assert visible(page) == 0 and not page.ask("document.querySelector('.none').hidden")
     page.ask("['find', 'model', 'seed'].forEach(n => document.getElementById(n).value = ''); filter()")
     page.ask("sort.value = 'drift'; sort.dispatchEvent(new Event('change'))")
-    assert page.ask("document.querySelector('.card').dataset.drift") == "98"
+    assert page.ask("document.querySelector('.card').dataset.drift") == "98.0"
 
     assert page.complaints == []
     inside = out.as_uri() + "/"

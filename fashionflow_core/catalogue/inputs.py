@@ -1,5 +1,6 @@
 """Which photos a catalogue is made of: folders, patterns, single files, and lists as text, CSV or JSON lines."""
 
+import codecs
 import csv
 import glob
 import io
@@ -7,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -53,7 +55,7 @@ class Entry(NamedTuple):
 class Inputs:
     """All photos of a run, and what was passed over: number of files by suffix, and entries that came twice."""
 
-    entries: list[Entry]
+    entries: Sequence[Entry]
     passed_over: dict[str, int]
     twice: int = 0
 
@@ -80,32 +82,38 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
         UsageError: a list that cannot be understood.
         FashionFlowError: nothing there, or not readable.
     """
-    found: list[tuple[str, str | None, Any]] = []  # source, folder it is named relative to, row of a list
+    found: list[Any] = []  # a source, or a source and its row of a list
+    bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
     passed_over: dict[str, int] = {}
     out = out.resolve()
     for argument in arguments:
         path = Path(argument)
         if argument == STDIN:
-            found += _rows(_text(stdin(), "<stdin>"), "<stdin>", "")
+            found += _rows(stdin(), "<stdin>", "")
+            bases.add(None)
         elif path.is_dir():
-            found += ((file, str(path), None) for file in _walk(path, out, passed_over))
+            found += _walk(path, out, passed_over)
+            bases.add(str(path))
         elif path.exists() and path.suffix.lower() in LISTS:
             try:
-                found += _rows(_text(path.read_bytes(), argument), argument, path.suffix.lower())
+                found += _rows(path.read_bytes(), argument, path.suffix.lower())
+                bases.add(None)
             except OSError as error:
                 raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
         elif not path.exists() and glob.has_magic(argument):
-            found += ((file, _fixed_part(argument), None) for file in _matches(argument, out, passed_over))
+            found += _matches(argument, out, passed_over)
+            bases.add(_fixed_part(argument))
         elif not path.exists() and len(arguments) == 1:
             raise FashionFlowError(f"{argument}: no such file or folder", hint="check the spelling of the path")
         else:
-            found.append((argument, None, None))
+            found.append(argument)
+            bases.add(None)
     if not found:
         raise FashionFlowError(
             f"{' '.join(arguments[:3])}: no photos found" + (f" ({describe(passed_over)})" if passed_over else ""),
             hint=f"photos end in one of {', '.join(sorted(PHOTOS))}",
         )
-    return _named(found, arguments, passed_over)
+    return _named(found, bases, passed_over)
 
 
 def describe(passed_over: Mapping[str, int]) -> str:
@@ -174,24 +182,20 @@ def _fixed_part(pattern: str) -> str:
     return os.path.join(*parts[:fixed]) if fixed else "."
 
 
-def _text(data: bytes, name: str) -> str:
+def _rows(data: bytes, name: str, suffix: str) -> Iterator[Any]:
+    """A list's rows: as text (a path a line), CSV or TSV with a header, or JSON lines."""
     if b"\0" in data[:4096]:
         raise UsageError(f"{name}: is not a list of photos", hint="one photo needs a video: -o NAME.mp4")
-    # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
-    return data.decode("utf-8-sig", errors="surrogateescape")
-
-
-def _rows(text: str, name: str, suffix: str) -> Iterator[tuple[str, None, Any]]:
-    """A list's rows: as text (a path a line), CSV or TSV with a header, or JSON lines."""
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    first = next((line.strip() for line in io.BytesIO(data) if line.strip()), b"").decode(errors="replace")
     header = [column.strip().lower() for column in first.replace("\t", ",").replace(";", ",").split(",")]
-    if suffix in (".jsonl", ".ndjson") or (not suffix and first.lstrip().startswith("{")):
-        for number, line in enumerate(text.split("\n"), start=1):
+    if suffix in (".jsonl", ".ndjson") or (not suffix and first.startswith("{")):
+        for number, line in enumerate(_lines(data), start=1):
             if line.strip():
                 yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}")
     elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
         separator = max("\t;,", key=first.count)
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", strict=True)
+        rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
         rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
         try:
             for row in rows:
@@ -202,10 +206,15 @@ def _rows(text: str, name: str, suffix: str) -> Iterator[tuple[str, None, Any]]:
         except csv.Error as error:
             raise UsageError(f"{name}, line {rows.line_num}: {error}", hint="check the quotes") from None
     else:
-        for line in text.split("\n"):
-            line = line.rstrip("\r")
-            if line.strip():
-                yield line, None, None
+        yield from filter(str.strip, _lines(data))
+
+
+def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
+    """Lines, one by one, with their ends or without."""
+    for line in io.BytesIO(data):
+        # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
+        text = line.decode("utf-8", errors="surrogateescape")
+        yield text if keep else text.rstrip("\r\n")
 
 
 def _json(line: str, where: str) -> dict[str, Any]:
@@ -218,7 +227,7 @@ def _json(line: str, where: str) -> dict[str, Any]:
     return {str(key).lower(): value for key, value in row.items() if value is not None}
 
 
-def _row(row: dict[str, Any], where: str) -> tuple[str, None, Any]:
+def _row(row: dict[str, Any], where: str) -> Any:
     known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS)
     row = {key.replace("-", "_"): value for key, value in row.items()}
     if "guidance" in row:
@@ -228,29 +237,55 @@ def _row(row: dict[str, Any], where: str) -> tuple[str, None, Any]:
     source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
     if not isinstance(source, str) or not source:
         raise UsageError(f"{where}: names no photo", hint="the column is called photo")
-    return source, None, row
+    return (source, row) if row else source
 
 
-def _named(found: list[tuple[str, str | None, Any]], arguments: Sequence[str], passed_over: dict[str, int]) -> Inputs:
-    """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
-    root = None
-    if len({base for _, base, _ in found}) == 1 and found[0][1] is not None:
-        root = os.path.abspath(found[0][1])
-    else:
-        root = _common(os.path.abspath(base) if base else os.path.dirname(os.path.abspath(s)) for s, base, _ in found)
-    entries, seen, twice = [], set(), 0
-    for source, _, row in found:
-        row = row or {}
+class Entries(Sequence[Entry]):
+    """Entries that are made as they are asked for: of a million paths only the paths are held."""
+
+    def __init__(self, found: list[Any], root: str | None) -> None:
+        self._found, self._root = found, root
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (
+            [self._entry(one) for one in self._found[index]]
+            if isinstance(index, slice)
+            else self._entry(self._found[index])
+        )
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._entry, self._found)
+
+    def _entry(self, found: "str | tuple[str, dict[str, Any]]") -> Entry:
+        if isinstance(found, str):
+            return Entry(found, _relative(found, self._root))
+        source, row = found
         own = next((row[column] for column in NAME_COLUMNS if column in row), None)
         settings, problem = _settings({key: value for key, value in row.items() if key in SETTINGS})
-        key = hash((source, own, tuple(settings.items()) if settings else None))
-        if key in seen:
-            twice += 1
-            continue
-        seen.add(key)
-        name = str(own) if own is not None else _relative(source, root)
-        entries.append(Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem))
-    return Inputs(entries, passed_over, twice)
+        name = str(own) if own is not None else _relative(source, self._root)
+        return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem)
+
+
+def _named(found: list[Any], bases: set[str | None], passed_over: dict[str, int]) -> Inputs:
+    """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
+    if len(bases) == 1 and (only := next(iter(bases))) is not None:
+        root = os.path.abspath(only)
+    else:
+        sources = (one if isinstance(one, str) else one[0] for one in found)
+        folders = (os.path.dirname(os.path.abspath(source)) for source in sources)
+        root = _common(chain((os.path.abspath(base) for base in bases if base is not None), folders))
+    # The numbers instead of the entries: a set of a million of them is small.
+    seen: set[int] = set()
+    unique = []
+    for one in found:
+        key = hash(one if isinstance(one, str) else (one[0], json.dumps(one[1], sort_keys=True, default=str)))
+        if key not in seen:
+            seen.add(key)
+            unique.append(one)
+    return Inputs(Entries(unique, root), passed_over, len(found) - len(unique))
 
 
 def _common(folders: Iterator[str]) -> str | None:

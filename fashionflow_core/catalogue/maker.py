@@ -1,6 +1,5 @@
 """What happens inside a worker: photos are opened ahead, the device computes, and videos are written behind it."""
 
-import gc
 import importlib
 import queue
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue.gate import Limits, badness, flags, reroll_seed
 from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest, identify
+from fashionflow_core.catalogue.memory import batch_that_fits, free_memory, release_memory, used_memory
 from fashionflow_core.catalogue.names import POSTER, inside
 from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, target_of, write_poster
 from fashionflow_core.catalogue.takes import Take, of_takes
@@ -80,6 +80,8 @@ class Maker:
         # The clip that is written and one more: a device that is faster than the encoder waits here.
         self._behind = threading.Semaphore(2)
         self.limit = work.batch or 1
+        self.grown: Callable[[int], None] = lambda limit: None
+        self._room = free_memory(self.pipe.networks.device) if not work.batch else None
 
     def start(self, job: Job) -> Started:
         """Begin to open a job's photo."""
@@ -140,19 +142,25 @@ class Maker:
             raise
         except Exception as error:
             if len(batch) > 1:
-                half = len(batch) // 2
+                size = len(batch) // 2
                 if isinstance(error, OutOfMemory):
-                    self.limit = half
-                    _free_memory()
-                self._generate(batch[:half])
-                self._generate(batch[half:])
+                    self.limit = min(self.limit, size)
+                    release_memory()
+                while batch:
+                    size = min(size, self.limit)  # which the first half may find too large again
+                    self._generate(batch[:size])
+                    batch = batch[size:]
             elif isinstance(error, OutOfMemory) and not again:
-                _free_memory()
+                release_memory()
                 self._generate([_smaller(*batch[0])], again=True)
             else:
                 self._failed(*batch[0], "denoise", error)
             return
         denoised = time.perf_counter()
+        if self._room is not None:
+            self.limit = batch_that_fits(self._room, used_memory(self.pipe.networks.device))
+            self._room = None
+            self.grown(self.limit)
         for (job, photo), clip in zip(batch, clips):
             self._decode(job, photo, clip, (denoised - start) / len(batch))
 
@@ -323,11 +331,3 @@ class Maker:
 def _smaller(job: Job, photo: OpenedPhoto) -> tuple[Job, OpenedPhoto]:
     chunk = max(1, job.settings.decode_chunk // 4)
     return replace(job, settings=replace(job.settings, decode_chunk=chunk)), photo
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fashionflow_core.catalogue.work import DONE, RETRIED
+from fashionflow_core.catalogue.work import RETRIED
 from fashionflow_core.errors import FashionFlowError
 
 MANIFEST = "manifest.jsonl"
@@ -45,21 +45,12 @@ class Manifest:
 
     def __init__(self, out: Path) -> None:
         self.path = out / MANIFEST
-        self.states: dict[str, State] = {}
-        for record in read(self.path):
-            self._note(record)
+        self.states = states_of(out)
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             _drop_torn_end(self._descriptor)
         except OSError as error:
             raise FashionFlowError(f"{self.path}: cannot be written ({error.strerror})") from None
-
-    def names_by_source(self) -> dict[str, list[str]]:
-        """The items that each photo has had, in order."""
-        found: dict[str, list[str]] = {}
-        for name, state in self.states.items():
-            found.setdefault(state.source, []).append(name)
-        return found
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add lines; they are on the disk when this returns.
@@ -81,23 +72,44 @@ class Manifest:
             os.ftruncate(self._descriptor, before)
             raise
         for record in records:
-            self._note(record)
+            _note(self.states, record)
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
 
-    def _note(self, record: Mapping[str, Any]) -> None:
-        if record.get("status") == RETRIED:
-            return
-        self.states[str(record["item"])] = State(
-            sys.intern(str(record["status"])),
-            str(record.get("source", "")),
-            sys.intern(f"{record.get('settings_hash', '')} {record.get('model_revision', '')}"),
-            str(record.get("input_hash", "")),
-            (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
-            int(record.get("frames", 0)),
-        )
+
+def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
+    if record.get("status") == RETRIED:
+        return
+    states[str(record["item"])] = State(
+        sys.intern(str(record["status"])),
+        str(record.get("source", "")),
+        sys.intern(f"{record.get('settings_hash', '')} {record.get('model_revision', '')}"),
+        str(record.get("input_hash", "")),
+        (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
+        int(record.get("frames", 0)),
+    )
+
+
+def states_of(out: Path) -> dict[str, State]:
+    """What the manifest of an output folder says of each item; nothing if there is none.
+
+    Raises:
+        FashionFlowError: it is no manifest.
+    """
+    states: dict[str, State] = {}
+    for record in read(out / MANIFEST):
+        _note(states, record)
+    return states
+
+
+def names_by_source(states: Mapping[str, State]) -> dict[str, list[str]]:
+    """The items that each photo has had, in order."""
+    found: dict[str, list[str]] = {}
+    for name, state in states.items():
+        found.setdefault(state.source, []).append(name)
+    return found
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -135,10 +147,6 @@ def latest(path: Path) -> dict[str, dict[str, Any]]:
         if record["status"] != RETRIED:
             found[record["item"]] = record
     return found
-
-
-def done(state: State | None) -> bool:
-    return state is not None and state.status == DONE
 
 
 def _drop_torn_end(descriptor: int) -> None:

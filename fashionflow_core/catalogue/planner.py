@@ -55,7 +55,7 @@ class Planner:
         config: of the model.
         revision: of the model's files.
         states: of the manifest.
-        known: `Manifest.names_by_source()`.
+        known: `manifest.names_by_source(states)`.
     """
 
     entries: Sequence[Entry]

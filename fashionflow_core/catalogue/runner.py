@@ -268,6 +268,9 @@ class Run:
             self.watcher.said(
                 f"{rest[0]}: model open after {rest[2]:.1f} s" + (f", {rest[1]} at a time" * (rest[1] > 1))
             )
+        elif kind == "room":
+            worker.room = 2 * rest[0] + 1
+            self.watcher.said(f"{self._crew.devices[worker.number]}: {rest[0]} photos at a time")
         elif kind == "begun":
             worker.begun.update(rest[0])
         elif kind == "record":

@@ -1,6 +1,6 @@
 """A catalogue from its inputs to its page: the one function that command line and Python call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from fashionflow_core.catalogue import gallery
 from fashionflow_core.catalogue.crew import WORKER
 from fashionflow_core.catalogue.inputs import Entry
-from fashionflow_core.catalogue.manifest import Manifest
+from fashionflow_core.catalogue.manifest import Manifest, State, names_by_source
 from fashionflow_core.catalogue.planner import Planner, Rules
 from fashionflow_core.catalogue.runner import Run, Summary, Watcher, opened
 from fashionflow_core.catalogue.work import Work, model_revision, read_model
@@ -36,32 +36,38 @@ class Request:
     module: str = WORKER
 
 
-def run(request: Request, watcher: Watcher | None = None) -> Summary:
-    """Make what is missing, and write it down; the page is rebuilt however the run ends.
+def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> Summary:
+    """Make what is missing, and write it down; the `page` is rebuilt however the run ends.
 
     Raises:
         UsageError: settings that the model cannot meet.
         FashionFlowError: another run has the folder, the model is broken, the disk is full.
     """
-    config = read_model(request.work.model)
-    request.work.settings.resolve(config)
+    request.work.settings.resolve(read_model(request.work.model))
     out = Path(request.work.out)
     with ExitStack() as stack:
         scratch = stack.enter_context(opened(out))
         manifest = Manifest(out)
         stack.callback(manifest.close)
-        planner = Planner(
-            request.entries,
-            request.variations,
-            replace(request.work, scratch=str(scratch)),
-            config,
-            model_revision(request.work.model),
-            manifest.states,
-            manifest.names_by_source(),
-            request.rules,
-        )
-        stack.callback(_show, out)
+        work = replace(request.work, scratch=str(scratch))
+        planner = planner_for(replace(request, work=work), manifest.states)
+        if page:
+            stack.callback(_show, out)
         return Run(planner, manifest, list(request.devices), watcher or Watcher(), request.module)()
+
+
+def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
+    """What decides about every item of a run, by what the manifest says of it."""
+    return Planner(
+        request.entries,
+        request.variations,
+        request.work,
+        read_model(request.work.model),
+        model_revision(request.work.model),
+        states,
+        names_by_source(states),
+        request.rules,
+    )
 
 
 def _show(out: Path) -> None:

@@ -49,6 +49,7 @@ class _Worker:
         threading.Thread(target=self.listen, daemon=True).start()
         maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
+        maker.grown = lambda limit: self.say("room", limit)
         self.say("ready", maker.device, maker.limit, maker.loading)
         self._loop(maker)
         maker.finish()
@@ -100,7 +101,7 @@ def _alike(waiting: list[Started], limit: int) -> list[Started]:
 
 
 def main() -> None:
-    """Messages out: ("ready", device, batch, seconds), ("begun", numbers), ("record", number, record),
+    """Messages out: ("ready", device, batch, seconds), ("room", batch), ("begun", numbers), ("record", number, record),
     ("warning", text), ("fatal", error) and ("ended",)."""
     worker = _Worker(*protocol.streams())
 
