@@ -11,9 +11,9 @@ from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
 from fashionflow_core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
+    from fashionflow_core.catalogue.books import Summary, Watcher
     from fashionflow_core.catalogue.inputs import Inputs
     from fashionflow_core.catalogue.planner import Decision
-    from fashionflow_core.catalogue.runner import Summary, Watcher
 
 SHOWN = 20  # failures listed at the end; the manifest has all
 
@@ -29,6 +29,8 @@ class Options:
     gate_limits: str | None
     reroll: int
     scores: bool
+    engine: str
+    ray_address: str | None
     retry_failed: bool
 
 
@@ -72,6 +74,8 @@ def generate(
         raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
     if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
         raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+    if options.ray_address is not None and options.engine != session.RAY:
+        raise UsageError("--ray-address: is for --engine ray", hint="add --engine ray")
     gate = None
     if options.gate or options.gate_limits is not None or options.reroll:
         gate = Limits.parse(options.gate_limits or "")
@@ -95,6 +99,8 @@ def generate(
         variations,
         _devices(options.devices or device),
         Rules(options.retry_failed, overwrite),
+        engine=options.engine,
+        ray_address=options.ray_address,
     )
     if dry_run:
         _print_estimate(request, as_json)

@@ -60,6 +60,8 @@ def generate(
     format: options.Format = "mp4",
     devices: options.Devices = None,
     batch: options.Batch = 0,
+    engine: options.Engine = "local",
+    ray_address: options.RayAddress = None,
     gate: options.Gate = False,
     gate_limits: options.GateLimits = None,
     reroll: options.Reroll = 0,
@@ -103,7 +105,8 @@ def generate(
     if catalogue.wanted(photos, out):
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
-        chosen = catalogue.Options(f".{format}", devices, batch, gate, gate_limits, reroll, scores, retry_failed)
+        more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
+        chosen = catalogue.Options(f".{format}", devices, batch, *more)
         catalogue.generate(
             photos, out, settings, variations, common, chosen, model, device, overwrite, dry_run, quiet, as_json
         )

@@ -139,6 +139,24 @@ Batch = Annotated[
         show_default="auto",
     ),
 ]
+Engine = Annotated[
+    str,
+    option(
+        CATALOGUE,
+        "engine",
+        text="local: processes of this machine; ray: Ray Data, here or on a cluster (extra [bold]ray[/bold]).",
+        **one_of(("local", "ray")),
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    option(
+        CATALOGUE,
+        "ray-address",
+        text="A running Ray cluster: auto, HOST:6379 or ray://HOST:10001. [dim]\\[default: one for this run][/dim]",
+        metavar="ADDRESS",
+    ),
+]
 Gate = Annotated[
     bool, option(CATALOGUE, "gate", text="Flag videos whose scores are beyond the limits; see docs/catalogues.md.")
 ]

@@ -1,4 +1,4 @@
-"""python noop_run.py OUT MODEL COUNT: a run over COUNT photos that nobody looks at; prints seconds and memory's growth."""
+"""python noop_run.py OUT MODEL COUNT: a run over COUNT photos that nobody looks at; prints what it cost."""
 
 import re
 import sys

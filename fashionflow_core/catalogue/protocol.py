@@ -102,6 +102,14 @@ class Child:
                 stream.close()
         return self.process.wait()
 
+    def end(self, patience: float) -> None:
+        """Tell it to end by closing its pipe, and end it if it does not."""
+        with contextlib.suppress(OSError):
+            self._to.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        self.kill()
+
 
 def streams() -> tuple[IO[bytes], IO[bytes]]:
     """In a child: its pipes. What anything prints goes to the log instead, and signals are the parent's business."""

@@ -1,104 +1,25 @@
 """One run over a catalogue: give jobs to workers, write down what comes back, stop without losing anything."""
 
-import os
 import queue
-import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from fashionflow_core.catalogue.books import Books
 from fashionflow_core.catalogue.crew import WORKER, Crew, Worker
 from fashionflow_core.catalogue.helper import identify
-from fashionflow_core.catalogue.manifest import Manifest
+from fashionflow_core.catalogue.out_folder import HIDDEN
 from fashionflow_core.catalogue.planner import Decision, Planner
-from fashionflow_core.catalogue.work import DONE, FAILED, LOST, RETRIED, Job
+from fashionflow_core.catalogue.work import LOST, RETRIED, Job
 from fashionflow_core.errors import FashionFlowError
 
-HIDDEN = ".fashionflow"  # inside the output folder: lock, logs, files under way
 PATIENCE = 30.0  # seconds between a wish to stop and the end of it
 _STARTS = 3  # workers that may die before their model is open
-
-
-@dataclass
-class Summary:
-    """What came of a run.
-
-    Attributes:
-        total: items of the catalogue.
-        made: videos that this run made.
-        kept: videos that were there already.
-        failed, lost: items without a video, those of earlier runs included.
-        failures: by item, the last records of those that failed in this run.
-        seconds: of the run.
-    """
-
-    total: int = 0
-    made: int = 0
-    kept: int = 0
-    failed: int = 0
-    lost: int = 0
-    flagged: int = 0
-    failures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who is told what happens, from a thread of the run's own.
-
-    Attributes:
-        recorded: called with every line of the manifest, once it is on the disk.
-        skipped: called with every item that needs no work.
-        said: called with a line about the run itself.
-        warned: called with a warning.
-    """
-
-    recorded: Callable[[Mapping[str, Any]], None] = lambda record: None
-    skipped: Callable[[Decision], None] = lambda decision: None
-    said: Callable[[str], None] = lambda line: None
-    warned: Callable[[str], None] = lambda line: None
-
-
-@contextmanager
-def opened(out: Path) -> Iterator[Path]:
-    """Make the output folder and be its only run; yields an empty folder for files under way.
-
-    Raises:
-        FashionFlowError: another run has it, or it cannot be made or written to.
-    """
-    hidden = out / HIDDEN
-    try:
-        hidden.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(hidden / "lock").acquire(timeout=0)
-    except Timeout:
-        raise FashionFlowError(
-            f"{out}: another run is writing to this folder", hint="wait until it is done, or choose another -o"
-        ) from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="choose another folder with -o") from None
-    with lock:
-        try:
-            # What runs that were killed have left; all that was whole has been moved out of there.
-            for old in hidden.glob("scratch-*"):
-                shutil.rmtree(old, ignore_errors=True)
-            scratch = hidden / f"scratch-{os.getpid()}"
-            scratch.mkdir()
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="check the free disk space") from None
-        try:
-            yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Run:
@@ -109,17 +30,13 @@ class Run:
 
     Args:
         planner: what is to do.
-        manifest: of the output folder, whose lock the caller holds.
+        books: where it is written down.
         devices: one worker each.
-        watcher: is told what happens.
         module: what a worker runs.
     """
 
-    def __init__(
-        self, planner: Planner, manifest: Manifest, devices: list[str], watcher: Watcher, module: str = WORKER
-    ) -> None:
-        self.planner, self.manifest, self.watcher = planner, manifest, watcher
-        self.summary = Summary(total=len(planner))
+    def __init__(self, planner: Planner, books: Books, devices: list[str], module: str = WORKER) -> None:
+        self.planner, self._books, self.watcher = planner, books, books.watcher
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         logs = Path(planner.work.out) / HIDDEN
         self._crew = Crew(planner.work, devices, logs, self._events, module)
@@ -132,24 +49,21 @@ class Run:
         self._warned: set[str] = set()
         self._unwritten: list[Mapping[str, Any]] = []
 
-    def __call__(self) -> Summary:
+    def __call__(self) -> None:
         """Run to the end.
 
         Raises:
             FashionFlowError: the run cannot go on: no model, no device, a full disk.
             BaseException: what a signal raised meanwhile, after everything was put away.
         """
-        start = time.perf_counter()
         threading.Thread(target=self._plan, daemon=True).start()
         finished = threading.Event()
         threading.Thread(target=self._safely, args=(finished,), daemon=True).start()
         interruption = self._wait(finished)
-        self.summary.seconds = time.perf_counter() - start
         if interruption is not None:
             raise interruption
         if self._error is not None:
             raise self._error
-        return self.summary
 
     def _wait(self, finished: threading.Event) -> BaseException | None:
         """Wait for the run; the first signal asks it to stop, the second one, or half a minute, makes it."""
@@ -232,13 +146,7 @@ class Run:
             elif decision.record is not None:
                 self._unwritten.append(decision.record)
             else:
-                if decision.status == DONE:
-                    self.summary.kept += 1
-                elif decision.status == LOST:
-                    self.summary.lost += 1
-                else:
-                    self.summary.failed += 1
-                self.watcher.skipped(decision)
+                self._books.skip(decision)
 
     def _give(self) -> None:
         """Give the next jobs to whoever has fewest, and start workers only as there is something for them to do."""
@@ -277,7 +185,7 @@ class Run:
             job = worker.jobs.pop(rest[0])
             worker.begun.discard(rest[0])
             worker.alone = False
-            self._unwritten.append(self._dated(rest[1] | ({"attempt": job.attempt})))
+            self._unwritten.append(rest[1] | {"attempt": job.attempt})
         elif kind == "warning" and rest[0] not in self._warned:
             self._warned.add(rest[0])
             self.watcher.warned(rest[0])
@@ -316,31 +224,10 @@ class Run:
                 error_class="WorkerDied",
                 message=f"its worker {how}",
             )
-            self._unwritten.append(self._dated(record))
+            self._unwritten.append(record)
             if not last:
                 self._todo.appendleft(replace(job, attempt=2))
 
-    def _dated(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        return {**record, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-
     def _write(self) -> None:
-        """Put what has come into the manifest, with one flush of the disk."""
         records, self._unwritten = self._unwritten, []
-        if not records:
-            return
-        try:
-            self.manifest.append(records)
-        except OSError as error:
-            raise FashionFlowError(
-                f"{self.manifest.path}: could not be written ({(error.strerror or str(error)).lower()})",
-                hint="free some space, then run the same again",
-            ) from None
-        for record in records:
-            if record["status"] == DONE:
-                self.summary.made += 1
-                self.summary.flagged += bool(record.get("flags"))
-            elif record["status"] in (FAILED, LOST):
-                self.summary.failed += record["status"] == FAILED
-                self.summary.lost += record["status"] == LOST
-                self.summary.failures[str(record["item"])] = record
-            self.watcher.recorded(record)
+        self._books.write(records)

@@ -1,0 +1,47 @@
+"""The output folder: held by one run at a time, with a hidden part for what is under way."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fashionflow_core.errors import FashionFlowError
+
+HIDDEN = ".fashionflow"  # lock, logs, files under way
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Path]:
+    """Make the output folder and be its only run; yields an empty folder for files under way.
+
+    Raises:
+        FashionFlowError: another run has it, or it cannot be made or written to.
+    """
+    hidden = out / HIDDEN
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(hidden / "lock").acquire(timeout=0)
+    except Timeout:
+        raise FashionFlowError(
+            f"{out}: another run is writing to this folder", hint="wait until it is done, or choose another -o"
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="choose another folder with -o") from None
+    with lock:
+        try:
+            # What runs that were killed have left; all that was whole has been moved out of there.
+            for old in hidden.glob("scratch-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            scratch = hidden / f"scratch-{os.getpid()}"
+            scratch.mkdir()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="check the free disk space") from None
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
