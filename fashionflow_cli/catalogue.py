@@ -36,9 +36,10 @@ class Options:
 
 def wanted(photos: list[Path], out: Path | None) -> bool:
     """Whether this is a catalogue: several photos, a folder, pattern or list, or an output that is a folder."""
+    from fashionflow_core.catalogue import storage
     from fashionflow_core.catalogue.inputs import is_many
 
-    if len(photos) > 1 or any(is_many(str(photo)) for photo in photos):
+    if len(photos) > 1 or any(is_many(storage.as_given(photo)) for photo in photos):
         return True
     return out is not None and (out.is_dir() or out.suffix == "")
 
@@ -64,7 +65,7 @@ def generate(
         FashionFlowError: the run cannot start, or cannot go on.
     """
     from fashionflow_core import registry
-    from fashionflow_core.catalogue import session
+    from fashionflow_core.catalogue import session, storage
     from fashionflow_core.catalogue.gate import Limits
     from fashionflow_core.catalogue.inputs import describe, read_inputs
     from fashionflow_core.catalogue.planner import Rules
@@ -79,14 +80,17 @@ def generate(
     gate = None
     if options.gate or options.gate_limits is not None or options.reroll:
         gate = Limits.parse(options.gate_limits or "")
-    inputs: Inputs = read_inputs([str(photo) for photo in photos], out, _stdin)
+    url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
+    place = storage.mirror(url) if url else out
+    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
     if inputs.passed_over:
         note(f"passed over {describe(inputs.passed_over)}", quiet)
     request = session.Request(
         inputs.entries,
         Work(
             model=str(registry.find(model)),
-            out=str(out),
+            out=str(place),
+            remote=url.rstrip("/"),
             scratch="",
             settings=settings,
             batch=options.batch,
@@ -106,7 +110,7 @@ def generate(
         _print_estimate(request, as_json)
         return
     summary = _watched(request, len(inputs.entries) * variations, quiet, as_json)
-    _report(summary, out, quiet)
+    _report(summary, url.rstrip("/") or str(out), quiet)
 
 
 def _devices(text: str) -> tuple[str, ...]:
@@ -168,7 +172,7 @@ def _watched(request: Any, total: int, quiet: bool, as_json: bool) -> "Summary":
 
     from fashionflow_core.catalogue import session
 
-    out = Path(request.work.out)
+    out = request.work.remote or request.work.out
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, desc="videos", unit=" video", file=sys.stderr, disable=quiet, mininterval=interval) as bar:
 
@@ -179,7 +183,7 @@ def _watched(request: Any, total: int, quiet: bool, as_json: bool) -> "Summary":
         def recorded(record: Mapping[str, Any]) -> None:
             if record["status"] == "done":
                 with tqdm.external_write_mode(file=sys.stdout):
-                    result_json(dict(record)) if as_json else result(str(out / record["output"]))
+                    result_json(dict(record)) if as_json else result(f"{out}/{record['output']}")
             elif record["status"] != "retried":
                 say(f"failed: {record['item']}: {record['message']}")
                 if as_json:
@@ -199,13 +203,13 @@ def _watched(request: Any, total: int, quiet: bool, as_json: bool) -> "Summary":
         return session.run(request, watcher)
 
 
-def _report(summary: "Summary", out: Path, quiet: bool) -> None:
+def _report(summary: "Summary", out: str, quiet: bool) -> None:
     """The table at the end, and exit code 3 if something failed."""
     note(f"{'videos made':15} {summary.made}", quiet)
     if summary.kept:
         note(f"{'there before':15} {summary.kept}", quiet)
     if summary.flagged:
-        note(f"{'flagged':15} {summary.flagged:<6} see {out / 'index.html'}", quiet)
+        note(f"{'flagged':15} {summary.flagged:<6} see {out + '/index.html'}", quiet)
     bad = summary.failed + summary.lost
     if not bad:
         return
@@ -217,6 +221,6 @@ def _report(summary: "Summary", out: Path, quiet: bool) -> None:
     if old := bad - len(summary.failures):
         note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)
     raise PartialError(
-        f"{bad} of {summary.total} items failed: see {out / 'manifest.jsonl'}",
+        f"{bad} of {summary.total} items failed: see {out + '/manifest.jsonl'}",
         hint="mend the photos and run the same again, or pass --retry-failed",
     )

@@ -1,5 +1,6 @@
 """What a run writes down and tells: the manifest, the counts, and whoever watches."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ from fashionflow_core.catalogue.manifest import Manifest
 from fashionflow_core.catalogue.planner import Decision
 from fashionflow_core.catalogue.work import DONE, FAILED, LOST
 from fashionflow_core.errors import FashionFlowError
+
+SECONDS = 15.0
 
 
 @dataclass
@@ -62,6 +65,8 @@ class Books:
 
     def __init__(self, manifest: Manifest, watcher: Watcher, total: int) -> None:
         self.manifest, self.watcher, self.summary = manifest, watcher, Summary(total)
+        self.now_and_then: Callable[[], None] | None = None  # called after lines were written, not more than that often
+        self._then = time.monotonic()
 
     def skip(self, decision: Decision) -> None:
         """Count an item that needs no work."""
@@ -90,6 +95,9 @@ class Books:
                 f"{self.manifest.path}: could not be written ({(error.strerror or str(error)).lower()})",
                 hint="free some space, then run the same again",
             ) from None
+        if self.now_and_then is not None and time.monotonic() - self._then > SECONDS:
+            self.now_and_then()
+            self._then = time.monotonic()
         for record in records:
             if record["status"] == DONE:
                 self.summary.made += 1

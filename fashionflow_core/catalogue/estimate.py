@@ -9,7 +9,7 @@ from typing import Any
 from fashionflow_core.catalogue import protocol
 from fashionflow_core.catalogue.manifest import MANIFEST, read, states_of
 from fashionflow_core.catalogue.planner import Planner, count
-from fashionflow_core.catalogue.session import Request, planner_for
+from fashionflow_core.catalogue.session import Request, planner_for, pull_manifest
 from fashionflow_core.catalogue.work import DONE, FAILED, LOST, Work
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
@@ -28,7 +28,7 @@ class Estimate:
         devices: one worker each.
         seconds_each: for one video on one device; `measured` says from what.
         seconds: of the whole run.
-        bytes_each: of a video and its poster, where the folder has some already.
+        bytes_each: of a video, where the folder has some already.
         model, frames, steps, scheduler: of items without settings of their own.
     """
 
@@ -55,6 +55,8 @@ def estimate(request: Request) -> Estimate:
         FashionFlowError: the model is broken, or the manifest cannot be read.
     """
     out = Path(request.work.out)
+    if request.work.remote:
+        pull_manifest(request.work)
     planner: Planner = planner_for(request, states_of(out))
     settings = request.work.settings.resolve(planner.config)
     counts = count(planner.decide())
@@ -90,11 +92,7 @@ def _from_manifest(out: Path) -> float | None:
 
 
 def _bytes(out: Path) -> int | None:
-    sizes = []
-    for record in _done(out)[:100]:
-        files = [out / record[kind] for kind in ("output", "poster") if record.get(kind)]
-        if files and all(file.is_file() for file in files):
-            sizes.append(sum(file.stat().st_size for file in files))
+    sizes = [record["output_bytes"] for record in _done(out) if "output_bytes" in record]
     return round(sum(sizes) / len(sizes)) if sizes else None
 
 

@@ -64,8 +64,12 @@ class Card:
         return f"{self.name} {self.caption} {self.message}".casefold()
 
 
-def build(out: str | Path) -> list[Path]:
+def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     """Write the page, or pages, of an output folder from its manifest.
+
+    Args:
+        out: the folder.
+        everything_is_there: do not look for the videos, which are somewhere else.
 
     Returns:
         The pages; the first one is `index.html`. Where there are several, what failed or is flagged comes first.
@@ -78,7 +82,7 @@ def build(out: str | Path) -> list[Path]:
         raise FashionFlowError(
             f"{out}: holds no {MANIFEST}", hint="name the folder that fashionflow generate wrote with -o"
         )
-    cards = [_card(out, record) for record in latest(out / MANIFEST).values()]
+    cards = [_card(None if everything_is_there else out, record) for record in latest(out / MANIFEST).values()]
     cards.sort(key=lambda card: _order(card.name))
     if len(cards) > PER_PAGE:
         cards.sort(key=lambda card: (card.status == DONE, not card.flags))
@@ -147,10 +151,10 @@ def _order(name: str) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def _card(out: Path, record: dict[str, Any]) -> Card:
+def _card(out: Path | None, record: dict[str, Any]) -> Card:
     status, message = str(record["status"]), str(record.get("message", ""))
     output = str(record.get("output", ""))
-    if status == DONE and not (out / output).is_file():
+    if out is not None and status == DONE and not (out / output).is_file():
         status, message = "missing", "the video is gone; the next run makes it again"
     poster = str(record.get("poster", ""))
     found = record.get("scores") or {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_core.catalogue import protocol
+from fashionflow_core.catalogue import protocol, storage
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def hash_file(path: str | Path) -> str:
 
 
 def identify(path: str | Path) -> tuple[str, int, int]:
-    """Hash, size in bytes and time of change of a file; empty and zeros of what cannot be read."""
+    """Hash, size in bytes and time of change of a file; empty and zeros of what cannot be read, no hash of a URL."""
+    if storage.is_url(str(path)):
+        return storage.identify(str(path))
     try:
         info = Path(path).stat()
         return (hash_file(path), info.st_size, info.st_mtime_ns) if Path(path).is_file() else ("", 0, 0)

@@ -1,19 +1,18 @@
 """Which photos a catalogue is made of: folders, patterns, single files, and lists as text, CSV or JSON lines."""
 
-import codecs
-import csv
 import glob
-import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from fashionflow_core.config import GenerateSettings
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.catalogue import storage
+from fashionflow_core.catalogue.lists import NAME_COLUMNS, SETTINGS, read_list, row_settings
+from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.photo_formats import sniff
 
 PHOTOS = frozenset(
@@ -24,10 +23,6 @@ OTHER_PICTURES = frozenset(
     (".bmp", ".psd", ".psb", ".pdf", ".svg", ".eps", ".ai", ".jp2", ".jxl", ".ico", ".tga", ".exr", ".hdr", ".xcf")
 ) | frozenset((".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
 LISTS = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".txt"))
-SOURCE_COLUMNS = ("photo", "path", "file", "image", "source")
-NAME_COLUMNS = ("output", "name")
-# Fields of GenerateSettings that a row may set; the rest belongs to the run.
-SETTINGS = {field.name: field for field in fields(GenerateSettings) if field.name not in ("size", "decode_chunk")}
 STDIN = "-"
 
 
@@ -61,7 +56,9 @@ class Inputs:
 
 
 def is_many(argument: str) -> bool:
-    """Whether one argument of `generate` stands for a catalogue: a folder, a pattern, a list."""
+    """Whether one argument of `generate` stands for a catalogue: a folder, a pattern, a list, a URL."""
+    if storage.is_url(argument):
+        return True
     path = Path(argument)
     if path.is_dir():
         return True
@@ -85,18 +82,21 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
     found: list[Any] = []  # a source, or a source and its row of a list
     bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
     passed_over: dict[str, int] = {}
-    out = out.resolve()
+    url, out = storage.as_given(out), out.resolve()
     for argument in arguments:
         path = Path(argument)
-        if argument == STDIN:
-            found += _rows(stdin(), "<stdin>", "")
+        if storage.is_url(argument):
+            found += _remote(argument, url, passed_over)
+            bases.add(_fixed_part(argument) if glob.has_magic(argument) else argument)
+        elif argument == STDIN:
+            found += read_list(stdin(), "<stdin>", "")
             bases.add(None)
         elif path.is_dir():
             found += _walk(path, out, passed_over)
             bases.add(str(path))
         elif path.exists() and path.suffix.lower() in LISTS:
             try:
-                found += _rows(path.read_bytes(), argument, path.suffix.lower())
+                found += read_list(path.read_bytes(), argument, path.suffix.lower())
                 bases.add(None)
             except OSError as error:
                 raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
@@ -149,6 +149,27 @@ def _walk(folder: Path, out: Path, passed_over: dict[str, int]) -> Iterator[str]
     return enter(str(folder), frozenset())
 
 
+def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[str]:
+    """Every picture below a URL, but for those in the output folder."""
+    files = storage.find(argument)
+    if files == [argument]:
+        yield argument
+        return
+    for file in files:
+        if file.startswith(out.rstrip("/") + "/") or "/." in file.removeprefix(argument):
+            continue
+        suffix = os.path.splitext(file)[1].lower()
+        if suffix in PHOTOS or suffix in OTHER_PICTURES:
+            yield file
+        else:
+            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+
+
+def _absolute(path: str) -> str:
+    """A path, or a URL in the form of one, that names can be relative to."""
+    return f"/{path}".rstrip("/").replace("://", ":/", 1) if storage.is_url(path) else os.path.abspath(path)
+
+
 def _is_picture(path: str) -> bool:
     suffix = os.path.splitext(path)[1].lower()
     if suffix:
@@ -177,67 +198,11 @@ def _matches(pattern: str, out: Path, passed_over: dict[str, int]) -> Iterator[s
 
 def _fixed_part(pattern: str) -> str:
     """The folders of a pattern before its first wildcard."""
+    if storage.is_url(pattern):
+        return re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
     parts = Path(pattern).parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     return os.path.join(*parts[:fixed]) if fixed else "."
-
-
-def _rows(data: bytes, name: str, suffix: str) -> Iterator[Any]:
-    """A list's rows: as text (a path a line), CSV or TSV with a header, or JSON lines."""
-    if b"\0" in data[:4096]:
-        raise UsageError(f"{name}: is not a list of photos", hint="one photo needs a video: -o NAME.mp4")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    first = next((line.strip() for line in io.BytesIO(data) if line.strip()), b"").decode(errors="replace")
-    header = [column.strip().lower() for column in first.replace("\t", ",").replace(";", ",").split(",")]
-    if suffix in (".jsonl", ".ndjson") or (not suffix and first.startswith("{")):
-        for number, line in enumerate(_lines(data), start=1):
-            if line.strip():
-                yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}")
-    elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
-        separator = max("\t;,", key=first.count)
-        rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
-        rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
-        try:
-            for row in rows:
-                where = f"{name}, line {rows.line_num}"
-                if row.pop("", None):
-                    raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
-                yield _row({column: value for column, value in row.items() if value not in (None, "")}, where)
-        except csv.Error as error:
-            raise UsageError(f"{name}, line {rows.line_num}: {error}", hint="check the quotes") from None
-    else:
-        yield from filter(str.strip, _lines(data))
-
-
-def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
-    """Lines, one by one, with their ends or without."""
-    for line in io.BytesIO(data):
-        # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
-        text = line.decode("utf-8", errors="surrogateescape")
-        yield text if keep else text.rstrip("\r\n")
-
-
-def _json(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: is not JSON ({error.msg})", hint='a line is {"photo": "dress.jpg"}') from None
-    if not isinstance(row, dict):
-        raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
-    return {str(key).lower(): value for key, value in row.items() if value is not None}
-
-
-def _row(row: dict[str, Any], where: str) -> Any:
-    known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS)
-    row = {key.replace("-", "_"): value for key, value in row.items()}
-    if "guidance" in row:
-        row["guidance_scale"] = row.pop("guidance")
-    if unknown := [key for key in row if key not in known]:
-        raise UsageError(f"{where}: {unknown[0]!r} is no column", hint=f"columns: {', '.join(known)}")
-    source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
-    if not isinstance(source, str) or not source:
-        raise UsageError(f"{where}: names no photo", hint="the column is called photo")
-    return (source, row) if row else source
 
 
 class Entries(Sequence[Entry]):
@@ -264,7 +229,7 @@ class Entries(Sequence[Entry]):
             return Entry(found, _relative(found, self._root))
         source, row = found
         own = next((row[column] for column in NAME_COLUMNS if column in row), None)
-        settings, problem = _settings({key: value for key, value in row.items() if key in SETTINGS})
+        settings, problem = row_settings({key: value for key, value in row.items() if key in SETTINGS})
         name = str(own) if own is not None else _relative(source, self._root)
         return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem)
 
@@ -272,11 +237,11 @@ class Entries(Sequence[Entry]):
 def _named(found: list[Any], bases: set[str | None], passed_over: dict[str, int]) -> Inputs:
     """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
     if len(bases) == 1 and (only := next(iter(bases))) is not None:
-        root = os.path.abspath(only)
+        root = _absolute(only)
     else:
         sources = (one if isinstance(one, str) else one[0] for one in found)
-        folders = (os.path.dirname(os.path.abspath(source)) for source in sources)
-        root = _common(chain((os.path.abspath(base) for base in bases if base is not None), folders))
+        folders = (os.path.dirname(_absolute(source)) for source in sources)
+        root = _common(chain((_absolute(base) for base in bases if base is not None), folders))
     # The numbers instead of the entries: a set of a million of them is small.
     seen: set[int] = set()
     unique = []
@@ -307,36 +272,10 @@ def _common(folders: Iterator[str]) -> str | None:
 
 
 def _relative(source: str, root: str | None) -> str:
-    path = os.path.abspath(source)
+    path = _absolute(source)
     relative = os.path.basename(path) if root is None else path[len(root.rstrip(os.sep)) + 1 :]
     stem, suffix = os.path.splitext(relative.replace(os.sep, "/"))
     return stem if suffix.lower() in PHOTOS | OTHER_PICTURES else stem + suffix
-
-
-def _settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    """A row's settings in their own types, and what is wrong with them; checked by `GenerateSettings` itself."""
-    if not values:
-        return None, None
-    wanted: dict[str, Any] = {}
-    for name, value in values.items():
-        kind = str(SETTINGS[name].type)
-        try:
-            if name == "guidance_interval":
-                ends = value.split(",") if isinstance(value, str) else value
-                wanted[name] = tuple(float(end) for end in ends)
-            elif "int" in kind:
-                wanted[name] = int(value) if isinstance(value, str) else value
-            elif "float" in kind:
-                wanted[name] = float(value) if isinstance(value, str) else value
-            else:
-                wanted[name] = str(value)
-        except (TypeError, ValueError):
-            return None, f"{name.replace('_', '-')}: {value!r} is not a value it can have"
-    try:
-        GenerateSettings(**wanted)
-    except (FashionFlowError, TypeError) as error:
-        return None, str(error)
-    return wanted, None
 
 
 def relative_name(name: str) -> PurePosixPath | None:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue.gate import Limits, badness, flags, reroll_seed
-from fashionflow_core.catalogue.helper import Helper, OpenedPhoto, PhotoRequest, identify
+from fashionflow_core.catalogue.helper import OpenedPhoto
 from fashionflow_core.catalogue.memory import batch_that_fits, free_memory, release_memory, used_memory
-from fashionflow_core.catalogue.names import POSTER, inside
-from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, place, target_of, write_poster
+from fashionflow_core.catalogue.names import POSTER
+from fashionflow_core.catalogue.opening import Photos
+from fashionflow_core.catalogue.outputs import outputs
+from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, write_poster
 from fashionflow_core.catalogue.takes import Take, of_takes
 from fashionflow_core.catalogue.work import DONE, FAILED, FINGERPRINT, Job, Work, failure, fingerprint
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 
 if TYPE_CHECKING:
-    from fashionflow_core.image import Fitted
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
     from fashionflow_core.video import VideoInfo
 
@@ -29,10 +30,6 @@ Report = Callable[[Job, dict[str, Any]], None]
 
 class Stopped(Exception):
     """The run asked for an end, between two denoising steps."""
-
-
-class HelperDied(FashionFlowError):
-    """A photo that ends the process which opens it."""
 
 
 @dataclass
@@ -65,7 +62,7 @@ class Maker:
         self.work, self.report, self.again, self.full = work, report, again, full
         self._takes: dict[int, list[Take]] = {}
         self.stop = threading.Event()
-        self.out, self.scratch = Path(work.out), Path(work.scratch)
+        self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
         module, function = work.opener.split(":")
         opener = getattr(importlib.import_module(module), function)
         start = time.perf_counter()
@@ -73,8 +70,7 @@ class Maker:
         self.pipe.resolve(work.settings)  # what the networks cannot do should end the run, not each of its items
         self.loading = time.perf_counter() - start
         self.device = str(self.pipe.networks.device)
-        self.helper = Helper(log)
-        self._asking = threading.Lock()
+        self.photos = Photos(work, self.pipe.config, log)
         self._opening = ThreadPoolExecutor(1, "photos")
         self._writing = ThreadPoolExecutor(1, "videos")
         # The clip that is written and one more: a device that is faster than the encoder waits here.
@@ -85,7 +81,7 @@ class Maker:
 
     def start(self, job: Job) -> Started:
         """Begin to open a job's photo."""
-        return Started(job, self._opening.submit(self._open, job))
+        return Started(job, self._opening.submit(self.photos.open, job))
 
     def make(self, started: list[Started]) -> None:
         """Generate the videos of a batch; each is reported, here or when it is written.
@@ -108,25 +104,7 @@ class Maker:
         """Wait until everything that was generated is written."""
         self._opening.shutdown(cancel_futures=True)
         self._writing.shutdown()
-        self.helper.close()
-
-    def _open(self, job: Job) -> OpenedPhoto:
-        config = self.pipe.config
-        request = PhotoRequest(
-            job.source,
-            config.height,
-            config.width,
-            job.settings.fit or config.fit,
-            config.resample,
-            self.work.background,
-            self.work.max_megapixels,
-        )
-        with self._asking:
-            try:
-                return self.helper.ask("photo", request)
-            except EOFError:
-                problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
-                return OpenedPhoto(None, problem, *identify(job.source))
+        self.photos.close()
 
     def _generate(self, batch: list[tuple[Job, OpenedPhoto]], again: bool = False) -> None:
         """Denoise and decode together; what fails together is tried in halves, one that lacks memory once more."""
@@ -223,7 +201,7 @@ class Maker:
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
-                take.scores = self._scores(temporary, photo.fitted)
+                take.scores = self.photos.scores(temporary, photo.fitted)
                 seconds["score"] = time.perf_counter() - start
             takes = [*self._takes.pop(job.number, []), take]
             if self.work.gate is not None:
@@ -233,9 +211,10 @@ class Maker:
                     self._reroll(job, photo)
                     return None
             best = min(takes, key=lambda one: badness(one.scores, self.work.gate or Limits()))
-            target = target_of(job, self.out, self.work.suffix)
-            place(best.poster, target.with_name(target.name.removesuffix(self.work.suffix) + POSTER))
-            place(best.video, target)
+            size = best.video.stat().st_size
+            self.outputs.check(job, job.name + self.work.suffix)
+            self.outputs.put(best.poster, job.name + POSTER)
+            self.outputs.put(best.video, job.name + self.work.suffix)
             for other in takes:
                 other.discard()
         except BaseException:
@@ -245,7 +224,7 @@ class Maker:
         return job.record(
             DONE,
             **self._of_photo(photo),
-            **self._of_video(job, info),
+            **self._of_video(job, info, size),
             **of_takes(best, takes, self.work),
             poster=job.name + POSTER,
             encoder=info.encoder,
@@ -254,9 +233,10 @@ class Maker:
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
-    def _of_video(self, job: Job, info: "VideoInfo") -> dict[str, Any]:
+    def _of_video(self, job: Job, info: "VideoInfo", size: int) -> dict[str, Any]:
         return {
             "output": job.name + self.work.suffix,
+            "output_bytes": size,
             "model": self.pipe.config.name,
             "device": self.device,
             "frames": info.frames,
@@ -265,17 +245,6 @@ class Maker:
             "width": info.width,
             "codec": info.codec,
         }
-
-    def _scores(self, path: Path, fitted: "Fitted") -> dict[str, float]:
-        """Scores of a video; none if it cannot be scored, which is no reason not to keep it."""
-        box = fitted.box
-        photo = fitted.pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-        with self._asking:
-            try:
-                found = self.helper.ask("score", str(path), photo)
-            except EOFError:
-                found = None
-        return found if isinstance(found, dict) else {}
 
     def _reroll(self, job: Job, photo: OpenedPhoto) -> None:
         first = self._takes[job.number][0].seed
@@ -286,34 +255,35 @@ class Maker:
 
     def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
         """Whether the very video is in place already: a kill came between its last move and its line."""
-        path = inside(self.out, job.name + self.work.suffix)
-        if path is None or job.replace or job.reroll or not path.is_file():
+        name = job.name + self.work.suffix
+        if job.redo or job.reroll:
             return False
-        if metadata(path).get(FINGERPRINT) != fingerprint(photo.sha256, job.settings_hash, job.revision):
-            return False
-        from fashionflow_core import video
+        with self.outputs.existing(name) as path:
+            if path is None:
+                return False
+            found = metadata(path)
+            if found.get(FINGERPRINT) != fingerprint(photo.sha256, job.settings_hash, job.revision):
+                return False
+            from fashionflow_core import video
 
-        try:
-            info = video.probe(path)
-        except FashionFlowError:
-            return False
-        poster = path.with_name(path.name.removesuffix(self.work.suffix) + POSTER)
-        take = Take(path, poster, seed=int(metadata(path).get("fashionflow_seed", job.settings.seed)))
-        if self.work.scores and photo.fitted is not None:
-            take.scores = self._scores(path, photo.fitted)
-            take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
-        self.report(
-            job,
-            job.record(
+            try:
+                info = video.probe(path)
+            except FashionFlowError:
+                return False
+            take = Take(path, path, seed=int(found.get("fashionflow_seed", job.settings.seed)))
+            if self.work.scores and photo.fitted is not None:
+                take.scores = self.photos.scores(path, photo.fitted)
+                take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
+            record = job.record(
                 DONE,
                 **self._of_photo(photo),
-                **self._of_video(job, info),
-                **({"poster": job.name + POSTER} if poster.is_file() else {}),
+                **self._of_video(job, info, path.stat().st_size),
+                **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
                 seconds={},
                 recovered=True,
-            ),
-        )
+            )
+        self.report(job, record)
         return True
 
     def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:

@@ -22,7 +22,7 @@ class State(NamedTuple):
         made_of: settings hash and model revision.
         input_hash: of the photo; empty where it could not be read.
         stamp: size and time of change of the photo when it was read.
-        frames: of the video.
+        frames, bytes: of the video.
     """
 
     status: str
@@ -31,6 +31,7 @@ class State(NamedTuple):
     input_hash: str
     stamp: tuple[int, int]
     frames: int
+    bytes: int
 
 
 class Manifest:
@@ -89,6 +90,7 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         str(record.get("input_hash", "")),
         (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
         int(record.get("frames", 0)),
+        int(record.get("output_bytes", 0)),
     )
 
 

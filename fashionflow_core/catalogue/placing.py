@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_core.catalogue.names import inside
-from fashionflow_core.catalogue.work import FINGERPRINT, Job
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import atomic_path, sync
+from fashionflow_core.files import atomic_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,12 +50,6 @@ class FrameQueue:
             pass
 
 
-def place(temporary: Path, target: Path) -> None:
-    """Move a whole file to its place, for good."""
-    temporary.replace(target)
-    sync(target.parent)
-
-
 def metadata(path: Path) -> dict[str, str]:
     """A video's metadata; none of what cannot be read."""
     from fashionflow_core import video
@@ -88,24 +80,3 @@ def write_poster(path: Path, frame: "np.ndarray | None") -> None:
     assert frame is not None
     with atomic_path(path) as temporary:
         Image.fromarray(frame).save(temporary, format="JPEG", quality=88)
-
-
-def target_of(job: Job, out: Path, suffix: str) -> Path:
-    """Where the video goes.
-
-    Raises:
-        FashionFlowError: outside of the output folder, or on a file that is not ours.
-    """
-    path = inside(out, job.name + suffix)
-    if path is None:
-        raise FashionFlowError(
-            f"{job.name}: a link inside {out} leads out of it", hint="remove that link, or choose another -o"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise FashionFlowError(f"{path}: is a folder", hint="move it away, or choose another -o")
-    if path.exists() and not job.replace and FINGERPRINT not in metadata(path):
-        raise FashionFlowError(
-            f"{path}: already exists, and this catalogue did not make it", hint="move it away, or pass --overwrite"
-        )
-    return path

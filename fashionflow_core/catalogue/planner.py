@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.helper import hash_file
 from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.manifest import State
@@ -102,6 +103,7 @@ class Planner:
             mark,
             self.revision,
             replace=self.rules.overwrite or before is not None,
+            redo=self.rules.overwrite,
             caption=item.caption,
         )
         return Decision(item, job)
@@ -118,6 +120,8 @@ class Planner:
 
     def _is_unchanged(self, item: Item, before: State) -> bool:
         """Whether the photo is the one that was read: same size and time, else same bytes."""
+        if storage.is_url(item.source):
+            return storage.identify(item.source)[1:] == before.stamp
         try:
             info = os.stat(item.source)
             if (info.st_size, info.st_mtime_ns) == before.stamp:
@@ -127,9 +131,11 @@ class Planner:
             return not before.input_hash  # it could not be read then either
 
     def _is_whole(self, item: Item, before: State) -> bool:
-        """Whether the video opens and has its frames."""
+        """Whether the video opens and has its frames; elsewhere, whether it has its size, for there it came whole."""
         from fashionflow_core import video
 
+        if self.work.remote:
+            return storage.size(f"{self.work.remote.rstrip('/')}/{item.name}{self.work.suffix}") == before.bytes
         path = inside(Path(self.work.out), item.name + self.work.suffix)
         try:
             return path is not None and video.probe(path).frames == before.frames

@@ -6,16 +6,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fashionflow_core.catalogue import gallery
+from fashionflow_core.catalogue import gallery, storage
 from fashionflow_core.catalogue.books import Books, Summary, Watcher
 from fashionflow_core.catalogue.crew import WORKER
 from fashionflow_core.catalogue.inputs import Entry
-from fashionflow_core.catalogue.manifest import Manifest, State, names_by_source
+from fashionflow_core.catalogue.manifest import MANIFEST, Manifest, State, names_by_source
 from fashionflow_core.catalogue.out_folder import HIDDEN, opened
 from fashionflow_core.catalogue.planner import Planner, Rules
 from fashionflow_core.catalogue.runner import Run
 from fashionflow_core.catalogue.work import Work, model_revision, read_model
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import atomic_path
 
 ENGINES = LOCAL, RAY = "local", "ray"
 
@@ -56,13 +57,18 @@ def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> 
     out = Path(request.work.out)
     with ExitStack() as stack:
         scratch = stack.enter_context(opened(out))
+        if request.work.remote:
+            pull_manifest(request.work)
+            stack.callback(_send_up, request.work)
         manifest = Manifest(out)
         stack.callback(manifest.close)
         work = replace(request.work, scratch=str(scratch))
         planner = planner_for(replace(request, work=work), manifest.states)
         if page:
-            stack.callback(_show, out)
+            stack.callback(_show, request.work)
         books = Books(manifest, watcher or Watcher(), len(planner))
+        if request.work.remote:
+            books.now_and_then = lambda: _send_up(request.work)
         start = time.perf_counter()
         if request.engine == RAY:
             _run_on_ray(planner, books, request)
@@ -103,7 +109,23 @@ def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
     )
 
 
-def _show(out: Path) -> None:
+def _show(work: Work) -> None:
     """Rebuild the page, which is worth no error: the run's own counts for more."""
     with suppress(FashionFlowError, OSError):
-        gallery.build(out)
+        pages = gallery.build(work.out, everything_is_there=bool(work.remote))
+        for page in pages if work.remote else ():
+            storage.put(page, f"{work.remote.rstrip('/')}/{page.name}")
+
+
+def pull_manifest(work: Work) -> None:
+    """Bring the manifest of a remote output folder here; the longer one counts, since lines are only ever added."""
+    url, local = f"{work.remote.rstrip('/')}/{MANIFEST}", Path(work.out) / MANIFEST
+    size = storage.size(url)
+    if size is not None and (not local.exists() or local.stat().st_size < size):
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(local) as temporary:
+            storage.fetch(url, temporary)
+
+
+def _send_up(work: Work) -> None:
+    storage.put(Path(work.out) / MANIFEST, f"{work.remote.rstrip('/')}/{MANIFEST}")

@@ -21,6 +21,7 @@ class Work:
     Attributes:
         model: model folder.
         out: output folder.
+        remote: URL of the output folder, where that is not of this machine; `out` is then what is kept of it here.
         scratch: folder on the same file system, for files that are not whole yet; what is in it is worth nothing.
         settings: of all items, but for what entries have of their own.
         device, dtype: as for `pipeline.load`; the device is each worker's own.
@@ -38,6 +39,7 @@ class Work:
     model: str
     out: str
     scratch: str
+    remote: str = ""
     settings: GenerateSettings = field(default_factory=GenerateSettings)
     device: str = "auto"
     dtype: str = "auto"
@@ -66,6 +68,7 @@ class Job:
         settings_hash, revision: with the photo's own hash they make the fingerprint.
         attempt: 1, or 2 after a worker died of it.
         replace: whether a file that is no known video of ours may be replaced.
+        redo: make it even if the very same video is in place.
         caption: for the gallery.
         reroll: how often it was made before with another seed.
     """
@@ -79,6 +82,7 @@ class Job:
     revision: str
     attempt: int = 1
     replace: bool = False
+    redo: bool = False
     caption: str = ""
     reroll: int = 0
 
