@@ -103,6 +103,8 @@ def generate(
         conditioning=conditioning,
     )
     if catalogue.wanted(photos, out):
+        if frames_dir is not None:
+            raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
         more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)

@@ -110,11 +110,11 @@ def test_a_second_run_on_the_same_folder_is_refused_at_once(tmp_path: Path, tiny
     command = ("generate", "photos", "-o", "out", "--model", tiny)
     log = tmp_path / "log"
     with started(*command, cwd=tmp_path, log=log) as process:
-        wait_until((tmp_path / "out" / ".fashionflow" / "lock").exists, process, log)
+        wait_until((tmp_path / "out" / ".fashionflow" / ".lock").exists, process, log)
         start = time.monotonic()
         second = run(*command, "--quiet", cwd=tmp_path)
         assert process.poll() is None
-        assert_refused(second, 1, "out: another run is writing to this folder")
+        assert_refused(second, 1, "out/.fashionflow: another fashionflow generate is writing to it")
         assert time.monotonic() - start < 3  # Python's own start included; the lock is not waited for
 
 
@@ -164,7 +164,9 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("empty", "-o", "out"), 1, "empty: no photos found"),
         (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
         (("missing", "-o", "out"), 1, "missing: no such file"),
-        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: cannot be written"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg/.fashionflow: cannot be written"),
+        (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),
+        (("photos", "-o", "out", "--devices", "cpu,,cpu"), 2, "--devices"),
         (("photos", "-o", "out", "--batch", "0.5"), 2, "neither auto nor a number"),
         (("photos", "-o", "out", "--devices", "gpu9"), 2, "'gpu9' is no device"),
         (("photos", "-o", "out", "--frames", "3"), 2, "not a multiple of 2"),

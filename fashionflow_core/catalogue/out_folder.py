@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from fashionflow_core.data.folder_lock import locked
 from fashionflow_core.errors import FashionFlowError
 
 HIDDEN = ".fashionflow"  # lock, logs, files under way
@@ -21,22 +20,12 @@ def opened(out: Path) -> Iterator[Path]:
         FashionFlowError: another run has it, or it cannot be made or written to.
     """
     hidden = out / HIDDEN
-    try:
-        hidden.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(hidden / "lock").acquire(timeout=0)
-    except Timeout:
-        raise FashionFlowError(
-            f"{out}: another run is writing to this folder", hint="wait until it is done, or choose another -o"
-        ) from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="choose another folder with -o") from None
-    with lock:
+    with locked(hidden, "fashionflow generate"):
+        scratch = hidden / f"scratch-{os.getpid()}"
         try:
             # What runs that were killed have left; all that was whole has been moved out of there.
             for old in hidden.glob("scratch-*"):
                 shutil.rmtree(old, ignore_errors=True)
-            scratch = hidden / f"scratch-{os.getpid()}"
             scratch.mkdir()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -24,6 +24,7 @@ class _Worker:
         self._sending = threading.Lock()
         self.jobs: queue.SimpleQueue[Job | Started | None] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self.is_ready = False
 
     def say(self, *message: Any) -> None:
         with self._sending:
@@ -50,6 +51,7 @@ class _Worker:
         maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
         maker.grown = lambda limit: self.say("room", limit)
+        self.is_ready = True
         self.say("ready", maker.device, maker.limit, maker.loading)
         self._loop(maker)
         maker.finish()
@@ -119,6 +121,9 @@ def main() -> None:
         sys.exit(1)  # the run is gone
     except Exception as error:
         traceback.print_exc()
+        sys.stderr.flush()
+        if worker.is_ready:
+            os._exit(1)  # what it was at is tried again in another process
         worker.say("fatal", FashionFlowError(f"internal: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     # Threads that wait for a device or a file must not keep a finished process.
     sys.stdout.flush()
