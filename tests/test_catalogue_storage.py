@@ -54,7 +54,7 @@ def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
     (tmp_path / "out" / "000.mp4").unlink()
     photo(tmp_path / "photos" / "001.jpg", 77)
     third = quick(*command, cwd=tmp_path, env=env)
-    assert sorted(third.stdout.split()) == [f"{out}/000.mp4", f"{out}/001.mp4"]
+    assert sorted(third.stdout.split()) == [f"{out}/000.mp4", f"{out}/001.mp4"], third.stderr
     plan = quick(*command, "--dry-run", "--json", cwd=tmp_path, env=env)
     assert json.loads(plan.stdout)["to_do"] == 0
 

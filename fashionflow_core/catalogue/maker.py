@@ -68,6 +68,8 @@ class Maker:
         self._takes: dict[int, list[Take]] = {}
         self.stop = threading.Event()
         self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
+        # Before there are threads: two that import PyAV at once each get half of it.
+        importlib.import_module("av.video.reformatter")
         module, function = work.opener.split(":")
         opener = getattr(importlib.import_module(module), function)
         start = time.perf_counter()
