@@ -73,6 +73,15 @@ def parse_interval(text: str | Interval) -> Interval:
     return Interval(low, high)
 
 
+def parse_batch(text: str | int) -> int:
+    """`auto` → 0, `4` → 4."""
+    if str(text) in ("auto", "0"):
+        return 0
+    if not str(text).isdecimal() or not 1 <= int(text) <= 1024:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number from 1 to 1024")
+    return int(text)
+
+
 def one_of(choices: tuple[str, ...]) -> dict[str, Any]:
     """Arguments for an option that takes one of `choices`, which the core keeps: check, completion, help."""
 

@@ -1,4 +1,4 @@
-"""`fashionflow generate`: one photo in, one or more videos out."""
+"""`fashionflow generate`: one photo in, one or more videos out; many photos go on to `catalogue`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fashionflow_cli import options
+from fashionflow_cli import catalogue, options
 from fashionflow_cli.console import WARNINGS, note, progress, quiet_libraries, result, result_json
 from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
 from fashionflow_core.errors import UsageError
@@ -29,16 +29,19 @@ fashionflow generate dress.jpg --variations 4 --seed 7 --poster
 
 fashionflow generate dress.heic --fit crop -o dress.webm --frames-dir frames
 
+fashionflow generate photos/ -o videos/ --batch 4
+
 fashionflow generate - --model ./my-model --config shop.yaml --dry-run < dress.png
 """
 
 
 def generate(
-    photo: Annotated[
-        Path,
+    photos: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="PHOTO",
-            help="The garment photo: JPEG, PNG, WebP, AVIF, TIFF, GIF or HEIC; - reads it from stdin.",
+            metavar="PHOTO...",
+            help="The garment photo: JPEG, PNG, WebP, AVIF, TIFF, GIF or HEIC; - reads it from stdin. "
+            "Or many: several photos, a folder, a pattern, or a list (.txt, .csv, .jsonl; - with -o FOLDER).",
             show_default=False,
         ),
     ],
@@ -54,6 +57,16 @@ def generate(
     frames_dir: options.FramesDir = None,
     poster: options.Poster = False,
     overwrite: options.Overwrite = False,
+    format: options.Format = "mp4",
+    devices: options.Devices = None,
+    batch: options.Batch = 0,
+    engine: options.Engine = "local",
+    ray_address: options.RayAddress = None,
+    gate: options.Gate = False,
+    gate_limits: options.GateLimits = None,
+    reroll: options.Reroll = 0,
+    scores: options.Scores = True,
+    retry_failed: options.RetryFailed = False,
     model: options.Model = "mini",
     lora: options.Lora = None,
     conditioning: options.Conditioning = None,
@@ -92,6 +105,18 @@ def generate(
         conditioning=conditioning,
         interpolate=interpolate,
     )
+    if catalogue.wanted(photos, out):
+        if frames_dir is not None:
+            raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
+        common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
+        common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
+        more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
+        chosen = catalogue.Options(f".{format}", devices, batch, *more)
+        catalogue.generate(
+            photos, out, settings, variations, common, chosen, model, device, overwrite, dry_run, quiet, as_json
+        )
+        return
+    (photo,) = photos
     targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)
     coding = {"crf": crf, "codec": codec, "encoder": encoder}
     quiet_libraries()

@@ -11,7 +11,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fashionflow_cli import bench, compare, config, data, doctor, evaluate, generate, interpolate, models, train
+from fashionflow_cli import (
+    bench,
+    compare,
+    config,
+    data,
+    doctor,
+    evaluate,
+    gallery,
+    generate,
+    interpolate,
+    models,
+    train,
+)
 from fashionflow_cli.console import WARNINGS, complain
 from fashionflow_core.errors import FashionFlowError
 
@@ -32,6 +44,7 @@ app.command("generate", rich_help_panel="Make videos", epilog=generate.EXAMPLES,
 app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXAMPLES, no_args_is_help=True)(
     interpolate.interpolate
 )
+app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)

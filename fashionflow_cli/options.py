@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from fashionflow_cli.config_file import read_config
-from fashionflow_cli.console import Color, Interval, Size, one_of, parse_color, parse_interval, parse_size
+from fashionflow_cli.console import Color, Interval, Size, one_of, parse_batch, parse_color, parse_interval, parse_size
 from fashionflow_core.config import CODECS, CONDITIONING, FIT_MODES, SCHEDULERS, VIDEO_SUFFIXES
 from fashionflow_core.device import DTYPES
 
 PHOTO, VIDEO, MODEL, SAMPLING = "Photo", "Video", "Model", "Sampling"
 MACHINE, REPORTING = "Machine", "Settings and reporting"
+CATALOGUE = "Several photos (a folder, pattern, list or several paths, with -o FOLDER)"
 WHITE, EVERYWHERE = Color(255, 255, 255), Interval(0, 1)
 
 
@@ -24,7 +25,7 @@ def option(panel: str, name: str, *short: str, text: str, of_model: bool = False
         f"--{name}",
         *short,
         help=text + (" [dim]\\[default: the model's][/dim]" if of_model else ""),
-        envvar="FASHIONFLOW_" + name.upper().replace("-", "_"),
+        envvar="FASHIONFLOW_" + name.split("/")[0].upper().replace("-", "_"),
         rich_help_panel=panel,
         **more,
     )
@@ -109,6 +110,80 @@ FramesDir = Annotated[
 ]
 Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame: NAME-poster.png beside NAME.mp4.")]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.")]
+Format = Annotated[
+    str,
+    option(
+        CATALOGUE,
+        "format",
+        text="Suffix of the videos of several photos.",
+        **one_of(tuple(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)),
+    ),
+]
+Devices = Annotated[
+    str | None,
+    option(
+        CATALOGUE,
+        "devices",
+        text="One worker on each, such as cuda:0,cuda:1 or cpu,cpu; all: every GPU. [dim]\\[default: --device][/dim]",
+        metavar="LIST",
+    ),
+]
+Batch = Annotated[
+    int,
+    option(
+        CATALOGUE,
+        "batch",
+        text="Photos in one call of the U-Net; auto: as many as fit into a GPU's memory, 1 on a CPU.",
+        parser=parse_batch,
+        metavar="auto|<int>",
+        show_default="auto",
+    ),
+]
+Engine = Annotated[
+    str,
+    option(
+        CATALOGUE,
+        "engine",
+        text="local: processes of this machine; ray: Ray Data, here or on a cluster (extra [bold]ray[/bold]).",
+        **one_of(("local", "ray")),
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    option(
+        CATALOGUE,
+        "ray-address",
+        text="A running Ray cluster: auto, HOST:6379 or ray://HOST:10001. [dim]\\[default: one for this run][/dim]",
+        metavar="ADDRESS",
+    ),
+]
+Gate = Annotated[
+    bool, option(CATALOGUE, "gate", text="Flag videos whose scores are beyond the limits; see docs/catalogues.md.")
+]
+GateLimits = Annotated[
+    str | None,
+    option(
+        CATALOGUE,
+        "gate-limits",
+        text="Other limits than the default ones, such as drift=6,still=0.5; implies --gate.",
+        metavar="NAME=N,...",
+    ),
+]
+Reroll = Annotated[
+    int,
+    option(
+        CATALOGUE,
+        "reroll",
+        text="Make flagged videos again, so many times, with new seeds; the best is kept. Implies --gate.",
+        min=0,
+        max=100,
+        metavar="<int>",
+    ),
+]
+Scores = Annotated[bool, option(CATALOGUE, "scores/--no-scores", text="Measure every video, for manifest and page.")]
+RetryFailed = Annotated[
+    bool, option(CATALOGUE, "retry-failed", text="Also try again what failed before and has not changed since.")
+]
 Model = Annotated[
     str,
     option(MODEL, "model", "-m", text="A name from [bold]fashionflow models list[/bold], or a model folder."),

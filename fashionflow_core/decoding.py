@@ -10,7 +10,7 @@ from fashionflow_core.conditioning import denormalize_latents, from_vae_pixels, 
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import Networks
 from fashionflow_core.device import is_out_of_memory
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.image import Box
 
 
@@ -39,7 +39,7 @@ def decode_latents(
             if not is_out_of_memory(error):
                 raise
             if chunk == 1:
-                raise FashionFlowError(
+                raise OutOfMemory(
                     f"{networks.device}: out of memory while decoding one frame",
                     hint="use --dtype bf16 or another --device",
                 ) from None

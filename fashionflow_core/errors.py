@@ -22,6 +22,10 @@ class UsageError(FashionFlowError):
     exit_code = 2
 
 
+class OutOfMemory(FashionFlowError):
+    """The device has no memory for what was asked; less at a time may fit. Exit code 1."""
+
+
 class PartialError(FashionFlowError):
     """Some items of a batch failed, the others are done. Exit code 3."""
 

@@ -7,14 +7,18 @@ window before, so that nothing jumps where they meet.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fashionflow_core.conditioning import Conditioner, frames_to_tensor, known_content
-from fashionflow_core.config import ModelConfig
+from fashionflow_core.config import ModelConfig, ResolvedSettings
+from fashionflow_core.denoising import Sampler, memory_explained
+from fashionflow_core.detail import restore_detail
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.image import fit, fit_alike
 from fashionflow_core.known import KnownFrames
 
 
@@ -123,45 +127,84 @@ def of_latents(
             yield GivenFrame(latent[:, :, 0], known_content(pixels, latent[:, :, 0], conditioner.config), photo)
 
 
-def fill(
-    windows: Sequence[Window],
-    seeds: Sequence[int],
-    given: Iterable[GivenFrame],
-    conditioner: Conditioner,
-    sample: Callable[[KnownFrames, Tensor, torch.Generator], Tensor],
-    null_context: bool,
-) -> Iterator[Tensor]:
-    """Fill the gaps, window by window, as given frames come.
+class Filler:
+    """Fills gaps between given frames, window by window, pass by pass.
 
     Args:
-        windows: of `plan_windows`.
-        seeds: of each window's noise.
-        given: in order; no more than a window of them is held.
-        sample: the sampling loop on given frames, context and generator; latents (1, c, f, h, w).
+        conditioner: of the model.
+        decode: latents (1, c, f, h, w), a box and a chunk → frames.
+        sample: the sampling loop.
+        passes: of `plan_passes`.
         null_context: local conditioning.
-
-    Yields:
-        latents (1, c, f, h, w) in order, each frame of the longer clip once.
-
-    Raises:
-        FashionFlowError: there are fewer given frames than were announced.
     """
-    fill_value = conditioner.config.mask_fill
-    source, held, first = iter(given), deque[GivenFrame](), 0
-    for window, seed in zip(windows, seeds):
-        while first < window.start:
-            held.popleft()
-            first += 1
-        while len(held) < window.given:
-            if (frame := next(source, None)) is None:
-                raise FashionFlowError(f"the video ends after {first + len(held)} frames, though it announces more")
-            held.append(frame)
-        latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
-        contents = [frame.content for frame in held if frame.content is not None]
-        content = torch.stack(contents, dim=2) if contents else None
-        known = KnownFrames.every(latents, window.stride, window.frames, content, fill_value)
-        context = conditioner.context(held[0].photo()[None], held[0].latents)
-        made = sample(
-            known, torch.zeros_like(context) if null_context else context, torch.Generator("cpu").manual_seed(seed)
-        )
-        yield made[:, :, window.skip : window.stop]
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        decode: Callable[..., Iterator[np.ndarray]],
+        sample: Sampler,
+        passes: Sequence[Sequence[Window]],
+        null_context: bool,
+    ) -> None:
+        self.conditioner, self.decode, self.sample = conditioner, decode, sample
+        self.passes, self.null_context = passes, null_context
+
+    def fill(self, given: Iterable[GivenFrame], generator: torch.Generator) -> Iterator[Tensor]:
+        """Latents (1, c, f, h, w) of the longer clip, in order, in pieces, as given frames come.
+
+        Args:
+            generator: of the item; drawn from at once, for the seed of each window's own noise.
+
+        Raises:
+            FashionFlowError: there are fewer given frames than were announced.
+        """
+        pieces: Iterator[Tensor] = iter(())
+        for number, windows in enumerate(self.passes):
+            seeds = torch.randint(2**62, (len(windows),), generator=generator).tolist()
+            source = of_latents(pieces, self.conditioner, self.decode) if number else given
+            pieces = self._pass(windows, seeds, source)
+        return pieces
+
+    def _pass(self, windows: Sequence[Window], seeds: Sequence[int], given: Iterable[GivenFrame]) -> Iterator[Tensor]:
+        source, held, first = iter(given), deque[GivenFrame](), 0  # no more than a window of them
+        for window, seed in zip(windows, seeds):
+            while first < window.start:
+                held.popleft()
+                first += 1
+            while len(held) < window.given:
+                if (frame := next(source, None)) is None:
+                    raise FashionFlowError(f"the video ends after {first + len(held)} frames, though it announces more")
+                held.append(frame)
+            latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
+            contents = [frame.content for frame in held if frame.content is not None]
+            content = torch.stack(contents, dim=2) if contents else None
+            fill = self.conditioner.config.mask_fill
+            known = KnownFrames.every(latents, window.stride, window.frames, content, fill)
+            context = self.conditioner.context(held[0].photo()[None], held[0].latents)
+            context = torch.zeros_like(context) if self.null_context else context
+            made = self.sample(known, context, [torch.Generator("cpu").manual_seed(seed)])
+            yield made[:, :, window.skip : window.stop]
+
+    def frames(
+        self, given: Iterator[np.ndarray], request: ResolvedSettings, generator: torch.Generator
+    ) -> Iterator[np.ndarray]:
+        """Frames of a video → those and the ones between, uint8 (h, w, 3) (`FashionFlowPipeline.interpolate`)."""
+        config = self.conditioner.config
+        if (first := next(given, None)) is None:
+            raise FashionFlowError("given: there are no frames")
+        fitted = fit(first, config.height, config.width, request.fit, config.resample)
+        originals = deque[np.ndarray]()
+
+        def encoded() -> Iterator[GivenFrame]:
+            for frame in chain((first,), given):
+                pixels = fit_alike(frame, fitted, config.resample)
+                originals.append(fitted.box.cut(pixels))
+                yield GivenFrame(*self.conditioner.encode_frame(pixels, generator), lambda pixels=pixels: pixels)
+
+        def decoded() -> Iterator[np.ndarray]:
+            for latents in self.fill(encoded(), generator):
+                yield from self.decode(latents, fitted.box, request.decode_chunk)
+
+        with memory_explained(self.conditioner.networks.device, request.frames):
+            given_again = (originals.popleft() for _ in repeat(None))
+            yield from restore_detail(decoded(), request.interpolate, given_again, config.interpolate_mixture)

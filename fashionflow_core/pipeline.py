@@ -4,11 +4,8 @@ A plain composition. Networks come from any runtime of `backends`; nothing here 
 """
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +18,17 @@ from fashionflow_core.clip import Clip
 from fashionflow_core.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
-from fashionflow_core.decoding import check_finite, decode_latents
+from fashionflow_core.decoding import decode_latents
+from fashionflow_core.denoising import Sampler, memory_explained, sampler
 from fashionflow_core.detail import restore_detail
-from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
+from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.image import Box, Photo, as_pixels, fit, fit_alike
-from fashionflow_core.interpolation import GivenFrame, Window, fill, of_latents, plan_passes
-from fashionflow_core.known import KnownFrames
+from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit
+from fashionflow_core.interpolation import Filler, Window, of_latents, plan_passes
 from fashionflow_core.lora import open_with_lora
 from fashionflow_core.plan import Plan, Work, make_plan
-from fashionflow_core.sampling import OnStep, counted, guided, item_generator, sample
+from fashionflow_core.sampling import OnStep, counted, item_generator
 from fashionflow_core.schedulers import make_scheduler
-
-Sampler = Callable[[KnownFrames, Tensor, torch.Generator], Tensor]
 
 
 class FashionFlowPipeline:
@@ -95,23 +90,65 @@ class FashionFlowPipeline:
             FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds,
                 with what to do.
         """
+        settings = replace(settings or GenerateSettings(), **changes)
+        return self.generate_batch([photo], [settings], [item], on_step)[0]
+
+    def generate_batch(
+        self,
+        photos: Sequence[Photo | Fitted],
+        settings: Sequence[GenerateSettings],
+        items: Sequence[int],
+        on_step: OnStep | None = None,
+    ) -> list[Clip]:
+        """Generate one video from each of several photos, all in the same calls of the networks.
+
+        Each item draws from its own generator, so that neighbours do not change a video: alone and in a batch pixels
+        differ by at most 1/255, which is what kernels for other batch sizes round differently.
+
+        Args:
+            photos: as for `generate`, or fitted to the model's frame already.
+            settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
+            items, on_step: as `item` and `on_step` of `generate`.
+
+        Raises:
+            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer at a time may fit.
+            ValueError: requests that cannot share their steps.
+        """
         config = self.config
-        request = self.resolve(replace(settings or GenerateSettings(), **changes))
-        fitted = fit(as_pixels(photo), config.height, config.width, request.fit, config.resample)
-        generator = item_generator(request.seed, item)
-        tick = counted(on_step, self.count_steps(request))
+        requests = [self.resolve(one) for one in settings]
+        request = requests[0]
+        if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
+            raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
+        fits = [
+            photo
+            if isinstance(photo, Fitted)
+            else fit(as_pixels(photo), config.height, config.width, one.fit, config.resample)
+            for photo, one in zip(photos, requests, strict=True)
+        ]
+        generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
+        windows = sum(map(len, self._passes(request, request.frames)))
+        tick = counted(on_step, request.steps + len(fits) * windows * request.interpolate_steps)
         run = self._sampler(request, tick)
-        with self._memory_explained(request):
-            encoded = self.conditioner.encode(fitted.pixels[None], [generator])
+        with memory_explained(self.networks.device, request.frames):
+            encoded = self.conditioner.encode(np.stack([fitted.pixels for fitted in fits]), generators)
             known, context = condition(*encoded, request.frames, request.conditioning, config.mask_fill)
-            latents = run(known, context, generator)
-            if passes := self._passes(request, request.frames):
-                given, run = of_latents([latents], self.conditioner, self.decode), self._sampler(request.filling, tick)
-                latents = torch.cat(list(self._fill(given, passes, request, generator, run)), dim=2)
+            clips: Sequence[Tensor] = run(known, context, generators).split(1)
+            if request.interpolate != 1:
+                clips = [self._longer(clip, request, one, tick) for clip, one in zip(clips, generators)]
+        return [self._clip(*each) for each in zip(requests, fits, clips, items)]
+
+    def _longer(self, latents: Tensor, request: ResolvedSettings, generator: torch.Generator, tick: OnStep) -> Tensor:
+        """A generated clip (1, c, f, h, w) with frames in between."""
+        filler = self._filler(request, tick, request.frames)
+        given = of_latents([latents], self.conditioner, self.decode)
+        return torch.cat(list(filler.fill(given, generator)), dim=2)
+
+    def _clip(self, request: ResolvedSettings, fitted: Fitted, latents: Tensor, item: int) -> Clip:
+        config, longer = self.config, request.interpolate != 1
 
         def decode() -> Iterator[np.ndarray]:
             frames = self.decode(latents, fitted.box, request.decode_chunk)
-            return restore_detail(frames, request.interpolate, None, config.interpolate_mixture) if passes else frames
+            return restore_detail(frames, request.interpolate, None, config.interpolate_mixture) if longer else frames
 
         guidance = {
             "fashionflow_guidance": f"{request.guidance_scale:g}",
@@ -124,8 +161,8 @@ class FashionFlowPipeline:
             width=fitted.box.width,
             latents=latents,
             metadata={
-                "title": f"FashionFlow, model {config.name}",
-                "fashionflow_model": config.name,
+                "title": f"FashionFlow, model {self.config.name}",
+                "fashionflow_model": self.config.name,
                 "fashionflow_seed": str(request.seed),
                 "fashionflow_item": str(item),
                 "fashionflow_scheduler": request.scheduler,
@@ -133,7 +170,7 @@ class FashionFlowPipeline:
                 "fashionflow_fit": request.fit,
                 "fashionflow_conditioning": request.conditioning,
             }
-            | ({"fashionflow_interpolate": str(request.interpolate)} if passes else {})
+            | ({"fashionflow_interpolate": str(request.interpolate)} if longer else {})
             | (guidance if request.guidance_scale != 1 else {}),
             decode=decode,
         )
@@ -162,36 +199,11 @@ class FashionFlowPipeline:
             UsageError: a model that was not trained for it, or fewer than two frames; at once.
             FashionFlowError: as `generate`; and if fewer frames are given than `count`.
         """
-        config = self.config
         asked = replace(settings or GenerateSettings(), **changes)
-        request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked).filling
-        passes = self._passes(request, count)
-        generator = item_generator(request.seed, 0)
-        run = self._sampler(request, counted(on_step, request.steps * sum(map(len, passes))))
-
-        def made() -> Iterator[np.ndarray]:
-            source = iter(given)
-            if (first := next(source, None)) is None:
-                raise FashionFlowError("given: there are no frames")
-            fitted = fit(first, config.height, config.width, request.fit, config.resample)
-
-            originals = deque[np.ndarray]()
-
-            def encoded() -> Iterator[GivenFrame]:
-                for frame in chain((first,), source):
-                    pixels = fit_alike(frame, fitted, config.resample)
-                    originals.append(fitted.box.cut(pixels))
-                    yield GivenFrame(*self.conditioner.encode_frame(pixels, generator), lambda pixels=pixels: pixels)
-
-            def decoded() -> Iterator[np.ndarray]:
-                for latents in self._fill(encoded(), passes, request, generator, run):
-                    yield from self.decode(latents, fitted.box, request.decode_chunk)
-
-            with self._memory_explained(request):
-                given_again = (originals.popleft() for _ in repeat(None))
-                yield from restore_detail(decoded(), request.interpolate, given_again, config.interpolate_mixture)
-
-        return made()
+        request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
+        windows = sum(map(len, self._passes(request, count)))
+        filler = self._filler(request, counted(on_step, windows * request.interpolate_steps), count)
+        return filler.frames(iter(given), request, item_generator(request.seed, 0))
 
     def count_steps(self, request: ResolvedSettings) -> int:
         """Denoising steps of one `generate`, those that fill in frames included."""
@@ -202,46 +214,11 @@ class FashionFlowPipeline:
         return plan_passes(count, factor, self.config, request.frames, divisor) if factor != 1 else []
 
     def _sampler(self, request: ResolvedSettings, tick: OnStep) -> Sampler:
-        """The sampling loop as a request wants it."""
-        scheduler = self.make_scheduler(request.scheduler)
-        train_steps = scheduler.config.num_train_timesteps
-        denoise = guided(self.networks.denoise, request.guidance_scale, request.guidance_interval, train_steps)
+        return sampler(self.networks, self.make_scheduler(request.scheduler), self.config, request, tick)
 
-        def run(known: KnownFrames, context: Tensor, generator: torch.Generator) -> Tensor:
-            spacing = self.config.log_snr
-            latents = sample(denoise, scheduler, request.steps, known, context, [generator], tick, spacing)
-            check_finite(latents, "denoising")
-            return latents
-
-        return run
-
-    def _fill(
-        self,
-        given: Iterable[GivenFrame],
-        passes: list[list[Window]],
-        request: ResolvedSettings,
-        generator: torch.Generator,
-        run: Sampler,
-    ) -> Iterator[Tensor]:
-        """Latents (1, c, f, h, w) of the longer clip, in pieces; each pass fills the gaps that the one before left."""
-        pieces: Iterator[Tensor] = iter(())
-        for number, windows in enumerate(passes):
-            seeds = torch.randint(2**62, (len(windows),), generator=generator).tolist()
-            source = of_latents(pieces, self.conditioner, self.decode) if number else given
-            pieces = fill(windows, seeds, source, self.conditioner, run, request.conditioning == "local")
-        return pieces
-
-    @contextmanager
-    def _memory_explained(self, request: ResolvedSettings) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise FashionFlowError(
-                f"{self.networks.device}: out of memory while denoising {request.frames} frames",
-                hint="use fewer --frames, --dtype bf16, or another --device",
-            ) from None
+    def _filler(self, request: ResolvedSettings, tick: OnStep, count: int) -> Filler:
+        run, null = self._sampler(request.filling, tick), request.conditioning == "local"
+        return Filler(self.conditioner, self.decode, run, self._passes(request, count), null)
 
     def plan(
         self,

@@ -26,7 +26,7 @@ from fashionflow_core.data.synthetic import render_clip
     [
         (["nonsense"], ["nonsense"]),
         (["generate", "a.jpg", "--bogus"], ["--bogus"]),
-        (["generate", "a.jpg", "b.jpg"], ["b.jpg"]),
+        (["generate", "a.jpg", "b.jpg"], ["--out", "folder"]),
         (["generate", "a.jpg", "--frames", "0"], ["--frames"]),
         (["generate", "a.jpg", "--frames", "many"], ["--frames"]),
         (["generate", "a.jpg", "--fps", "nan"], ["--fps"]),

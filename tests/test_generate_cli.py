@@ -145,7 +145,7 @@ def _nothing(_folder: Path) -> None:
         (_nothing, ["dress.jpg", "-o", "no/such/a.mp4"], 1, ["no/such"]),
         (_nothing, ["dress.jpg", "-o", "a.avi"], 2, ["a.avi"]),
         (_nothing, ["dress.jpg", "-o", "a" * 300 + ".mp4"], 1, ["too long"]),
-        (_nothing, ["."], 1, ["folder"]),
+        (_nothing, ["."], 2, ["--out", "folder"]),
         (_nothing, ["nobody.jpg"], 1, ["nobody.jpg"]),
         (_damaged, ["dress.jpg"], 1, ["dress.jpg", "damaged"]),
         (_nothing, ["dress.jpg", "--fps", "1e6"], 2, ["--fps"]),

@@ -50,6 +50,7 @@ FLOORS = {
     "fashionflow_core.data.*": 3,
     "fashionflow_core.clip": 2,
     "fashionflow_core.detail": 2,
+    "fashionflow_core.denoising": 2,
     "fashionflow_core.decoding": 2,
     "fashionflow_core.interpolation": 2,
     "fashionflow_core.pipeline": 3,

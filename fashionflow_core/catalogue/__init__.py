@@ -1,0 +1,1 @@
+"""Many photos: read from folders and lists, made by workers on one or many devices, resumed, and shown in a page."""

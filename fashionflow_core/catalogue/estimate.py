@@ -1,0 +1,129 @@
+"""What a run would do and how long it would take, without doing any of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.catalogue import protocol
+from fashionflow_core.catalogue.manifest import MANIFEST, read, states_of
+from fashionflow_core.catalogue.planner import Planner, count
+from fashionflow_core.catalogue.session import Request, planner_for, pull_manifest
+from fashionflow_core.catalogue.work import DONE, FAILED, LOST, Work
+from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowError
+
+_RECENT = 1000  # lines of the manifest that seconds an item are taken from
+# Of more items some should be made first: what they took says more than one timed call, and planning stays small.
+_TIMED_UP_TO = 100_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A run before it happens; `dataclasses.asdict` makes it JSON-able.
+
+    Attributes:
+        items: of the catalogue, and how many of them are `to_do`, `done` and `failed` already.
+        devices: one worker each.
+        seconds_each: for one video on one device; `measured` says from what.
+        seconds: of the whole run.
+        bytes_each: of a video, where the folder has some already.
+        model, frames, steps, scheduler: of items without settings of their own.
+    """
+
+    items: int
+    to_do: int
+    done: int
+    failed: int
+    devices: tuple[str, ...]
+    seconds_each: float | None
+    seconds: float | None
+    measured: str
+    bytes_each: int | None
+    model: str
+    frames: int
+    steps: int
+    scheduler: str
+
+
+def estimate(request: Request) -> Estimate:
+    """Plan a run over a catalogue; takes no lock and writes nothing.
+
+    Raises:
+        UsageError: settings that the model cannot meet.
+        FashionFlowError: the model is broken, or the manifest cannot be read.
+    """
+    out = Path(request.work.out)
+    if request.work.remote:
+        pull_manifest(request.work)
+    planner: Planner = planner_for(request, states_of(out))
+    settings = request.work.settings.resolve(planner.config)
+    counts = count(planner.decide())
+    seconds, measured = _from_manifest(out), "videos made before"
+    if seconds is None and 0 < counts["to do"] <= _TIMED_UP_TO:
+        seconds, measured = _timed(request), "one timed call of each network"
+    workers = min(len(request.devices), max(counts["to do"], 1))
+    return Estimate(
+        items=len(planner),
+        to_do=counts["to do"],
+        done=counts[DONE],
+        failed=counts[FAILED] + counts[LOST],
+        devices=request.devices,
+        seconds_each=seconds,
+        seconds=None if seconds is None else seconds * -(-counts["to do"] // workers),
+        measured=measured if seconds is not None else "nothing",
+        bytes_each=_bytes(out),
+        model=planner.config.name,
+        frames=settings.frames,
+        steps=settings.steps,
+        scheduler=settings.scheduler,
+    )
+
+
+def _done(out: Path) -> list[dict[str, Any]]:
+    return list(islice((record for record in read(out / MANIFEST) if record["status"] == DONE), _RECENT))
+
+
+def _from_manifest(out: Path) -> float | None:
+    """Mean seconds that a device had an item."""
+    times: list[Mapping[str, float]] = [record["seconds"] for record in _done(out) if record.get("seconds")]
+    return sum(time["denoise"] + time["decode"] for time in times) / len(times) if times else None
+
+
+def _bytes(out: Path) -> int | None:
+    sizes = [record["output_bytes"] for record in _done(out) if "output_bytes" in record]
+    return round(sum(sizes) / len(sizes)) if sizes else None
+
+
+def _timed(request: Request) -> float | None:
+    """Seconds of denoising and decoding, timed in a process of its own: the planning one stays small."""
+    child = protocol.Child(__name__)
+    try:
+        child.send((request.work, request.devices[0], request.work.settings))
+        found = child.receive()
+    except EOFError:
+        raise FashionFlowError("the process that timed the model died", hint="try again with --device cpu") from None
+    finally:
+        child.kill()
+    if isinstance(found, Exception):
+        raise found
+    return found["seconds"]
+
+
+def main() -> None:
+    """In the child: open the model, plan one video and time its parts."""
+    incoming, outgoing = protocol.streams()
+    work, device, settings = protocol.receive(incoming)
+    try:
+        answer: Any = _plan(work, device, settings)
+    except FashionFlowError as error:
+        answer = error
+    protocol.send(outgoing, answer)
+
+
+def _plan(work: Work, device: str, settings: GenerateSettings) -> dict[str, Any]:
+    from fashionflow_core import pipeline
+
+    pipe = pipeline.load(work.model, device=device, dtype=work.dtype, **work.loading)
+    return asdict(pipe.plan(settings, measure=True))

@@ -1,0 +1,212 @@
+"""`index.html` of an output folder: every video with its poster, its scores, and what failed and why.
+
+One file a page that asks nothing of anybody: styles and script are in it, posters and videos are beside it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from fashionflow_core.catalogue.manifest import MANIFEST, latest
+from fashionflow_core.catalogue.work import DONE
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import write_text
+
+PAGE = "index.html"
+PER_PAGE = 2_000
+TEMPLATE = "gallery.html.j2"
+# Name in the manifest → how a page calls it, with its unit, and what it says.
+SCORES = {
+    "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
+    "first_psnr": ("first frame", " dB", "how like the photo the first frame is; more is better"),
+    "flicker": ("flicker", "", "change from frame to frame that is no movement; less is better"),
+    "motion": ("motion", "", "how much moves; near 0 is a still picture"),
+    "figure_kept": ("figure kept", "", "the least of the figure that any frame shows; 1 is all"),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One item on the page; paths are escaped for links."""
+
+    name: str
+    caption: str
+    status: str
+    video: str
+    poster: str
+    is_picture: bool
+    model: str
+    seed: str
+    width: int
+    height: int
+    flags: tuple[str, ...]
+    scores: tuple[tuple[str, str, str], ...]
+    drift: float
+    details: tuple[tuple[str, str], ...]
+    stage: str
+    message: str
+    hint: str
+
+    @property
+    def summary(self) -> str:
+        """The two scores that say most."""
+        values = {label: value for label, value, _ in self.scores}
+        return " · ".join(f"{label} {values[label]}" for label in ("colour drift", "motion") if label in values)
+
+    @property
+    def search(self) -> str:
+        """What the search field looks in."""
+        return f"{self.name} {self.caption} {self.message}".casefold()
+
+
+def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
+    """Write the page, or pages, of an output folder from its manifest.
+
+    Args:
+        out: the folder.
+        everything_is_there: do not look for the videos, which are somewhere else.
+
+    Returns:
+        The pages; the first one is `index.html`. Where there are several, what failed or is flagged comes first.
+
+    Raises:
+        FashionFlowError: no manifest there, or the page cannot be written.
+    """
+    out = Path(out)
+    if not (out / MANIFEST).is_file():
+        raise FashionFlowError(
+            f"{out}: holds no {MANIFEST}", hint="name the folder that fashionflow generate wrote with -o"
+        )
+    cards = [_card(None if everything_is_there else out, record) for record in latest(out / MANIFEST).values()]
+    cards.sort(key=lambda card: _order(card.name))
+    if len(cards) > PER_PAGE:
+        cards.sort(key=lambda card: (card.status == DONE, not card.flags))
+    parts = [cards[start : start + PER_PAGE] for start in range(0, len(cards), PER_PAGE)] or [[]]
+    names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
+    template = _template()
+    pages = []
+    for number, (part, name) in enumerate(zip(parts, names)):
+        text = template.render(
+            title=_printable(out.resolve().name),
+            cards=part,
+            total=len(cards),
+            counts=Counter(_group(card) for card in cards),
+            models=sorted({card.model for card in part if card.model}),
+            seeds=sorted({card.seed for card in part if card.seed}, key=lambda seed: (len(seed), seed)),
+            pages=names,
+            page=number,
+            built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+        write_text(out / name, text)
+        pages.append(out / name)
+    for old in _surplus(out, len(parts)):
+        old.unlink()
+    return pages
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fashionflow_core.catalogue", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE)
+
+
+def _surplus(out: Path, pages: int) -> Iterator[Path]:
+    """Pages of an earlier, longer page set."""
+    number = pages + 1
+    while (path := out / f"index-{max(number, 2)}.html").is_file():
+        yield path
+        number += 1
+
+
+def _group(card: Card) -> str:
+    if card.status != DONE:
+        return "failed"
+    return "flagged" if card.flags else "fine"
+
+
+def _order(name: str) -> tuple[Any, ...]:
+    """dress-2 before dress-10."""
+    parts: list[tuple[int, int, str]] = []
+    digits = ""
+    for letter in f"{name.casefold()}\0":
+        if letter.isascii() and letter.isdigit():
+            digits += letter
+            continue
+        if digits:
+            parts.append((0, int(digits[:18]), digits))
+            digits = ""
+        parts.append((1, 0, letter))
+    return tuple(parts)
+
+
+def _card(out: Path | None, record: dict[str, Any]) -> Card:
+    status, message = str(record["status"]), str(record.get("message", ""))
+    output = str(record.get("output", ""))
+    if out is not None and status == DONE and not (out / output).is_file():
+        status, message = "missing", "the video is gone; the next run makes it again"
+    poster = str(record.get("poster", ""))
+    found = record.get("scores") or {}
+    scores = tuple(
+        (SCORES[key][0], f"{found[key]:.3g}{SCORES[key][1]}", SCORES[key][2]) for key in SCORES if key in found
+    )
+    return Card(
+        name=_printable(record["item"]),
+        caption=_printable(record.get("caption", "")),
+        status=status,
+        video=_link(output) if status == DONE else "",
+        poster=_link(poster) if poster and status == DONE else "",
+        is_picture=output.lower().endswith((".gif", ".webp")),
+        model=_printable(record.get("model", "")),
+        seed=str(record.get("seed", "")),
+        width=int(record.get("width", 3)),
+        height=int(record.get("height", 4)),
+        flags=tuple(map(str, record.get("flags") or ())),
+        scores=scores,
+        drift=float(found.get("garment_drift", -1)),
+        details=tuple(_details(record)) if status == DONE else (),
+        stage=str(record.get("stage", "")),
+        message=_printable(message),
+        hint=_printable(record.get("hint", "")),
+    )
+
+
+def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "photo", _printable(record.get("source", ""))
+    yield "seed", str(record.get("seed", ""))
+    yield "model", _printable(f"{record.get('model', '')} ({record.get('model_revision', '')})")
+    if "steps" in record:
+        yield "sampling", f"{record['steps']} steps, {record.get('scheduler', '')}"
+    yield (
+        "video",
+        (
+            f"{record.get('width')} × {record.get('height')}, {record.get('frames')} frames, "
+            f"{float(record.get('fps', 0)):g} a second, {record.get('codec', '')}"
+        ),
+    )
+    if seconds := record.get("seconds"):
+        yield "seconds", ", ".join(f"{stage} {float(value):.3g}" for stage, value in seconds.items())
+    if takes := record.get("takes"):
+        yield "takes", f"{len(takes)}, the best is shown"
+    if warnings := record.get("warnings"):
+        yield "warnings", _printable("; ".join(warnings))
+
+
+def _printable(text: Any) -> str:
+    """Text that UTF-8 can hold: bytes of file names that it cannot are shown as a mark."""
+    return os.fsencode(str(text)).decode("utf-8", errors="replace")
+
+
+def _link(relative: str) -> str:
+    return quote_from_bytes(os.fsencode(relative))

@@ -1,0 +1,285 @@
+"""Which photos a catalogue is made of: folders, patterns, single files, and lists as text, CSV or JSON lines."""
+
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from fashionflow_core.catalogue import storage
+from fashionflow_core.catalogue.lists import NAME_COLUMNS, SETTINGS, read_list, row_settings
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.photo_formats import sniff
+
+PHOTOS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".heic", ".heif")
+)
+# Pictures that cannot be read: each is told of as failed, where a text file beside the photos is passed over.
+OTHER_PICTURES = frozenset(
+    (".bmp", ".psd", ".psb", ".pdf", ".svg", ".eps", ".ai", ".jp2", ".jxl", ".ico", ".tga", ".exr", ".hdr", ".xcf")
+) | frozenset((".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
+LISTS = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".txt"))
+STDIN = "-"
+
+
+class Entry(NamedTuple):
+    """One photo as it was named; a tuple, because a catalogue may have a million.
+
+    Attributes:
+        source: path, as it was given, or URL.
+        name: of the video inside the output folder, `/` between folders, without a suffix.
+        own_name: the name was chosen in a list: it is kept as it is, or refused.
+        caption: for the gallery.
+        settings: fields of `GenerateSettings` that this photo has of its own.
+        problem: why nothing can come of it.
+    """
+
+    source: str
+    name: str
+    own_name: bool = False
+    caption: str = ""
+    settings: Mapping[str, Any] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All photos of a run, and what was passed over: number of files by suffix, and entries that came twice."""
+
+    entries: Sequence[Entry]
+    passed_over: dict[str, int]
+    twice: int = 0
+
+
+def is_many(argument: str) -> bool:
+    """Whether one argument of `generate` stands for a catalogue: a folder, a pattern, a list, a URL."""
+    if storage.is_url(argument):
+        return True
+    path = Path(argument)
+    if path.is_dir():
+        return True
+    if path.exists():
+        return path.suffix.lower() in LISTS
+    return glob.has_magic(argument) or path.suffix.lower() in LISTS
+
+
+def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes]) -> Inputs:
+    """Find all photos.
+
+    Args:
+        arguments: folders, patterns (`*`, `?`, `[...]`, `**`), photos, lists, and `-` for a list on standard input.
+        out: the output folder; photos inside it are none.
+        stdin: reads standard input.
+
+    Raises:
+        UsageError: a list that cannot be understood.
+        FashionFlowError: nothing there, or not readable.
+    """
+    found: list[Any] = []  # a source, or a source and its row of a list
+    bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
+    passed_over: dict[str, int] = {}
+    url, out = storage.as_given(out), out.resolve()
+    for argument in arguments:
+        path = Path(argument)
+        if storage.is_url(argument):
+            found += _remote(argument, url, passed_over)
+            bases.add(_fixed_part(argument) if glob.has_magic(argument) else argument)
+        elif argument == STDIN:
+            found += read_list(stdin(), "<stdin>", "")
+            bases.add(None)
+        elif path.is_dir():
+            found += _walk(path, out, passed_over)
+            bases.add(str(path))
+        elif path.exists() and path.suffix.lower() in LISTS:
+            try:
+                found += read_list(path.read_bytes(), argument, path.suffix.lower())
+                bases.add(None)
+            except OSError as error:
+                raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
+        elif not path.exists() and glob.has_magic(argument):
+            found += _matches(argument, out, passed_over)
+            bases.add(_fixed_part(argument))
+        elif not path.exists() and len(arguments) == 1:
+            raise FashionFlowError(f"{argument}: no such file or folder", hint="check the spelling of the path")
+        else:
+            found.append(argument)
+            bases.add(None)
+    if not found:
+        raise FashionFlowError(
+            f"{' '.join(arguments[:3])}: no photos found" + (f" ({describe(passed_over)})" if passed_over else ""),
+            hint=f"photos end in one of {', '.join(sorted(PHOTOS))}",
+        )
+    return _named(found, bases, passed_over)
+
+
+def describe(passed_over: Mapping[str, int]) -> str:
+    """`4 files that are no photos: 3 .txt, 1 .mp4`."""
+    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(passed_over.items()))
+    return f"{sum(passed_over.values())} files that are no photos: {kinds}"
+
+
+def _walk(folder: Path, out: Path, passed_over: dict[str, int]) -> Iterator[str]:
+    """Every picture below a folder, by name; links are followed, but no folder is entered twice on one way down."""
+
+    def enter(here: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+        try:
+            info = os.stat(here)
+            inside = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise FashionFlowError(
+                f"{here}: the folder could not be read ({error.strerror})", hint="check its permissions"
+            ) from None
+        if (info.st_dev, info.st_ino) in above or os.path.realpath(here) == str(out):
+            return
+        for entry in inside:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from enter(entry.path, above | {(info.st_dev, info.st_ino)})
+            elif _is_picture(entry.path):
+                yield entry.path
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                passed_over[suffix] = passed_over.get(suffix, 0) + 1
+
+    return enter(str(folder), frozenset())
+
+
+def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[str]:
+    """Every picture below a URL, but for those in the output folder."""
+    files = storage.find(argument)
+    if files == [argument]:
+        yield argument
+        return
+    for file in files:
+        if file.startswith(out.rstrip("/") + "/") or "/." in file.removeprefix(argument):
+            continue
+        suffix = os.path.splitext(file)[1].lower()
+        if suffix in PHOTOS or suffix in OTHER_PICTURES:
+            yield file
+        else:
+            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+
+
+def _absolute(path: str) -> str:
+    """A path, or a URL in the form of one, that names can be relative to."""
+    return f"/{path}".rstrip("/").replace("://", ":/", 1) if storage.is_url(path) else os.path.abspath(path)
+
+
+def _is_picture(path: str) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix:
+        return suffix in PHOTOS or suffix in OTHER_PICTURES
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            return sniff(file.read(4096)) is not None
+    except OSError:
+        return False
+
+
+def _matches(pattern: str, out: Path, passed_over: dict[str, int]) -> Iterator[str]:
+    for path in sorted(glob.iglob(pattern, recursive=True)):
+        if os.path.isdir(path):
+            continue
+        if Path(path).resolve().is_relative_to(out) and out.is_dir():
+            continue
+        if _is_picture(path):
+            yield path
+        else:
+            suffix = os.path.splitext(path)[1].lower()
+            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folders of a pattern before its first wildcard."""
+    if storage.is_url(pattern):
+        return re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
+    parts = Path(pattern).parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return os.path.join(*parts[:fixed]) if fixed else "."
+
+
+class Entries(Sequence[Entry]):
+    """Entries that are made as they are asked for: of a million paths only the paths are held."""
+
+    def __init__(self, found: list[Any], root: str | None) -> None:
+        self._found, self._root = found, root
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (
+            [self._entry(one) for one in self._found[index]]
+            if isinstance(index, slice)
+            else self._entry(self._found[index])
+        )
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._entry, self._found)
+
+    def _entry(self, found: "str | tuple[str, dict[str, Any]]") -> Entry:
+        if isinstance(found, str):
+            return Entry(found, _relative(found, self._root))
+        source, row = found
+        own = next((row[column] for column in NAME_COLUMNS if column in row), None)
+        settings, problem = row_settings({key: value for key, value in row.items() if key in SETTINGS})
+        name = str(own) if own is not None else _relative(source, self._root)
+        return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem)
+
+
+def _named(found: list[Any], bases: set[str | None], passed_over: dict[str, int]) -> Inputs:
+    """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
+    if len(bases) == 1 and (only := next(iter(bases))) is not None:
+        root = _absolute(only)
+    else:
+        sources = (one if isinstance(one, str) else one[0] for one in found)
+        folders = (os.path.dirname(_absolute(source)) for source in sources)
+        root = _common(chain((_absolute(base) for base in bases if base is not None), folders))
+    # The numbers instead of the entries: a set of a million of them is small.
+    seen: set[int] = set()
+    unique = []
+    for one in found:
+        key = hash(one if isinstance(one, str) else (one[0], json.dumps(one[1], sort_keys=True, default=str)))
+        if key not in seen:
+            seen.add(key)
+            unique.append(one)
+    return Inputs(Entries(unique, root), passed_over, len(found) - len(unique))
+
+
+def _common(folders: Iterator[str]) -> str | None:
+    """The deepest folder that holds all of these; None where there is none (drives of Windows)."""
+    common: str | None = None
+    last = None
+    for folder in folders:
+        if folder == last:
+            continue
+        last = folder
+        if common is None:
+            common = folder
+        elif folder != common and not folder.startswith(common.rstrip(os.sep) + os.sep):
+            try:
+                common = os.path.commonpath((common, folder))
+            except ValueError:
+                return None
+    return common
+
+
+def _relative(source: str, root: str | None) -> str:
+    path = _absolute(source)
+    relative = os.path.basename(path) if root is None else path[len(root.rstrip(os.sep)) + 1 :]
+    stem, suffix = os.path.splitext(relative.replace(os.sep, "/"))
+    return stem if suffix.lower() in PHOTOS | OTHER_PICTURES else stem + suffix
+
+
+def relative_name(name: str) -> PurePosixPath | None:
+    """A name of a list as a path inside the output folder; None if it would leave that."""
+    path = PurePosixPath(name.replace("\\", "/") if os.sep == "\\" else name)
+    inside = not path.is_absolute() and ".." not in path.parts and path.parts and "\0" not in name
+    return path if inside else None

@@ -1,0 +1,110 @@
+"""Lists of photos: a path a line, CSV or TSV with a header, or JSON lines."""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+SOURCE_COLUMNS = ("photo", "path", "file", "image", "source")
+NAME_COLUMNS = ("output", "name")
+# Fields of GenerateSettings that a row may set; the rest belongs to the run.
+SETTINGS = {field.name: field for field in fields(GenerateSettings) if field.name not in ("size", "decode_chunk")}
+
+
+def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
+    """A list's rows: a source, or (source, the row's other columns).
+
+    Args:
+        data: the file.
+        name: what errors call it.
+        suffix: of its name, which says what kind it is; empty: its first line does.
+
+    Raises:
+        UsageError: it cannot be understood.
+    """
+    if b"\0" in data[:4096]:
+        raise UsageError(f"{name}: is not a list of photos", hint="one photo needs a video: -o NAME.mp4")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    first = next((line.strip() for line in io.BytesIO(data) if line.strip()), b"").decode(errors="replace")
+    header = [column.strip().lower() for column in first.replace("\t", ",").replace(";", ",").split(",")]
+    if suffix in (".jsonl", ".ndjson") or (not suffix and first.startswith("{")):
+        for number, line in enumerate(_lines(data), start=1):
+            if line.strip():
+                yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}")
+    elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
+        separator = max("\t;,", key=first.count)
+        rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
+        rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
+        try:
+            for row in rows:
+                where = f"{name}, line {rows.line_num}"
+                if row.pop("", None):
+                    raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
+                yield _row({column: value for column, value in row.items() if value not in (None, "")}, where)
+        except csv.Error as error:
+            raise UsageError(f"{name}, line {rows.line_num}: {error}", hint="check the quotes") from None
+    else:
+        yield from filter(str.strip, _lines(data))
+
+
+def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
+    """Lines, one by one, with their ends or without."""
+    for line in io.BytesIO(data):
+        # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
+        text = line.decode("utf-8", errors="surrogateescape")
+        yield text if keep else text.rstrip("\r\n")
+
+
+def _json(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where}: is not JSON ({error.msg})", hint='a line is {"photo": "dress.jpg"}') from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
+    return {str(key).lower(): value for key, value in row.items() if value is not None}
+
+
+def _row(row: dict[str, Any], where: str) -> Any:
+    known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS)
+    row = {key.replace("-", "_"): value for key, value in row.items()}
+    if "guidance" in row:
+        row["guidance_scale"] = row.pop("guidance")
+    if unknown := [key for key in row if key not in known]:
+        raise UsageError(f"{where}: {unknown[0]!r} is no column", hint=f"columns: {', '.join(known)}")
+    source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
+    if not isinstance(source, str) or not source:
+        raise UsageError(f"{where}: names no photo", hint="the column is called photo")
+    return (source, row) if row else source
+
+
+def row_settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    """A row's settings in their own types, and what is wrong with them; checked by `GenerateSettings` itself."""
+    if not values:
+        return None, None
+    wanted: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = str(SETTINGS[name].type)
+        try:
+            if name == "guidance_interval":
+                ends = value.split(",") if isinstance(value, str) else value
+                wanted[name] = tuple(float(end) for end in ends)
+            elif "int" in kind:
+                wanted[name] = int(value) if isinstance(value, str) else value
+            elif "float" in kind:
+                wanted[name] = float(value) if isinstance(value, str) else value
+            else:
+                wanted[name] = str(value)
+        except (TypeError, ValueError):
+            return None, f"{name.replace('_', '-')}: {value!r} is not a value it can have"
+    try:
+        GenerateSettings(**wanted)
+    except (FashionFlowError, TypeError) as error:
+        return None, str(error)
+    return wanted, None

@@ -1,0 +1,167 @@
+"""`manifest.jsonl`: one JSON object an item and attempt, appended and flushed to the disk; what resuming goes by."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fashionflow_core.catalogue.work import RETRIED
+from fashionflow_core.errors import FashionFlowError
+
+MANIFEST = "manifest.jsonl"
+
+
+class State(NamedTuple):
+    """What the last line about an item says; small, since there may be a million.
+
+    Attributes:
+        status: done, failed or lost.
+        source: the photo.
+        made_of: settings hash and model revision.
+        input_hash: of the photo; empty where it could not be read.
+        stamp: size and time of change of the photo when it was read.
+        frames, bytes: of the video.
+    """
+
+    status: str
+    source: str
+    made_of: str
+    input_hash: str
+    stamp: tuple[int, int]
+    frames: int
+    bytes: int
+
+
+class Manifest:
+    """The manifest of an output folder, held by the one run that has the folder's lock.
+
+    Args:
+        out: the output folder.
+
+    Raises:
+        FashionFlowError: it cannot be opened or is no manifest.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / MANIFEST
+        self.states = states_of(out)
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            _drop_torn_end(self._descriptor)
+        except OSError as error:
+            raise FashionFlowError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines; they are on the disk when this returns.
+
+        Raises:
+            OSError: they are not, and nothing of them is left in the file.
+        """
+        records = list(records)
+        data = "".join(json.dumps(record) + "\n" for record in records).encode()
+        if not data:
+            return
+        before = os.fstat(self._descriptor).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
+        for record in records:
+            _note(self.states, record)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
+def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
+    if record.get("status") == RETRIED:
+        return
+    states[str(record["item"])] = State(
+        sys.intern(str(record["status"])),
+        str(record.get("source", "")),
+        sys.intern(f"{record.get('settings_hash', '')} {record.get('model_revision', '')}"),
+        str(record.get("input_hash", "")),
+        (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
+        int(record.get("frames", 0)),
+        int(record.get("output_bytes", 0)),
+    )
+
+
+def states_of(out: Path) -> dict[str, State]:
+    """What the manifest of an output folder says of each item; nothing if there is none.
+
+    Raises:
+        FashionFlowError: it is no manifest.
+    """
+    states: dict[str, State] = {}
+    for record in read(out / MANIFEST):
+        _note(states, record)
+    return states
+
+
+def names_by_source(states: Mapping[str, State]) -> dict[str, list[str]]:
+    """The items that each photo has had, in order."""
+    found: dict[str, list[str]] = {}
+    for name, state in states.items():
+        found.setdefault(state.source, []).append(name)
+    return found
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a manifest; none if there is no such file. A last line that a kill cut off is passed over.
+
+    Raises:
+        FashionFlowError: another line is no record.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FashionFlowError(f"{path}: could not be read ({error.strerror})") from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+                if not isinstance(record["item"], str) or not isinstance(record["status"], str):
+                    raise TypeError
+            except (ValueError, TypeError, KeyError):
+                raise FashionFlowError(
+                    f"{path}: line {number} is no record of a catalogue",
+                    hint="mend or remove that line; its item is then made again",
+                ) from None
+            yield record
+
+
+def latest(path: Path) -> dict[str, dict[str, Any]]:
+    """The last record of every item, in the order in which items were first named."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in read(path):
+        if record["status"] != RETRIED:
+            found[record["item"]] = record
+    return found
+
+
+def _drop_torn_end(descriptor: int) -> None:
+    """Cut off a last line without its end."""
+    end = os.fstat(descriptor).st_size
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        block = os.pread(descriptor, position - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position < end:
+        os.ftruncate(descriptor, position)

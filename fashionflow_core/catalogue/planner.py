@@ -1,0 +1,148 @@
+"""What is still to do: each item against what the manifest says of it and what lies in the output folder."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fashionflow_core.catalogue import storage
+from fashionflow_core.catalogue.helper import hash_file
+from fashionflow_core.catalogue.inputs import Entry
+from fashionflow_core.catalogue.manifest import State
+from fashionflow_core.catalogue.names import Item, inside, plan_items
+from fashionflow_core.catalogue.work import DONE, FAILED, Job, Work, failure, settings_hash
+from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is made again.
+
+    Attributes:
+        retry_failed: what failed or was lost before, though nothing about it has changed.
+        overwrite: everything, and files may be replaced that no catalogue made.
+    """
+
+    retry_failed: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """About one item: a job, or why there is none.
+
+    Attributes:
+        item: the item.
+        job: what to do; None: nothing.
+        status: of an item without a job: done or failed.
+        record: a new manifest line, for an item that cannot even be tried.
+    """
+
+    item: Item
+    job: Job | None = None
+    status: str = DONE
+    record: Mapping[str, object] | None = None
+
+
+@dataclass
+class Planner:
+    """Decides about every item of a run.
+
+    Args:
+        entries, variations: of the run.
+        work: with the model's folder and what videos are made like.
+        config: of the model.
+        revision: of the model's files.
+        states: of the manifest.
+        known: `manifest.names_by_source(states)`.
+    """
+
+    entries: Sequence[Entry]
+    variations: int
+    work: Work
+    config: ModelConfig
+    revision: str
+    states: Mapping[str, State]
+    known: Mapping[str, Sequence[str]]
+    rules: Rules = field(default_factory=Rules)
+    _hashes: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.entries) * self.variations
+
+    def decide(self) -> Iterator[Decision]:
+        """Every item, in order."""
+        for number, item in enumerate(plan_items(self.entries, self.variations, self.known)):
+            yield self._decide(number, item)
+
+    def _decide(self, number: int, item: Item) -> Decision:
+        before = self.states.get(item.name)
+        try:
+            if item.problem:
+                raise UsageError(item.problem)
+            settings, mark = self._settings(item)
+        except FashionFlowError as error:
+            if before and before.status == FAILED and not before.made_of.strip() and not self.rules.retry_failed:
+                return Decision(item, status=FAILED)
+            record = {"item": item.name, "source": item.source, "status": FAILED, **failure("plan", error)}
+            return Decision(item, status=FAILED, record=record)
+        if before is not None and not self.rules.overwrite and before.made_of == f"{mark} {self.revision}":
+            if before.status == DONE:
+                if self._is_whole(item, before) and self._is_unchanged(item, before):
+                    return Decision(item)
+            elif not self.rules.retry_failed and self._is_unchanged(item, before):
+                return Decision(item, status=before.status)
+        job = Job(
+            number,
+            item.name,
+            item.source,
+            settings,
+            item.variation,
+            mark,
+            self.revision,
+            replace=self.rules.overwrite or before is not None,
+            redo=self.rules.overwrite,
+            caption=item.caption,
+        )
+        return Decision(item, job)
+
+    def _settings(self, item: Item) -> tuple[GenerateSettings, str]:
+        """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
+        settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
+        key = (tuple(sorted(item.settings.items())) if item.settings else (), item.variation)
+        if key not in self._hashes:
+            if len(self._hashes) > 100_000:  # a list with a seed for each of a million photos
+                self._hashes.clear()
+            self._hashes[key] = settings_hash(settings.resolve(self.config), self.work, item.variation)
+        return settings, self._hashes[key]
+
+    def _is_unchanged(self, item: Item, before: State) -> bool:
+        """Whether the photo is the one that was read: same size and time, else same bytes."""
+        if storage.is_url(item.source):
+            return storage.identify(item.source)[1:] == before.stamp
+        try:
+            info = os.stat(item.source)
+            if (info.st_size, info.st_mtime_ns) == before.stamp:
+                return True
+            return bool(before.input_hash) and hash_file(item.source) == before.input_hash
+        except (OSError, ValueError):
+            return not before.input_hash  # it could not be read then either
+
+    def _is_whole(self, item: Item, before: State) -> bool:
+        """Whether the video opens and has its frames; elsewhere, whether it has its size, for there it came whole."""
+        from fashionflow_core import video
+
+        if self.work.remote:
+            return storage.size(f"{self.work.remote.rstrip('/')}/{item.name}{self.work.suffix}") == before.bytes
+        path = inside(Path(self.work.out), item.name + self.work.suffix)
+        try:
+            return path is not None and video.probe(path).frames == before.frames
+        except FashionFlowError:
+            return False
+
+
+def count(decisions: Iterator[Decision]) -> Counter[str]:
+    """How many items are to do, done or failed."""
+    return Counter("to do" if decision.job else decision.status for decision in decisions)

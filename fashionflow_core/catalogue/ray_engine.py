@@ -1,0 +1,183 @@
+"""The same run on Ray Data: one actor a device, on this machine or on a cluster; manifest and resume are the run's.
+
+Ray's driver is a process of its own: what Ray prints goes to a log, on whichever stream, and the run stays small.
+
+What Ray needs to be told, so that one bad item stays one bad item:
+
+- One row a call (`map`, not `map_batches`) and `max_tasks_in_flight_per_actor=1`: a dying actor takes one item with it.
+- `max_restarts=-1` brings actors back; a finite `max_task_retries` ends an item that kills every one of them, which Ray
+  would otherwise try for ever.
+- `max_errored_blocks=-1`: what such an item leaves is a block without rows, and not the end of the run. With one item a
+  block the items that came back without a record are those that were lost.
+"""
+
+import json
+import os
+import pickle
+import queue
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from fashionflow_core.catalogue import protocol
+from fashionflow_core.catalogue.helper import identify
+from fashionflow_core.catalogue.work import LOST, Job, Work
+from fashionflow_core.errors import FashionFlowError
+
+RETRIES = 1
+PATIENCE = 20.0  # seconds that Ray has to end
+BLOCKS = 10_000  # above this, Ray's own bookkeeping of blocks costs more than it saves
+
+
+class Actor:
+    """Makes one item at a time; the model is opened once, when Ray starts it."""
+
+    def __init__(self, work: Work) -> None:
+        from fashionflow_core.catalogue.maker import Maker
+
+        self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._again: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._maker = Maker(work, lambda _job, record: self._records.put(record), self._repeat, self._records.put)
+
+    def _repeat(self, started: Any) -> None:
+        self._again.put(started)
+        self._records.put(None)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._maker.make([self._maker.start(pickle.loads(row["job"]))])
+        while (record := self._records.get()) is None:  # flagged, and made again with another seed
+            self._maker.make([self._again.get()])
+        if isinstance(record, Exception):
+            return {"number": row["number"], "record": "", "fatal": str(record)}
+        return {"number": row["number"], "record": json.dumps(record), "fatal": ""}
+
+
+def make(
+    jobs: Sequence[Job], work: Work, devices: Sequence[str], address: str | None, log: Path
+) -> Iterator[Mapping[str, Any]]:
+    """Make all jobs; yields their records as they come, those of lost items last.
+
+    Args:
+        jobs: what to do.
+        work: of the run.
+        devices: one actor each; a GPU is whichever one Ray gives it.
+        address: of a running cluster; None: Ray is started for this run.
+        log: gets what Ray prints.
+
+    Raises:
+        FashionFlowError: Ray is not installed or not there, or the run cannot go on.
+    """
+    open_jobs = {job.number: job for job in jobs}
+    driver = protocol.Child(__name__, log)
+    try:
+        driver.send((list(jobs), work, tuple(devices), address))
+        while (message := driver.receive()) is not None:
+            if isinstance(message, Exception):
+                raise message
+            number, record = message
+            del open_jobs[number]
+            yield record
+    except EOFError:
+        raise FashionFlowError("Ray's driver died", hint=f"see {log}") from None
+    finally:
+        driver.end(PATIENCE)
+    for job in open_jobs.values():
+        yield _lost(job)
+
+
+def main() -> None:
+    """The driver. Messages out: (number, record), an error, and None at the end."""
+    incoming, outgoing = protocol.streams()
+    jobs, work, devices, address = protocol.receive(incoming)
+    threading.Thread(target=_end_with, args=(incoming,), daemon=True).start()
+    try:
+        for message in _drive(jobs, work, devices, address):
+            protocol.send(outgoing, message)
+        protocol.send(outgoing, None)
+    except FashionFlowError as error:
+        protocol.send(outgoing, error)
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split())[:300]
+        protocol.send(
+            outgoing, FashionFlowError(f"Ray: {type(error).__name__}: {text}", hint="see .fashionflow/ray.log")
+        )
+
+
+def _end_with(incoming: IO[bytes]) -> None:
+    """A run that is gone, or that stops, ends its driver, and the Ray that this has started."""
+    incoming.read(1)
+    import ray
+
+    ray.shutdown()
+    os._exit(1)
+
+
+def _drive(jobs: list[Job], work: Work, devices: Sequence[str], address: str | None) -> Iterator[tuple[int, Any]]:
+    ray = _started(address, devices)
+    missing = {job.number: job for job in jobs}
+    for number, record in _pass(ray, jobs, work, devices):
+        del missing[number]
+        yield number, record
+    if len(jobs) > BLOCKS and missing:
+        # Several items shared a block: which of them is to blame shows when each has its own.
+        yield from _pass(ray, list(missing.values()), work, devices)
+    ray.shutdown()
+
+
+def _started(address: str | None, devices: Sequence[str]) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise FashionFlowError(
+            "--engine: ray needs the extra 'ray'", hint="pip install 'fashionflow[ray]', or leave --engine out"
+        ) from None
+    try:
+        if address is None:
+            ray.init(include_dashboard=False, num_cpus=max(2, len(devices)), log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise FashionFlowError(
+            f"--ray-address: {address}: {' '.join(str(error).split())[:300]}", hint="is the cluster running? ray status"
+        ) from None
+    return ray
+
+
+def _pass(ray: Any, jobs: list[Job], work: Work, devices: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    gpu = devices[0].startswith("cuda")
+    rows = [{"number": job.number, "job": pickle.dumps(job)} for job in jobs]
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
+        Actor,
+        # Ray shows an actor its GPU as the first one.
+        fn_constructor_args=(replace(work, device="cuda" if gpu else devices[0]),),
+        compute=ray.data.ActorPoolStrategy(size=len(devices), max_tasks_in_flight_per_actor=1),
+        num_gpus=1 if gpu else 0,
+        num_cpus=0 if gpu else 1,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
+    )
+    for row in made.iter_rows():
+        if row["fatal"]:
+            raise FashionFlowError(row["fatal"], hint="then run the same again")
+        yield row["number"], json.loads(row["record"])
+
+
+def _lost(job: Job) -> dict[str, Any]:
+    digest, size, changed = identify(job.source)
+    return replace(job, attempt=1 + RETRIES).record(
+        LOST,
+        input_hash=digest,
+        input_bytes=size,
+        input_mtime_ns=changed,
+        stage="worker",
+        error_class="WorkerDied",
+        message=f"its worker died, in each of {1 + RETRIES} tries",
+    )

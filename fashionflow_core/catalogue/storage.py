@@ -1,0 +1,140 @@
+"""Photos and videos on any file system that fsspec knows: s3://, gs://, az://, hf://, memory://, ...
+
+Of an output folder on such a system a small part is kept on this machine: lock, manifest, page and files under way.
+Videos go up one by one as they are finished; the manifest, every few seconds and at the end.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.errors import FashionFlowError
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
+
+
+def is_url(text: str) -> bool:
+    """Whether this names something on a file system of fsspec's."""
+    return bool(_URL.match(text))
+
+
+def as_given(path: Path | str) -> str:
+    """An argument as it was typed: `Path` makes s3://bucket of s3:/bucket."""
+    text = re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", os.fspath(path))
+    return re.sub(r"^(file|local)://(?!/)", r"\1:///", text)  # these have no host
+
+
+def mirror(url: str) -> Path:
+    """The folder on this machine that belongs to an output URL, in the user's cache."""
+    home = os.environ.get("FASHIONFLOW_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "fashionflow"
+    )
+    return Path(home).expanduser() / "catalogues" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn the many errors of remote file systems into one line.
+
+    Raises:
+        FashionFlowError: whatever went wrong inside.
+    """
+    try:
+        yield
+    except FashionFlowError:
+        raise
+    except FileNotFoundError:
+        raise FashionFlowError(f"{url}: no such file", hint="check the spelling of the address") from None
+    except PermissionError:
+        raise FashionFlowError(f"{url}: access denied", hint="check the credentials in the environment") from None
+    except Exception as error:  # each of these file systems has its own kinds
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FashionFlowError(f"{url}: {text}", hint="check address, network and credentials") from None
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path on it.
+
+    Raises:
+        FashionFlowError: no such kind, or its package is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        with explained(url):
+            return url_to_fs(url)
+    except FashionFlowError as error:
+        match = _URL.match(url)
+        kind = match[1] if match else ""
+        package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}.get(kind)
+        if package and "nstall" in error.message:
+            raise FashionFlowError(f"{url}: {kind}:// needs {package}", hint=f"pip install {package}") from None
+        raise
+
+
+def find(url: str) -> list[str]:
+    """Every file below a folder, or that matches a pattern, or the one file: whole URLs, sorted."""
+    files, path = opened(url)
+    with explained(url):
+        files.invalidate_cache()
+        if re.search(r"[*?\[]", path):
+            found = files.glob(path)
+        elif files.isfile(path) and not url.endswith("/"):
+            return [url]
+        else:
+            found = files.find(path)
+    return sorted(files.unstrip_protocol(one) for one in found)
+
+
+def identify(url: str) -> tuple[str, int, int]:
+    """No hash, for that means to fetch it, but size and time of change; zeros of what is not there."""
+    try:
+        files, path = opened(url)
+        files.invalidate_cache()
+        info = files.info(path)
+    except Exception:  # each of these file systems has its own kinds
+        return "", 0, 0
+    changed = next((info[key] for key in ("LastModified", "mtime", "updated", "created") if info.get(key)), 0)
+    if isinstance(changed, datetime):
+        changed = changed.timestamp()
+    with suppress(TypeError, ValueError):
+        return "", int(info.get("size") or 0), int(float(changed) * 1e9)
+    return "", int(info.get("size") or 0), 0
+
+
+def size(url: str) -> int | None:
+    """Bytes of a file; None if there is none."""
+    files, path = opened(url)
+    with explained(url):
+        files.invalidate_cache()
+        return int(files.info(path)["size"]) if files.exists(path) else None
+
+
+def fetch(url: str, target: Path) -> Path:
+    """Copy a file to this machine."""
+    files, path = opened(url)
+    with explained(url):
+        files.get_file(path, str(target))
+    return target
+
+
+def put(source: Path, url: str) -> None:
+    """Copy a file there, and check that all of it has come.
+
+    Raises:
+        FashionFlowError: it has not.
+    """
+    files, path = opened(url)
+    with explained(url):
+        with suppress(Exception):  # object stores have no folders
+            if not {"s3", "gs", "gcs", "az", "abfs"} & set(files.protocol):
+                files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        files.put_file(str(source), path)
+        files.invalidate_cache()
+        if files.info(path)["size"] != source.stat().st_size:
+            raise FashionFlowError(f"{url}: was not stored whole", hint="run the same again")

@@ -1,0 +1,138 @@
+"""A worker process: one device, one model, jobs in and records out until it is told to stop."""
+
+import os
+import queue
+import sys
+import threading
+import traceback
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+from fashionflow_core.catalogue import protocol
+from fashionflow_core.catalogue.maker import Maker, Started, Stopped
+from fashionflow_core.catalogue.placing import DiskFull
+from fashionflow_core.catalogue.work import Job, Work
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+
+
+class _Worker:
+    """Messages in: ("work", Work, log), ("job", Job), ("stop",), ("end",). Out: see `main`."""
+
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._sending = threading.Lock()
+        self.jobs: queue.SimpleQueue[Job | Started | None] = queue.SimpleQueue()
+        self.stop = threading.Event()
+        self.is_ready = False
+
+    def say(self, *message: Any) -> None:
+        with self._sending:
+            protocol.send(self._outgoing, message)
+
+    def listen(self) -> None:
+        """On a thread of its own: a run that is gone ends this process at once, wherever it is."""
+        try:
+            while True:
+                kind, *rest = protocol.receive(self._incoming)
+                if kind == "job":
+                    self.jobs.put(rest[0])
+                else:
+                    if kind == "stop":
+                        self.stop.set()
+                    self.jobs.put(None)
+        except (EOFError, OSError):
+            os._exit(1)
+
+    def run(self) -> None:
+        """Open the model, then make videos until "stop" or "end"."""
+        _, work, log = protocol.receive(self._incoming)
+        threading.Thread(target=self.listen, daemon=True).start()
+        maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
+        maker.stop = self.stop
+        maker.grown = lambda limit: self.say("room", limit)
+        self.is_ready = True
+        self.say("ready", maker.device, maker.limit, maker.loading)
+        self._loop(maker)
+        maker.finish()
+        self.say("ended")
+
+    def _full(self, error: DiskFull) -> None:
+        self.stop.set()
+        self.jobs.put(None)
+        self.say("fatal", error)
+
+    def _loop(self, maker: Maker) -> None:
+        waiting: list[Started] = []
+        while True:
+            # Everything that has come is begun at once, so that photos are open when the device is free.
+            while not waiting or not self.jobs.empty():
+                job = self.jobs.get()
+                if job is None:
+                    if self.stop.is_set() or not waiting:
+                        return
+                    self.jobs.put(None)
+                    break
+                waiting.append(maker.start(job) if isinstance(job, Job) else job)
+            if self.stop.is_set():
+                return
+            batch = _alike(waiting, maker.limit)
+            waiting = [one for one in waiting if one not in batch]
+            self.say("begun", [one.job.number for one in batch])
+            try:
+                maker.make(batch)
+            except Stopped:
+                return
+
+
+def _alike(waiting: list[Started], limit: int) -> list[Started]:
+    """The first job, and up to `limit` that can share its steps."""
+
+    def sampling(one: Started) -> tuple[Any, ...]:
+        settings = one.job.settings
+        return (
+            settings.frames,
+            settings.steps,
+            settings.scheduler,
+            settings.guidance_scale,
+            settings.guidance_interval,
+            settings.conditioning,
+        )
+
+    return [one for one in waiting if sampling(one) == sampling(waiting[0])][:limit]
+
+
+def main() -> None:
+    """Messages out: ("ready", device, batch, seconds), ("room", batch), ("begun", numbers), ("record", number, record),
+    ("warning", text), ("fatal", error) and ("ended",)."""
+    worker = _Worker(*protocol.streams())
+
+    def show(message: Warning | str, category: type[Warning], *_place: Any) -> None:
+        if issubclass(category, FashionFlowWarning):
+            worker.say("warning", str(message))
+
+    warnings.simplefilter("always", FashionFlowWarning)
+    warnings.showwarning = show
+    try:
+        worker.run()
+    except FashionFlowError as error:
+        worker.say("fatal", error)
+    except OSError:
+        sys.exit(1)  # the run is gone
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        if worker.is_ready:
+            os._exit(1)  # what it was at is tried again in another process
+        worker.say("fatal", FashionFlowError(f"internal: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    # Threads that wait for a device or a file must not keep a finished process.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def log_file(out: Path, number: int) -> Path:
+    """Where worker `number` of a run writes what libraries print."""
+    return out / ".fashionflow" / f"worker-{number}.log"
+
+
+__all__ = ["Work", "log_file", "main"]

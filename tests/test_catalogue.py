@@ -1,0 +1,176 @@
+"""`fashionflow generate FOLDER -o OUT`: videos, manifest, resume; failures stay alone; one run at a time."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogues import assert_whole, files, last, lines, photo, shop
+from command import assert_refused, run, started, wait_until
+from tiny import build_tiny_model
+
+from fashionflow_core import video
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
+    """Mirrored folders, a bad photo alone, other files passed over; the same video as for the photo by itself."""
+    photos = shop(tmp_path / "photos", 3)
+    photo(photos / "women" / "höst" / "dress.PNG", 7)
+    photo(photos / ".hidden.jpg")
+    (photos / "bad.jpg").write_bytes((photos / "000.jpg").read_bytes()[:500])
+    (photos / "notes.txt").write_text("hello")
+    result = run("generate", "photos", "-o", "out", "--model", tiny, "--seed", "5", cwd=tmp_path)
+    assert result.returncode == 3, result.stderr
+    made = ["000", "001", "002", "women/höst/dress"]
+    assert sorted(result.stdout.splitlines()) == [f"out/{name}.mp4" for name in made]
+    assert "passed over 1 files that are no photos: 1 .txt" in result.stderr
+    assert result.stderr.splitlines()[-2].startswith("error: 1 of 5 items failed: see out/manifest.jsonl")
+    out = tmp_path / "out"
+    assert assert_whole(out) == [f"{name}.mp4" for name in made]
+    assert len(files(out)) == 2 * len(made)
+
+    records = last(out)
+    assert len(lines(out)) == len(records) == 5
+    bad = records["bad"]
+    assert (bad["status"], bad["stage"], bad["error_class"]) == ("failed", "photo", "PhotoError")
+    assert "damaged or cut off" in bad["message"] and "\n" not in bad["message"]
+    for name in made:
+        record = records[name]
+        assert (record["status"], record["output"], record["poster"]) == ("done", f"{name}.mp4", f"{name}-poster.jpg")
+        assert (record["frames"], record["seed"], record["model"], record["attempt"]) == (4, 5, "tiny", 1)
+        assert len(record["input_hash"]) == 64 and record["settings_hash"] and record["model_revision"]
+        assert {"photo", "denoise", "decode", "encode"} <= record["seconds"].keys()
+
+    alone = run("generate", "photos/001.jpg", "-o", "alone.mp4", "--model", tiny, "--seed", "5", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert (video.read(tmp_path / "alone.mp4") == video.read(out / "001.mp4")).all()
+
+
+def test_resuming_makes_what_is_missing_or_changed(tmp_path: Path, tiny: Path) -> None:
+    photos, out = shop(tmp_path / "photos", 4), tmp_path / "out"
+    command = ("generate", "photos", "-o", "out", "--model", tiny, "--quiet")
+    first = run(*command, cwd=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert len(lines(out)) == 4
+    again = run(*command, cwd=tmp_path)
+    assert (again.returncode, again.stdout, len(lines(out))) == (0, "", 4)
+
+    photo(photos / "000.jpg", 99)  # another photo
+    (out / "001.mp4").unlink()  # a video lost
+    (out / "002.mp4").write_bytes((out / "002.mp4").read_bytes()[:-40])  # one damaged
+    (photos / "003.jpg").touch()  # the same photo
+    photo(photos / "004.jpg", 4)  # a new one
+    third = run(*command, cwd=tmp_path)
+    assert third.returncode == 0, third.stderr
+    assert sorted(third.stdout.split()) == [f"out/{name}.mp4" for name in ("000", "001", "002", "004")]
+    assert assert_whole(out) == [f"{number:03d}.mp4" for number in range(5)]
+
+    steps = run(*command, "--steps", "3", cwd=tmp_path)
+    assert len(steps.stdout.split()) == 5  # other settings
+    everything = run(*command, "--steps", "3", "--overwrite", cwd=tmp_path)
+    assert len(everything.stdout.split()) == 5
+    assert {record["steps"] for record in last(out).values()} == {3}
+
+
+def test_another_model_is_another_video(tmp_path: Path, tiny: Path) -> None:
+    shop(tmp_path / "photos", 1)
+    other = build_tiny_model(tmp_path / "other", seed=1)
+    for model, made in ((tiny, 1), (tiny, 0), (other, 1), (other, 0)):
+        result = run("generate", "photos", "-o", "out", "--model", model, "--quiet", cwd=tmp_path)
+        assert (result.returncode, len(result.stdout.split())) == (0, made), result.stderr
+    assert len({record["model_revision"] for record in lines(tmp_path / "out")}) == 2
+
+
+def test_failed_items_wait_for_retry_failed_or_a_change(tmp_path: Path, tiny: Path) -> None:
+    photos, out = shop(tmp_path / "photos", 2), tmp_path / "out"
+    good = (photos / "000.jpg").read_bytes()
+    (photos / "000.jpg").write_bytes(b"no photo")
+    command = ("generate", "photos", "-o", "out", "--model", tiny)
+    assert run(*command, cwd=tmp_path).returncode == 3
+    again = run(*command, cwd=tmp_path)
+    assert again.returncode == 3 and len(lines(out)) == 2  # told of, not tried
+    assert "failed before" in again.stderr and "--retry-failed" in again.stderr
+    retried = run(*command, "--retry-failed", cwd=tmp_path)
+    assert retried.returncode == 3 and len(lines(out)) == 3
+    (photos / "000.jpg").write_bytes(good)
+    mended = run(*command, cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert last(out)["000"]["status"] == "done"
+
+
+def test_a_second_run_on_the_same_folder_is_refused_at_once(tmp_path: Path, tiny: Path) -> None:
+    shop(tmp_path / "photos", 30)
+    command = ("generate", "photos", "-o", "out", "--model", tiny)
+    log = tmp_path / "log"
+    with started(*command, cwd=tmp_path, log=log) as process:
+        wait_until((tmp_path / "out" / ".fashionflow" / ".lock").exists, process, log)
+        start = time.monotonic()
+        second = run(*command, "--quiet", cwd=tmp_path)
+        assert process.poll() is None
+        assert_refused(second, 1, "out/.fashionflow: another fashionflow generate is writing to it")
+        assert time.monotonic() - start < 3  # Python's own start included; the lock is not waited for
+
+
+def test_json_lines_are_the_manifest(tmp_path: Path, tiny: Path) -> None:
+    photos = shop(tmp_path / "photos", 2)
+    (photos / "bad.png").write_bytes(b"")
+    result = run("generate", "photos", "-o", "out", "--model", tiny, "--json", "--quiet", cwd=tmp_path)
+    assert result.returncode == 3
+    assert [json.loads(line) for line in result.stdout.splitlines()] == lines(tmp_path / "out")
+
+
+def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> None:
+    shop(tmp_path / "photos", 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    video.write(np.zeros((2, 16, 16, 3), np.uint8), out / "000.mp4", fps=5, count=2)
+    before = (out / "000.mp4").read_bytes()
+    result = run("generate", "photos", "-o", "out", "--model", tiny, cwd=tmp_path)
+    assert result.returncode == 3 and "already exists, and this catalogue did not make it" in result.stderr
+    assert (out / "000.mp4").read_bytes() == before
+    assert files(out) == ["000.mp4", "001-poster.jpg", "001.mp4"]
+    result = run("generate", "photos", "-o", "out", "--model", tiny, "--overwrite", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert assert_whole(out) == ["000.mp4", "001.mp4"]
+
+
+def test_what_is_in_place_is_taken_over_when_its_line_is_missing(tmp_path: Path, tiny: Path) -> None:
+    """As a kill leaves it between the last rename and the line: nothing is computed twice."""
+    shop(tmp_path / "photos", 2)
+    command = ("generate", "photos", "-o", "out", "--model", tiny, "--quiet")
+    assert run(*command, cwd=tmp_path).returncode == 0
+    out = tmp_path / "out"
+    text = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (out / "manifest.jsonl").write_text(text[0] + text[1][:50])  # and a torn last line
+    inode = (out / "001.mp4").stat().st_ino
+    assert run(*command, cwd=tmp_path).returncode == 0
+    assert (out / "001.mp4").stat().st_ino == inode
+    assert [record.get("recovered", False) for record in lines(out)] == [False, True]
+
+
+def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
+    shop(tmp_path / "photos", 1)
+    (tmp_path / "empty").mkdir()
+    for arguments, code, words in (
+        (("photos",), 2, "--out: several photos need a folder"),
+        (("photos", "-o", "out.mp4"), 2, "out.mp4 is one video"),
+        (("empty", "-o", "out"), 1, "empty: no photos found"),
+        (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
+        (("missing", "-o", "out"), 1, "missing: no such file"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg/.fashionflow: cannot be written"),
+        (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),
+        (("photos", "-o", "out", "--devices", "cpu,,cpu"), 2, "--devices"),
+        (("photos", "-o", "out", "--batch", "0.5"), 2, "neither auto nor a number"),
+        (("photos", "-o", "out", "--devices", "gpu9"), 2, "'gpu9' is no device"),
+        (("photos", "-o", "out", "--frames", "3"), 2, "not a multiple of 2"),
+    ):
+        result = run("generate", *arguments, "--model", tiny, "--quiet", cwd=tmp_path)
+        assert_refused(result, code, words)
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)

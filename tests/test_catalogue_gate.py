@@ -1,0 +1,101 @@
+"""The quality gate: what it flags, what making a video again gains, and how its limits are set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogues import assert_whole, conventions, files, last, plain, quick, shop
+from command import assert_refused
+from quick_model import LOG, STILL, UNLUCKY
+
+from fashionflow_core import video
+from fashionflow_core.catalogue.gate import Limits, badness, flags, reroll_seed, score
+from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.errors import FashionFlowError, UsageError
+
+
+@pytest.fixture(scope="module")
+def clip() -> np.ndarray:
+    return render_clip(3, frames=24, height=320, width=256).frames
+
+
+def judged(folder: Path, frames: np.ndarray, photo: np.ndarray | None = None) -> list[str]:
+    video.write(frames, folder / "a.mp4", 25, len(frames))
+    return flags(score(folder / "a.mp4", frames[0] if photo is None else photo), Limits())
+
+
+def test_good_clips_pass_and_each_fault_has_its_flag(clip: np.ndarray, tmp_path: Path) -> None:
+    assert judged(tmp_path, clip) == []
+    assert judged(tmp_path, np.repeat(clip[:1], 24, axis=0)) == ["still"]
+    assert judged(tmp_path, clip, 255 - clip[0]) == ["first frame"]
+    tinted = clip.copy()
+    tinted[4:] = tinted[4:, ..., [2, 0, 1]]
+    assert "colour" in judged(tmp_path, tinted)
+    empty = clip.copy()
+    empty[12:] = np.median(clip[0, :, :4], axis=(0, 1)).astype(np.uint8)
+    assert "figure lost" in judged(tmp_path, empty)
+    noise = np.random.default_rng(0).integers(0, 256, clip.shape, np.uint8)
+    assert {"flicker", "wild"} <= set(judged(tmp_path, noise))
+
+
+def test_scores_are_numbers_whatever_the_video(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        frames = np.zeros((count, 33, 47, 3), np.uint8)
+        video.write(frames, tmp_path / "a.mp4", 5, count)
+        scores = score(tmp_path / "a.mp4", frames[0])
+        assert np.isfinite(list(scores.values())).all() and scores["figure_kept"] == 1
+        assert ("motion" in scores, "flicker" in scores) == (count > 1, count > 2)
+    with pytest.raises(FashionFlowError):
+        score(tmp_path / "nothing.mp4", np.zeros((4, 4, 3), np.uint8))
+
+
+def test_limits() -> None:
+    limits = Limits.parse("drift=6, still=0.5")
+    assert (limits.drift, limits.still, limits.psnr) == (6, 0.5, Limits().psnr)
+    for text in ("colour=3", "drift", "drift=x", "drift=-1", "drift=nan"):
+        with pytest.raises(UsageError, match="--gate-limits"):
+            Limits.parse(text)
+    fine = {"garment_drift": 3.0, "first_psnr": 30.0, "flicker": 2.0, "motion": 1.0, "figure_kept": 0.9}
+    assert flags(fine, Limits()) == [] and badness(fine, Limits()) == 0
+    bad, worse = fine | {"garment_drift": 12.0}, fine | {"garment_drift": 20.0, "motion": 0.1}
+    assert flags(bad, Limits()) == ["colour"] and flags(worse, Limits()) == ["colour", "still"]
+    assert 0 < badness(bad, Limits()) < badness(worse, Limits())
+    assert len({reroll_seed(seed, number) for seed in range(100) for number in range(1, 10)}) == 900
+
+
+def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
+    plain(photos / "never.png", (250, 5, STILL))
+    plain(photos / "unlucky.png", (250, 5, UNLUCKY))
+    limits = "drift=100,psnr=0,figure=0,wild=100"
+    assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
+    plainly = last(out)
+    assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
+
+    gated = quick(photos, "-o", out, "--model", model, "--gate-limits", limits, cwd=tmp_path)
+    assert gated.returncode == 0 and gated.stdout == "", gated.stderr  # nothing to make: the gate judges new videos
+
+    env = {LOG: str(tmp_path / "batches")}
+    command = (photos, "-o", out, "--model", model, "--gate-limits", limits, "--reroll", "6")
+    result = quick(*command, cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    assert "flagged         1" in result.stderr
+    records = last(out)
+    seeds = [0, *(reroll_seed(0, number) for number in range(1, 7))]
+    lucky = next(index for index, seed in enumerate(seeds) if seed % 3 == 1)
+    assert records["unlucky"]["seed"] == seeds[lucky] and records["unlucky"]["flags"] == []
+    assert [take["seed"] for take in records["unlucky"]["takes"]] == seeds[: lucky + 1]
+    assert records["never"]["flags"] == ["still"] and len(records["never"]["takes"]) == 7
+    assert records["000"]["flags"] == [] and "takes" not in records["000"]
+    assert len((tmp_path / "batches").read_text().splitlines()) == 3 + 7 + lucky + 1
+    assert len(assert_whole(out)) == 5 and len(files(out)) == 10
+    again = quick(*command, cwd=tmp_path, env=env)
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_limits_that_are_none(tmp_path: Path) -> None:
+    photos, model = shop(tmp_path / "photos", 1), conventions(tmp_path / "model")
+    result = quick(photos, "-o", "out", "--model", model, "--gate-limits", "colour=1", "-q", cwd=tmp_path)
+    assert_refused(result, 2, "'colour' is no limit")
+    result = quick(photos, "-o", "out", "--model", model, "--no-scores", cwd=tmp_path)
+    assert result.returncode == 0 and "scores" not in last(tmp_path / "out")["000"]

@@ -1,0 +1,187 @@
+"""Whatever ends a run, or a part of it: nothing half-written, nothing lost, nothing made twice."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from catalogues import assert_whole, conventions, files, last, lines, plain, quick, quick_started, shop, workers
+from command import started, wait_until
+from quick_model import DARK, DEADLY, LOG, POISON, SECONDS
+from tiny import build_tiny_model
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's /proc")
+
+
+def done(out: Path) -> Counter[str]:
+    """Done-lines by item, while a run may be writing."""
+    try:
+        text = (out / "manifest.jsonl").read_text()
+    except FileNotFoundError:
+        return Counter()
+    finished = [line for line in text.splitlines() if line.endswith("}") and '"status": "done"' in line]
+    return Counter(line.split('"item": "')[1].split('"')[0] for line in finished)
+
+
+def assert_videos_decode(out: Path) -> None:
+    """Also right after a kill, when files under way may lie in the hidden folder."""
+    from fashionflow_core import video
+
+    for name in files(out):
+        if name.endswith(".mp4"):
+            assert len(video.read(out / name)) == 4, name
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_killed_twenty_times(tmp_path: Path, devices: str) -> None:
+    """kill -9 of the run, and with two workers now and then of a worker, at random moments of 40 items."""
+    photos, out, model = shop(tmp_path / "photos", 40), tmp_path / "out", conventions(tmp_path / "model")
+    env = {SECONDS: "0.1", LOG: str(tmp_path / "batches")}
+    command = (photos, "-o", out, "--model", model, "--devices", devices)
+    moments = random.Random(7)
+    repeated = 0
+    for kill in range(20):
+        before, have = done(out), {name: (out / name).stat().st_ino for name in files(out) if name.endswith(".mp4")}
+        with quick_started(*command, cwd=tmp_path, env=env) as process:
+            # Some kills come while it starts, most while items are under way.
+            if kill % 4:
+                deadline = time.monotonic() + 30
+                while sum(done(out).values()) <= sum(before.values()) and process.poll() is None:
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.25))
+            if devices != "cpu" and kill % 5 == 2 and workers(process.pid):
+                os.kill(moments.choice(workers(process.pid)), signal.SIGKILL)
+                time.sleep(moments.uniform(0, 0.5))
+            process.kill()
+        repeated += sum((out / name).stat().st_ino != inode for name, inode in have.items())
+        assert_videos_decode(out)
+        if sum(done(out).values()) >= 38:
+            break
+    result = quick(*command, cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    assert assert_whole(out) == [f"{number:03d}.mp4" for number in range(40)]
+    assert repeated == 0
+    assert done(out) == Counter({f"{number:03d}": 1 for number in range(40)})
+    assert len(files(out)) == 80
+
+
+@LINUX
+def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 30), tmp_path / "out", conventions(tmp_path / "model")
+    command = (photos, "-o", out, "--model", model, "--devices", "cpu,cpu")
+    with quick_started(*command, cwd=tmp_path, env={SECONDS: "0.1"}) as process:
+        wait_until(lambda: len(done(out)) >= 4, process, tmp_path / "log")
+        os.kill(workers(process.pid)[0], signal.SIGKILL)
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert len(assert_whole(out)) == 30
+    assert set(done(out).values()) == {1}
+    retried = [record for record in lines(out) if record["status"] == "retried"]
+    assert 1 <= len(retried) <= 3 and all("signal 9" in record["message"] for record in retried)
+    assert {last(out)[record["item"]]["attempt"] for record in retried} == {2}
+    assert "was killed by signal 9; another takes its place" in (tmp_path / "log").read_text()
+
+
+def test_items_that_do_harm_do_it_alone(tmp_path: Path) -> None:
+    """One that kills its worker is lost after its second try, one is poison, one never fits; 20 others are made."""
+    photos, out, model = shop(tmp_path / "photos", 20), tmp_path / "out", conventions(tmp_path / "model")
+    for name, blue in (("deadly", DEADLY), ("poison", POISON), ("huge", DARK)):
+        plain(photos / f"005-{name}.png", (250, 5, blue))
+    command = (photos, "-o", out, "--model", model, "--devices", "cpu,cpu")
+    log = tmp_path / "batches"
+    result = quick(*command, cwd=tmp_path, env={LOG: str(log)})
+    assert result.returncode == 3, result.stderr
+    records = last(out)
+    assert Counter(record["status"] for record in records.values()) == {"done": 20, "failed": 2, "lost": 1}
+    lost = records["005-deadly"]
+    assert (lost["status"], lost["attempt"], lost["stage"], lost["error_class"]) == ("lost", 2, "worker", "WorkerDied")
+    assert (records["005-poison"]["stage"], records["005-poison"]["message"]) == ("denoise", "this photo is poison")
+    assert records["005-huge"]["error_class"] == "OutOfMemory"
+    batches = log.read_text().splitlines()
+    for blue, tries in ((DEADLY, 2), (POISON, 1), (DARK, 2)):
+        assert batches.count(f"1 (250, 5, {blue})") == tries, batches
+    assert len(assert_whole(out)) == 20
+    again = quick(*command, cwd=tmp_path, env={LOG: str(log)})
+    assert again.returncode == 3 and len(log.read_text().splitlines()) == len(batches)
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_stops_between_steps(tmp_path: Path, signum: int, code: int) -> None:
+    photos, out, model = shop(tmp_path / "photos", 20), tmp_path / "out", conventions(tmp_path / "model")
+    command = (photos, "-o", out, "--model", model)
+    with quick_started(*command, cwd=tmp_path, env={SECONDS: "1"}) as process:
+        wait_until(lambda: len(done(out)) >= 2, process, tmp_path / "log")
+        start = time.monotonic()
+        process.send_signal(signum)
+        assert process.wait(30) == code, (tmp_path / "log").read_text()
+        assert time.monotonic() - start < 10
+    assert 2 <= len(assert_whole(out)) <= 4
+    assert "stopping after what is being written" in (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    result = quick(*command, cwd=tmp_path)
+    assert result.returncode == 0 and len(assert_whole(out)) == 20
+    assert set(done(out).values()) == {1}
+
+
+def test_a_second_signal_stops_now(tmp_path: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 4), tmp_path / "out", conventions(tmp_path / "model")
+    with quick_started(photos, "-o", out, "--model", model, cwd=tmp_path, env={SECONDS: "100"}) as process:
+        wait_until(lambda: "model open" in (tmp_path / "log").read_text(), process, tmp_path / "log")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.2)  # another one within a second is taken for an echo of the first
+        start = time.monotonic()
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert time.monotonic() - start < 2
+    assert files(out) == []
+
+
+def test_the_real_model_stops_between_steps(tmp_path: Path) -> None:
+    photos, out = shop(tmp_path / "photos", 3), tmp_path / "out"
+    model, log = build_tiny_model(tmp_path / "tiny"), tmp_path / "log"
+    with started("generate", photos, "-o", out, "-m", model, "--steps", "900", cwd=tmp_path, log=log) as process:
+        wait_until(lambda: "model open" in log.read_text(), process, log)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130, log.read_text()
+    assert files(out) == []
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, 3 MB large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run(tmp_path: Path, small_disk: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 40), small_disk / "out", conventions(tmp_path / "model")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2_950_000))
+    command = (photos, "-o", out, "--model", model, "--devices", "cpu,cpu")
+    result = quick(*command, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "full" in result.stderr or "no space left" in result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.splitlines()[-1].startswith("hint: free some space")
+    made = assert_whole(out)
+    assert len(made) < 40 and len(made) == len(done(out))
+    assert not [record for record in lines(out) if record["status"] == "failed"]
+    ballast.unlink()
+    result = quick(*command, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(assert_whole(out)) == 40 and set(done(out).values()) == {1}

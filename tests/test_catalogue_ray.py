@@ -1,0 +1,73 @@
+"""`--engine ray`: the same run on Ray Data, with actors of this machine; slow, since Ray takes seconds to start."""
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from catalogues import assert_whole, conventions, last, lines, plain, quick, quick_started, shop
+from command import assert_refused, wait_until
+from quick_model import DEADLY, LOG, POISON, SECONDS
+
+pytestmark = pytest.mark.slow
+TWO = ("--engine", "ray", "--devices", "cpu,cpu")
+
+
+@pytest.fixture(autouse=True)
+def _ray() -> None:
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+
+
+def test_one_item_is_poison_and_one_kills_its_worker(tmp_path: Path) -> None:
+    """20 items, two actors: 18 done, 1 failed, 1 lost; resuming repeats none of the 18."""
+    photos, model = shop(tmp_path / "photos", 18), conventions(tmp_path / "model")
+    plain(photos / "009-deadly.png", (250, 5, DEADLY))
+    plain(photos / "005-poison.png", (250, 5, POISON))
+    out, log = tmp_path / "out", tmp_path / "batches"
+    command = ("photos", "-o", "out", "--model", model, *TWO)
+    result = quick(*command, cwd=tmp_path, env={LOG: str(log)})
+    assert result.returncode == 3, result.stderr
+    assert sorted(result.stdout.splitlines()) == [f"out/{number:03d}.mp4" for number in range(18)]
+    assert "ray" not in result.stderr.lower()  # what Ray has to say is in its log
+    records = last(out)
+    assert Counter(record["status"] for record in records.values()) == {"done": 18, "failed": 1, "lost": 1}
+    assert records["009-deadly"]["status"] == "lost" and records["009-deadly"]["error_class"] == "WorkerDied"
+    assert records["005-poison"]["message"] == "this photo is poison"
+    assert len(assert_whole(out)) == 18
+    made = len(log.read_text().splitlines())
+    assert made == 18 + 1 + 2
+    again = quick(*command, "--retry-failed", cwd=tmp_path, env={LOG: str(log)})
+    assert again.returncode == 3 and again.stdout == "", again.stderr
+    assert len(log.read_text().splitlines()) == made + 1 + 2
+    assert Counter(record["status"] for record in lines(out))["done"] == 18
+    local = quick("photos", "-o", "out", "--model", model, cwd=tmp_path, env={LOG: str(log)})
+    assert local.returncode == 3 and local.stdout == ""  # either engine goes on where the other stopped
+
+
+def test_a_signal_ends_ray_too(tmp_path: Path) -> None:
+    photos, model, out = shop(tmp_path / "photos", 12), conventions(tmp_path / "model"), tmp_path / "out"
+    with quick_started(photos, "-o", out, "--model", model, *TWO, cwd=tmp_path, env={SECONDS: "1"}) as process:
+        manifest = out / "manifest.jsonl"
+        wait_until(lambda: manifest.exists() and manifest.stat().st_size > 0, process, tmp_path / "log")
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143, (tmp_path / "log").read_text()
+        assert time.monotonic() - start < 30
+    made = len(assert_whole(out))
+    assert made < 12
+    result = quick(photos, "-o", out, "--model", model, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(assert_whole(out)) == 12 and Counter(r["status"] for r in lines(out)) == {"done": 12}
+
+
+def test_no_cluster_and_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop(tmp_path / "photos", 1)
+    command = ("photos", "-o", "out", "--model", conventions(tmp_path / "model"), "-q")
+    assert_refused(quick(*command, "--ray-address", "auto", cwd=tmp_path), 2, "--ray-address: is for --engine ray")
+    nobody = quick(*command, "--engine", "ray", "--ray-address", "auto", cwd=tmp_path)
+    assert_refused(nobody, 1, "--ray-address: auto")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "ray.py").write_text("raise ImportError('no ray')")
+    missing = quick(*command, "--engine", "ray", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "hidden")})
+    assert_refused(missing, 1, "needs the extra 'ray'")

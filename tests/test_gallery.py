@@ -1,0 +1,254 @@
+"""The page of a catalogue, in Chromium as a shop opens it, and `fashionflow gallery`, which rebuilds it."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import devtools
+import numpy as np
+import pytest
+from command import assert_refused, run
+from PIL import Image
+
+from fashionflow_core import video
+from fashionflow_core.catalogue import gallery
+from fashionflow_core.errors import FashionFlowError
+
+
+def record(number: int, **more: Any) -> dict[str, Any]:
+    name = f"women/dress-{number}"
+    return {
+        "item": name,
+        "source": f"photos/{name}.jpg",
+        "status": "done",
+        "attempt": 1,
+        "seed": number % 3,
+        "model": "mini" if number % 2 else "published",
+        "model_revision": "abc",
+        "output": f"{name}.mp4",
+        "poster": f"{name}-poster.jpg",
+        "frames": 12,
+        "fps": 25.0,
+        "height": 80,
+        "width": 64,
+        "codec": "h264",
+        "scores": {"garment_drift": float(number), "motion": 1.5},
+        "flags": ["colour"] if number % 5 == 0 else [],
+        "seconds": {"denoise": 1.2},
+        **more,
+    }
+
+
+def catalogue(out: Path, count: int, *extra: dict[str, Any]) -> Path:
+    """An output folder of so many videos, all the same file, and whatever else."""
+    (out / "women").mkdir(parents=True)
+    frames = np.repeat(np.arange(12, dtype=np.uint8)[:, None, None, None] * 20, 3, axis=3)
+    video.write(np.broadcast_to(frames, (12, 80, 64, 3)).copy(), out / "first.mp4", 25, 12)
+    Image.new("RGB", (64, 80), "teal").save(out / "first.jpg")
+    records = [record(number) for number in range(count)] + list(extra)
+    for one in records:
+        if one["status"] == "done":
+            (out / one["output"]).hardlink_to(out / "first.mp4")
+            (out / one["poster"]).hardlink_to(out / "first.jpg")
+    (out / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    return out
+
+
+def failed(number: int, message: str = "photos/x.jpg: is damaged") -> dict[str, Any]:
+    name = f"zoe/bad-{number}"
+    return {
+        "item": name,
+        "source": f"photos/{name}.jpg",
+        "status": "failed",
+        "seed": 0,
+        "stage": "photo",
+        "error_class": "PhotoError",
+        "message": message,
+        "hint": "copy the photo again",
+    }
+
+
+EVIL = '"><script>console.error("evil")</script><img src=http://127.0.0.1:9/x onerror=console.error(1)>&amp;'
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[devtools.Page]:
+    program = browser.find()
+    if program is None:
+        pytest.skip(f"needs Chromium, and none of {', '.join(browser.NAMES)} is on the PATH")
+    with devtools.opened(program, tmp_path_factory.mktemp("chromium") / "profile") as page:
+        yield page
+
+
+def opened(page: devtools.Page, out: Path) -> devtools.Page:
+    (first, *_) = gallery.build(out)
+    page.requests.clear()
+    page.complaints.clear()
+    page.open(first.as_uri())
+    return page
+
+
+def visible(page: devtools.Page) -> int:
+    return page.ask("document.querySelectorAll('.card:not([hidden])').length")
+
+
+def enter(page: devtools.Page, name: str, value: str) -> None:
+    """Put a value into a field."""
+    page.ask(f"field({name!r}).value = {value!r}; field({name!r}).dispatchEvent(new Event('input'))")
+
+
+def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
+    """Videos play on hover and on focus, filters filter, keys work, nothing complains, nothing leaves the folder."""
+    odd = record(98, item="odd #1%?&", output="odd #1%?&.mp4", poster="odd #1%?&-poster.jpg", caption=EVIL)
+    out = catalogue(tmp_path / "Spring & <Summer>", 12, failed(1), failed(2, EVIL), odd)
+    opened(page, out)
+    assert page.ask("document.title") == "Spring & <Summer> · FashionFlow"
+    assert visible(page) == 15
+    page.until("[...document.querySelectorAll('.shot img')].slice(0, 4).every(image => image.naturalWidth === 64)")
+
+    # A mouse over a card, and off it again
+    page.move_to(".card:nth-of-type(4) .shot")
+    page.until("document.querySelector('.shot:hover video')?.currentTime > 0.1")
+    assert page.ask("document.querySelectorAll('main video').length") == 1
+    page.move_to("h1")
+    page.until("document.querySelectorAll('main video').length === 0")
+
+    # Keys: from card to card, the large view, and back to where it was opened
+    page.ask("document.querySelector('.card .shot').focus()")
+    page.until("document.activeElement.querySelector('video')?.currentTime > 0")
+    page.press("ArrowRight")
+    page.until("document.activeElement.closest('.card') === document.querySelectorAll('.card')[1]")
+    assert page.ask("document.querySelectorAll('main video').length") == 1
+    page.press("ArrowDown")
+    page.until("[...document.querySelectorAll('.card')].indexOf(document.activeElement.closest('.card')) > 3")
+    page.press("ArrowUp")
+    page.press("ArrowLeft")
+    page.press("Tab")
+    assert page.ask("document.activeElement.matches('.shot')")
+    page.press("Enter")
+    page.until("document.querySelector('dialog[open] video')?.currentTime > 0")
+    assert "seed" in page.ask("document.querySelector('dialog').textContent")
+    before = page.ask("document.querySelector('dialog h2').textContent")
+    page.press("ArrowRight")
+    page.until(f"document.querySelector('dialog h2').textContent !== {json.dumps(before)}")
+    page.picture(tmp_path / "large.png")
+    page.press("Escape")
+    page.until("!document.querySelector('dialog').open && document.activeElement.matches('.shot')")
+    page.until("document.querySelectorAll('dialog video').length === 0")
+
+    # Filters
+    count = "document.querySelector('.count').textContent"
+    for group, number in (("flagged", 3), ("failed", 2), ("fine", 10), ("", 15)):
+        page.ask(f"document.querySelector('button[data-group=\"{group}\"]').click()")
+        assert visible(page) == number
+    assert page.ask(count) == "15 shown"
+    page.press("/")
+    page.type("dress-1")
+    assert visible(page) == 3  # dress-1, dress-10, dress-11
+    assert page.ask(count) == "3 of 15 shown"
+    page.press("Escape")
+    assert visible(page) == 15
+    enter(page, "model", "mini")
+    assert visible(page) == 6
+    enter(page, "seed", "1")
+    assert visible(page) == 2  # 1 and 7
+    enter(page, "find", "nothing")
+    assert visible(page) == 0 and not page.ask("document.querySelector('.none').hidden")
+    page.ask("['find', 'model', 'seed'].forEach(n => document.getElementById(n).value = ''); filter()")
+    page.ask("sort.value = 'drift'; sort.dispatchEvent(new Event('change'))")
+    assert page.ask("document.querySelector('.card').dataset.drift") == "98.0"
+
+    assert page.complaints == []
+    inside = out.as_uri() + "/"
+    assert [url for url in page.requests if not url.startswith((inside, "data:"))] == []
+    assert any(url.endswith("/odd%20%231%25%3F%26-poster.jpg") for url in page.requests)
+
+
+def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
+    out = catalogue(tmp_path / "out", 1)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    video.write(frames, out / "a.gif", 10, 3)
+    text = (out / "manifest.jsonl").read_text()
+    more = record(7) | {"item": "a", "output": "a.gif", "poster": ""}
+    (out / "manifest.jsonl").write_text(text + json.dumps(more) + "\n")
+    opened(page, out)
+    page.move_to(".card .shot")
+    page.until("document.querySelector('.shot:hover img.moving')?.naturalWidth === 32")
+    assert page.complaints == []
+
+
+def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path) -> None:
+    """Posters come as they near the window, and a frame while scrolling takes a frame's time."""
+    out = catalogue(tmp_path / "out", 2000)
+    start = time.monotonic()
+    opened(page, out)
+    assert time.monotonic() - start < 10
+    assert visible(page) == 2000
+    assert sum(url.endswith(".jpg") for url in page.requests) < 200
+    # The work of one frame, from which a slow machine's drawing is left out: layout and script.
+    milliseconds = page.ask(
+        """(async () => {
+          const times = [];
+          for (let at = 0; at < 60; at++) {
+            scrollBy(0, 700);
+            const start = performance.now();
+            document.body.getBoundingClientRect();
+            times.push(performance.now() - start);
+            await new Promise(requestAnimationFrame);
+          }
+          return times.sort((a, b) => a - b)[Math.floor(times.length * 0.9)];
+        })()"""
+    )
+    assert milliseconds < 16
+    page.until("scrollY > 20000")
+    assert page.complaints == []
+
+
+def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
+    out = catalogue(tmp_path / "out", 3, failed(1))
+    result = run("gallery", "out", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "out/index.html\n", "")
+    text = (out / "index.html").read_text()
+    assert (
+        not re.findall(r'(?:src|href)="(?:https?:)?//', text) and "3 videos, 1 of them flagged, 1 photos failed" in text
+    )
+    (out / "women" / "dress-1.mp4").unlink()
+    assert run("gallery", "out", cwd=tmp_path).returncode == 0
+    assert "the video is gone" in (out / "index.html").read_text()
+    moved = out.rename(tmp_path / "elsewhere")  # links are relative
+    assert str(out) not in (moved / "index.html").read_text()
+    assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: holds no manifest.jsonl")
+    (moved / "manifest.jsonl").write_text("not json\n")
+    assert_refused(run("gallery", "elsewhere", cwd=tmp_path), 1, "line 1 is no record")
+
+
+def test_large_catalogues_get_several_pages_what_needs_a_look_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "PER_PAGE", 5)
+    out = catalogue(tmp_path / "out", 12, failed(1))
+    pages = gallery.build(out)
+    assert [page.name for page in pages] == ["index.html", "index-2.html", "index-3.html"]
+    assert pages[0].read_text().count('class="card failed"') == 1
+    assert pages[0].read_text().count('data-group="flagged" data-model') == 3
+    monkeypatch.setattr(gallery, "PER_PAGE", 50)
+    assert len(gallery.build(out)) == 1
+    assert not (out / "index-2.html").exists() and not (out / "index-3.html").exists()
+
+
+def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
+    out = catalogue(tmp_path / "out", 12)
+    name = "\udcff\udcfe"
+    shutil.copy(out / "first.mp4", out / f"{name}.mp4")
+    with (out / "manifest.jsonl").open("a") as file:
+        file.write(json.dumps(record(3) | {"item": name, "output": f"{name}.mp4", "poster": ""}) + "\n")
+    text = gallery.build(out)[0].read_text(encoding="utf-8")
+    assert text.index("women/dress-9<") < text.index("women/dress-10<")
+    assert 'data-video="%FF%FE.mp4"' in text
+    with pytest.raises(FashionFlowError, match=r"holds no manifest\.jsonl"):
+        gallery.build(tmp_path)
