@@ -16,8 +16,11 @@ from PIL import Image
 from tiny import build_tiny_model
 
 from fashionflow_core import video
+from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.evaluate import compare, report
+from fashionflow_core.evaluate.generated import evaluate_model
+from fashionflow_core.evaluate.protocol import Protocol
 
 QUICK = ("--metrics", "vfid,psnr,ssim", "--bootstrap", "10")
 
@@ -113,6 +116,7 @@ def test_refusals(tmp_path: Path, arguments: tuple[str, ...], code: int, words: 
     assert_refused(run("evaluate", *arguments, cwd=tmp_path, env=home), code, words)
 
 
+@pytest.mark.filterwarnings("ignore::fashionflow_core.errors.FashionFlowWarning")
 def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     model = build_tiny_model(tmp_path / "tiny", frames=16)
     write_set(tmp_path / "data", "real", 3, (16, 64, 48))
@@ -125,19 +129,28 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     made = {path.name: path.read_bytes() for path in (tmp_path / "made").glob("*.mp4")}
     assert sorted(made) == ["clip 0.mp4", "clip 1.mp4", "clip 2.mp4"]
 
+    def again(**changes: Any) -> dict[str, Any]:
+        protocol = Protocol(metrics=("vfid", "psnr", "ssim"), bootstrap=10)
+        settings = GenerateSettings(**changes)
+        return evaluate_model(
+            str(model), tmp_path / "data", tmp_path / "made", settings, protocol, metric_weights, device="cpu"
+        )
+
     (tmp_path / "made" / "clip 1.mp4").unlink()  # as if it had been stopped
     kept = (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns
-    second = run(*arguments, *QUICK, "--json", cwd=tmp_path)
-    assert json.loads(second.stdout)["metrics"] == found["metrics"]
+    assert again()["metrics"] == pytest.approx(found["metrics"])
     assert (tmp_path / "made" / "clip 1.mp4").read_bytes() == made["clip 1.mp4"]
     assert (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns == kept
 
-    assert_refused(run(*arguments, *QUICK, "--steps", "3", cwd=tmp_path), 1, "made", "other settings")
+    with pytest.raises(FashionFlowError, match="other settings"):
+        again(steps=3)
     (tmp_path / "data" / "broken.mp4").write_text("no video")
     # A video of a clip that is no longer in the test set is not of this evaluation.
     shutil.copy(tmp_path / "made" / "clip 0.mp4", tmp_path / "made" / "of another set.mp4")
-    third = run(*arguments, *QUICK, "--json", cwd=tmp_path)
-    assert third.returncode == 3 and json.loads(third.stdout)["metrics"] == found["metrics"]
+    third = again()
+    assert third["metrics"] == pytest.approx(found["metrics"])
+    assert {failure["set"] for failure in third["failed"]} == {"real", "fake"}
+    assert all("broken.mp4" in failure["reason"] for failure in third["failed"])
 
 
 def test_photos_alone(tmp_path: Path):
