@@ -122,7 +122,7 @@ def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
         "suffix": work.suffix,
         "coding": {key: value for key, value in work.coding.items() if value not in (None, "software")},
         "background": work.background,
-        "loading": {key: str(value) for key, value in work.loading.items()},
+        "loading": {key: _content(value) for key, value in work.loading.items()},
         "dtype": work.dtype,
         "reroll": [work.reroll, asdict(work.gate)] if work.gate and work.reroll else None,
     }
@@ -144,6 +144,14 @@ def model_revision(folder: str | Path) -> str:
             with file.open("rb") as content:
                 total.update(f"{name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()[:16]
+
+
+def _content(value: Any) -> str:
+    """A file or folder by what is in it, anything else by itself."""
+    path = Path(str(value))
+    if path.is_dir():
+        return model_revision(path)
+    return _short(path.read_bytes()) if path.is_file() else str(value)
 
 
 def _short(data: bytes) -> str:
