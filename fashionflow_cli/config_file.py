@@ -33,6 +33,8 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     defaults: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("_", "-")
+        if name not in names and name in _of_other_commands(ctx):
+            continue  # one file serves several commands
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -41,6 +43,14 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         defaults[internal] = _checked(ctx, options[internal], path, key, value)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
+
+
+def _of_other_commands(ctx: typer.Context) -> set[str]:
+    """Settings of every command that takes such a file."""
+    commands: dict[str, Any] = getattr(ctx.find_root().command, "commands", {})
+    taking = [c for c in commands.values() if any(option.name == "config" for option in getattr(c, "params", []))]
+    options = [option for c in taking for option in c.params if option.param_type_name == "option"]
+    return {_long_name(option) for option in options if option.name not in _FLAGS_ONLY}
 
 
 def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) -> Any:

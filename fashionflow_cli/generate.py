@@ -68,8 +68,10 @@ def generate(
     scores: options.Scores = True,
     retry_failed: options.RetryFailed = False,
     model: options.Model = "mini",
+    lora: options.Lora = None,
     conditioning: options.Conditioning = None,
     frames: options.Frames = None,
+    interpolate: options.Interpolate = 1,
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     guidance: options.Guidance = 1.0,
@@ -101,12 +103,14 @@ def generate(
         guidance_scale=guidance,
         guidance_interval=guidance_interval,
         conditioning=conditioning,
+        interpolate=interpolate,
     )
     if catalogue.wanted(photos, out):
         if frames_dir is not None:
             raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
+        common["loading"] = {"lora": str(lora.resolve())} if lora is not None else {}
         more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
         chosen = catalogue.Options(f".{format}", devices, batch, *more)
         catalogue.generate(
@@ -133,11 +137,11 @@ def generate(
     start = time.perf_counter()
     from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
 
-    pipe = pipeline.load(folder, device=device, dtype=dtype)
+    pipe = pipeline.load(folder, device=device, dtype=dtype, lora=lora)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
     if dry_run:
-        _print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
+        print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
         return
     for target in targets:
         made = make_video(pipe, pixels, settings, target, coding, quiet)
@@ -165,7 +169,7 @@ def plan_targets(
     """Name everything that will be written, and check that it may be, before any work.
 
     Raises:
-        UsageError: no suffix of a video, or a file that would replace the photo.
+        UsageError: no suffix of a video, or a file that would replace the photo (or video) it is made from.
         FashionFlowError: a file exists, or its folder is missing or not writable.
     """
     from fashionflow_core.video import FrameFolder
@@ -187,7 +191,7 @@ def plan_targets(
             if path is None:
                 continue
             if path.exists() and photo.exists() and path.samefile(photo):
-                raise UsageError(f"{path}: would replace the photo itself", hint="pass another name with -o")
+                raise UsageError(f"{path}: would replace what it is made from", hint="pass another name with -o")
             check_target(path, overwrite)
         if target.frames_dir is not None:
             FrameFolder.check(target.frames_dir, overwrite)
@@ -207,7 +211,7 @@ def make_video(
 
     request = pipe.resolve(settings)  # refused before a bar is drawn
     start = time.perf_counter()
-    with progress("denoising", request.steps, "step", quiet) as denoised:
+    with progress("denoising", pipe.count_steps(request), "step", quiet) as denoised:
         clip = pipe.generate(photo, settings, item=target.item, on_step=lambda done, _steps: denoised(done))
     generated = time.perf_counter()
     first: list[np.ndarray] = []
@@ -217,7 +221,7 @@ def make_video(
             # Its own check was made before the work; what it replaces is replaced only when the video is in place.
             taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
         decoded = stack.enter_context(progress("decoding", clip.count, "frame", quiet))
-        frames = _watch(clip.frames, decoded, taps)
+        frames = watch(clip.frames, decoded, taps)
         info = video.write(frames, target.video, clip.fps, clip.count, clip.metadata, **coding)
     if target.poster is not None:
         image.write_png(target.poster, first[0])
@@ -241,7 +245,7 @@ def make_video(
     }
 
 
-def _watch(
+def watch(
     frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], taps: "list[Callable[[np.ndarray], None]]"
 ) -> "Iterator[np.ndarray]":
     """Pass frames on as they come, show each to the taps, and report how many there were."""
@@ -252,7 +256,7 @@ def _watch(
         on_frame(number)
 
 
-def _print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
+def print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
     """What `--dry-run` says: what would be made, how, and at what cost."""
     files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
     described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan), "warnings": warned}

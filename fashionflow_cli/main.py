@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fashionflow_cli import bench, config, data, doctor, gallery, generate, models, train
+from fashionflow_cli import bench, config, data, doctor, gallery, generate, interpolate, models, train
 from fashionflow_cli.console import WARNINGS, complain
 from fashionflow_core.errors import FashionFlowError
 
@@ -30,6 +30,9 @@ app.command("generate", rich_help_panel="Make videos", epilog=generate.EXAMPLES,
     generate.generate
 )
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
+app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXAMPLES, no_args_is_help=True)(
+    interpolate.interpolate
+)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)

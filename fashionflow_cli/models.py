@@ -1,4 +1,4 @@
-"""`fashionflow models`: which models there are, what one of them is, and how the published checkpoint becomes one."""
+"""`fashionflow models`: which models there are, what one is, and how checkpoints and LoRAs become one."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -195,6 +195,28 @@ def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             current[1](done // 1000)
 
         yield show
+
+
+@app.command(
+    epilog="[bold]Example[/bold]\n\nfashionflow models merge mini runs/lora/lora -o my-model", no_args_is_help=True
+)
+def merge(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name from the list, or a model folder.", show_default=False)
+    ],
+    lora: Annotated[
+        Path,
+        typer.Argument(metavar="LORA", help="The folder that `fashionflow train` wrote: lora/.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
+) -> None:
+    """Fuse a LoRA into a model: a new model folder that needs no `--lora`, and can be exported."""
+    quiet_libraries()
+    from fashionflow_core import registry
+    from fashionflow_core.lora import merge_lora
+
+    result(str(merge_lora(registry.find(model), lora, out, overwrite=overwrite)))
 
 
 @app.command(no_args_is_help=True)

@@ -188,6 +188,10 @@ Model = Annotated[
     str,
     option(MODEL, "model", "-m", text="A name from [bold]fashionflow models list[/bold], or a model folder."),
 ]
+Lora = Annotated[
+    Path | None,
+    option(MODEL, "lora", text="A LoRA folder of [bold]fashionflow train[/bold], for this model.", metavar="DIR"),
+]
 Conditioning = Annotated[
     str | None,
     option(
@@ -201,6 +205,15 @@ Conditioning = Annotated[
 Frames = Annotated[
     int | None,
     option(SAMPLING, "frames", text="Number of frames.", of_model=True, min=1, max=100_000, metavar="<int>"),
+]
+Interpolate = Annotated[
+    int,
+    option(
+        SAMPLING,
+        "interpolate",
+        text="2 or 4 frames for each, filled in between; the duration stays. Needs a model trained for it.",
+        metavar="1|2|4",
+    ),
 ]
 Steps = Annotated[int | None, option(SAMPLING, "steps", text="Denoising steps.", of_model=True, min=1)]
 Scheduler = Annotated[

@@ -11,7 +11,7 @@ from fashionflow_cli.console import note, one_of, progress, quiet_libraries, res
 from fashionflow_cli.options import MACHINE, REPORTING, Device, DryRun, Overwrite, Quiet, option
 
 RUN, SETTINGS = "Run", "Settings"
-PARTS = 1000  # of the bar: a run may end by steps, epochs or minutes
+PARTS = 100  # of the bar: a run may end by steps, epochs or minutes
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -88,7 +88,7 @@ def train(
         return
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
-    with progress("training", PARTS, "‰", quiet) as bar:
+    with progress("training", PARTS, "%", quiet) as bar:
         report = Report(lambda part, loss: bar(int(part * PARTS)), lambda line: note(line, quiet))
         made = run.train(
             loaded,

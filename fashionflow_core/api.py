@@ -6,7 +6,11 @@ from fashionflow_core import pipeline, registry
 
 
 def load(
-    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "torch"
+    model: str | Path = "mini",
+    device: str = "auto",
+    dtype: str = "auto",
+    backend: str = "torch",
+    lora: str | Path | None = None,
 ) -> pipeline.FashionFlowPipeline:
     """Open a model.
 
@@ -14,9 +18,10 @@ def load(
         model: a name of `fashionflow models list`, or a model folder.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: number type of the networks: auto, fp32, bf16, fp16.
+        lora: folder of a LoRA to fuse into the U-Net.
 
     Raises:
         FashionFlowError: no such model, or a part of it is missing or broken.
         UsageError: a device, dtype or backend that this machine does not have.
     """
-    return pipeline.load(registry.find(str(model)), device, dtype, backend)
+    return pipeline.load(registry.find(str(model)), device, dtype, backend, lora)

@@ -168,5 +168,18 @@ class Conditioner:
         mean, logvar = self.networks.encode_image(to_vae_pixels(pixels, self.config))
         local = self._latents(mean, logvar, generators)
         globally = self._latents(mean, logvar, generators) if self.config.vae_sample else local
-        context = self.networks.context(clip_pixels(photos, self.processor, self.config), globally)
-        return local, context, known_content(pixels, local, self.config)
+        return local, self.context(photos, globally), known_content(pixels, local, self.config)
+
+    def context(self, photos: np.ndarray, latents: Tensor) -> Tensor:
+        """Context tokens (b, n, d) of photos, uint8 (b, height, width, 3), and their latents (b, c, h, w)."""
+        return self.networks.context(clip_pixels(photos, self.processor, self.config), latents)
+
+    def encode_frame(self, frame: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Latents (1, c, h, w) of one frame, uint8 (height, width, 3), and its content of the extra input channels.
+
+        With `vae_sample` the generator is drawn from once.
+        """
+        pixels = frames_to_tensor(frame[None], self.networks.device)
+        mean, logvar = self.networks.encode_image(to_vae_pixels(pixels, self.config))
+        latents = self._latents(mean, logvar, [generator])
+        return latents, known_content(pixels, latents, self.config)

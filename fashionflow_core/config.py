@@ -17,9 +17,10 @@ FIT_MODES = ("pad", "crop", "stretch")
 RESAMPLING = ("bilinear", "bicubic", "lanczos")
 PIXEL_RANGES = ("zero_one", "minus_one_one")
 KNOWN_CONTENT = ("none", "rgb", "latents")
-MASK_FILLS = ("zero", "nearest")
+MASK_FILLS = ("zero", "nearest", "linear")
 MODES = ("generate", "interpolate", "extend")
 CONDITIONING = ("both", "local", "global")
+INTERPOLATION = (1, 2, 4)
 SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
@@ -56,11 +57,16 @@ class ModelConfig:
         clip_rescale_twice: divide pixels by 255 twice before CLIP, as the published inference does.
         known_content: extra input channels that hold given frames: none, their RGB at latent resolution (paper 3.3), or
             their latents; each comes with one mask channel.
-        mask_fill: what those channels hold in frames that are not given: zeros (paper) or the nearest given frame.
+        mask_fill: what those channels hold in frames that are not given: zeros (paper), the nearest given frame, or the
+            linear mixture of the given frames before and after.
         scheduler, steps: default sampler and number of denoising steps.
         log_snr: steps are spaced evenly in log(signal-to-noise) between these two, lowest first; empty: as `scheduler/`
             says.
         modes: what the model was trained for: generate, interpolate, extend.
+        interpolate_strides: for the mode interpolate: every how many-th frame was given (paper 3.3: every second).
+        interpolate_scheduler, interpolate_steps: how frames in between are sampled by default; empty and 0: as others.
+        interpolate_mixture: share of the linear mixture of given frames in the frames between them. A small network
+            errs about as far as the mixture does, and elsewhere: the mean of both is nearer than either. Measured.
         conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
             context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
         context_dropout: share of training clips whose context was null; guidance needs it above 0.
@@ -87,6 +93,10 @@ class ModelConfig:
     steps: int = 50
     log_snr: tuple[float, ...] = ()
     modes: tuple[str, ...] = ("generate",)
+    interpolate_strides: tuple[int, ...] = (2,)
+    interpolate_scheduler: str = ""
+    interpolate_steps: int = 0
+    interpolate_mixture: float = 0.0
     conditioning: tuple[str, ...] = ("both",)
     context_dropout: float = 0.0
     distilled: bool = False
@@ -101,6 +111,12 @@ class ModelConfig:
         _one_of(where, "scheduler", self.scheduler, SCHEDULERS, FashionFlowError)
         for mode in self.modes:
             _one_of(where, "modes", mode, MODES, FashionFlowError)
+        if self.interpolate_scheduler:
+            _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS, FashionFlowError)
+        if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
+            raise FashionFlowError(f"{where}: interpolate_steps or interpolate_mixture is out of range")
+        if not self.interpolate_strides or min(self.interpolate_strides) < 2:
+            raise FashionFlowError(f"{where}: interpolate_strides must be numbers from 2 on")
         if not self.conditioning:
             raise FashionFlowError(f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}")
         for conditioning in self.conditioning:
@@ -175,6 +191,8 @@ class GenerateSettings:
             0 is clean, 1 is pure noise. Elsewhere the step is unguided ("Applying Guidance in a Limited Interval",
             2404.07724).
         conditioning: both, local or global; one that the model was trained for.
+        interpolate: make this many frames of each by filling in between (paper 3.3): 1 (none), 2 or 4. The video keeps
+            its duration unless `fps` says otherwise.
     """
 
     seed: int = 0
@@ -188,6 +206,7 @@ class GenerateSettings:
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     conditioning: str | None = None
+    interpolate: int = 1
 
     def __post_init__(self) -> None:
         if self.scheduler is not None:
@@ -204,6 +223,8 @@ class GenerateSettings:
                 raise UsageError(f"--{field.replace('_', '-')}: must be above 0, not {value}")
         if self.conditioning is not None:
             _one_of("--conditioning", "the value", self.conditioning, CONDITIONING, UsageError)
+        if self.interpolate not in INTERPOLATION:
+            raise UsageError(f"--interpolate: must be 2 or 4 (or 1: none), not {self.interpolate!r}")
         if not 1 <= self.guidance_scale <= 100:
             raise UsageError(f"--guidance: must be from 1 (none) to 100, not {self.guidance_scale}")
         ends = tuple(self.guidance_interval)
@@ -218,8 +239,8 @@ class GenerateSettings:
         """The request with the model's values where it says nothing.
 
         Raises:
-            UsageError: another frame size than the model's, a conditioning it was not trained for, or guidance of a
-                model, or under a conditioning, that has nothing to be guided away from.
+            UsageError: another frame size than the model's, a conditioning or interpolation it was not trained for, or
+                guidance of a model, or under a conditioning, that has nothing to be guided away from.
         """
         native = (model.height, model.width)
         if self.size is not None and tuple(self.size) != native:
@@ -245,12 +266,14 @@ class GenerateSettings:
                 "--guidance: local conditioning leaves the context out, so there is nothing to guide towards",
                 hint="leave --guidance out, or use --conditioning both or global",
             )
+        if self.interpolate != 1:
+            _check_interpolation(model, conditioning)
         low, high = self.guidance_interval
         # Numbers of NumPy become Python's own: a uint8 of steps would overflow in the first product.
         return ResolvedSettings(
             seed=int(self.seed),
             frames=int(self.frames or model.frames),
-            fps=float(self.fps or model.fps),
+            fps=float(self.fps or model.fps * self.interpolate),
             steps=int(self.steps or model.steps),
             scheduler=self.scheduler or model.scheduler,
             fit=self.fit or model.fit,
@@ -259,6 +282,22 @@ class GenerateSettings:
             guidance_scale=float(self.guidance_scale),
             guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
+            interpolate=int(self.interpolate),
+            interpolate_steps=int(self.steps or model.interpolate_steps or model.steps),
+            interpolate_scheduler=self.scheduler or model.interpolate_scheduler or model.scheduler,
+        )
+
+
+def _check_interpolation(model: ModelConfig, conditioning: str) -> None:
+    if "interpolate" not in model.modes:
+        raise UsageError(
+            f"--interpolate: model {model.name} was not trained to fill in between frames",
+            hint="use a model that was: fashionflow models show NAME lists its modes, mask_interpolate trains it",
+        )
+    if conditioning == "global":
+        raise UsageError(
+            "--interpolate: global conditioning gives no frames to fill in between",
+            hint="leave --interpolate out, or use --conditioning both or local",
         )
 
 
@@ -277,3 +316,11 @@ class ResolvedSettings:
     guidance_scale: float
     guidance_interval: tuple[float, float]
     conditioning: str
+    interpolate: int
+    interpolate_steps: int
+    interpolate_scheduler: str
+
+    @property
+    def filling(self) -> "ResolvedSettings":
+        """The same, as frames in between are sampled."""
+        return dataclasses.replace(self, steps=self.interpolate_steps, scheduler=self.interpolate_scheduler)

@@ -158,6 +158,10 @@ class Box:
     height: int
     width: int
 
+    def cut(self, frame: np.ndarray) -> np.ndarray:
+        """What lies inside, (height, width, ...); a view."""
+        return frame[self.top : self.top + self.height, self.left : self.left + self.width]
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -1,23 +1,54 @@
 """From a photo to the frame a model was trained on, and from a frame to a PNG."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fashionflow_core.config import FIT_MODES, RESAMPLING
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.files import atomic_path, check_target
-from fashionflow_core.foreground import Box, find_figure
+from fashionflow_core.foreground import Box, find_figure, warn_if_no_figure
+from fashionflow_core.photo import load_photo
+from fashionflow_core.srgb import to_srgb
+
+Photo = str | Path | np.ndarray | Image.Image
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+def as_pixels(photo: Photo) -> np.ndarray:
+    """A photo as uint8 (h, w, 3): of a file or a Pillow image (upright, on white, in sRGB), or such an array itself.
+
+    Raises:
+        FashionFlowError: the file is no photo that `load_photo` can read; the image holds samples of unknown range.
+    """
+    if isinstance(photo, str | Path):
+        pixels = load_photo(photo)
+        warn_if_no_figure(pixels, str(photo))
+        return pixels
+    if isinstance(photo, np.ndarray):
+        return photo  # `fit` looks at it closely
+    if not isinstance(photo, Image.Image):
+        raise FashionFlowError(
+            f"photo: is of type {type(photo).__name__}", hint="give a path, a Pillow image, or a uint8 array (h, w, 3)"
+        )
+    notes: list[str] = []
+    try:
+        pixels = to_srgb(ImageOps.exif_transpose(photo), (255, 255, 255), notes)
+    except ValueError as error:
+        raise FashionFlowError(f"photo: {error}", hint='convert it first: image.convert("RGB")') from None
+    for note in notes:
+        warnings.warn(f"photo: {note}", FashionFlowWarning, stacklevel=3)
+    return pixels
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -23,6 +22,29 @@ def nearest_given(mask: Tensor) -> Tensor:
     return (distance[None] + penalty).argmin(dim=-1)
 
 
+def between_given(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For every frame the given frames around it, and how far it is from the one to the other.
+
+    Args:
+        mask: (b, f), 1 = given.
+
+    Returns:
+        index of the last given frame up to it and of the first from it on, each (b, f) long: of one side alone where
+        there is none on the other, and each frame's own where an item has none; and the second one's weight, (b, f)
+        in [0, 1], 0 at given frames.
+    """
+    frames = mask.shape[1]
+    position = torch.arange(frames, device=mask.device).expand(mask.shape)
+    before = torch.where(mask > 0, position, -1).cummax(dim=1).values
+    after = torch.where(mask > 0, position, frames).flip(1).cummin(dim=1).values.flip(1)
+    alone = (before < 0) & (after == frames)
+    before, after = (
+        torch.where(alone, position, torch.where(before < 0, after, before)),
+        torch.where(alone, position, torch.where(after == frames, before, after)),
+    )
+    return before, after, (position - before) / (after - before).clamp(min=1) * (after > before)
+
+
 @dataclass(frozen=True)
 class KnownFrames:
     """Given latent frames of a clip.
@@ -32,7 +54,8 @@ class KnownFrames:
         latents: (b, c, f, h, w); zeros in frames that are not given.
         content: what the extra input channels show of the given frames, (b, k, f, h, w), zeros in the others; None for
             a network without mask channels.
-        fill: what the extra channels hold where nothing is given: "zero" (paper 3.3) or "nearest" given frame.
+        fill: what the extra channels hold where nothing is given: "zero" (paper 3.3), the "nearest" given frame, or the
+            "linear" mixture of the given frames before and after it, which is the nearest where there is but one.
     """
 
     mask: Tensor
@@ -49,6 +72,26 @@ class KnownFrames:
         return cls(mask, latents * keep, None if content is None else content * keep, fill)
 
     @classmethod
+    def every(
+        cls, latents: Tensor, stride: int, frames: int, content: Tensor | None = None, fill: str = "zero"
+    ) -> "KnownFrames":
+        """Frames 0, `stride`, 2 `stride` and so on are given: interpolation (paper 3.3: every second).
+
+        Args:
+            latents: the given ones, (b, c, g, h, w), with (g - 1) * stride below `frames`.
+            frames: frames of the clip.
+            content: of the given frames, (b, k, g, h, w).
+        """
+        places = torch.arange(latents.shape[2], device=latents.device) * stride
+
+        def spread(x: Tensor) -> Tensor:
+            return x.new_zeros(*x.shape[:2], frames, *x.shape[3:]).index_copy(2, places, x)  # (b, c, f, h, w)
+
+        mask = torch.zeros(latents.shape[0], frames, device=latents.device)
+        mask[:, places] = 1
+        return cls(mask, spread(latents), None if content is None else spread(content), fill)
+
+    @classmethod
     def first(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
         """Only frame 0 is given: generation from one photo.
 
@@ -58,12 +101,7 @@ class KnownFrames:
             content: of that frame, (b, k, h, w).
         """
 
-        def pad(x: Tensor) -> Tensor:
-            return F.pad(x[:, :, None], (0, 0, 0, 0, 0, frames - 1))  # (b, c, f, h, w)
-
-        mask = torch.zeros(latent.shape[0], frames, device=latent.device)
-        mask[:, 0] = 1
-        return cls(mask, pad(latent), None if content is None else pad(content), fill)
+        return cls.every(latent[:, :, None], 1, frames, None if content is None else content[:, :, None], fill)
 
     @classmethod
     def nothing(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
@@ -88,9 +126,16 @@ class KnownFrames:
             return None
         content = self.content
         _, k, f, h, w = content.shape
+
+        def frames_at(index: Tensor) -> Tensor:
+            return content.gather(2, rearrange(index, "b f -> b 1 f 1 1").expand(-1, k, f, h, w))
+
         if self.fill == "nearest":
-            index = rearrange(nearest_given(self.mask), "b f -> b 1 f 1 1").expand(-1, k, f, h, w)
-            content = content.gather(2, index)
+            content = frames_at(nearest_given(self.mask))
+        elif self.fill == "linear":
+            before, after, part = between_given(self.mask)
+            # lerp is exact at the ends: given frames, and all beyond them, stay as they are.
+            content = torch.lerp(frames_at(before), frames_at(after), rearrange(part, "b f -> b 1 f 1 1").to(content))
         mask = rearrange(self.mask, "b f -> b 1 f 1 1").expand(-1, 1, f, h, w)
         return torch.cat((content, mask.to(content.dtype)), dim=1)
 

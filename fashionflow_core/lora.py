@@ -9,9 +9,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fashionflow_core.backends.torch import open_network
+from fashionflow_core.backends.torch import TorchNetworks, load, open_network
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import atomic_path, write_text
@@ -124,6 +125,17 @@ def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
     return unet
 
 
+def open_with_lora(folder: Path, lora: str | Path, device: torch.device, dtype: torch.dtype) -> TorchNetworks:
+    """The networks of a model folder with a LoRA fused into the U-Net, in float32: the sum is rounded once.
+
+    Raises:
+        FashionFlowError: as `load_lora` and as opening the folder.
+    """
+    networks = load(folder, torch.device("cpu"), torch.float32)
+    load_lora(networks.unet, lora)
+    return networks.to(device, dtype)
+
+
 def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: bool = False) -> Path:
     """A model folder with a LoRA fused into its U-Net; everything else is copied.
 
@@ -135,8 +147,6 @@ def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: 
     Raises:
         FashionFlowError: a folder is not what it should be; `out` exists.
     """
-    import torch
-
     model, lora, out = Path(model), Path(lora), Path(out)
     check_target(out, overwrite)
     config = ModelConfig.load(model)
@@ -153,7 +163,6 @@ def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: 
 
 def _stored_dtype(folder: Path) -> Any:
     """The number type of a network's weights as they lie on the disk."""
-    import torch
     from safetensors import safe_open
 
     file = next(iter(sorted(folder.glob("*.safetensors"))), None)

@@ -4,76 +4,37 @@ A plain composition. Networks come from any runtime of `backends`; nothing here 
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from einops import rearrange
-from PIL import Image, ImageOps
+import torch
 from torch import Tensor
 
-from fashionflow_core import backends, video
-from fashionflow_core.conditioning import (
-    Conditioner,
-    condition,
-    denormalize_latents,
-    from_vae_pixels,
-    load_processor,
-    tensor_to_frames,
-)
+from fashionflow_core import backends
+from fashionflow_core.clip import Clip, assemble
+from fashionflow_core.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
+from fashionflow_core.decoding import check_finite, decode_latents
+from fashionflow_core.detail import restore_detail
 from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, OutOfMemory, UsageError
-from fashionflow_core.foreground import warn_if_no_figure
-from fashionflow_core.image import Box, Fitted, fit
-from fashionflow_core.photo import load_photo
-from fashionflow_core.plan import Plan, make_plan
-from fashionflow_core.sampling import guided, item_generator, sample
+from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit, fit_alike
+from fashionflow_core.interpolation import GivenFrame, Window, fill, of_latents, plan_passes
+from fashionflow_core.known import KnownFrames
+from fashionflow_core.lora import open_with_lora
+from fashionflow_core.plan import Plan, Work, make_plan
+from fashionflow_core.sampling import OnStep, counted, guided, item_generator, sample
 from fashionflow_core.schedulers import make_scheduler
-from fashionflow_core.srgb import to_srgb
 
-OnStep = Callable[[int, int], None]
-Photo = str | Path | np.ndarray | Image.Image
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One generated video: its latents, decoded whenever frames are asked for.
-
-    Attributes:
-        count, fps, height, width: of the video; the pad bars of the fit are cropped off already.
-        latents: float32 (1, c, count, h, w).
-        metadata: what made the video, for the file's own metadata.
-        decode: latents → a fresh iterator of frames.
-    """
-
-    count: int
-    fps: float
-    height: int
-    width: int
-    latents: Tensor = field(repr=False)
-    metadata: dict[str, str]
-    decode: Callable[[], Iterator[np.ndarray]] = field(repr=False)
-
-    @property
-    def frames(self) -> Iterator[np.ndarray]:
-        """The frames, uint8 (height, width, 3), decoded as they are asked for; every time from the first one on."""
-        return self.decode()
-
-    def save(self, path: str | Path, **options: Any) -> video.VideoInfo:
-        """Write the video; its suffix chooses the format. An existing file is replaced once the new one is whole.
-
-        Args:
-            path: the file.
-            options: of `video.write`.
-
-        Raises:
-            FashionFlowError: as `video.write`, and as decoding.
-        """
-        return video.write(self.frames, path, fps=self.fps, count=self.count, metadata=self.metadata, **options)
+Generators = torch.Generator | Sequence[torch.Generator]  # of one item, or of each of several
+Sampler = Callable[[KnownFrames, Tensor, Generators], Tensor]
 
 
 class FashionFlowPipeline:
@@ -132,8 +93,7 @@ class FashionFlowPipeline:
 
         Raises:
             UsageError: settings the model cannot meet.
-            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds,
-                with what to do.
+            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds.
         """
         settings = replace(settings or GenerateSettings(), **changes)
         return self.generate_batch([photo], [settings], [item], on_step)[0]
@@ -145,43 +105,141 @@ class FashionFlowPipeline:
         items: Sequence[int],
         on_step: OnStep | None = None,
     ) -> list[Clip]:
-        """Generate one video from each of several photos, all in the same calls of the networks.
+        """Generate one video from each of several photos in the same calls of the networks.
 
         Each item draws from its own generator, so that neighbours do not change a video: alone and in a batch pixels
-        differ by at most 1/255, which is what kernels for other batch sizes round differently.
+        differ by at most 1/255, by rounding. Frames in between are filled in clip by clip.
 
         Args:
             photos: as for `generate`, or fitted to the model's frame already.
             settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
-            items, on_step: as `item` and `on_step` of `generate`.
+            items, on_step: as for `generate`.
 
         Raises:
-            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer at a time may fit.
-            ValueError: requests that cannot share their steps.
+            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer may fit. ValueError: unlike requests.
         """
-        config = self.config
-        requests = [self.resolve(one) for one in settings]
+        config, requests = self.config, [self.resolve(one) for one in settings]
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
-        fits = [
-            photo
-            if isinstance(photo, Fitted)
-            else fit(as_pixels(photo), config.height, config.width, one.fit, config.resample)
-            for photo, one in zip(photos, requests, strict=True)
-        ]
+        fits = [self._fitted(photo, one) for photo, one in zip(photos, requests, strict=True)]
         generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
-        scheduler = self.make_scheduler(request.scheduler)
-        denoise = guided(
-            self.networks.denoise,
-            request.guidance_scale,
-            request.guidance_interval,
-            scheduler.config.num_train_timesteps,
-        )
-        try:
+        filled = self.count_steps(request) - request.steps
+        tick = counted(on_step, request.steps + len(requests) * filled)
+        run = self._sampler(request, tick)
+        with self._memory_explained(request):
             encoded = self.conditioner.encode(np.stack([fitted.pixels for fitted in fits]), generators)
             known, context = condition(*encoded, request.frames, request.conditioning, config.mask_fill)
-            latents = sample(denoise, scheduler, request.steps, known, context, generators, on_step, config.log_snr)
+            clips = list(run(known, context, generators).split(1))
+            if passes := self._passes(request, request.frames):
+                run = self._sampler(request.filling, tick)
+                for number, (latents, generator) in enumerate(zip(clips, generators)):
+                    given = of_latents([latents], self.conditioner, self.decode)
+                    clips[number] = torch.cat(list(self._fill(given, passes, request, generator, run)), dim=2)
+        return [assemble(config, *made, self.decode) for made in zip(requests, fits, clips, items)]
+
+    def _fitted(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
+        if isinstance(photo, Fitted):
+            return photo
+        return fit(as_pixels(photo), self.config.height, self.config.width, request.fit, self.config.resample)
+
+    def interpolate(
+        self,
+        given: Iterable[np.ndarray],
+        count: int,
+        settings: GenerateSettings | None = None,
+        on_step: OnStep | None = None,
+        **changes: Any,
+    ) -> Iterator[np.ndarray]:
+        """Fill in frames between those of a video (paper 3.3). Given frames come back as they were fitted.
+
+        Args:
+            given: uint8 (h, w, 3), sRGB, all of one size; taken as they are needed, a window of them is held.
+            count: how many there are, at least 2.
+            settings, changes: the request: `interpolate` (2 if it says none), `frames` (length of the windows), seed,
+                and how to sample and decode. All frames are fitted as the first one is.
+            on_step: as for `generate`.
+
+        Returns:
+            (count - 1) * interpolate + 1 frames, uint8 (height, width, 3), made as they are asked for.
+
+        Raises:
+            UsageError: a model that was not trained for it, or fewer than two frames; at once.
+            FashionFlowError: as `generate`; and if fewer frames are given than `count`.
+        """
+        config = self.config
+        asked = replace(settings or GenerateSettings(), **changes)
+        request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked).filling
+        passes = self._passes(request, count)
+        generator = item_generator(request.seed, 0)
+        run = self._sampler(request, counted(on_step, request.steps * sum(map(len, passes))))
+
+        def made() -> Iterator[np.ndarray]:
+            source = iter(given)
+            if (first := next(source, None)) is None:
+                raise FashionFlowError("given: there are no frames")
+            fitted = fit(first, config.height, config.width, request.fit, config.resample)
+
+            originals = deque[np.ndarray]()
+
+            def encoded() -> Iterator[GivenFrame]:
+                for frame in chain((first,), source):
+                    pixels = fit_alike(frame, fitted, config.resample)
+                    originals.append(fitted.box.cut(pixels))
+                    yield GivenFrame(*self.conditioner.encode_frame(pixels, generator), lambda pixels=pixels: pixels)
+
+            def decoded() -> Iterator[np.ndarray]:
+                for latents in self._fill(encoded(), passes, request, generator, run):
+                    yield from self.decode(latents, fitted.box, request.decode_chunk)
+
+            with self._memory_explained(request):
+                given_again = (originals.popleft() for _ in repeat(None))
+                yield from restore_detail(decoded(), request.interpolate, given_again, config.interpolate_mixture)
+
+        return made()
+
+    def count_steps(self, request: ResolvedSettings) -> int:
+        """Denoising steps of one `generate`, those that fill in frames included."""
+        return request.steps + request.interpolate_steps * sum(map(len, self._passes(request, request.frames)))
+
+    def _passes(self, request: ResolvedSettings, count: int) -> list[list[Window]]:
+        factor, divisor = request.interpolate, self.networks.frame_divisor
+        return plan_passes(count, factor, self.config, request.frames, divisor) if factor != 1 else []
+
+    def _sampler(self, request: ResolvedSettings, tick: OnStep) -> Sampler:
+        """The sampling loop as a request wants it."""
+        scheduler = self.make_scheduler(request.scheduler)
+        train_steps = scheduler.config.num_train_timesteps
+        denoise = guided(self.networks.denoise, request.guidance_scale, request.guidance_interval, train_steps)
+
+        def run(known: KnownFrames, context: Tensor, generators: Generators) -> Tensor:
+            each = [generators] if isinstance(generators, torch.Generator) else generators
+            latents = sample(denoise, scheduler, request.steps, known, context, each, tick, self.config.log_snr)
+            check_finite(latents, "denoising")
+            return latents
+
+        return run
+
+    def _fill(
+        self,
+        given: Iterable[GivenFrame],
+        passes: list[list[Window]],
+        request: ResolvedSettings,
+        generator: torch.Generator,
+        run: Sampler,
+    ) -> Iterator[Tensor]:
+        """Latents (1, c, f, h, w) of the longer clip, in pieces; each pass fills the gaps that the one before left."""
+        pieces: Iterator[Tensor] = iter(())
+        for number, windows in enumerate(passes):
+            seeds = torch.randint(2**62, (len(windows),), generator=generator).tolist()
+            source = of_latents(pieces, self.conditioner, self.decode) if number else given
+            pieces = fill(windows, seeds, source, self.conditioner, run, request.conditioning == "local")
+        return pieces
+
+    @contextmanager
+    def _memory_explained(self, request: ResolvedSettings) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -189,48 +247,22 @@ class FashionFlowPipeline:
                 f"{self.networks.device}: out of memory while denoising {request.frames} frames",
                 hint="use fewer --frames, --dtype bf16, or another --device",
             ) from None
-        _check_finite(latents, "denoising")
-        made = zip(requests, fits, latents.split(1), items)
-        return [self._clip(one, fitted, clip, item) for one, fitted, clip, item in made]
-
-    def _clip(self, request: ResolvedSettings, fitted: Fitted, latents: Tensor, item: int) -> Clip:
-        guidance = {
-            "fashionflow_guidance": f"{request.guidance_scale:g}",
-            "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
-        }
-        return Clip(
-            count=request.frames,
-            fps=request.fps,
-            height=fitted.box.height,
-            width=fitted.box.width,
-            latents=latents,
-            metadata={
-                "title": f"FashionFlow, model {self.config.name}",
-                "fashionflow_model": self.config.name,
-                "fashionflow_seed": str(request.seed),
-                "fashionflow_item": str(item),
-                "fashionflow_scheduler": request.scheduler,
-                "fashionflow_steps": str(request.steps),
-                "fashionflow_fit": request.fit,
-                "fashionflow_conditioning": request.conditioning,
-            }
-            | (guidance if request.guidance_scale != 1 else {}),
-            decode=lambda: self.decode(latents, fitted.box, request.decode_chunk),
-        )
 
     def plan(
         self,
         settings: GenerateSettings | None = None,
         photo: Photo | None = None,
         measure: bool = False,
+        video_frames: int = 0,
         **changes: Any,
     ) -> Plan:
-        """What `generate` would do with these settings, and what that costs; none of it is done.
+        """What `generate` or `interpolate` would do with these settings, and what that costs; none of it is done.
 
         Args:
             settings, changes: as for `generate`.
             photo: as for `generate`; without one the size of the video is that of the model's whole frame.
             measure: also time one call of the U-Net and one of the decoder, each after an untimed one.
+            video_frames: of the video that is to be interpolated; 0: a photo is made into a video.
 
         Raises:
             UsageError: settings the model cannot meet.
@@ -241,7 +273,14 @@ class FashionFlowPipeline:
         if photo is not None:
             box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
             size = (box.height, box.width)
-        return make_plan(self.conditioner, self.make_scheduler(request.scheduler), request, size, measure)
+        given = video_frames or request.frames
+        work = Work(
+            generated=not video_frames,
+            windows=[window.frames for windows in self._passes(request, given) for window in windows],
+            frames=(given - 1) * request.interpolate + 1,
+            encoded=max(1, video_frames),
+        )
+        return make_plan(self.conditioner, self.make_scheduler, request, work, size, measure)
 
     def decode(self, latents: Tensor, box: Box | None = None, chunk: int = 7) -> Iterator[np.ndarray]:
         """Decode frames in chunks, as they are asked for.
@@ -251,78 +290,29 @@ class FashionFlowPipeline:
             box: part of the frame to keep; None: all of it.
             chunk: frames decoded at a time; halved for good whenever the device runs out of memory.
 
-        Yields:
-            uint8 (height, width, 3).
+        Returns:
+            frames, uint8 (height, width, 3).
 
         Raises:
-            FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers.
+            FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers; as frames are asked for.
         """
-        vae_latents = rearrange(denormalize_latents(latents, self.config), "1 c f h w -> f c h w")
-        start = 0
-        while start < len(vae_latents):
-            try:
-                pixels = self.networks.decode(vae_latents[start : start + chunk])
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if chunk == 1:
-                    raise OutOfMemory(
-                        f"{self.networks.device}: out of memory while decoding one frame",
-                        hint="use --dtype bf16 or another --device",
-                    ) from None
-                chunk //= 2
-                continue
-            _check_finite(pixels, "decoding")
-            frames = tensor_to_frames(from_vae_pixels(pixels, self.config))
-            start += len(frames)
-            for frame in frames:
-                if box is not None:
-                    frame = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-                yield frame
+        return decode_latents(self.networks, self.config, latents, box, chunk)
 
 
-def as_pixels(photo: Photo) -> np.ndarray:
-    """A photo as uint8 (h, w, 3): of a file or a Pillow image (upright, on white, in sRGB), or such an array itself.
-
-    Raises:
-        FashionFlowError: the file is no photo that `load_photo` can read; the image holds samples of unknown range.
-    """
-    if isinstance(photo, str | Path):
-        pixels = load_photo(photo)
-        warn_if_no_figure(pixels, str(photo))
-        return pixels
-    if isinstance(photo, np.ndarray):
-        return photo  # `fit` looks at it closely
-    if not isinstance(photo, Image.Image):
-        raise FashionFlowError(
-            f"photo: is of type {type(photo).__name__}", hint="give a path, a Pillow image, or a uint8 array (h, w, 3)"
-        )
-    notes: list[str] = []
-    try:
-        pixels = to_srgb(ImageOps.exif_transpose(photo), (255, 255, 255), notes)
-    except ValueError as error:
-        raise FashionFlowError(f"photo: {error}", hint='convert it first: image.convert("RGB")') from None
-    for note in notes:
-        warnings.warn(f"photo: {note}", FashionFlowWarning, stacklevel=3)
-    return pixels
-
-
-def _check_finite(values: Tensor, doing: str) -> None:
-    """Half precision may overflow; frames made of that would be black, and nothing would say why."""
-    if not bool(values.isfinite().all()):
-        raise FashionFlowError(
-            f"{doing} gave values that are not finite numbers",
-            hint="use --dtype fp32 (or bf16); if it is fp32 already, the model's weights are broken",
-        )
-
-
-def load(folder: str | Path, device: str = "auto", dtype: str = "auto", backend: str = "torch") -> FashionFlowPipeline:
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    backend: str = "torch",
+    lora: str | Path | None = None,
+) -> FashionFlowPipeline:
     """Open a model folder.
 
     Args:
         folder: a model folder (DESIGN: `model.json` and one folder a part).
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, fp32, bf16, fp16.
+        lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net (backend torch).
 
     Raises:
         FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
@@ -331,7 +321,18 @@ def load(folder: str | Path, device: str = "auto", dtype: str = "auto", backend:
     folder = Path(folder)
     config = ModelConfig.load(folder)
     chosen = resolve_device(device)
-    networks = backends.load(folder, backend, chosen, resolve_dtype(dtype, chosen))
+    number_type = resolve_dtype(dtype, chosen)
+    networks: Any
+    if lora is None:
+        networks = backends.load(folder, backend, chosen, number_type)
+    elif backend == "torch":
+        networks = open_with_lora(folder, lora, chosen, number_type)
+        config = replace(config, name=f"{config.name}+{Path(lora).resolve().name}")
+    else:
+        raise UsageError(
+            f"--lora: backend {backend} runs engines, whose weights are fixed",
+            hint="fuse it first: fashionflow models merge MODEL LORA -o OUT",
+        )
     patch, channels = config.vae_patch_size, len(config.latents_mean)
     known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
     for what, wanted, found in (

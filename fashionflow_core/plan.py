@@ -1,7 +1,7 @@
 """What a run would do and what that costs, before any of it is done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,23 @@ from fashionflow_core.schedulers import set_timesteps
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a run consists of.
+
+    Attributes:
+        generated: a clip is made from a photo.
+        windows: frames of each clip whose gaps are filled.
+        frames: of the video.
+        encoded: images that the VAE encodes.
+    """
+
+    generated: bool
+    windows: list[int]
+    frames: int
+    encoded: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run before it happens; `dataclasses.asdict` makes it JSON-able.
 
@@ -25,7 +42,9 @@ class Plan:
         device, dtype: where the networks are, and the number type they compute in.
         frames, height, width, fps: of the video; without a photo the size of the model's whole frame.
         fit, scheduler, seed, conditioning: what request and model come to.
-        steps: denoising steps.
+        steps: denoising steps of a clip.
+        interpolate: frames that each becomes; 1: none are filled in.
+        clips: how many clips are denoised, those included that fill in frames.
         timesteps: of the noise schedule, one a step, from noise to clean.
         guidance_scale: 1 is none.
         guided_steps: steps inside the guidance interval; each costs a second call of the U-Net.
@@ -49,6 +68,8 @@ class Plan:
     seed: int
     conditioning: str
     steps: int
+    interpolate: int
+    clips: int
     timesteps: tuple[int, ...]
     guidance_scale: float
     guided_steps: int
@@ -60,14 +81,20 @@ class Plan:
 
 
 def make_plan(
-    conditioner: Conditioner, scheduler: Any, request: ResolvedSettings, size: tuple[int, int], measure: bool
+    conditioner: Conditioner,
+    make_scheduler: Callable[[str], Any],
+    request: ResolvedSettings,
+    work: Work,
+    size: tuple[int, int],
+    measure: bool,
 ) -> Plan:
     """Plan a run.
 
     Args:
         conditioner: with networks and conventions.
-        scheduler: of `schedulers.make_scheduler`.
+        make_scheduler: name -> a scheduler, as `FashionFlowPipeline` has it.
         request: what to do.
+        work: of this run.
         size: (height, width) of the video.
         measure: time calls of the U-Net and of the decoder.
 
@@ -76,49 +103,64 @@ def make_plan(
         FashionFlowError: with `measure`, out of memory.
     """
     networks, config = conditioner.networks, conditioner.config
-    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), config.log_snr)
-    train_steps = scheduler.config.num_train_timesteps
-    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
-    guided_steps = inside if request.guidance_scale != 1 else 0
-    unet_calls = request.steps + guided_steps
-    one = networks.count_flop(request.frames)
+    main = request if work.generated else request.filling
+    timesteps, guided_steps = _course(make_scheduler, main, config.log_snr)
+    filling_timesteps, filling_guided = _course(make_scheduler, request.filling, config.log_snr)
+    # frames and U-Net calls of every clip
+    clips = [(request.frames, len(timesteps) + guided_steps)] if work.generated else []
+    clips += [(frames, len(filling_timesteps) + filling_guided) for frames in work.windows]
+    one = {frames: networks.count_flop(frames) for frames, _ in set(clips)}
+    any_length = one[clips[0][0]]
     flop = {
-        "unet": unet_calls * one["denoise"],
-        "vae": one["encode_image"] + request.frames * one["decode"],
-        "context": one["context"],
+        "unet": sum(calls * one[frames]["denoise"] for frames, calls in clips),
+        "vae": work.encoded * any_length["encode_image"] + work.frames * any_length["decode"],
+        "context": len(clips) * any_length["context"],
     }
     return Plan(
         model=config.name,
         device=str(networks.device),
         dtype=str(networks.dtype).removeprefix("torch."),
-        frames=request.frames,
+        frames=work.frames,
         height=size[0],
         width=size[1],
         fps=request.fps,
         fit=request.fit,
-        scheduler=request.scheduler,
+        scheduler=main.scheduler,
         seed=request.seed,
         conditioning=request.conditioning,
-        steps=request.steps,
+        steps=main.steps,
+        interpolate=request.interpolate,
+        clips=len(clips),
         timesteps=tuple(timesteps),
         guidance_scale=request.guidance_scale,
         guided_steps=guided_steps,
-        unet_calls=unet_calls,
-        decode_calls=-(-request.frames // request.decode_chunk),
+        unet_calls=sum(calls for _, calls in clips),
+        decode_calls=-(-work.frames // request.decode_chunk),
         tflop={part: count / 1e12 for part, count in {**flop, "total": sum(flop.values())}.items()},
         weights_bytes=networks.weights_bytes,
-        seconds=_seconds(conditioner, request, unet_calls) if measure else None,
+        seconds=_seconds(conditioner, request, work.frames, clips) if measure else None,
     )
 
 
-def _seconds(conditioner: Conditioner, request: ResolvedSettings, unet_calls: int) -> float:
+def _course(
+    make_scheduler: Callable[[str], Any], request: ResolvedSettings, log_snr: Sequence[float]
+) -> tuple[list[int], int]:
+    """Timesteps of a clip, and how many of them are guided."""
+    scheduler = make_scheduler(request.scheduler)
+    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), log_snr)
+    train_steps = scheduler.config.num_train_timesteps
+    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
+    return timesteps, inside if request.guidance_scale != 1 else 0
+
+
+def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, clips: list[tuple[int, int]]) -> float:
     """Seconds of denoising and decoding, from one call of each on noise of the run's own shape."""
     networks = conditioner.networks
     size = (networks.latent_height, networks.latent_width)
-    chunk = min(request.decode_chunk, request.frames)
+    length, chunk = max(clips)[0], min(request.decode_chunk, frames)
     generator = item_generator(0, 0)
     _, context, _ = conditioner.encode(np.zeros((1, *request.size, 3), np.uint8), [generator])
-    clip = torch.randn(1, networks.input_channels, request.frames, *size, generator=generator)
+    clip = torch.randn(1, networks.input_channels, length, *size, generator=generator)
     latents = torch.randn(chunk, networks.latent_channels, *size, generator=generator)
     timestep = torch.tensor(0)
     try:
@@ -128,10 +170,10 @@ def _seconds(conditioner: Conditioner, request: ResolvedSettings, unet_calls: in
         if not is_out_of_memory(error):
             raise
         raise FashionFlowError(
-            f"{networks.device}: out of memory with {request.frames} frames, {chunk} decoded at a time",
+            f"{networks.device}: out of memory with {length} frames, {chunk} decoded at a time",
             hint="use fewer --frames, a smaller --decode-chunk, --dtype bf16, or another --device",
         ) from None
-    return unet_calls * denoise + request.frames / chunk * decode
+    return sum(calls * count for count, calls in clips) / length * denoise + frames / chunk * decode
 
 
 def _time(call: Callable[[], torch.Tensor]) -> float:

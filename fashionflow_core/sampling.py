@@ -12,6 +12,7 @@ from fashionflow_core.known import KnownFrames
 from fashionflow_core.schedulers import set_timesteps
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+OnStep = Callable[[int, int], None]
 
 
 def item_generator(seed: int, item: int) -> torch.Generator:
@@ -74,7 +75,7 @@ def sample(
     known: KnownFrames,
     context: Tensor,
     generators: Sequence[torch.Generator],
-    callback: Callable[[int, int], None] | None = None,
+    callback: OnStep | None = None,
     log_snr: Sequence[float] = (),
 ) -> Tensor:
     """Denoise clips from noise, given frames pinned in the network's input at every call.
@@ -111,3 +112,16 @@ def sample(
         if callback is not None:
             callback(done, len(scheduler.timesteps))
     return known.pin(latents)
+
+
+def counted(on_step: OnStep | None, total: int) -> OnStep:
+    """A callback of the sampling loop that counts steps over several clips."""
+    done = 0
+
+    def tick(_done: int, _steps: int) -> None:
+        nonlocal done
+        done += 1
+        if on_step is not None:
+            on_step(done, total)
+
+    return tick

@@ -66,6 +66,8 @@ work() {
         --set max_minutes="$DECODER_MINUTES" --dtype bf16 -o "$run/last"
     cp -r "$run/last/model" "$model"
     $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
+    PYTHONPATH="$PYTHONPATH:scripts" $PYTHON scripts/score_interpolation.py --model "$model" --figures "$FIGURES" \
+        --out "$WORK/results/interpolation-scores.json"
     $PYTHON -m fashionflow_cli.main bench step --model "$model" -o "$WORK/results/bench-step-mini.json"
     if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
         $PYTHON -m fashionflow_cli.main bench step --model published --dtype bf16 \

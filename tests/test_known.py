@@ -42,6 +42,41 @@ def test_a_tie_goes_to_the_earlier_frame():
     assert nearest_given(torch.tensor([[1.0, 0, 0, 0, 1]])).tolist() == [[0, 0, 0, 4, 4]]
 
 
+def test_linear_fill_against_a_search():
+    """Between two given frames their mixture by distance, beyond them the nearest; without any, zeros."""
+    generator = torch.Generator().manual_seed(0)
+    for frames in (1, 2, 7, 30):
+        masks = (torch.rand(20, frames, generator=generator) < 0.3).float()
+        clip = torch.randn(20, 3, frames, 2, 2, generator=generator)
+        found = KnownFrames.from_clip(clip, masks, clip, "linear").channels()
+        assert found is not None
+        for item, mask in enumerate(masks.tolist()):
+            given = [frame for frame in range(frames) if mask[frame]]
+            for frame in range(frames):
+                before = max((g for g in given if g <= frame), default=None)
+                after = min((g for g in given if g >= frame), default=None)
+                if before is None and after is None:
+                    expected = torch.zeros(3, 2, 2)
+                elif before is None or after is None or before == after:
+                    expected = clip[item, :, before if before is not None else after]
+                else:
+                    part = (frame - before) / (after - before)
+                    expected = (1 - part) * clip[item, :, before] + part * clip[item, :, after]
+                torch.testing.assert_close(found[item, :3, frame], expected, atol=1e-6, rtol=0)
+                if mask[frame]:
+                    assert torch.equal(found[item, :3, frame], clip[item, :, frame])
+
+
+def test_with_one_side_given_linear_is_nearest():
+    """So that a model for generation or extension with the one reads the other alike."""
+    clip = _clip(2, 4)
+    for name in ("first", "last three"):
+        linear, nearest = (
+            KnownFrames.from_clip(clip, _mask(name, name), clip, fill).channels() for fill in ("linear", "nearest")
+        )
+        assert linear is not None and nearest is not None and torch.equal(linear, nearest)
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_pin_puts_the_given_frames_in_and_touches_no_other(name: str):
     given, sample = _clip(2, 4), _clip(2, 4, seed=1)

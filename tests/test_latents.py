@@ -4,6 +4,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clips import moving
+from safetensors.torch import load_file, save_file
 from tiny import build_tiny_model
 
 from fashionflow_core import video
@@ -158,6 +160,23 @@ def test_the_model_it_was_made_for_is_checked(cache: Path, model: Path, tmp_path
     other = build_tiny_model(tmp_path / "other", seed=1)
     with pytest.raises(FashionFlowError, match=r"was encoded with vae [0-9a-f]{16} .* has vae [0-9a-f]{16}"):
         clips.check(config, other)
+
+
+@pytest.mark.parametrize(("part", "fits"), [("decoder.", True), ("post_quant_conv.", True), ("encoder.", False)])
+def test_a_decoder_may_be_trained_on_and_the_cache_stays_good(
+    cache: Path, model: Path, tmp_path: Path, part: str, fits: bool
+):
+    shutil.copytree(model, tmp_path / "model")
+    (file,) = (tmp_path / "model" / "vae").glob("*.safetensors")
+    weights = load_file(file)
+    changed = next(name for name in weights if name.startswith(part))
+    save_file(weights | {changed: weights[changed] + 1}, file, metadata={"format": "pt"})
+    check = partial(LatentCache(cache).check, ModelConfig.load(tmp_path / "model"), tmp_path / "model")
+    if fits:
+        check()
+    else:
+        with pytest.raises(FashionFlowError, match="was encoded with vae"):
+            check()
 
 
 def test_any_number_of_workers_gives_the_same_bytes(videos: Path, cache: Path, model: Path, tmp_path: Path):

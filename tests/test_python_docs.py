@@ -28,7 +28,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stand_in = build_tiny_model(tmp_path / "models" / "mini", known_content="latents", mask_fill="nearest", steps=10)
     known = registry.KnownModel(summary="tiny", source="tests", bundled=stand_in)
     monkeypatch.setitem(registry.KNOWN, "mini", known)
-    build_tiny_model(tmp_path / "shop" / "my-model", conditioning=CONDITIONING, context_dropout=0.1)
+    modes = {"modes": ("generate", "interpolate"), "conditioning": CONDITIONING}
+    build_tiny_model(tmp_path / "shop" / "my-model", context_dropout=0.1, **modes)
     shutil.copy(ROOT / "examples" / "dress.jpg", tmp_path / "shop")
     monkeypatch.chdir(tmp_path / "shop")
     return tmp_path / "shop"
@@ -44,6 +45,7 @@ def test_the_examples_run(shop: Path, capsys: pytest.CaptureFixture[str]):
         f"dress-{item}.mp4" for item in (1, 2, 3)
     }
     assert "is not a multiple of 2" in capsys.readouterr().out
+    assert space["smooth"].count == 2 * space["trained"].config.frames - 1
     assert space["frames"] is not None and space["guided"].metadata["fashionflow_guidance"] == "2.5"
 
 

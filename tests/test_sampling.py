@@ -241,3 +241,20 @@ def test_pinning_before_the_scaling_would_hand_euler_next_to_nothing(tmp_path: P
     seen = float((spy.inputs[0][:, :, 0] / known.latents[:, :, 0]).mean())
     assert seen == pytest.approx(math.sqrt(np.prod(1 - np.array(published_betas()))), rel=0.01)
     assert seen == pytest.approx(0.006, abs=0.0005)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_that_has_sampled_samples_the_next_clip_as_a_fresh_one(tmp_path: Path, name: str):
+    """Windows of an interpolation, items of a batch: they share one scheduler."""
+
+    def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return 0.3 * x[:, :4]
+
+    folder = scheduler_folder(tmp_path)
+    used = make_scheduler(folder, name)
+    clips = [
+        sample(denoise, scheduler, 4, nothing_known(1, 4, 2, 3, 3), torch.zeros(1, 1, 1), generators_of(1, seed))
+        for scheduler, seed in ((used, 0), (used, 1), (make_scheduler(folder, name), 1))
+    ]
+    assert torch.equal(clips[1], clips[2])
+    assert not torch.equal(clips[0], clips[1])

@@ -313,10 +313,30 @@ def decode_windows(
                 del cut[window]
                 yield window, frames
     if wanted:
-        raise FashionFlowError(
-            f"{source.path}: ends before its frame {min(wanted)}, of {source.frames} that it announces",
-            hint="make or download the video again",
-        )
+        raise _too_short(source, min(wanted))
+
+
+def steady_frames(source: Source) -> Iterator[NDArray[np.uint8]]:
+    """All frames of a video in order, uint8 (height, width, 3), upright and at its steady rate.
+
+    Raises:
+        FashionFlowError: the file is damaged, or ends before its last frame.
+    """
+    order = source.order or range(source.frames)
+    place = 0
+    for index, frame in enumerate(video.iter_frames(source.path, limit=order[-1] + 1)):
+        while place < len(order) and order[place] == index:
+            yield _upright(frame, source)
+            place += 1
+    if place < len(order):
+        raise _too_short(source, order[place])
+
+
+def _too_short(source: Source, missing: int) -> FashionFlowError:
+    return FashionFlowError(
+        f"{source.path}: ends before its frame {missing}, of {source.frames} that it announces",
+        hint="make or download the video again",
+    )
 
 
 def _upright(frame: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:

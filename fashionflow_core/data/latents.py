@@ -238,10 +238,14 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+_DECODING = ("decoder.", "post_quant_conv.")
+
+
 def network_id(folder: Path, part: str, config: ModelConfig) -> str:
     """What tells encoders apart: a hash of a network's weights and of the conventions of what it is fed.
 
-    The same weights have the same id however many files they are in, and whichever version of a library wrote them.
+    The same weights have the same id however many files they are in, and whichever version of a library wrote them. A
+    VAE's decoder does not count: it may be trained on, and what its encoder gave stays good.
 
     Args:
         folder: the model folder.
@@ -257,7 +261,7 @@ def network_id(folder: Path, part: str, config: ModelConfig) -> str:
     try:
         for file in sorted(place.glob("*.safetensors")):
             with safe_open(file, framework="pt") as weights:
-                homes |= dict.fromkeys(weights.keys(), file)
+                homes |= {name: file for name in weights.keys() if not name.startswith(_DECODING)}  # noqa: SIM118
         for name, file in sorted(homes.items()):
             with safe_open(file, framework="pt") as weights:
                 weight = weights.get_tensor(name)

@@ -28,12 +28,14 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         name: of the result, if the settings name none.
         statistics: mean and deviation of each latent channel over the cache, or None.
     """
+    strides = tuple(sorted(set(config.interpolate_strides)))
     changes: dict[str, Any] = {
         "name": config.name or name,
         "purpose": config.purpose or (f"{PURPOSE} from {base.name}" if config.init_from else PURPOSE),
         "known_content": config.known_content or base.known_content,
         "mask_fill": config.mask_fill or base.mask_fill,
         "modes": tuple(m for m in ("generate", "interpolate", "extend") if getattr(config, f"mask_{m}")),
+        "interpolate_strides": strides if config.mask_interpolate else base.interpolate_strides,
         "conditioning": (config.conditioning,),
         "context_dropout": config.context_dropout,
         "distilled": False,

@@ -1,0 +1,167 @@
+"""Frames between given frames (paper 3.3), in windows of a clip's length: of a generated clip, or of any video.
+
+Given frames are pinned as in generation; the one sampling loop does the rest. Windows share one given frame with the
+window before, so that nothing jumps where they meet.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fashionflow_core.conditioning import Conditioner, frames_to_tensor, known_content
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.known import KnownFrames
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of given frames whose gaps are filled at once.
+
+    Attributes:
+        start: number of its first given frame.
+        given: how many there are.
+        stride: every `stride`-th frame of the window is given.
+        frames: of the clip that is denoised; behind the last given frame as few as the U-Net's divisor asks for.
+        skip: frames at its beginning that the window before has made already.
+    """
+
+    start: int
+    given: int
+    stride: int
+    frames: int
+    skip: int
+
+    @property
+    def stop(self) -> int:
+        """Frames up to the last given one: what comes behind it is thrown away."""
+        return (self.given - 1) * self.stride + 1
+
+
+@dataclass(frozen=True)
+class GivenFrame:
+    """One frame that is given.
+
+    Attributes:
+        latents: (1, c, h, w).
+        content: of the extra input channels, (1, k, h, w).
+        photo: uint8 (height, width, 3), made when asked for: only the first of a window is.
+    """
+
+    latents: Tensor = field(repr=False)
+    content: Tensor | None = field(repr=False)
+    photo: Callable[[], np.ndarray]
+
+
+def plan_windows(count: int, stride: int, frames: int, divisor: int) -> list[Window]:
+    """Cut given frames into windows of at most `frames` frames.
+
+    All are equally long, the last one too: it begins earlier instead, since networks do best at the length they know.
+
+    Args:
+        count: given frames, at least 2.
+        stride: frames from one given frame to the next, once the gaps are filled.
+        frames: of a window; a multiple of `divisor`.
+        divisor: of the U-Net.
+
+    Raises:
+        UsageError: not even two given frames fit into a window.
+    """
+    room = (frames - 1) // stride + 1
+    if room < 2:
+        raise UsageError(f"--frames: a window of {frames} does not hold two frames with {stride - 1} between them")
+    given = min(room, count)
+    length = -(-((given - 1) * stride + 1) // divisor) * divisor
+    starts = [*range(0, count - given, given - 1), count - given]
+    ends = [0, *(start + given - 1 for start in starts)]  # given frame that each window's predecessor ended at
+    return [
+        Window(start, given, stride, length, skip=(end - start) * stride + 1 if number else 0)
+        for number, (start, end) in enumerate(zip(starts, ends))
+    ]
+
+
+def plan_passes(count: int, factor: int, model: ModelConfig, frames: int, divisor: int) -> list[list[Window]]:
+    """The windows that turn `count` frames into (count - 1) * factor + 1.
+
+    One pass if the model was trained for that stride, else twice every second frame.
+
+    Raises:
+        UsageError: the model was not trained for it; fewer than two frames; windows too short.
+    """
+    if count < 2:
+        raise UsageError("interpolation: needs at least two frames, or there is nothing in between")
+    known = model.interpolate_strides
+    strides = (factor,) if factor in known else (2,) * (factor.bit_length() - 1)
+    if unknown := [stride for stride in strides if stride not in known]:
+        raise UsageError(
+            f"--interpolate: model {model.name} was not trained for {unknown[0]}",
+            hint=f"it was trained for: {', '.join(map(str, known))}",
+        )
+    passes = []
+    for stride in strides:
+        passes.append(plan_windows(count, stride, frames, divisor))
+        count = (count - 1) * stride + 1
+    return passes
+
+
+def of_latents(
+    latents: Iterable[Tensor], conditioner: Conditioner, decode: Callable[[Tensor], Iterator[np.ndarray]]
+) -> Iterator[GivenFrame]:
+    """Frames that were made as latents, each (1, c, f, h, w), as given ones; decoded only where pixels are needed."""
+    rgb = conditioner.config.known_content == "rgb"
+    for clip in latents:
+        for latent in clip.split(1, dim=2):
+
+            def photo(latent: Tensor = latent) -> np.ndarray:
+                return next(decode(latent))
+
+            pixels = frames_to_tensor(photo()[None], latent.device) if rgb else latent.new_zeros(0)
+            yield GivenFrame(latent[:, :, 0], known_content(pixels, latent[:, :, 0], conditioner.config), photo)
+
+
+def fill(
+    windows: Sequence[Window],
+    seeds: Sequence[int],
+    given: Iterable[GivenFrame],
+    conditioner: Conditioner,
+    sample: Callable[[KnownFrames, Tensor, torch.Generator], Tensor],
+    null_context: bool,
+) -> Iterator[Tensor]:
+    """Fill the gaps, window by window, as given frames come.
+
+    Args:
+        windows: of `plan_windows`.
+        seeds: of each window's noise.
+        given: in order; no more than a window of them is held.
+        sample: the sampling loop on given frames, context and generator; latents (1, c, f, h, w).
+        null_context: local conditioning.
+
+    Yields:
+        latents (1, c, f, h, w) in order, each frame of the longer clip once.
+
+    Raises:
+        FashionFlowError: there are fewer given frames than were announced.
+    """
+    fill_value = conditioner.config.mask_fill
+    source, held, first = iter(given), deque[GivenFrame](), 0
+    for window, seed in zip(windows, seeds):
+        while first < window.start:
+            held.popleft()
+            first += 1
+        while len(held) < window.given:
+            if (frame := next(source, None)) is None:
+                raise FashionFlowError(f"the video ends after {first + len(held)} frames, though it announces more")
+            held.append(frame)
+        latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
+        contents = [frame.content for frame in held if frame.content is not None]
+        content = torch.stack(contents, dim=2) if contents else None
+        known = KnownFrames.every(latents, window.stride, window.frames, content, fill_value)
+        context = conditioner.context(held[0].photo()[None], held[0].latents)
+        made = sample(
+            known, torch.zeros_like(context) if null_context else context, torch.Generator("cpu").manual_seed(seed)
+        )
+        yield made[:, :, window.skip : window.stop]
