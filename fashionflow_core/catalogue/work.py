@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.catalogue.gate import Limits
+from fashionflow_core.catalogue.helper import identify
 from fashionflow_core.config import GenerateSettings, ModelConfig, ResolvedSettings
 
 FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
@@ -111,6 +112,13 @@ def failure(stage: str, error: BaseException) -> dict[str, Any]:
     found = {"stage": stage, "error_class": kind, "message": text or kind}
     hint = getattr(error, "hint", None)
     return found | ({"hint": hint} if hint else {})
+
+
+def died(job: Job, status: str, message: str) -> dict[str, Any]:
+    """The record of a job that its worker died of; what the photo is nobody has told, so it is looked at here."""
+    digest, size, changed = identify(job.source)
+    photo = {"input_hash": digest, "input_bytes": size, "input_mtime_ns": changed}
+    return job.record(status, **photo, stage="worker", error_class="WorkerDied", message=message)
 
 
 def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
