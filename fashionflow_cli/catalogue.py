@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from fashionflow_core.catalogue.inputs import Inputs
     from fashionflow_core.catalogue.planner import Decision
 
-SHOWN = 20  # failures listed at the end; the manifest has all
-
 
 @dataclass(frozen=True)
 class Options:
@@ -64,7 +62,7 @@ def generate(
         PartialError: some items failed.
         FashionFlowError: the run cannot start, or cannot go on.
     """
-    from fashionflow_core import registry
+    from fashionflow_core import registry, video
     from fashionflow_core.catalogue import session, storage
     from fashionflow_core.catalogue.gate import Limits
     from fashionflow_core.catalogue.inputs import describe, read_inputs
@@ -75,6 +73,9 @@ def generate(
         raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
     if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
         raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+    if settings.fps is not None and not settings.fps <= video.MAX_FPS:
+        raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {settings.fps}")
+    video.check_options(out / f"NAME{options.suffix}", **work["coding"])
     if options.ray_address is not None and options.engine != session.RAY:
         raise UsageError("--ray-address: is for --engine ray", hint="add --engine ray")
     gate = None

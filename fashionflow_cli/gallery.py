@@ -9,10 +9,12 @@ from fashionflow_cli.console import result
 
 
 def gallery(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that fashionflow generate wrote with -o.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A folder, or URL, that fashionflow generate wrote with -o.")
+    ],
 ) -> None:
     """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores, and what failed and why."""
-    from fashionflow_core.catalogue.gallery import build
+    from fashionflow_core.catalogue import session, storage
 
-    for page in build(out):
-        result(str(page))
+    for page in session.rebuild(storage.as_given(out)):
+        result(page)

@@ -110,6 +110,7 @@ def generate(
             raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
+        common["loading"] = {"lora": str(lora.resolve())} if lora is not None else {}
         more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
         chosen = catalogue.Options(f".{format}", devices, batch, *more)
         catalogue.generate(

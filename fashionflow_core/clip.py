@@ -9,6 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from fashionflow_core import video
+from fashionflow_core.config import ModelConfig, ResolvedSettings
+from fashionflow_core.detail import restore_detail
+from fashionflow_core.image import Box, Fitted
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,53 @@ class Clip:
             FashionFlowError: as `video.write`, and as decoding.
         """
         return video.write(self.frames, path, fps=self.fps, count=self.count, metadata=self.metadata, **options)
+
+
+def assemble(
+    config: ModelConfig,
+    request: ResolvedSettings,
+    fitted: Fitted,
+    latents: Tensor,
+    item: int,
+    decode: Callable[[Tensor, Box, int], Iterator[np.ndarray]],
+) -> Clip:
+    """A clip of what was generated; `decode` takes latents, part of the frame to keep, and frames at a time."""
+
+    def frames() -> Iterator[np.ndarray]:
+        decoded = decode(latents, fitted.box, request.decode_chunk)
+        if request.interpolate == 1:
+            return decoded
+        return restore_detail(decoded, request.interpolate, None, config.interpolate_mixture)
+
+    return Clip(
+        count=latents.shape[2],
+        fps=request.fps,
+        height=fitted.box.height,
+        width=fitted.box.width,
+        latents=latents,
+        metadata=_describe(config.name, request, item),
+        decode=frames,
+    )
+
+
+def _describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]:
+    """What made a video, for its file's metadata."""
+    filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
+    guidance = {
+        "fashionflow_guidance": f"{request.guidance_scale:g}",
+        "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
+    }
+    return (
+        {
+            "title": f"FashionFlow, model {model}",
+            "fashionflow_model": model,
+            "fashionflow_seed": str(request.seed),
+            "fashionflow_item": str(item),
+            "fashionflow_scheduler": request.scheduler,
+            "fashionflow_steps": str(request.steps),
+            "fashionflow_fit": request.fit,
+            "fashionflow_conditioning": request.conditioning,
+        }
+        | filled
+        | (guidance if request.guidance_scale != 1 else {})
+    )

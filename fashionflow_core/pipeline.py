@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from fashionflow_core import backends
-from fashionflow_core.clip import Clip
+from fashionflow_core.clip import Clip, assemble
 from fashionflow_core.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
 from fashionflow_core.decoding import decode_latents
 from fashionflow_core.denoising import Sampler, memory_explained, sampler
-from fashionflow_core.detail import restore_detail
 from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit
@@ -87,8 +86,7 @@ class FashionFlowPipeline:
 
         Raises:
             UsageError: settings the model cannot meet.
-            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds,
-                with what to do.
+            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds.
         """
         settings = replace(settings or GenerateSettings(), **changes)
         return self.generate_batch([photo], [settings], [item], on_step)[0]
@@ -100,34 +98,26 @@ class FashionFlowPipeline:
         items: Sequence[int],
         on_step: OnStep | None = None,
     ) -> list[Clip]:
-        """Generate one video from each of several photos, all in the same calls of the networks.
+        """Generate one video from each of several photos in the same calls of the networks.
 
         Each item draws from its own generator, so that neighbours do not change a video: alone and in a batch pixels
-        differ by at most 1/255, which is what kernels for other batch sizes round differently.
+        differ by at most 1/255, by rounding. Frames in between are filled in clip by clip.
 
         Args:
             photos: as for `generate`, or fitted to the model's frame already.
             settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
-            items, on_step: as `item` and `on_step` of `generate`.
+            items, on_step: as for `generate`.
 
         Raises:
-            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer at a time may fit.
-            ValueError: requests that cannot share their steps.
+            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer may fit. ValueError: unlike requests.
         """
-        config = self.config
-        requests = [self.resolve(one) for one in settings]
+        config, requests = self.config, [self.resolve(one) for one in settings]
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
-        fits = [
-            photo
-            if isinstance(photo, Fitted)
-            else fit(as_pixels(photo), config.height, config.width, one.fit, config.resample)
-            for photo, one in zip(photos, requests, strict=True)
-        ]
+        fits = [self._fitted(photo, one) for photo, one in zip(photos, requests, strict=True)]
         generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
-        windows = sum(map(len, self._passes(request, request.frames)))
-        tick = counted(on_step, request.steps + len(fits) * windows * request.interpolate_steps)
+        tick = counted(on_step, request.steps + len(requests) * (self.count_steps(request) - request.steps))
         run = self._sampler(request, tick)
         with memory_explained(self.networks.device, request.frames):
             encoded = self.conditioner.encode(np.stack([fitted.pixels for fitted in fits]), generators)
@@ -135,45 +125,18 @@ class FashionFlowPipeline:
             clips: Sequence[Tensor] = run(known, context, generators).split(1)
             if request.interpolate != 1:
                 clips = [self._longer(clip, request, one, tick) for clip, one in zip(clips, generators)]
-        return [self._clip(*each) for each in zip(requests, fits, clips, items)]
+        return [assemble(config, *made, self.decode) for made in zip(requests, fits, clips, items)]
+
+    def _fitted(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
+        if isinstance(photo, Fitted):
+            return photo
+        return fit(as_pixels(photo), self.config.height, self.config.width, request.fit, self.config.resample)
 
     def _longer(self, latents: Tensor, request: ResolvedSettings, generator: torch.Generator, tick: OnStep) -> Tensor:
         """A generated clip (1, c, f, h, w) with frames in between."""
         filler = self._filler(request, tick, request.frames)
         given = of_latents([latents], self.conditioner, self.decode)
         return torch.cat(list(filler.fill(given, generator)), dim=2)
-
-    def _clip(self, request: ResolvedSettings, fitted: Fitted, latents: Tensor, item: int) -> Clip:
-        config, longer = self.config, request.interpolate != 1
-
-        def decode() -> Iterator[np.ndarray]:
-            frames = self.decode(latents, fitted.box, request.decode_chunk)
-            return restore_detail(frames, request.interpolate, None, config.interpolate_mixture) if longer else frames
-
-        guidance = {
-            "fashionflow_guidance": f"{request.guidance_scale:g}",
-            "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
-        }
-        return Clip(
-            count=latents.shape[2],
-            fps=request.fps,
-            height=fitted.box.height,
-            width=fitted.box.width,
-            latents=latents,
-            metadata={
-                "title": f"FashionFlow, model {self.config.name}",
-                "fashionflow_model": self.config.name,
-                "fashionflow_seed": str(request.seed),
-                "fashionflow_item": str(item),
-                "fashionflow_scheduler": request.scheduler,
-                "fashionflow_steps": str(request.steps),
-                "fashionflow_fit": request.fit,
-                "fashionflow_conditioning": request.conditioning,
-            }
-            | ({"fashionflow_interpolate": str(request.interpolate)} if longer else {})
-            | (guidance if request.guidance_scale != 1 else {}),
-            decode=decode,
-        )
 
     def interpolate(
         self,

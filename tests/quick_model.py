@@ -103,6 +103,6 @@ def _mean(photo: Any) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def load(folder: str, device: str = "auto", dtype: str = "auto") -> QuickPipeline:
+def load(folder: str, device: str = "auto", dtype: str = "auto", **_more: Any) -> QuickPipeline:
     """As `pipeline.load`."""
     return QuickPipeline(ModelConfig.load(folder), device)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from catalogues import assert_whole, conventions, last, lines, photo, quick, shop
-from command import assert_refused
+from command import assert_refused, run
 
 from fashionflow_core import video
 from fashionflow_core.catalogue import storage
@@ -55,6 +55,10 @@ def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
     photo(tmp_path / "photos" / "001.jpg", 77)
     third = quick(*command, cwd=tmp_path, env=env)
     assert sorted(third.stdout.split()) == [f"{out}/000.mp4", f"{out}/001.mp4"], third.stderr
+    (tmp_path / "out" / "index.html").unlink()
+    page = run("gallery", out, cwd=tmp_path, env=env)
+    assert (page.returncode, page.stdout) == (0, f"{out}/index.html\n"), page.stderr
+    assert (tmp_path / "out" / "index.html").is_file()
     plan = quick(*command, "--dry-run", "--json", cwd=tmp_path, env=env)
     assert json.loads(plan.stdout)["to_do"] == 0
 

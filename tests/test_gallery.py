@@ -187,7 +187,7 @@ def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path)
     out = catalogue(tmp_path / "out", 2000)
     start = time.monotonic()
     opened(page, out)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 20
     assert visible(page) == 2000
     assert sum(url.endswith(".jpg") for url in page.requests) < 200
     # The work of one frame, from which a slow machine's drawing is left out: layout and script.

@@ -94,7 +94,6 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         text = template.render(
             title=_printable(out.resolve().name),
             cards=part,
-            total=len(cards),
             counts=Counter(_group(card) for card in cards),
             models=sorted({card.model for card in part if card.model}),
             seeds=sorted({card.seed for card in part if card.seed}, key=lambda seed: (len(seed), seed)),

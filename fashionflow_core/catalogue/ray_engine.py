@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.catalogue import protocol
-from fashionflow_core.catalogue.helper import identify
-from fashionflow_core.catalogue.work import LOST, Job, Work
+from fashionflow_core.catalogue.work import LOST, Job, Work, died
 from fashionflow_core.errors import FashionFlowError
 
 RETRIES = 1
@@ -85,7 +84,7 @@ def make(
     finally:
         driver.end(PATIENCE)
     for job in open_jobs.values():
-        yield _lost(job)
+        yield died(replace(job, attempt=1 + RETRIES), LOST, f"its worker died, in each of {1 + RETRIES} tries")
 
 
 def main() -> None:
@@ -168,16 +167,3 @@ def _pass(ray: Any, jobs: list[Job], work: Work, devices: Sequence[str]) -> Iter
         if row["fatal"]:
             raise FashionFlowError(row["fatal"], hint="then run the same again")
         yield row["number"], json.loads(row["record"])
-
-
-def _lost(job: Job) -> dict[str, Any]:
-    digest, size, changed = identify(job.source)
-    return replace(job, attempt=1 + RETRIES).record(
-        LOST,
-        input_hash=digest,
-        input_bytes=size,
-        input_mtime_ns=changed,
-        stage="worker",
-        error_class="WorkerDied",
-        message=f"its worker died, in each of {1 + RETRIES} tries",
-    )

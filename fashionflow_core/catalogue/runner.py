@@ -12,10 +12,9 @@ from typing import Any
 
 from fashionflow_core.catalogue.books import Books
 from fashionflow_core.catalogue.crew import WORKER, Crew, Worker
-from fashionflow_core.catalogue.helper import identify
 from fashionflow_core.catalogue.out_folder import HIDDEN
 from fashionflow_core.catalogue.planner import Decision, Planner
-from fashionflow_core.catalogue.work import LOST, RETRIED, Job
+from fashionflow_core.catalogue.work import LOST, RETRIED, Job, died
 from fashionflow_core.errors import FashionFlowError
 
 PATIENCE = 30.0  # seconds between a wish to stop and the end of it
@@ -214,17 +213,7 @@ class Run:
                 self._todo.appendleft(job)
                 continue
             last = job.attempt > 1
-            digest, size, changed = identify(job.source)
-            record = job.record(
-                LOST if last else RETRIED,
-                input_hash=digest,
-                input_bytes=size,
-                input_mtime_ns=changed,
-                stage="worker",
-                error_class="WorkerDied",
-                message=f"its worker {how}",
-            )
-            self._unwritten.append(record)
+            self._unwritten.append(died(job, LOST if last else RETRIED, f"its worker {how}"))
             if not last:
                 self._todo.appendleft(replace(job, attempt=2))
 

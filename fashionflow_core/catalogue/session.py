@@ -117,6 +117,23 @@ def _show(work: Work) -> None:
             storage.put(page, f"{work.remote.rstrip('/')}/{page.name}")
 
 
+def rebuild(place: str) -> list[str]:
+    """Build the page of an output folder or URL again; returns the pages.
+
+    Raises:
+        FashionFlowError: as `gallery.build`.
+    """
+    if not storage.is_url(place):
+        return [str(page) for page in gallery.build(place)]
+    url = place.rstrip("/")
+    work = Work(model="", out=str(storage.mirror(url)), remote=url, scratch="")
+    pull_manifest(work)
+    pages = gallery.build(work.out, everything_is_there=True)
+    for page in pages:
+        storage.put(page, f"{url}/{page.name}")
+    return [f"{url}/{page.name}" for page in pages]
+
+
 def pull_manifest(work: Work) -> None:
     """Bring the manifest of a remote output folder here; the longer one counts, since lines are only ever added."""
     url, local = f"{work.remote.rstrip('/')}/{MANIFEST}", Path(work.out) / MANIFEST

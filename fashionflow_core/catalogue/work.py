@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.catalogue.gate import Limits
+from fashionflow_core.catalogue.helper import identify
 from fashionflow_core.config import GenerateSettings, ModelConfig, ResolvedSettings
 
 FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
@@ -113,6 +114,13 @@ def failure(stage: str, error: BaseException) -> dict[str, Any]:
     return found | ({"hint": hint} if hint else {})
 
 
+def died(job: Job, status: str, message: str) -> dict[str, Any]:
+    """The record of a job that its worker died of; what the photo is nobody has told, so it is looked at here."""
+    digest, size, changed = identify(job.source)
+    photo = {"input_hash": digest, "input_bytes": size, "input_mtime_ns": changed}
+    return job.record(status, **photo, stage="worker", error_class="WorkerDied", message=message)
+
+
 def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
     """Of everything but photo and model that a video's pixels depend on."""
     values = asdict(request)
@@ -122,7 +130,7 @@ def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
         "suffix": work.suffix,
         "coding": {key: value for key, value in work.coding.items() if value not in (None, "software")},
         "background": work.background,
-        "loading": {key: str(value) for key, value in work.loading.items()},
+        "loading": {key: _content(value) for key, value in work.loading.items()},
         "dtype": work.dtype,
         "reroll": [work.reroll, asdict(work.gate)] if work.gate and work.reroll else None,
     }
@@ -144,6 +152,14 @@ def model_revision(folder: str | Path) -> str:
             with file.open("rb") as content:
                 total.update(f"{name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()[:16]
+
+
+def _content(value: Any) -> str:
+    """A file or folder by what is in it, anything else by itself."""
+    path = Path(str(value))
+    if path.is_dir():
+        return model_revision(path)
+    return _short(path.read_bytes()) if path.is_file() else str(value)
 
 
 def _short(data: bytes) -> str:

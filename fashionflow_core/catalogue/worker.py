@@ -97,6 +97,7 @@ def _alike(waiting: list[Started], limit: int) -> list[Started]:
             settings.guidance_scale,
             settings.guidance_interval,
             settings.conditioning,
+            settings.interpolate,
         )
 
     return [one for one in waiting if sampling(one) == sampling(waiting[0])][:limit]
