@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fashionflow_cli import bench, config, data, doctor, generate, models, train
+from fashionflow_cli import bench, config, data, doctor, export, generate, models, train
 from fashionflow_cli.console import WARNINGS, complain
 from fashionflow_core.errors import FashionFlowError
 
@@ -34,6 +34,7 @@ app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel="Train and measure")
 app.command("train", rich_help_panel="Train and measure", epilog=train.EXAMPLES, no_args_is_help=True)(train.train)
+app.command("export", rich_help_panel="Deploy", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
 
 

@@ -6,7 +6,7 @@ from fashionflow_core import pipeline, registry
 
 
 def load(
-    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "torch"
+    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "auto"
 ) -> pipeline.FashionFlowPipeline:
     """Open a model.
 
@@ -14,6 +14,7 @@ def load(
         model: a name of `fashionflow models list`, or a model folder.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: number type of the networks: auto, fp32, bf16, fp16.
+        backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
 
     Raises:
         FashionFlowError: no such model, or a part of it is missing or broken.

@@ -15,16 +15,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from fashionflow_core import backends, video
-from fashionflow_core.conditioning import (
-    Conditioner,
-    condition,
-    denormalize_latents,
-    from_vae_pixels,
-    load_processor,
-    tensor_to_frames,
-)
+from fashionflow_core.conditioning import Conditioner, condition, load_processor, tensor_to_frames
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.contract import Networks
+from fashionflow_core.conventions import denormalize_latents, from_vae_pixels
 from fashionflow_core.device import is_out_of_memory, resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.foreground import warn_if_no_figure
@@ -103,6 +97,13 @@ class FashionFlowPipeline:
             raise UsageError(
                 f"--frames: {resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
                 f"{self.config.name} needs"
+            )
+        counts = self.networks.frame_counts
+        if counts is not None and resolved.frames not in counts:
+            taken = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            raise UsageError(
+                f"--frames: these engines of {self.config.name} were built for {taken} frames, not {resolved.frames}",
+                hint="export the model again with --frames or --dynamic-frames",
             )
         if resolved.scheduler == "lcm" and not self.config.distilled:
             warnings.warn(
@@ -280,13 +281,21 @@ def _check_finite(values: Tensor, doing: str) -> None:
         )
 
 
-def load(folder: str | Path, device: str = "auto", dtype: str = "auto", backend: str = "torch") -> FashionFlowPipeline:
-    """Open a model folder.
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    backend: str = "auto",
+    allow_unverified: bool = False,
+) -> FashionFlowPipeline:
+    """Open a model folder, or an engine folder.
 
     Args:
         folder: a model folder (DESIGN: `model.json` and one folder a part).
         device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, fp32, bf16, fp16.
+        dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
+        backend: as for `backends.load`.
+        allow_unverified: also run engines that failed their verification.
 
     Raises:
         FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
@@ -295,7 +304,8 @@ def load(folder: str | Path, device: str = "auto", dtype: str = "auto", backend:
     folder = Path(folder)
     config = ModelConfig.load(folder)
     chosen = resolve_device(device)
-    networks = backends.load(folder, backend, chosen, resolve_dtype(dtype, chosen))
+    number_type = None if dtype == "auto" else resolve_dtype(dtype, chosen)
+    networks = backends.load(folder, backend, chosen, number_type, allow_unverified)
     patch, channels = config.vae_patch_size, len(config.latents_mean)
     known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
     for what, wanted, found in (

@@ -40,6 +40,7 @@ FLOORS = {
     "fashionflow_core.video.*": 1,
     "fashionflow_core.color": 1,
     "fashionflow_core.contract": 1,
+    "fashionflow_core.conventions": 1,
     "fashionflow_core.cost": 1,
     "fashionflow_core.schedulers": 2,
     "fashionflow_core.sampling": 2,

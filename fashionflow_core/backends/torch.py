@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModel
 
+from fashionflow_core.contract import Engines
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
@@ -26,6 +27,7 @@ class TorchNetworks:
     ) -> None:
         self.unet, self.adapter, self.vae, self.image_encoder = unet, adapter, vae, image_encoder
         self.frame_divisor = unet.frame_divisor
+        self.frame_counts: range | None = None
         self.input_channels: int = unet.config["in_channels"]
         self.latent_channels, self.latent_height, self.latent_width = adapter.latent_shape
         shrink = 2 ** (len(vae.config["block_out_channels"]) - 1)
@@ -169,3 +171,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetwork
                 hint="import or pull the model again",
             )
     return TorchNetworks(unet, adapter, vae, image_encoder).to(device, dtype)
+
+
+def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
+    """PyTorch can be used everywhere; `open_graphs` says whether there are weights for it."""
+    return "", ""

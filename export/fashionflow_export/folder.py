@@ -1,0 +1,257 @@
+"""The whole way: a model folder becomes an engine folder, verified."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.backends.parity import save_cases
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.contract import (
+    BUILT_NOT_RUN,
+    ENGINE_FILES,
+    FAILED,
+    GRAPHS,
+    REFERENCES_FILE,
+    Engines,
+    NetworkRecord,
+    RuntimeRecord,
+    file_entry,
+)
+from fashionflow_core.cost import count_flop
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.model_folder import atomic_folder, check_target
+from fashionflow_export.onnx import export_onnx, half
+from fashionflow_export.source import Source, inputs_of, make_cases, open_source
+from fashionflow_export.verify import Answers, short_generation, verify_runtime
+
+_TOOLS = ("fashionflow", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
+# Where each graph's config.json comes from: it describes the network for people, and nothing reads it to run.
+_PARTS = {"unet": "unet", "vae_decoder": "vae", "vae_encoder": "vae", "image_encoder": "image_encoder"}
+_KEPT_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export.
+
+    Attributes:
+        runtimes: of `contract.ENGINE_FILES`: onnxruntime for ONNX files, tensorrt for engines.
+        dtype: fp32 or fp16.
+        frames: of the clip, even; None: the model's.
+        dynamic_frames: fewest and most frames, both even, instead of one number.
+        networks: which of `contract.GRAPHS`.
+        decode_chunk: most frames that the decoder takes at a time.
+        verify: whether to run what was made and compare it.
+    """
+
+    runtimes: tuple[str, ...] = ("onnxruntime",)
+    dtype: str = "fp32"
+    frames: int | None = None
+    dynamic_frames: tuple[int, int] | None = None
+    networks: tuple[str, ...] = tuple(GRAPHS)
+    decode_chunk: int = 7
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("fp32", "fp16"):
+            raise UsageError(f"--dtype: engines compute in fp32 or fp16, not {self.dtype}")
+        if self.dynamic_frames is not None and self.frames is not None:
+            raise UsageError("--frames: fixes one number of frames, --dynamic-frames a range: give one of them")
+        if self.dynamic_frames is not None:
+            low, high = self.dynamic_frames
+            if low % 2 or high % 2 or not 0 < low < high:
+                raise UsageError(
+                    f"--dynamic-frames: must be MIN:MAX, both even, MIN above 0 and below MAX, not {low}:{high}"
+                )
+        if self.frames is not None and (self.frames <= 0 or self.frames % 2):
+            raise UsageError(f"--frames: must be even and above 0, not {self.frames}")
+        if self.decode_chunk < 1:
+            raise UsageError(f"--decode-chunk: must be at least 1, not {self.decode_chunk}")
+        if unknown := [name for name in self.networks if name not in GRAPHS]:
+            raise UsageError(f"--networks: no network {unknown[0]!r}", hint=f"use some of: {', '.join(GRAPHS)}")
+
+    def range_for(self, config: ModelConfig) -> tuple[int, int]:
+        """Fewest and most frames."""
+        return self.dynamic_frames or (self.frames or config.frames,) * 2
+
+    def folder_name(self, config: ModelConfig) -> str:
+        """Model, number type and shape."""
+        low, high = self.range_for(config)
+        frames = f"{low}" if low == high else f"{low}-{high}"
+        kind = "-".join("onnx" if runtime == "onnxruntime" else "trt" for runtime in self.runtimes)
+        return f"{config.name}-{kind}-{self.dtype}-{frames}x{config.height}x{config.width}"
+
+
+def export_model(
+    model: Path,
+    out: Path | None = None,
+    settings: ExportSettings | None = None,
+    lora: Path | None = None,
+    overwrite: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, Engines]:
+    """Make an engine folder of a model folder, and verify it.
+
+    Args:
+        model: a folder with PyTorch weights.
+        out: made as a whole or not at all; None: named after model, dtype and shape, here.
+        settings: what to make.
+        lora: of the model's U-Net, fused before anything else.
+        overwrite: replace `out` if it is a model folder.
+        report: takes lines for people.
+
+    Returns:
+        The folder and its record. Engines that failed their verification are there too, and say so.
+
+    Raises:
+        FashionFlowError: the model, the LoRA or the target is not what it should be; something needed is not installed.
+    """
+    settings = settings or ExportSettings()
+    config = ModelConfig.load(model)
+    out = out or Path(settings.folder_name(config))
+    check_target(out, overwrite)
+    report(f"opening {model}")
+    source = open_source(model, lora)
+    low, high = settings.range_for(config)
+    default = config.frames if config.frames in range(low, high + 1) else high
+    counts = [default] if low == high else [default, low if low != default else high]
+    batch = max(n for n in range(1, settings.decode_chunk + 1) if default % n == 0)
+
+    report("asking PyTorch what the networks should answer")
+    cases = make_cases(source, settings.networks, counts, batch)
+    everything = set(settings.networks) == set(GRAPHS)
+    frames = np.zeros((0, config.height, config.width, 3), np.uint8)
+    if everything and settings.verify:
+        frames = short_generation(source.pipe, source.photo, default, batch)
+    kept = np.linspace(0, len(frames) - 1, min(_KEPT_FRAMES, len(frames))).round().astype(int)
+
+    with atomic_folder(out) as made:
+        networks = _write_graphs(made, source, settings, (low, high), default, batch, report)
+        _copy_rest(made, source, config, default)
+        save_cases(made / REFERENCES_FILE, cases, frames[kept])
+        engines = Engines(
+            model=config.name,
+            source=str(model.resolve()),
+            source_files=source.files,
+            lora=str(lora.resolve()) if lora else "",
+            dtype=settings.dtype,
+            frames=[low, high],
+            conventions={
+                key: getattr(config, key) for key in ("vae_range", "vae_patch_size", "latents_mean", "latents_std")
+            },
+            tools=_versions(),
+            networks=networks,
+            runtimes={runtime: RuntimeRecord(BUILT_NOT_RUN, "not run yet") for runtime in settings.runtimes},
+            files={
+                path.relative_to(made).as_posix(): file_entry(path)
+                for path in sorted(made.rglob("*"))
+                if path.name.startswith(tuple(ENGINE_FILES.values())) or path.name == REFERENCES_FILE
+            },
+        )
+        engines.save(made)
+        answers = Answers(cases, frames, range(len(frames)), default)
+        if settings.verify:
+            for runtime in settings.runtimes:
+                report(f"verifying with {runtime}")
+                engines = verify_runtime(made, engines, runtime, answers, "cpu", report)
+                engines.save(made)
+    return out, engines
+
+
+def _write_graphs(
+    made: Path,
+    source: Source,
+    settings: ExportSettings,
+    frames: tuple[int, int],
+    default: int,
+    batch: int,
+    report: Callable[[str], None],
+) -> dict[str, NetworkRecord]:
+    low, high = frames
+    dynamic = low != high
+    examples = inputs_of(source, default, batch, "random")
+    records = {}
+    for name in settings.networks:
+        dtype = settings.dtype
+        graph = source.graphs[name] if dtype == "fp32" else half(source.graphs[name])
+        report(f"{name}: exporting to ONNX in {dtype}")
+        path = made / name / ENGINE_FILES["onnxruntime"]
+        export_onnx(graph, name, examples[name], path, (low, high) if dynamic and name == "unet" else None)
+        inputs = {key: list(value.shape) for key, value in examples[name].items()}
+        outputs = _output_shapes(source, name, examples[name])
+        if dynamic and name == "unet":
+            inputs["sample"][2] = outputs["prediction"][2] = -1
+        records[name] = NetworkRecord(
+            dtype,
+            sum(weight.numel() for weight in graph.parameters()),
+            inputs,
+            outputs,
+            _count(source, low, high, name),
+            {"onnxruntime": path.relative_to(made).as_posix()},
+        )
+        shutil.copy(source.folder / _PARTS[name] / "config.json", made / name / "config.json")
+    return records
+
+
+def _output_shapes(source: Source, name: str, inputs: dict[str, Any]) -> dict[str, list[int]]:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        found = source.graphs[name](**{key: mode.from_tensor(value) for key, value in inputs.items()})
+    values = found if isinstance(found, tuple) else (found,)
+    return {key: list(value.shape) for key, value in zip(GRAPHS[name].outputs, values, strict=True)}
+
+
+def _count(source: Source, low: int, high: int, name: str) -> dict[str, int]:
+    """Operations of a graph: of the U-Net at up to three numbers of frames, of the decoder for one frame."""
+    counts = {}
+    for frames in sorted({low, (low + high) // 4 * 2, high}) if name == "unet" else [low]:
+        shapes = [tuple(value.shape) for value in inputs_of(source, frames, 1, "random")[name].values()]
+        counts[str(frames)] = count_flop(source.graphs[name], *shapes)
+    return counts
+
+
+def _copy_rest(made: Path, source: Source, config: ModelConfig, frames: int) -> None:
+    """Everything beside the networks. The graphs hold the conventions of their VAE, so the folder's are plain ones."""
+    channels = len(config.latents_mean)
+    plain = replace(
+        config,
+        frames=frames,
+        vae_range="zero_one",
+        vae_patch_size=1,
+        latents_mean=(0.0,) * channels,
+        latents_std=(1.0,) * channels,
+    )
+    (made / MODEL_FILE).write_text(plain.to_json(), encoding="utf-8")
+    for part in ("scheduler", "feature_extractor"):
+        shutil.copytree(source.folder / part, made / part)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def states(engines: Engines) -> dict[str, str]:
+    """Runtime → state."""
+    return {name: record.state for name, record in engines.runtimes.items()}
+
+
+def require_verified(folder: Path, engines: Engines) -> None:
+    """Raises FashionFlowError where a runtime failed its verification."""
+    for name, record in engines.runtimes.items():
+        if record.state == FAILED:
+            raise FashionFlowError(
+                f"{folder}: the {name} engines failed their verification: {record.reason}",
+                hint="they are kept for inspection; generate refuses them without --allow-unverified",
+            )
