@@ -35,6 +35,7 @@ app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel="Train and measure")
 app.command("train", rich_help_panel="Train and measure", epilog=train.EXAMPLES, no_args_is_help=True)(train.train)
 app.command("export", rich_help_panel="Deploy", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
+app.command("verify", rich_help_panel="Deploy", no_args_is_help=True)(export.verify)
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
 
 

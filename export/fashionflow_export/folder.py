@@ -1,8 +1,9 @@
 """The whole way: a model folder becomes an engine folder, verified."""
 
 import shutil
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.contract import (
     BUILT_NOT_RUN,
     ENGINE_FILES,
-    FAILED,
     GRAPHS,
     REFERENCES_FILE,
     Engines,
@@ -23,16 +23,18 @@ from fashionflow_core.contract import (
     file_entry,
 )
 from fashionflow_core.cost import count_flop
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowWarning, UsageError
 from fashionflow_core.model_folder import atomic_folder, check_target
-from fashionflow_export.onnx import export_onnx, half
+from fashionflow_export.engines import add_engines
+from fashionflow_export.formulation import for_engines
+from fashionflow_export.onnx import FLOAT16_MAX, check_exporter, export_onnx, half, peak_value
 from fashionflow_export.source import Source, inputs_of, make_cases, open_source
-from fashionflow_export.verify import Answers, short_generation, verify_runtime
+from fashionflow_export.tensorrt import EngineSettings, choose_flavor
+from fashionflow_export.verify import Answers, kept_frames, short_generation, verify_folder
 
 _TOOLS = ("fashionflow", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
 # Where each graph's config.json comes from: it describes the network for people, and nothing reads it to run.
 _PARTS = {"unet": "unet", "vae_decoder": "vae", "vae_encoder": "vae", "image_encoder": "image_encoder"}
-_KEPT_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ExportSettings:
         networks: which of `contract.GRAPHS`.
         decode_chunk: most frames that the decoder takes at a time.
         verify: whether to run what was made and compare it.
+        engines: how TensorRT engines are built.
     """
 
     runtimes: tuple[str, ...] = ("onnxruntime",)
@@ -56,6 +59,7 @@ class ExportSettings:
     networks: tuple[str, ...] = tuple(GRAPHS)
     decode_chunk: int = 7
     verify: bool = True
+    engines: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         if self.dtype not in ("fp32", "fp16"):
@@ -77,7 +81,8 @@ class ExportSettings:
 
     def range_for(self, config: ModelConfig) -> tuple[int, int]:
         """Fewest and most frames."""
-        return self.dynamic_frames or (self.frames or config.frames,) * 2
+        frames = self.frames or config.frames
+        return self.dynamic_frames or (frames, frames)
 
     def folder_name(self, config: ModelConfig) -> str:
         """Model, number type and shape."""
@@ -115,6 +120,9 @@ def export_model(
     config = ModelConfig.load(model)
     out = out or Path(settings.folder_name(config))
     check_target(out, overwrite)
+    # All that can be refused is refused before the work.
+    flavor = choose_flavor(settings.engines) if "tensorrt" in settings.runtimes else None
+    check_exporter()
     report(f"opening {model}")
     source = open_source(model, lora)
     low, high = settings.range_for(config)
@@ -128,12 +136,18 @@ def export_model(
     frames = np.zeros((0, config.height, config.width, 3), np.uint8)
     if everything and settings.verify:
         frames = short_generation(source.pipe, source.photo, default, batch)
-    kept = np.linspace(0, len(frames) - 1, min(_KEPT_FRAMES, len(frames))).round().astype(int)
 
     with atomic_folder(out) as made:
         networks = _write_graphs(made, source, settings, (low, high), default, batch, report)
+        builds: dict[str, dict[str, Any]] = {name: {} for name in settings.runtimes}
+        if flavor is not None:
+            networks, builds["tensorrt"] = add_engines(
+                made, networks, flavor, settings.engines, (low, default, high), out, report
+            )
+        if "onnxruntime" not in settings.runtimes:
+            networks = _without_onnx(made, networks)
         _copy_rest(made, source, config, default)
-        save_cases(made / REFERENCES_FILE, cases, frames[kept])
+        save_cases(made / REFERENCES_FILE, cases, frames[kept_frames(len(frames))])
         engines = Engines(
             model=config.name,
             source=str(model.resolve()),
@@ -146,7 +160,7 @@ def export_model(
             },
             tools=_versions(),
             networks=networks,
-            runtimes={runtime: RuntimeRecord(BUILT_NOT_RUN, "not run yet") for runtime in settings.runtimes},
+            runtimes={name: RuntimeRecord(BUILT_NOT_RUN, "it was not run yet", build=builds[name]) for name in builds},
             files={
                 path.relative_to(made).as_posix(): file_entry(path)
                 for path in sorted(made.rglob("*"))
@@ -154,12 +168,9 @@ def export_model(
             },
         )
         engines.save(made)
-        answers = Answers(cases, frames, range(len(frames)), default)
         if settings.verify:
-            for runtime in settings.runtimes:
-                report(f"verifying with {runtime}")
-                engines = verify_runtime(made, engines, runtime, answers, "cpu", report)
-                engines.save(made)
+            answers = Answers(cases, frames, range(len(frames)), default)
+            engines = verify_folder(made, engines, answers, report=report)
     return out, engines
 
 
@@ -175,10 +186,18 @@ def _write_graphs(
     low, high = frames
     dynamic = low != high
     examples = inputs_of(source, default, batch, "random")
+    real = inputs_of(source, low, 1, "real")
     records = {}
     for name in settings.networks:
-        dtype = settings.dtype
-        graph = source.graphs[name] if dtype == "fp32" else half(source.graphs[name])
+        dtype, graph = settings.dtype, for_engines(source.graphs[name])
+        if dtype == "fp16" and (peak := peak_value(source.graphs[name], real[name])) > FLOAT16_MAX:
+            warnings.warn(
+                f"{name}: its values reach {peak:.3g}, more than float16 can hold ({FLOAT16_MAX:g}): kept in fp32",
+                FashionFlowWarning,
+                stacklevel=2,
+            )
+            dtype = "fp32"
+        graph = graph if dtype == "fp32" else half(graph)
         report(f"{name}: exporting to ONNX in {dtype}")
         path = made / name / ENGINE_FILES["onnxruntime"]
         export_onnx(graph, name, examples[name], path, (low, high) if dynamic and name == "unet" else None)
@@ -196,6 +215,18 @@ def _write_graphs(
         )
         shutil.copy(source.folder / _PARTS[name] / "config.json", made / name / "config.json")
     return records
+
+
+def _without_onnx(made: Path, networks: dict[str, NetworkRecord]) -> dict[str, NetworkRecord]:
+    """Remove the ONNX files that engines were built of."""
+    for record in networks.values():
+        onnx = made / record.files["onnxruntime"]
+        for path in (onnx, onnx.with_name(onnx.name + ".data")):
+            path.unlink(missing_ok=True)
+    return {
+        name: replace(record, files={key: file for key, file in record.files.items() if key != "onnxruntime"})
+        for name, record in networks.items()
+    }
 
 
 def _output_shapes(source: Source, name: str, inputs: dict[str, Any]) -> dict[str, list[int]]:
@@ -240,18 +271,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def states(engines: Engines) -> dict[str, str]:
-    """Runtime → state."""
-    return {name: record.state for name, record in engines.runtimes.items()}
-
-
-def require_verified(folder: Path, engines: Engines) -> None:
-    """Raises FashionFlowError where a runtime failed its verification."""
-    for name, record in engines.runtimes.items():
-        if record.state == FAILED:
-            raise FashionFlowError(
-                f"{folder}: the {name} engines failed their verification: {record.reason}",
-                hint="they are kept for inspection; generate refuses them without --allow-unverified",
-            )

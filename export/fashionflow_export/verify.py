@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fashionflow_core import backends, pipeline
 from fashionflow_core.backends import parity
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import FAILED, GRAPHS, VERIFIED, Engines, RuntimeRecord
+from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines, RuntimeRecord
 from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.device import resolve_device
+from fashionflow_core.errors import FashionFlowError
 
 MIN_PSNR = {"fp32": 40.0, "fp16": 30.0}
+KEPT_FRAMES = 8
 STEPS = 4  # of the short generation
 _BEST = 100.0  # of equal frames; JSON has no infinity
 
@@ -42,6 +46,48 @@ def psnr_of_frames(found: np.ndarray, expected: np.ndarray) -> list[float]:
     return [min(10 * math.log10(255**2 / error), _BEST) if error else _BEST for error in errors]
 
 
+def kept_frames(count: int) -> list[int]:
+    """Which frames of the short generation an engine folder keeps."""
+    return np.linspace(0, count - 1, min(KEPT_FRAMES, count)).round().astype(int).tolist()
+
+
+def verify_folder(
+    folder: Path,
+    engines: Engines,
+    answers: Answers | None = None,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda line: None,
+) -> Engines:
+    """Verify every runtime of a folder that runs here, and note the states in its `engines.json`.
+
+    Args:
+        folder: of engines.
+        engines: its record.
+        answers: of PyTorch; None: those that travel with the folder.
+        device: auto: onnxruntime on the CPU, TensorRT on the GPU.
+        report: takes lines for people.
+
+    Raises:
+        FashionFlowError: a file is missing, changed or cannot be opened.
+    """
+    if answers is None:
+        cases, frames = parity.load_cases(folder, engines)
+        count = ModelConfig.load(folder).frames
+        answers = Answers(cases, frames, kept_frames(count) if len(frames) else [], count)
+    for runtime, record in engines.runtimes.items():
+        chosen = "cpu" if device == "auto" and runtime == "onnxruntime" else device
+        reason, hint = backends.missing(engines, runtime, engine_device(chosen))
+        if reason:
+            report(f"{runtime}: cannot run here: {reason}")
+            if record.state == BUILT_NOT_RUN:
+                engines = engines.with_runtime(runtime, replace(record, reason=f"{reason}; {hint}"))
+        else:
+            report(f"verifying with {runtime}")
+            engines = verify_runtime(folder, engines, runtime, answers, chosen, report)
+        engines.save(folder)
+    return engines
+
+
 def verify_runtime(
     folder: Path,
     engines: Engines,
@@ -59,7 +105,7 @@ def verify_runtime(
         FashionFlowError: a file is missing, changed or cannot be opened.
     """
     record = engines.runtimes[runtime]
-    chosen = pipeline_device(device)
+    chosen = engine_device(device)
     names = [name for name in GRAPHS if name in engines.networks and runtime in engines.networks[name].files]
     runners = backends.open_runners(folder, engines, runtime, names, chosen)
     entries = parity.compare(runners, engines, answers.cases)
@@ -114,11 +160,17 @@ def _line(entry: dict[str, Any]) -> str:
     return f"{entry['network']} ({entry['inputs']} inputs{frames}): {found}"
 
 
-def pipeline_device(device: str) -> Any:
+def engine_device(device: str) -> torch.device:
     """A device that engines run on: CUDA or the CPU."""
-    import torch
-
-    from fashionflow_core.device import resolve_device
-
     chosen = resolve_device(device)
     return chosen if chosen.type == "cuda" else torch.device("cpu")
+
+
+def require_verified(folder: Path, engines: Engines) -> None:
+    """Raises FashionFlowError where a runtime failed its verification."""
+    for name, record in engines.runtimes.items():
+        if record.state == FAILED:
+            raise FashionFlowError(
+                f"{folder}: its {name} engines failed their verification: {record.reason}",
+                hint="they are kept for inspection; generate refuses them without --allow-unverified",
+            )

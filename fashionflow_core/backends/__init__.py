@@ -1,22 +1,26 @@
 """Runtimes, one file each. The table is lazy: naming a runtime imports nothing but its own file."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPHS, Engines, Networks, Runner
+from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPHS, VERIFIED, Engines, Networks, Runner
 from fashionflow_core.device import resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 
-# In the order in which `auto` takes what an engine folder holds.
+# What runs the graphs of an engine folder, in the order in which `auto` takes what it holds.
 RUNTIMES = {
     "tensorrt": "fashionflow_core.backends.tensorrt",
     "onnxruntime": "fashionflow_core.backends.onnxruntime",
-    "torch": "fashionflow_core.backends.torch",
+    "torch": "fashionflow_core.backends.torch_graphs",
 }
+# What runs a folder of PyTorch weights.
+_PLAIN = "fashionflow_core.backends.torch"
 # What a mixture may name: one network, or both halves of the VAE.
 _GROUPS = {**{name: (name,) for name in GRAPHS}, "vae": ("vae_encoder", "vae_decoder")}
 
@@ -69,9 +73,9 @@ def load(
         if asked := sorted(set(wanted.values()) - {"auto", "torch"}):
             raise FashionFlowError(
                 f"--backend {asked[0]}: {folder} holds PyTorch weights and no engines",
-                hint=f"make engines of it: fashionflow export --{'trt' if asked[0] == 'tensorrt' else 'onnx'} -m {folder}",
+                hint=f"make engines: fashionflow export --{'trt' if 'tensorrt' in asked else 'onnx'} -m {folder}",
             )
-        return import_module(RUNTIMES["torch"]).load(folder, device, dtype or resolve_dtype("auto", device))
+        return import_module(_PLAIN).load(folder, device, dtype or resolve_dtype("auto", device))
     return _load_engines(folder, Engines.load(folder), wanted, device, dtype, allow_unverified)
 
 
@@ -104,7 +108,8 @@ def _load_engines(
             hint="leave --dtype out, or export the model again with that --dtype",
         )
     for runtime in sorted(set(chosen.values()) - {"torch"}):
-        _check_state(folder, engines, runtime, allow_unverified)
+        of_it = {name: runner for name, runner in runners.items() if chosen[name] == runtime}
+        _check_state(folder, engines, runtime, of_it, allow_unverified)
     return networks
 
 
@@ -116,20 +121,26 @@ def open_runners(
     Raises:
         FashionFlowError: the runtime cannot be used here; a file is missing, changed or broken.
     """
-    module = import_module(RUNTIMES[runtime])
-    reason, hint = module.missing(engines, device)
+    reason, hint = missing(engines, runtime, device)
     if reason:
         raise FashionFlowError(f"{folder}: {runtime} cannot run here: {reason}", hint)
-    return module.open_graphs(folder, engines, networks, device)
+    return import_module(RUNTIMES[runtime]).open_graphs(folder, engines, networks, device)
+
+
+def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, str]:
+    """Why a runtime cannot run a folder's engines here, and what to do; empty if it can."""
+    return import_module(RUNTIMES[runtime]).missing(engines, device)
 
 
 def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: torch.device) -> str:
-    """The runtime of one network; for "auto" the first of the table that the folder has a file for and that runs here."""
+    """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
     files = engines.networks[network].files
     candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
+    # What failed comes last, where there is a choice.
+    candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
     reasons = []
     for name in candidates:
-        reason, hint = import_module(RUNTIMES[name]).missing(engines, device)
+        reason, hint = missing(engines, name, device)
         if not reason:
             return name
         reasons.append((f"{name}: {reason}", hint))
@@ -141,14 +152,25 @@ def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: 
     )
 
 
-def _check_state(folder: Path, engines: Engines, runtime: str, allow_unverified: bool) -> None:
+def _check_state(
+    folder: Path, engines: Engines, runtime: str, runners: dict[str, Runner], allow_unverified: bool
+) -> None:
+    """Refuse engines that failed; compare those that never ran with the answers that travel with them, and note it."""
     record = engines.runtimes.get(runtime)
     if record is None or allow_unverified:
         return
+    if record.state == BUILT_NOT_RUN:
+        from fashionflow_core.backends.parity import compare, failure, load_cases
+
+        entries = compare(runners, engines, load_cases(folder, engines)[0])
+        reason = failure(entries)
+        record = replace(record, state=FAILED if reason else VERIFIED, reason=reason, parity=entries)
+        # A mixture says nothing of the networks it left out; a folder that cannot be written is asked again next time.
+        if len(runners) == len(GRAPHS):
+            with suppress(OSError):
+                engines.with_runtime(runtime, record).save(folder)
     if record.state == FAILED:
         raise FashionFlowError(
             f"{folder}: its {runtime} engines failed their verification ({record.reason})",
             hint="export the model again; --allow-unverified runs them all the same",
         )
-    if record.state == BUILT_NOT_RUN:
-        raise NotImplementedError

@@ -30,30 +30,37 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     Raises:
         FashionFlowError: a file is missing, changed or broken, or the device has no provider.
     """
-    return {name: _Session(engines.check_files(folder, name, NAME), name, device) for name in networks}
+    opened = {}
+    for name in networks:
+        static = all(size != -1 for shape in engines.networks[name].inputs.values() for size in shape)
+        opened[name] = _Session(engines.check_files(folder, name, NAME), name, device, static)
+    return opened
 
 
 class _Session:
-    """A graph in a session. On the CPU it reads and writes numpy views of torch's own memory."""
+    """A graph in a session: on the CPU it reads torch's own memory, on CUDA tensors stay on the device."""
 
-    def __init__(self, path: Path, network: str, device: torch.device) -> None:
+    def __init__(self, path: Path, network: str, device: torch.device, static: bool) -> None:
         import onnxruntime
 
-        self.device, self.graph = device, GRAPHS[network]
+        self.graph, self.device = GRAPHS[network], device
+        self.cuda = device.type == "cuda"
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what matters is raised
         # Left to itself it takes every core, whatever OMP_NUM_THREADS says; torch asks there.
         options.intra_op_num_threads = torch.get_num_threads()
         providers: list[Any] = ["CPUExecutionProvider"]
-        if device.type == "cuda":
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+        if self.cuda:
+            # A captured graph needs fixed shapes, and tensors that stay where they are.
+            settings = {"device_id": str(device.index or 0), "enable_cuda_graph": str(int(static))}
+            providers.insert(0, ("CUDAExecutionProvider", settings))
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # of its own kinds, one for each way a file can be wrong
             reason = textwrap.shorten(str(error), 300, placeholder=" ...")
             raise FashionFlowError(f"{path}: onnxruntime cannot open it ({reason})", hint="export it again") from None
         # The list of available providers names those that were compiled in: only the session knows what it got.
-        if device.type == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
+        if self.cuda and self.session.get_providers()[0] != "CUDAExecutionProvider":
             raise FashionFlowError(
                 f"{path}: onnxruntime has no CUDA here (its session got {self.session.get_providers()[0]})",
                 hint="use --device cpu, or install the CUDA and cuDNN that onnxruntime-gpu asks for",
@@ -62,8 +69,37 @@ class _Session:
         found = ([x.name for x in self.session.get_inputs()], [x.name for x in self.session.get_outputs()])
         if found != expected:
             raise FashionFlowError(f"{path}: has tensors {found}, not {expected}", hint="export it again")
+        self.buffers: dict[str, Tensor] = {}
+        self.binding: Any = None
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.cuda:
+            return self._on_cuda(inputs)
         feed = {name: np.ascontiguousarray(inputs[name].float().cpu().numpy()) for name in self.graph.inputs}
         outputs = self.session.run(list(self.graph.outputs), feed)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.graph.outputs, outputs)}
+
+    def _on_cuda(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Bound buffers: inputs are copied into tensors of ours, outputs appear in others."""
+        if any(
+            name not in self.buffers or self.buffers[name].shape != inputs[name].shape for name in self.graph.inputs
+        ):
+            self._bind({name: tuple(inputs[name].shape) for name in self.graph.inputs})
+        for name in self.graph.inputs:
+            self.buffers[name].copy_(inputs[name])
+        torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
+        self.session.run_with_iobinding(self.binding)
+        self.binding.synchronize_outputs()
+        return {name: self.buffers[name].clone() for name in self.graph.outputs}
+
+    def _bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        # All sizes but the number of frames are fixed, and that is the same on both sides.
+        frames = shapes["sample"][2] if "sample" in shapes else 0
+        for output in self.session.get_outputs():
+            fixed = tuple(size if isinstance(size, int) else frames for size in output.shape)
+            shapes = {**shapes, output.name: fixed}
+        self.binding = self.session.io_binding()
+        for name, shape in shapes.items():
+            buffer = self.buffers[name] = torch.empty(shape, dtype=torch.float32, device=self.device)
+            bind = self.binding.bind_input if name in self.graph.inputs else self.binding.bind_output
+            bind(name, "cuda", self.device.index or 0, np.float32, shape, buffer.data_ptr())

@@ -13,7 +13,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from fashionflow_core.contract import Engines
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
@@ -171,8 +170,3 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetwork
                 hint="import or pull the model again",
             )
     return TorchNetworks(unet, adapter, vae, image_encoder).to(device, dtype)
-
-
-def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
-    """PyTorch can be used everywhere; `open_graphs` says whether there are weights for it."""
-    return "", ""
