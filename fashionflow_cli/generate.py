@@ -65,6 +65,9 @@ def generate(
     variations: options.Variations = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    backend: options.Backend = "auto",
+    compile: options.Compile = False,
+    allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
     config: options.Config = None,
     dry_run: options.DryRun = False,
@@ -108,7 +111,7 @@ def generate(
     start = time.perf_counter()
     from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
 
-    pipe = pipeline.load(folder, device=device, dtype=dtype)
+    pipe = pipeline.load(folder, device, dtype, backend, allow_unverified, compile)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
     if dry_run:

@@ -6,7 +6,7 @@ from fashionflow_core import pipeline, registry
 
 
 def load(
-    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "auto"
+    model: str | Path = "mini", device: str = "auto", dtype: str = "auto", backend: str = "auto", compile: bool = False
 ) -> pipeline.FashionFlowPipeline:
     """Open a model.
 
@@ -15,9 +15,10 @@ def load(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: number type of the networks: auto, fp32, bf16, fp16.
         backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
+        compile: compile PyTorch's networks before their first call; pays off over many runs.
 
     Raises:
         FashionFlowError: no such model, or a part of it is missing or broken.
         UsageError: a device, dtype or backend that this machine does not have.
     """
-    return pipeline.load(registry.find(str(model)), device, dtype, backend)
+    return pipeline.load(registry.find(str(model)), device, dtype, backend, compile=compile)

@@ -1,8 +1,8 @@
 """What a runtime must offer, and what an engine folder holds. Exporters and runtimes share this file and nothing else.
 
-An engine folder is a model folder in which graphs (`unet/model.onnx`, `unet/model.engine`) stand for the safetensors, and
-`engines.json` says what they are. A model's pixel range, patches and latent statistics are inside its graphs, so the
-folder's `model.json` names the plain conventions: frames in [0, 1], latents of mean 0 and deviation 1.
+An engine folder is a model folder in which graphs (`unet/model.onnx`, `unet/model.engine`) stand for the safetensors,
+and `engines.json` says what they are. A model's pixel range, patches and latent statistics are inside its graphs, so
+the folder's `model.json` names the plain conventions: frames in [0, 1], latents of mean 0 and deviation 1.
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ class Graph:
     outputs: tuple[str, ...]
 
 
-# Every tensor is float32 at the border, whatever the graph computes in. Sizes: image (b, 3, H, W) in [0, 1]; mean, logvar
-# and latents (b, c, h, w), normalised; pixels (1, 3, s, s) as CLIP's processor makes them; context (1, n, d); sample
-# (1, c_in, f, h, w); timestep (1,); prediction (1, c, f, h, w).
+# Every tensor is float32 at the border, whatever the graph computes in. Sizes: image (b, 3, H, W) in [0, 1]; mean,
+# logvar and latents (b, c, h, w), normalised; pixels (1, 3, s, s) as CLIP's processor makes them; context (1, n, d);
+# sample (1, c_in, f, h, w); timestep (1,); prediction (1, c, f, h, w).
 GRAPHS = {
     "unet": Graph(("sample", "timestep", "context"), ("prediction",)),
     "vae_decoder": Graph(("latents",), ("image",)),
@@ -59,6 +59,7 @@ class Networks(Protocol):
     dtype: "torch.dtype"  # what the networks compute in
     frame_divisor: int
     frame_counts: range | None  # numbers of frames that `denoise` takes; None: every multiple of the divisor
+    decode_batch: int  # frames that `decode` computes at a time, however few it is given; 1 for runtimes that take any
     pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) that make latents of the size below
     input_channels: int  # c_in of `denoise`: latent channels and those of `KnownFrames.channels`
     latent_channels: int

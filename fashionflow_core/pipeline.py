@@ -223,7 +223,8 @@ class FashionFlowPipeline:
             FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers.
         """
         vae_latents = rearrange(denormalize_latents(latents, self.config), "1 c f h w -> f c h w")
-        start = 0
+        start, batch = 0, self.networks.decode_batch
+        chunk = max(chunk // batch, 1) * batch  # engines fill up what is less
         while start < len(vae_latents):
             try:
                 pixels = self.networks.decode(vae_latents[start : start + chunk])
@@ -287,6 +288,7 @@ def load(
     dtype: str = "auto",
     backend: str = "auto",
     allow_unverified: bool = False,
+    compile: bool = False,
 ) -> FashionFlowPipeline:
     """Open a model folder, or an engine folder.
 
@@ -295,7 +297,7 @@ def load(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
         backend: as for `backends.load`.
-        allow_unverified: also run engines that failed their verification.
+        allow_unverified, compile: as for `backends.load`.
 
     Raises:
         FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
@@ -305,7 +307,7 @@ def load(
     config = ModelConfig.load(folder)
     chosen = resolve_device(device)
     number_type = None if dtype == "auto" else resolve_dtype(dtype, chosen)
-    networks = backends.load(folder, backend, chosen, number_type, allow_unverified)
+    networks = backends.load(folder, backend, chosen, number_type, allow_unverified, compile)
     patch, channels = config.vae_patch_size, len(config.latents_mean)
     known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
     for what, wanted, found in (

@@ -52,8 +52,8 @@ class EngineSettings:
 
     Attributes:
         flavor: auto, or one of `FLAVORS`.
-        capabilities: compute capabilities such as 8.9 that TensorRT-RTX compiles for; empty: all it knows; ("current",):
-            that of the GPU here.
+        capabilities: compute capabilities such as 8.9 that TensorRT-RTX compiles for; empty: all it knows;
+            ("current",): that of the GPU here.
         workspace_gb: most memory that an engine may take beside weights and tensors; None: no limit.
         timing_cache: a file that TensorRT keeps its timings in.
         refit: whether the weights can be replaced later; TensorRT alone.
@@ -202,7 +202,7 @@ def build_engine(
     """
     _select(flavor)
     trt = import_module(flavor.module)
-    from polygraphy.backend.trt import Profile, engine_bytes_from_network
+    from polygraphy.backend.trt import EngineBytesFromNetwork, Profile
 
     logger = _listener(trt)
     builder = trt.Builder(logger)
@@ -225,7 +225,7 @@ def build_engine(
     config = _config(trt, flavor, settings, builder, network, profiles or None, pools or None)
     try:
         cache = str(settings.timing_cache) if settings.timing_cache else None
-        plan = engine_bytes_from_network((builder, network, parser), config, save_timing_cache=cache)
+        plan = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
     except Exception as error:  # Polygraphy's own kind, whose text is its log
         reason = logger.errors[0] if logger.errors else str(error)
         raise FashionFlowError(

@@ -54,6 +54,7 @@ def load(
     device: torch.device,
     dtype: torch.dtype | None = None,
     allow_unverified: bool = False,
+    compile: bool = False,
 ) -> Networks:
     """Open a model's networks in a runtime.
 
@@ -62,10 +63,11 @@ def load(
         backend: auto, a runtime of `RUNTIMES`, or a mixture of them by network (`parse_backend`).
         device: to run on.
         dtype: to compute in; None: PyTorch chooses by device, engines have one of their own.
-        allow_unverified: also run engines that failed their verification.
+        allow_unverified: run engines that failed their verification, or were never run, without a look.
+        compile: compile PyTorch's networks before their first call.
 
     Raises:
-        UsageError: no such backend, or a dtype that the engines are not of.
+        UsageError: no such backend, compiling what is no PyTorch, or a dtype that the engines are not of.
         FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
     """
     wanted = parse_backend(backend)
@@ -75,7 +77,10 @@ def load(
                 f"--backend {asked[0]}: {folder} holds PyTorch weights and no engines",
                 hint=f"make engines: fashionflow export --{'trt' if 'tensorrt' in asked else 'onnx'} -m {folder}",
             )
-        return import_module(_PLAIN).load(folder, device, dtype or resolve_dtype("auto", device))
+        networks = import_module(_PLAIN).load(folder, device, dtype or resolve_dtype("auto", device))
+        return networks.compile() if compile else networks
+    if compile:
+        raise UsageError("--compile: is for PyTorch's networks; engines are compiled already", hint="leave it out")
     return _load_engines(folder, Engines.load(folder), wanted, device, dtype, allow_unverified)
 
 

@@ -28,6 +28,7 @@ class EngineNetworks:
         self.dtype = _DTYPES[unet.dtype]
         self.frame_divisor = 2
         self.frame_counts: range | None = engines.frame_counts
+        self.decode_batch = engines.networks["vae_decoder"].inputs["latents"][0]
         _, channels, height, width = encoder.inputs["image"]
         self.pixel_shape = (channels, height, width)
         self.input_channels = unet.inputs["sample"][1]
@@ -60,8 +61,9 @@ class EngineNetworks:
         """Run a graph over a batch, as many items at a time as it was built for; the last call is filled up."""
         wanted = self.engines.networks[name].inputs
         for key, value in inputs.items():
-            shape = tuple(self.frame_counts if size == -1 else (size,) for size in wanted[key][1:])
-            if len(value.shape) - 1 != len(shape) or any(s not in sizes for s, sizes in zip(value.shape[1:], shape)):
+            sizes = [self.engines.frame_counts if size == -1 else (size,) for size in wanted[key][1:]]
+            fits = len(value.shape) - 1 == len(sizes)
+            if not fits or any(size not in taken for size, taken in zip(value.shape[1:], sizes)):
                 raise FashionFlowError(
                     f"{self.folder}: {name} takes {key} of shape {tuple(wanted[key])}, not {tuple(value.shape)}",
                     hint="export the model again for that shape: fashionflow export",

@@ -1,7 +1,8 @@
 """onnxruntime: one session a graph; on CUDA with bound buffers and, where shapes are fixed, CUDA graphs."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class _Session:
     def __init__(self, path: Path, network: str, device: torch.device, static: bool) -> None:
         import onnxruntime
 
-        self.graph, self.device = GRAPHS[network], device
+        self.graph, self.path, self.device = GRAPHS[network], path, device
         self.cuda = device.type == "cuda"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
@@ -76,8 +77,20 @@ class _Session:
         if self.cuda:
             return self._on_cuda(inputs)
         feed = {name: np.ascontiguousarray(inputs[name].float().cpu().numpy()) for name in self.graph.inputs}
-        outputs = self.session.run(list(self.graph.outputs), feed)
+        with self._errors():
+            outputs = self.session.run(list(self.graph.outputs), feed)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.graph.outputs, outputs)}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Its errors are of its own kinds; callers know how to go on when memory runs out."""
+        try:
+            yield
+        except Exception as error:
+            reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+            if "alloc" in reason.lower():
+                raise torch.OutOfMemoryError(reason) from None
+            raise FashionFlowError(f"{self.path}: onnxruntime failed ({reason})", hint="fashionflow verify") from None
 
     def _on_cuda(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Bound buffers: inputs are copied into tensors of ours, outputs appear in others."""
@@ -88,8 +101,9 @@ class _Session:
         for name in self.graph.inputs:
             self.buffers[name].copy_(inputs[name])
         torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
-        self.session.run_with_iobinding(self.binding)
-        self.binding.synchronize_outputs()
+        with self._errors():
+            self.session.run_with_iobinding(self.binding)
+            self.binding.synchronize_outputs()
         return {name: self.buffers[name].clone() for name in self.graph.outputs}
 
     def _bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

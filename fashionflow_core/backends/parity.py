@@ -1,7 +1,7 @@
 """What PyTorch in float32 gave for the graphs of an engine folder, and how near a runtime comes to it.
 
-The answers travel with the folder (`references.npz`), so that engines can be verified where there are no PyTorch weights:
-engines built on a machine that cannot run them are verified where they are first used.
+The answers travel with the folder (`references.npz`), so that engines can be verified where there are no PyTorch
+weights: those built on a machine that cannot run them are verified where they are first used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Case:
         network: of `contract.GRAPHS`.
         kind: "random" inputs of deviation 1, or "real": what a generation gives the network.
         frames: of the clip; 0 for networks that see none.
-        inputs: float32 by name; representable in float16, so that they are stored small and are the same for both types.
+        inputs: float32 by name; values that float16 can hold, so that they are stored small and are the same in both.
         outputs: float32 by name; every `stride`-th value, flattened.
         strides: by name.
     """

@@ -44,7 +44,7 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     if built != found:
         return (
             f"its engines were built by {title} {built}, and this is {found}",
-            f"export the model again, or install the version that built them: pip install '{extra}' '{module}=={built}'",
+            f"export the model again here, or pip install '{extra}' in the version that built them",
         )
     if device.type != "cuda":
         return f"{title} needs an NVIDIA GPU, and the device is {device}", "use --backend onnxruntime or torch"
