@@ -76,8 +76,10 @@ class ExportSettings:
             raise UsageError(f"--frames: must be even and above 0, not {self.frames}")
         if self.decode_chunk < 1:
             raise UsageError(f"--decode-chunk: must be at least 1, not {self.decode_chunk}")
-        if unknown := [name for name in self.networks if name not in GRAPHS]:
-            raise UsageError(f"--networks: no network {unknown[0]!r}", hint=f"use some of: {', '.join(GRAPHS)}")
+        unknown = [name for name in self.networks if name not in GRAPHS]
+        if unknown or not self.networks:
+            what = f"no network {unknown[0]!r}" if unknown else "none is named"
+            raise UsageError(f"--networks: {what}", hint=f"use some of: {', '.join(GRAPHS)}")
 
     def range_for(self, config: ModelConfig) -> tuple[int, int]:
         """Fewest and most frames."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fashionflow_core.contract import GRAPHS, Engines, Runner
+from fashionflow_core.contract import GRAPHS, Engines, Graph, NetworkRecord, Runner
 from fashionflow_core.errors import FashionFlowError
 
 NAME = "onnxruntime"
@@ -33,18 +33,18 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     """
     opened = {}
     for name in networks:
-        static = all(size != -1 for shape in engines.networks[name].inputs.values() for size in shape)
-        opened[name] = _Session(engines.check_files(folder, name, NAME), name, device, static)
+        opened[name] = _Session(engines.check_files(folder, name, NAME), engines.networks[name], GRAPHS[name], device)
     return opened
 
 
 class _Session:
     """A graph in a session: on the CPU it reads torch's own memory, on CUDA tensors stay on the device."""
 
-    def __init__(self, path: Path, network: str, device: torch.device, static: bool) -> None:
+    def __init__(self, path: Path, record: NetworkRecord, graph: Graph, device: torch.device) -> None:
         import onnxruntime
 
-        self.graph, self.path, self.device = GRAPHS[network], path, device
+        self.graph, self.path, self.device = graph, path, device
+        static = all(size != -1 for shape in record.inputs.values() for size in shape)
         self.cuda = device.type == "cuda"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
@@ -66,10 +66,16 @@ class _Session:
                 f"{path}: onnxruntime has no CUDA here (its session got {self.session.get_providers()[0]})",
                 hint="use --device cpu, or install the CUDA and cuDNN that onnxruntime-gpu asks for",
             )
-        expected = (list(self.graph.inputs), list(self.graph.outputs))
-        found = ([x.name for x in self.session.get_inputs()], [x.name for x in self.session.get_outputs()])
+        tensors = {**record.inputs, **record.outputs}
+        expected = [f"{name} {list(tensors[name])}" for name in (*graph.inputs, *graph.outputs)]
+        found = [
+            f"{tensor.name} {[size if isinstance(size, int) else -1 for size in tensor.shape]}"
+            for tensor in (*self.session.get_inputs(), *self.session.get_outputs())
+        ]
         if found != expected:
-            raise FashionFlowError(f"{path}: has tensors {found}, not {expected}", hint="export it again")
+            raise FashionFlowError(
+                f"{path}: has tensors {', '.join(found)}, not {', '.join(expected)}", hint="export it again"
+            )
         self.buffers: dict[str, Tensor] = {}
         self.binding: Any = None
 
