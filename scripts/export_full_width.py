@@ -35,7 +35,7 @@ def export(model: Path, folder: Path, dtype: str) -> dict[str, Any]:
         "dtype": unet.dtype,
         "seconds": round(time.perf_counter() - start, 1),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
-        "input": {name: shape for name, shape in unet.inputs.items()},
+        "input": unet.inputs,
         "onnx_bytes": record.files["unet/model.onnx"]["size"],
         "engine_bytes": record.files["unet/model.engine"]["size"],
         "states": {name: runtime.state for name, runtime in record.runtimes.items()},
@@ -59,7 +59,8 @@ def main() -> None:
             dtype: export(arguments.model, Path(scratch) / dtype, dtype) for dtype in arguments.dtypes.split(",")
         }
     hardware = timing.hardware(torch.device("cpu"), "float32")
-    write_text(arguments.out, json.dumps({"suite": "export", "results": results, "hardware": hardware}, indent=2) + "\n")
+    figures = {"suite": "export", "results": results, "hardware": hardware}
+    write_text(arguments.out, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

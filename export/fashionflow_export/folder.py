@@ -141,6 +141,9 @@ def export_model(
 
     with atomic_folder(out) as made:
         networks = _write_graphs(made, source, settings, (low, high), default, batch, report)
+        _copy_rest(made, source, config, default)
+        weights = source.files
+        del source  # its memory is needed for what follows
         builds: dict[str, dict[str, Any]] = {name: {} for name in settings.runtimes}
         if flavor is not None:
             networks, builds["tensorrt"] = add_engines(
@@ -148,12 +151,11 @@ def export_model(
             )
         if "onnxruntime" not in settings.runtimes:
             networks = _without_onnx(made, networks)
-        _copy_rest(made, source, config, default)
         save_cases(made / REFERENCES_FILE, cases, frames[kept_frames(len(frames))])
         engines = Engines(
             model=config.name,
             source=str(model.resolve()),
-            source_files=source.files,
+            source_files=weights,
             lora=str(lora.resolve()) if lora else "",
             dtype=settings.dtype,
             frames=[low, high],
