@@ -152,6 +152,8 @@ class Engines:
         dtype: that was asked for; a network may be kept in fp32.
         frames: smallest and largest number of frames; all even ones between are taken.
         conventions: fields of the source's `model.json` that are inside the graphs.
+        schedule: what a sampler needs, for programs without diffusers: `prediction_type`, `alphas_cumprod` (one a
+            timestep of the noise schedule), and the `timesteps` of the model's own number of steps.
         tools: name → version of what made the folder.
         networks, runtimes: by name.
         files: every file that is loaded → its size and SHA-256.
@@ -164,6 +166,7 @@ class Engines:
     dtype: str
     frames: list[int]
     conventions: dict[str, Any]
+    schedule: dict[str, Any]
     tools: dict[str, str]
     networks: dict[str, NetworkRecord]
     runtimes: dict[str, RuntimeRecord]

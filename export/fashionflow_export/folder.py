@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fashionflow_core.backends.parity import save_cases
 from fashionflow_core.config import MODEL_FILE, ModelConfig
@@ -25,6 +26,7 @@ from fashionflow_core.contract import (
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowWarning, UsageError
 from fashionflow_core.model_folder import atomic_folder, check_target
+from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export.engines import add_engines
 from fashionflow_export.formulation import for_engines
 from fashionflow_export.onnx import FLOAT16_MAX, check_exporter, export_onnx, half, peak_value
@@ -142,7 +144,7 @@ def export_model(
     with atomic_folder(out) as made:
         networks = _write_graphs(made, source, settings, (low, high), default, batch, report)
         _copy_rest(made, source, config, default)
-        weights = source.files
+        weights, schedule = source.files, _schedule(source)
         del source  # its memory is needed for what follows
         builds: dict[str, dict[str, Any]] = {name: {} for name in settings.runtimes}
         if flavor is not None:
@@ -162,6 +164,7 @@ def export_model(
             conventions={
                 key: getattr(config, key) for key in ("vae_range", "vae_patch_size", "latents_mean", "latents_std")
             },
+            schedule=schedule,
             tools=_versions(),
             networks=networks,
             runtimes={name: RuntimeRecord(BUILT_NOT_RUN, "it was not run yet", build=builds[name]) for name in builds},
@@ -265,6 +268,17 @@ def _copy_rest(made: Path, source: Source, config: ModelConfig, frames: int) -> 
     (made / MODEL_FILE).write_text(plain.to_json(), encoding="utf-8")
     for part in ("scheduler", "feature_extractor"):
         shutil.copytree(source.folder / part, made / part)
+
+
+def _schedule(source: Source) -> dict[str, Any]:
+    """`Engines.schedule`."""
+    scheduler = source.pipe.make_scheduler("ddim")
+    timesteps = set_timesteps(scheduler, source.config.steps, torch.device("cpu"), source.config.log_snr)
+    return {
+        "prediction_type": scheduler.config.prediction_type,
+        "timesteps": timesteps,
+        "alphas_cumprod": scheduler.alphas_cumprod.double().tolist(),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -202,7 +202,7 @@ def build_engine(
     """
     _select(flavor)
     trt = import_module(flavor.module)
-    from polygraphy.backend.trt import EngineBytesFromNetwork, Profile
+    polygraphy = import_module("polygraphy.backend.trt")
 
     logger = _listener(trt)
     builder = trt.Builder(logger)
@@ -216,7 +216,7 @@ def build_engine(
             f"{onnx}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
             hint="export the model again",
         )
-    profiles = [Profile()] if profile else []
+    profiles = [polygraphy.Profile()] if profile else []
     for name, (low, usual, high) in profile.items():
         profiles[0].add(name, min=low, opt=usual, max=high)
     pools = {}
@@ -225,7 +225,7 @@ def build_engine(
     config = _config(trt, flavor, settings, builder, network, profiles or None, pools or None)
     try:
         cache = str(settings.timing_cache) if settings.timing_cache else None
-        plan = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
+        plan = polygraphy.EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
     except Exception as error:  # Polygraphy's own kind, whose text is its log
         reason = logger.errors[0] if logger.errors else str(error)
         raise FashionFlowError(
@@ -244,9 +244,8 @@ def _select(flavor: Flavor) -> None:
             raise FashionFlowError(
                 "polygraphy drives the other flavor of TensorRT in this process", hint="build in a process of its own"
             )
-    from polygraphy.logger import G_LOGGER
-
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    logger = import_module("polygraphy.logger").G_LOGGER
+    logger.module_severity = logger.CRITICAL
 
 
 def _config(
@@ -258,15 +257,10 @@ def _config(
         "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
     }
     if flavor.name == "tensorrt":
-        from polygraphy.backend.trt import CreateConfig
-
         cache = settings.timing_cache if settings.timing_cache and settings.timing_cache.is_file() else None
-        return CreateConfig(**shared, refittable=settings.refit, load_timing_cache=cache and str(cache))(
-            builder, network
-        )
-    from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
-
-    config = CreateConfigRTX(**shared)(builder, network)
+        create = import_module("polygraphy.backend.trt").CreateConfig
+        return create(**shared, refittable=settings.refit, load_timing_cache=cache and str(cache))(builder, network)
+    config = import_module("polygraphy.backend.tensorrt_rtx").CreateConfigRTX(**shared)(builder, network)
     config.num_compute_capabilities = len(settings.capabilities)  # first: the next call counts within it
     for index, capability in enumerate(settings.capabilities):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, _symbol(capability)), index):
