@@ -117,10 +117,8 @@ def export(
     runtimes = tuple(name for name, wanted in (("onnxruntime", onnx), ("tensorrt", trt)) if wanted)
     if not runtimes:
         raise UsageError("export: nothing to make", hint="pass --onnx, --trt or both")
-    quiet_libraries()
     from fashionflow_core import registry
-    from fashionflow_export.folder import ExportSettings, export_model
-    from fashionflow_export.tensorrt import EngineSettings
+    from fashionflow_export.settings import EngineSettings, ExportSettings
 
     settings = ExportSettings(
         runtimes=runtimes,
@@ -138,7 +136,11 @@ def export(
             refit=refit,
         ),
     )
-    folder, engines = export_model(registry.find(model), out, settings, lora, overwrite, lambda line: note(line, quiet))
+    source = registry.find(model)
+    quiet_libraries()
+    from fashionflow_export.folder import export_model  # torch and diffusers: after all that can be refused without
+
+    folder, engines = export_model(source, out, settings, lora, overwrite, lambda line: note(line, quiet))
     _print(folder, engines, quiet, as_json)
 
 
@@ -159,11 +161,13 @@ def verify(
     Needs no PyTorch weights: networks are compared one by one, then a short generation frame by frame.
     """
     WARNINGS.quiet = quiet
-    quiet_libraries()
     from fashionflow_core.contract import Engines
+
+    record = Engines.load(folder)
+    quiet_libraries()
     from fashionflow_export.verify import verify_folder
 
-    engines = verify_folder(folder, Engines.load(folder), None, device, lambda line: note(line, quiet))
+    engines = verify_folder(folder, record, None, device, lambda line: note(line, quiet))
     _print(folder, engines, quiet, as_json)
 
 

@@ -31,7 +31,8 @@ def tiny_source(factory: pytest.TempPathFactory) -> Path:
 
 def tiny_engines(factory: pytest.TempPathFactory, name: str, **settings: Any) -> Path:
     """The tiny model, exported; `settings` are those of `ExportSettings`."""
-    from fashionflow_export.folder import ExportSettings, export_model
+    from fashionflow_export.folder import export_model
+    from fashionflow_export.settings import ExportSettings
 
     source = tiny_source(factory)
     return shared(factory, name, lambda path: export_model(source, path, ExportSettings(**settings)))

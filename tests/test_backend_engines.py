@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from engine_folders import edit, replace_file, tiny_engines, tiny_source
+from tiny import build_tiny_model
 
+from fashionflow_benchmarks import runtimes
 from fashionflow_core import backends, pipeline
 from fashionflow_core.backends import onnxruntime as onnx_runtime
 from fashionflow_core.backends import tensorrt as tensorrt_runtime
@@ -252,9 +254,8 @@ def test_first_use_compares_and_remembers(copy: Path) -> None:
 
 def test_first_use_finds_a_wrong_engine(copy: Path, tmp_path: Path) -> None:
     """Another network of the same shapes: nothing but its answers is wrong."""
-    from tiny import build_tiny_model
-
-    from fashionflow_export.folder import ExportSettings, export_model
+    from fashionflow_export.folder import export_model
+    from fashionflow_export.settings import ExportSettings
 
     other = build_tiny_model(tmp_path / "other", seed=1)
     export_model(other, tmp_path / "others", ExportSettings(networks=("vae_decoder",), frames=12))
@@ -323,6 +324,29 @@ def test_engines_without_a_gpu(copy: Path) -> None:
 def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
     with pytest.raises(FashionFlowError, match="the folder holds no engines"):
         pipeline.load(engines, device="cpu", backend="tensorrt")
+
+
+def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
+    result = runtimes.bench_runtimes(engines, ["torch", "onnxruntime", "vae=torch"], device="cpu", repeats=2)
+    for call in ("denoise", "decode"):
+        assert list(result[call]) == ["torch", "onnxruntime", "vae=torch"]
+        assert all(len(row["seconds"]) == 2 for row in result[call].values())
+    assert 0 < result["difference"]["onnxruntime"]["max_abs"] < 1e-3
+    text = runtimes.table(result)
+    assert "onnxruntime" in text and "9x12x16x12" in text
+    with pytest.raises(UsageError, match="once"):
+        runtimes.bench_runtimes(engines, ["torch", "torch"], device="cpu")
+
+
+@pytest.mark.slow
+def test_compiled_networks_say_the_same(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model", levels=1)
+    plain, compiled = (backends.load(folder, "torch", CPU, compile=compile) for compile in (False, True))
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(1, 4, 4, 16, 12, generator=generator), torch.tensor([5]), torch.randn(1, 17, 32))
+    assert (plain.denoise(*inputs) - compiled.denoise(*inputs)).abs().max() < 1e-4
+    latents = torch.randn(2, 4, 16, 12, generator=generator)
+    assert (plain.decode(latents) - compiled.decode(latents)).abs().max() < 1e-4
 
 
 @pytest.mark.gpu

@@ -20,8 +20,9 @@ from fashionflow_core.contract import GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.model_folder import damage
 from fashionflow_export import onnx as onnx_export
-from fashionflow_export.folder import ExportSettings, export_model
+from fashionflow_export.folder import export_model
 from fashionflow_export.formulation import for_engines
+from fashionflow_export.settings import ExportSettings
 from fashionflow_export.verify import psnr_of_frames, short_generation, standard_photo
 
 CPU = torch.device("cpu")

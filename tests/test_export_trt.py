@@ -14,8 +14,9 @@ from engine_folders import edit, shared, tiny_source
 from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, file_entry
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_export import tensorrt as trt
-from fashionflow_export.folder import ExportSettings, export_model
-from fashionflow_export.tensorrt import EngineSettings, build_engine, choose_flavor, describe
+from fashionflow_export.folder import export_model
+from fashionflow_export.settings import EngineSettings, ExportSettings
+from fashionflow_export.tensorrt import build_engine, choose_flavor, describe
 
 RTX = EngineSettings(flavor="rtx")
 needs_rtx = pytest.mark.skipif(

@@ -288,7 +288,9 @@ def test_import_of_core_is_light():
     assert _fresh(code).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [(), ("generate",), ("models",), ("data",), ("bench",), ("train",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [(), ("generate",), ("models",), ("data",), ("bench",), ("train",), ("export",)], ids=" ".join
+)
 def test_help_needs_no_torch(command: tuple[str, ...]):
     code = (
         f"import sys; sys.argv = ['fashionflow', *{command!r}, '--help']\n"

@@ -8,7 +8,8 @@ from typing import Any
 
 from fashionflow_core.contract import ENGINE_FILES, Engines, NetworkRecord
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_export.tensorrt import EngineSettings, Flavor, build_engine, cache_key
+from fashionflow_export.settings import EngineSettings, Flavor
+from fashionflow_export.tensorrt import build_engine, cache_key
 
 
 def profile_of(record: NetworkRecord, frames: tuple[int, int], usual: int) -> dict[str, Any]:

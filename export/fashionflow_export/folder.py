@@ -3,7 +3,7 @@
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,76 +24,20 @@ from fashionflow_core.contract import (
     file_entry,
 )
 from fashionflow_core.cost import count_flop
-from fashionflow_core.errors import FashionFlowWarning, UsageError
+from fashionflow_core.errors import FashionFlowWarning
 from fashionflow_core.model_folder import atomic_folder, check_target
 from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export.engines import add_engines
 from fashionflow_export.formulation import for_engines
 from fashionflow_export.onnx import FLOAT16_MAX, check_exporter, export_onnx, half, peak_value
+from fashionflow_export.settings import ExportSettings
 from fashionflow_export.source import Source, inputs_of, make_cases, open_source
-from fashionflow_export.tensorrt import EngineSettings, choose_flavor
+from fashionflow_export.tensorrt import choose_flavor
 from fashionflow_export.verify import Answers, kept_frames, short_generation, verify_folder
 
 _TOOLS = ("fashionflow", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
 # Where each graph's config.json comes from: it describes the network for people, and nothing reads it to run.
 _PARTS = {"unet": "unet", "vae_decoder": "vae", "vae_encoder": "vae", "image_encoder": "image_encoder"}
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What to export.
-
-    Attributes:
-        runtimes: of `contract.ENGINE_FILES`: onnxruntime for ONNX files, tensorrt for engines.
-        dtype: fp32 or fp16.
-        frames: of the clip, even; None: the model's.
-        dynamic_frames: fewest and most frames, both even, instead of one number.
-        networks: which of `contract.GRAPHS`.
-        decode_chunk: most frames that the decoder takes at a time.
-        verify: whether to run what was made and compare it.
-        engines: how TensorRT engines are built.
-    """
-
-    runtimes: tuple[str, ...] = ("onnxruntime",)
-    dtype: str = "fp32"
-    frames: int | None = None
-    dynamic_frames: tuple[int, int] | None = None
-    networks: tuple[str, ...] = tuple(GRAPHS)
-    decode_chunk: int = 7
-    verify: bool = True
-    engines: EngineSettings = field(default_factory=EngineSettings)
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("fp32", "fp16"):
-            raise UsageError(f"--dtype: engines compute in fp32 or fp16, not {self.dtype}")
-        if self.dynamic_frames is not None and self.frames is not None:
-            raise UsageError("--frames: fixes one number of frames, --dynamic-frames a range: give one of them")
-        if self.dynamic_frames is not None:
-            low, high = self.dynamic_frames
-            if low % 2 or high % 2 or not 0 < low < high:
-                raise UsageError(
-                    f"--dynamic-frames: must be MIN:MAX, both even, MIN above 0 and below MAX, not {low}:{high}"
-                )
-        if self.frames is not None and (self.frames <= 0 or self.frames % 2):
-            raise UsageError(f"--frames: must be even and above 0, not {self.frames}")
-        if self.decode_chunk < 1:
-            raise UsageError(f"--decode-chunk: must be at least 1, not {self.decode_chunk}")
-        unknown = [name for name in self.networks if name not in GRAPHS]
-        if unknown or not self.networks:
-            what = f"no network {unknown[0]!r}" if unknown else "none is named"
-            raise UsageError(f"--networks: {what}", hint=f"use some of: {', '.join(GRAPHS)}")
-
-    def range_for(self, config: ModelConfig) -> tuple[int, int]:
-        """Fewest and most frames."""
-        frames = self.frames or config.frames
-        return self.dynamic_frames or (frames, frames)
-
-    def folder_name(self, config: ModelConfig) -> str:
-        """Model, number type and shape."""
-        low, high = self.range_for(config)
-        frames = f"{low}" if low == high else f"{low}-{high}"
-        kind = "-".join("onnx" if runtime == "onnxruntime" else "trt" for runtime in self.runtimes)
-        return f"{config.name}-{kind}-{self.dtype}-{frames}x{config.height}x{config.width}"
 
 
 def export_model(

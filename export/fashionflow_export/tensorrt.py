@@ -10,7 +10,6 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -19,62 +18,9 @@ from typing import Any
 
 from fashionflow_core.contract import sha256
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_export.settings import FLAVORS, EngineSettings, Flavor
 
 _ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat16": 2, "Int8": 1, "UInt8": 1}
-
-
-@dataclass(frozen=True)
-class Flavor:
-    """One of NVIDIA's two TensorRTs.
-
-    Attributes:
-        name: what `--trt-flavor` takes.
-        module: its Python module.
-        extra: what installs it.
-        title: what its makers call it.
-    """
-
-    name: str
-    module: str
-    extra: str
-    title: str
-
-
-FLAVORS = {
-    "tensorrt": Flavor("tensorrt", "tensorrt", "trt", "TensorRT"),
-    "rtx": Flavor("rtx", "tensorrt_rtx", "trt-rtx", "TensorRT-RTX"),
-}
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How engines are built.
-
-    Attributes:
-        flavor: auto, or one of `FLAVORS`.
-        capabilities: compute capabilities such as 8.9 that TensorRT-RTX compiles for; empty: all it knows;
-            ("current",): that of the GPU here.
-        workspace_gb: most memory that an engine may take beside weights and tensors; None: no limit.
-        timing_cache: a file that TensorRT keeps its timings in.
-        refit: whether the weights can be replaced later; TensorRT alone.
-    """
-
-    flavor: str = "auto"
-    capabilities: tuple[str, ...] = ()
-    workspace_gb: float | None = None
-    timing_cache: Path | None = None
-    refit: bool = False
-
-    def __post_init__(self) -> None:
-        if self.flavor not in ("auto", *FLAVORS):
-            raise UsageError(f"--trt-flavor: {self.flavor!r} is none of auto, {', '.join(FLAVORS)}")
-        for capability in self.capabilities:
-            if not re.fullmatch(r"current|[0-9]{1,2}\.[0-9]", capability):
-                raise UsageError(f"--compute-capability: {capability!r} is not like 8.9, nor current")
-        if "current" in self.capabilities and len(self.capabilities) > 1:
-            raise UsageError("--compute-capability: current stands alone")
-        if self.workspace_gb is not None and not self.workspace_gb > 0:
-            raise UsageError(f"--workspace-gb: must be above 0, not {self.workspace_gb}")
 
 
 def has_gpu() -> bool:
