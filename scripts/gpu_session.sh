@@ -90,7 +90,7 @@ engines() {
         fashionflow bench runtimes --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
             --backend onnxruntime --backend tensorrt -o "$results/bench-runtimes-$dtype.json" || true
     done
-    $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_engines.py | tee "$results/gpu-engines.txt" || true
+    $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
 }
 
 collect() {
@@ -138,5 +138,5 @@ case "${1:-}" in
         remote
         ls -l "$OUT"
         ;;
-    *) sed -n '2,14p' "$0"; exit 2 ;;
+    *) sed -n '2,15p' "$0"; exit 2 ;;
 esac
