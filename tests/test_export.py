@@ -16,7 +16,7 @@ from fashionflow_core import backends, pipeline
 from fashionflow_core.backends.graphs import UNetGraph, make_graphs
 from fashionflow_core.backends.torch import load as load_torch
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import GRAPHS, VERIFIED, Engines, sha256
+from fashionflow_core.contract import FAILED, GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.model_folder import damage
 from fashionflow_export import onnx as onnx_export
@@ -101,7 +101,7 @@ def test_tensors_are_named_and_float32_outside(engines: Path, halves: Path) -> N
 
 def test_exports_repeat_byte_for_byte(engines: Path, source: Path, tmp_path: Path) -> None:
     """Engine caches know a graph by its hash."""
-    again = ExportSettings(networks=("vae_decoder",), verify=False)
+    again = ExportSettings(networks=("vae_decoder",), frames=12, verify=False)
     export_model(source, tmp_path / "again", again)
     assert sha256(tmp_path / "again/vae_decoder/model.onnx") == sha256(engines / "vae_decoder/model.onnx")
 
@@ -267,6 +267,16 @@ def test_a_failed_export_leaves_nothing(source: Path, tmp_path: Path, monkeypatc
     with pytest.raises(RuntimeError):
         export_model(source, tmp_path / "out", ExportSettings(networks=("vae_encoder",), verify=False))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_run_has_failed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise FashionFlowError("out of luck")
+
+    monkeypatch.setattr(backends, "open_runners", broken)
+    out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("vae_encoder",)))
+    assert (record.runtimes["onnxruntime"].state, record.runtimes["onnxruntime"].reason) == (FAILED, "out of luck")
+    assert Engines.load(out) == record
 
 
 def test_psnr_of_frames() -> None:

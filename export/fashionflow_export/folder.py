@@ -16,6 +16,7 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.contract import (
     BUILT_NOT_RUN,
     ENGINE_FILES,
+    FAILED,
     GRAPHS,
     REFERENCES_FILE,
     Engines,
@@ -24,7 +25,7 @@ from fashionflow_core.contract import (
     file_entry,
 )
 from fashionflow_core.cost import count_flop
-from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.model_folder import atomic_folder, check_target
 from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export.engines import add_engines
@@ -121,8 +122,21 @@ def export_model(
         engines.save(made)
         if settings.verify:
             answers = Answers(cases, frames, range(len(frames)), default)
-            engines = verify_folder(made, engines, answers, report=report)
+            try:
+                engines = verify_folder(made, engines, answers, report=report)
+            except (FashionFlowError, torch.OutOfMemoryError) as error:
+                # What cannot even be opened has failed too; it is kept for inspection like what answers wrongly.
+                engines = _failed(Engines.load(made), str(error))
+                engines.save(made)
     return out, engines
+
+
+def _failed(engines: Engines, reason: str) -> Engines:
+    """The record with every runtime failed that no verdict was reached on."""
+    for name, record in engines.runtimes.items():
+        if record.state == BUILT_NOT_RUN:
+            engines = engines.with_runtime(name, replace(record, state=FAILED, reason=reason))
+    return engines
 
 
 def _write_graphs(
