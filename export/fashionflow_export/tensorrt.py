@@ -207,6 +207,8 @@ def _config(
         create = import_module("polygraphy.backend.trt").CreateConfig
         return create(**shared, refittable=settings.refit, load_timing_cache=cache and str(cache))(builder, network)
     config = import_module("polygraphy.backend.tensorrt_rtx").CreateConfigRTX(**shared)(builder, network)
+    # Float32 means float32 (Polygraphy does the same for the other flavor): TF32 would miss the tolerance.
+    config.clear_flag(trt.BuilderFlag.TF32)
     config.num_compute_capabilities = len(settings.capabilities)  # first: the next call counts within it
     for index, capability in enumerate(settings.capabilities):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, _symbol(capability)), index):

@@ -52,16 +52,20 @@ class _Session:
         options.enable_mem_pattern = False
         # Left to itself it takes every core, whatever OMP_NUM_THREADS says; torch asks there.
         options.intra_op_num_threads = torch.get_num_threads()
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if self.cuda:
-            # A captured graph needs fixed shapes, and tensors that stay where they are.
-            settings = {"device_id": str(device.index or 0), "enable_cuda_graph": str(int(static))}
-            providers.insert(0, ("CUDAExecutionProvider", settings))
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=providers)
-        except Exception as error:  # of its own kinds, one for each way a file can be wrong
-            reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-            raise FashionFlowError(f"{path}: onnxruntime cannot open it ({reason})", hint="export it again") from None
+        # A captured graph needs fixed shapes, tensors that stay where they are, and no node left on the CPU; whether
+        # that is so, only the attempt tells.
+        attempts = (True, False) if self.cuda and static else (False,)
+        for captured in attempts:
+            try:
+                self.session = onnxruntime.InferenceSession(path, options, providers=self._providers(captured))
+                break
+            except Exception as error:  # of its own kinds, one for each way a file can be wrong
+                if captured:
+                    continue
+                reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+                raise FashionFlowError(
+                    f"{path}: onnxruntime cannot open it ({reason})", hint="export it again"
+                ) from None
         # The list of available providers names those that were compiled in: only the session knows what it got.
         if self.cuda and self.session.get_providers()[0] != "CUDAExecutionProvider":
             raise FashionFlowError(
@@ -80,6 +84,13 @@ class _Session:
             )
         self.buffers: dict[str, Tensor] = {}
         self.binding: Any = None
+
+    def _providers(self, captured: bool) -> list[Any]:
+        if not self.cuda:
+            return ["CPUExecutionProvider"]
+        # Float32 means float32: the shorter mantissa of TF32 would miss the tolerance that engines are held to.
+        settings = {"device_id": str(self.device.index or 0), "enable_cuda_graph": str(int(captured)), "use_tf32": "0"}
+        return [("CUDAExecutionProvider", settings), "CPUExecutionProvider"]
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.cuda:
