@@ -5,7 +5,8 @@
 PYTHON ?= python3
 DEMO_PHOTO ?= examples/dress.jpg
 DEMO_VIDEO ?= demo.mp4
-EXTRAS ?= dev,train
+# trt-rtx, which CI adds, builds real engines without a GPU; it exists for Linux and Windows.
+EXTRAS ?= dev,train,onnx
 # Each worker imports torch (half a gigabyte); more than four is slower on most machines.
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 

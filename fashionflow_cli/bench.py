@@ -15,11 +15,6 @@ app = typer.Typer(help="Measure speed.", no_args_is_help=True)
 PUBLISHED = "published"
 
 
-@app.callback()
-def group() -> None:
-    """Keeps `step` a subcommand: Typer makes the only command of an app the app itself."""
-
-
 @app.command(epilog="[bold]Example[/bold]\n\nfashionflow bench step --model mini --repeats 10 -o step.json")
 def step(
     model: Annotated[
@@ -71,3 +66,39 @@ def step(
     result(report.table(measured))
     if out is not None:
         report.write(measured, out)
+
+
+@app.command(
+    epilog="[bold]Example[/bold]\n\nfashionflow bench runtimes --model mini-onnx --backend torch --backend onnxruntime"
+)
+def runtimes(
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder; of engines, for engines.")],
+    backend: Annotated[
+        list[str],
+        typer.Option(help="torch, compiled, onnxruntime, tensorrt or a mixture; repeat it.", metavar="<name>"),
+    ],
+    dtype: Annotated[
+        str, typer.Option(help="Number type of PyTorch.", envvar="FASHIONFLOW_DTYPE", **one_of(("auto", *DTYPES)))
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.", envvar="FASHIONFLOW_DEVICE")] = "auto",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the result as JSON.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
+    ] = False,
+) -> None:
+    """Time one model in several runtimes, interleaved: a denoising step, and the decoding of a few frames."""
+    if out is not None:
+        check_target(out, overwrite)
+    quiet_libraries()
+    import json
+
+    from fashionflow_benchmarks import runtimes as suite
+    from fashionflow_core.files import write_text
+
+    note(f"measuring {', '.join(backend)}, {repeats} times each", quiet)
+    measured = suite.bench_runtimes(model, backend, dtype=dtype, device=device, repeats=repeats)
+    result(suite.table(measured))
+    if out is not None:
+        write_text(out, json.dumps(measured, indent=2) + "\n")

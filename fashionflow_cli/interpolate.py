@@ -61,6 +61,9 @@ def interpolate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    backend: options.Backend = "auto",
+    compile: options.Compile = False,
+    allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
     config: options.Config = None,
     dry_run: options.DryRun = False,
@@ -103,7 +106,7 @@ def interpolate(
     start = time.perf_counter()
     from fashionflow_core import pipeline
 
-    pipe = pipeline.load(folder, device=device, dtype=dtype, lora=lora)
+    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile)
     loading = time.perf_counter() - start
     request = pipe.resolve(settings).filling
     height, width = request.size

@@ -18,6 +18,7 @@ from fashionflow_cli import (
     data,
     doctor,
     evaluate,
+    export,
     gallery,
     generate,
     interpolate,
@@ -59,6 +60,8 @@ for _command, _examples in (
     app.command(_command.__name__, rich_help_panel="Train and measure", epilog=_examples, no_args_is_help=True)(
         _command
     )
+app.command("export", rich_help_panel="Deploy", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
+app.command("verify", rich_help_panel="Deploy", no_args_is_help=True)(export.verify)
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
 
 

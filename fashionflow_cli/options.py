@@ -254,6 +254,21 @@ Variations = Annotated[
 ]
 Device = Annotated[str, option(MACHINE, "device", text="auto, cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[str, option(MACHINE, "dtype", text="Number type of the networks.", **one_of(("auto", *DTYPES)))]
+Backend = Annotated[
+    str,
+    option(
+        MACHINE,
+        "backend",
+        text="What runs the networks: auto, torch, onnxruntime, tensorrt, or a mixture: unet=tensorrt,vae=torch.",
+        metavar="<name>",
+    ),
+]
+Compile = Annotated[
+    bool, option(MACHINE, "compile", text="PyTorch: compile the U-Net and the decoder first; pays off over many runs.")
+]
+AllowUnverified = Annotated[
+    bool, option(MACHINE, "allow-unverified", text="Also run engines that failed or lack their verification.")
+]
 DecodeChunk = Annotated[
     int,
     option(

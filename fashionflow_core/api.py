@@ -9,8 +9,9 @@ def load(
     model: str | Path = "mini",
     device: str = "auto",
     dtype: str = "auto",
-    backend: str = "torch",
+    backend: str = "auto",
     lora: str | Path | None = None,
+    compile: bool = False,
 ) -> pipeline.FashionFlowPipeline:
     """Open a model.
 
@@ -19,9 +20,11 @@ def load(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: number type of the networks: auto, fp32, bf16, fp16.
         lora: folder of a LoRA to fuse into the U-Net.
+        backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
+        compile: compile PyTorch's networks before their first call; pays off over many runs.
 
     Raises:
         FashionFlowError: no such model, or a part of it is missing or broken.
         UsageError: a device, dtype or backend that this machine does not have.
     """
-    return pipeline.load(registry.find(str(model)), device, dtype, backend, lora)
+    return pipeline.load(registry.find(str(model)), device, dtype, backend, lora, compile=compile)

@@ -1,21 +1,65 @@
-"""What a runtime must offer. The sampling loop, the pipeline and the exporters know this and nothing of a runtime."""
+"""What a runtime must offer, and what an engine folder holds. Exporters and runtimes share this file and nothing else.
 
-from typing import Protocol
+An engine folder is a model folder in which graphs (`unet/model.onnx`, `unet/model.engine`) stand for the safetensors,
+and `engines.json` says what they are. A model's pixel range, patches and latent statistics are inside its graphs, so
+the folder's `model.json` names the plain conventions: frames in [0, 1], latents of mean 0 and deviation 1.
+"""
 
-import torch
-from torch import Tensor
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import write_text
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+ENGINES_FILE = "engines.json"
+REFERENCES_FILE = "references.npz"
+SCHEMA = 1
+VERIFIED, BUILT_NOT_RUN, FAILED = "verified", "built_not_run", "failed"
+_AGAIN = "export the model again: fashionflow export"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One network of an engine folder: names of its tensors, in order. Its part of the folder is called as it is."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+# Every tensor is float32 at the border, whatever the graph computes in. Sizes: image (b, 3, H, W) in [0, 1]; mean,
+# logvar and latents (b, c, h, w), normalised; pixels (1, 3, s, s) as CLIP's processor makes them; context (1, n, d);
+# sample (1, c_in, f, h, w); timestep (1,); prediction (1, c, f, h, w).
+GRAPHS = {
+    "unet": Graph(("sample", "timestep", "context"), ("prediction",)),
+    "vae_decoder": Graph(("latents",), ("image",)),
+    "vae_encoder": Graph(("image",), ("mean", "logvar")),
+    "image_encoder": Graph(("pixels", "latents"), ("context",)),
+}
+# What a runtime runs of an engine folder.
+ENGINE_FILES = {"onnxruntime": "model.onnx", "tensorrt": "model.engine"}
 
 
 class Networks(Protocol):
     """The four networks of a model, in whatever runtime. Tensors come in as float32 and go out as float32.
 
     The runtime casts to its own number type inside. Pixels and latents are the networks' own: ranges, patches and
-    latent statistics are `conditioning`'s business.
+    latent statistics are `conventions`' business.
     """
 
-    device: torch.device
-    dtype: torch.dtype  # what the networks compute in
+    device: "torch.device"
+    dtype: "torch.dtype"  # what the networks compute in
     frame_divisor: int
+    frame_counts: range | None  # numbers of frames that `denoise` takes; None: every multiple of the divisor
+    decode_batch: int  # frames that `decode` computes at a time, however few it is given; 1 for runtimes that take any
     pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) that make latents of the size below
     input_channels: int  # c_in of `denoise`: latent channels and those of `KnownFrames.channels`
     latent_channels: int
@@ -31,18 +75,206 @@ class Networks(Protocol):
         """Floating-point operations of each function below for one item: `denoise` a clip, `decode` one frame of it."""
         ...
 
-    def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_image(self, pixels: "Tensor") -> "tuple[Tensor, Tensor]":
         """VAE pixels (b, c, h, w) → mean and log-variance of the latents, each (b, c, h, w)."""
         ...
 
-    def context(self, pixels: Tensor, latents: Tensor) -> Tensor:
+    def context(self, pixels: "Tensor", latents: "Tensor") -> "Tensor":
         """CLIP pixels (b, 3, h, w) and the photo's latents (b, c, h, w) → context tokens (b, n, d)."""
         ...
 
-    def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+    def denoise(self, sample: "Tensor", timestep: "Tensor", context: "Tensor") -> "Tensor":
         """Sample (b, c_in, f, h, w), timestep (b,), context (b, n, d) → prediction (b, c, f, h, w)."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: "Tensor") -> "Tensor":
         """VAE latents (b, c, h, w) → VAE pixels (b, c, h, w)."""
         ...
+
+
+class Runner(Protocol):
+    """One graph, ready to run in some runtime."""
+
+    def __call__(self, inputs: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+        """Float32 inputs by name, of shapes that the graph takes, on any device → outputs by name, on the runner's."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One network of an engine folder.
+
+    Attributes:
+        dtype: what it computes in: fp32 or fp16.
+        parameters: number of weights.
+        inputs, outputs: tensor name → shape; the number of frames of a U-Net with dynamic frames is -1.
+        flop: frames of the clip → floating-point operations of one call (of the decoder: for one frame). Three entries
+            fix the count for all numbers between: it is a square of the frames.
+        files: runtime → its file in the folder, such as unet/model.onnx.
+    """
+
+    dtype: str
+    parameters: int
+    inputs: dict[str, list[int]]
+    outputs: dict[str, list[int]]
+    flop: dict[str, int]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RuntimeRecord:
+    """What is known of the files for one runtime.
+
+    Attributes:
+        state: verified, built_not_run or failed.
+        reason: why it is not verified; empty if it is.
+        parity: one entry a network and set of inputs: largest and relative error against PyTorch in float32.
+        generation: PSNR of a short seeded generation against the same, frame by frame; empty: not compared.
+        build: what the files depend on (flavor, versions, compute capabilities); empty for ONNX.
+    """
+
+    state: str
+    reason: str = ""
+    parity: list[dict[str, Any]] = field(default_factory=list)
+    generation: dict[str, Any] = field(default_factory=dict)
+    build: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Engines:
+    """`engines.json`.
+
+    Attributes:
+        model: name of the model.
+        source: the model folder it was exported from.
+        source_files: file of that folder → SHA-256: what the weights were.
+        lora: the LoRA that was fused in, or empty.
+        dtype: that was asked for; a network may be kept in fp32.
+        frames: smallest and largest number of frames; all even ones between are taken.
+        conventions: fields of the source's `model.json` that are inside the graphs.
+        schedule: what a sampler needs, for programs without diffusers: `prediction_type`, `alphas_cumprod` (one a
+            timestep of the noise schedule), and the `timesteps` of the model's own number of steps.
+        tools: name → version of what made the folder.
+        networks, runtimes: by name.
+        files: every file that is loaded → its size and SHA-256.
+    """
+
+    model: str
+    source: str
+    source_files: dict[str, str]
+    lora: str
+    dtype: str
+    frames: list[int]
+    conventions: dict[str, Any]
+    schedule: dict[str, Any]
+    tools: dict[str, str]
+    networks: dict[str, NetworkRecord]
+    runtimes: dict[str, RuntimeRecord]
+    files: dict[str, dict[str, Any]]
+    schema: int = SCHEMA
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read `engines.json` of an engine folder.
+
+        Raises:
+            FashionFlowError: there is none, it is broken, or of another version.
+        """
+        path = Path(folder) / ENGINES_FILE
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise FashionFlowError(
+                f"{folder}: is no engine folder (no {ENGINES_FILE})", hint="make one: fashionflow export --onnx"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint=_AGAIN) from None
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else None
+            raise FashionFlowError(f"{path}: is of schema {found!r}, this version reads {SCHEMA}", hint=_AGAIN)
+        try:
+            networks = {name: NetworkRecord(**record) for name, record in content.pop("networks").items()}
+            runtimes = {name: RuntimeRecord(**record) for name, record in content.pop("runtimes").items()}
+            engines = cls(**content, networks=networks, runtimes=runtimes)
+            engines._check()
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            raise FashionFlowError(f"{path}: is broken ({error})", hint=_AGAIN) from None
+        return engines
+
+    def _check(self) -> None:
+        """Raise ValueError or the like where the record does not hold together."""
+        if unknown := set(self.networks) - set(GRAPHS):
+            raise ValueError(f"unknown network {min(unknown)}")
+        if unknown := set(self.runtimes) - set(ENGINE_FILES):
+            raise ValueError(f"unknown runtime {min(unknown)}")
+        for name, runtime in self.runtimes.items():
+            if runtime.state not in (VERIFIED, BUILT_NOT_RUN, FAILED):
+                raise ValueError(f"{name} is in state {runtime.state!r}")
+        low, high = self.frames
+        if not 0 < low <= high:
+            raise ValueError(f"frames are {self.frames}")
+        for name, network in self.networks.items():
+            if set(network.inputs) != set(GRAPHS[name].inputs) or set(network.outputs) != set(GRAPHS[name].outputs):
+                raise ValueError(f"tensors of {name}")
+            for file in network.files.values():
+                if file not in self.files:
+                    raise ValueError(f"{file} has no hash")
+        for file, entry in self.files.items():
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts or not (len(entry["sha256"]) == 64 and entry["size"] >= 0):
+                raise ValueError(f"file {file!r}")
+
+    def save(self, folder: str | Path) -> None:
+        """Write `engines.json`, whole or not at all."""
+        write_text(Path(folder) / ENGINES_FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @property
+    def frame_counts(self) -> range:
+        """Numbers of frames that the U-Net takes."""
+        return range(self.frames[0], self.frames[1] + 1, 2)
+
+    def with_runtime(self, name: str, record: RuntimeRecord) -> Self:
+        """The same with another record of one runtime."""
+        return dataclasses.replace(self, runtimes={**self.runtimes, name: record})
+
+    def check_files(self, folder: Path, network: str, runtime: str) -> Path:
+        """The file of a network for a runtime, once it and what belongs to it are found to be what was exported.
+
+        Engines are machine code: nothing is loaded that is not listed here with the hash it has.
+
+        Raises:
+            FashionFlowError: the folder has no such file, or it is not the one that is listed.
+        """
+        record = self.networks.get(network)
+        if record is None or runtime not in record.files:
+            raise FashionFlowError(
+                f"{folder}: holds no {network} for {runtime}",
+                hint=f"it was exported for: {', '.join(self.runtimes) or 'nothing'}",
+            )
+        main = record.files[runtime]
+        # Beside a large model lies its data: model.onnx.data.
+        for file in [name for name in self.files if name == main or name.startswith(f"{main}.")]:
+            self.check_file(folder, file)
+        return folder / main
+
+    def check_file(self, folder: Path, file: str) -> None:
+        """Raises FashionFlowError unless a file is what `engines.json` says."""
+        path, entry = folder / file, self.files[file]
+        if not path.is_file():
+            raise FashionFlowError(f"{path}: is missing", hint=_AGAIN)
+        if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
+            raise FashionFlowError(
+                f"{path}: is not the file that {ENGINES_FILE} lists (its SHA-256 differs), so it was not loaded",
+                hint=f"it was damaged or replaced; {_AGAIN}",
+            )
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What `Engines.files` holds of a file."""
+    return {"size": path.stat().st_size, "sha256": sha256(path)}

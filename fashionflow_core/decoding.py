@@ -6,9 +6,10 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from fashionflow_core.conditioning import denormalize_latents, from_vae_pixels, tensor_to_frames
+from fashionflow_core.conditioning import tensor_to_frames
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import Networks
+from fashionflow_core.conventions import denormalize_latents, from_vae_pixels
 from fashionflow_core.device import is_out_of_memory
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.image import Box
@@ -31,7 +32,8 @@ def decode_latents(
         FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers.
     """
     vae_latents = rearrange(denormalize_latents(latents, config), "1 c f h w -> f c h w")
-    start = 0
+    start, batch = 0, networks.decode_batch
+    chunk = max(chunk // batch, 1) * batch  # engines fill up what is less
     while start < len(vae_latents):
         try:
             pixels = networks.decode(vae_latents[start : start + chunk])

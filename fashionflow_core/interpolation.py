@@ -61,7 +61,9 @@ class GivenFrame:
     photo: Callable[[], np.ndarray]
 
 
-def plan_windows(count: int, stride: int, frames: int, divisor: int) -> list[Window]:
+def plan_windows(
+    count: int, stride: int, frames: int, divisor: int, lengths: Sequence[int] | None = None
+) -> list[Window]:
     """Cut given frames into windows of at most `frames` frames.
 
     All are equally long, the last one too: it begins earlier instead, since networks do best at the length they know.
@@ -71,6 +73,7 @@ def plan_windows(count: int, stride: int, frames: int, divisor: int) -> list[Win
         stride: frames from one given frame to the next, once the gaps are filled.
         frames: of a window; a multiple of `divisor`.
         divisor: of the U-Net.
+        lengths: that engines were built for, `frames` among them; None: all are possible.
 
     Raises:
         UsageError: not even two given frames fit into a window.
@@ -80,6 +83,8 @@ def plan_windows(count: int, stride: int, frames: int, divisor: int) -> list[Win
         raise UsageError(f"--frames: a window of {frames} does not hold two frames with {stride - 1} between them")
     given = min(room, count)
     length = -(-((given - 1) * stride + 1) // divisor) * divisor
+    if lengths is not None:
+        length = min(possible for possible in lengths if possible >= length)
     starts = [*range(0, count - given, given - 1), count - given]
     ends = [0, *(start + given - 1 for start in starts)]  # given frame that each window's predecessor ended at
     return [
@@ -88,7 +93,9 @@ def plan_windows(count: int, stride: int, frames: int, divisor: int) -> list[Win
     ]
 
 
-def plan_passes(count: int, factor: int, model: ModelConfig, frames: int, divisor: int) -> list[list[Window]]:
+def plan_passes(
+    count: int, factor: int, model: ModelConfig, frames: int, divisor: int, lengths: Sequence[int] | None = None
+) -> list[list[Window]]:
     """The windows that turn `count` frames into (count - 1) * factor + 1.
 
     One pass if the model was trained for that stride, else twice every second frame.
@@ -107,7 +114,7 @@ def plan_passes(count: int, factor: int, model: ModelConfig, frames: int, diviso
         )
     passes = []
     for stride in strides:
-        passes.append(plan_windows(count, stride, frames, divisor))
+        passes.append(plan_windows(count, stride, frames, divisor, lengths))
         count = (count - 1) * stride + 1
     return passes
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.contract import ENGINES_FILE, GRAPHS, Engines
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import sync
 
@@ -39,7 +40,8 @@ def damage(folder: Path) -> list[str]:
         ModelConfig.load(folder)
     except (FashionFlowError, OSError) as error:
         found.append(str(error))
-    for part in NETWORKS:
+    engines = _engines(folder, found)
+    for part in () if engines else NETWORKS:
         weights = [file for file in sorted((folder / part).glob("*")) if file.suffix in _WEIGHTS and file.is_file()]
         if not (folder / part / "config.json").is_file():
             found.append(f"{part}/config.json is missing")
@@ -53,6 +55,24 @@ def damage(folder: Path) -> list[str]:
         if not (folder / part / name).is_file():
             found.append(f"{part}/{name} is missing")
     return found + _resized(folder)
+
+
+def _engines(folder: Path, found: list[str]) -> Engines | None:
+    """The record of an engine folder, None for any other; adds what is wrong with its files to `found`."""
+    if not (folder / ENGINES_FILE).is_file():
+        return None
+    try:
+        engines = Engines.load(folder)
+    except FashionFlowError as error:
+        found.append(error.message)
+        return None
+    found += [f"holds no {name}" for name in GRAPHS if name not in engines.networks]
+    for file, entry in engines.files.items():
+        length = (folder / file).stat().st_size if (folder / file).is_file() else None
+        if length != entry["size"]:
+            state = "is missing" if length is None else f"has {length} bytes, not {entry['size']}"
+            found.append(f"{file} {state}")
+    return engines
 
 
 def _resized(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from fashionflow_core import backends
 from fashionflow_core.clip import Clip, assemble
 from fashionflow_core.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
-from fashionflow_core.contract import Networks
+from fashionflow_core.contract import ENGINES_FILE, Networks
 from fashionflow_core.decoding import decode_latents
 from fashionflow_core.denoising import Sampler, memory_explained, sampler
 from fashionflow_core.device import resolve_device, resolve_dtype
@@ -57,6 +57,13 @@ class FashionFlowPipeline:
             raise UsageError(
                 f"--frames: {resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
                 f"{self.config.name} needs"
+            )
+        counts = self.networks.frame_counts
+        if counts is not None and resolved.frames not in counts:
+            taken = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            raise UsageError(
+                f"--frames: these engines of {self.config.name} were built for {taken} frames, not {resolved.frames}",
+                hint="export the model again with --frames or --dynamic-frames",
             )
         if resolved.scheduler == "lcm" and not self.config.distilled:
             warnings.warn(
@@ -174,7 +181,9 @@ class FashionFlowPipeline:
 
     def _passes(self, request: ResolvedSettings, count: int) -> list[list[Window]]:
         factor, divisor = request.interpolate, self.networks.frame_divisor
-        return plan_passes(count, factor, self.config, request.frames, divisor) if factor != 1 else []
+        if factor == 1:
+            return []
+        return plan_passes(count, factor, self.config, request.frames, divisor, self.networks.frame_counts)
 
     def _sampler(self, request: ResolvedSettings, tick: OnStep) -> Sampler:
         return sampler(self.networks, self.make_scheduler(request.scheduler), self.config, request, tick)
@@ -238,16 +247,20 @@ def load(
     folder: str | Path,
     device: str = "auto",
     dtype: str = "auto",
-    backend: str = "torch",
+    backend: str = "auto",
     lora: str | Path | None = None,
+    allow_unverified: bool = False,
+    compile: bool = False,
 ) -> FashionFlowPipeline:
-    """Open a model folder.
+    """Open a model folder, or an engine folder.
 
     Args:
         folder: a model folder (DESIGN: `model.json` and one folder a part).
         device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, fp32, bf16, fp16.
-        lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net (backend torch).
+        dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
+        backend: as for `backends.load`.
+        lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net of PyTorch weights.
+        allow_unverified, compile: as for `backends.load`.
 
     Raises:
         FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
@@ -256,18 +269,19 @@ def load(
     folder = Path(folder)
     config = ModelConfig.load(folder)
     chosen = resolve_device(device)
-    number_type = resolve_dtype(dtype, chosen)
+    number_type = None if dtype == "auto" else resolve_dtype(dtype, chosen)
     networks: Any
     if lora is None:
-        networks = backends.load(folder, backend, chosen, number_type)
-    elif backend == "torch":
-        networks = open_with_lora(folder, lora, chosen, number_type)
-        config = replace(config, name=f"{config.name}+{Path(lora).resolve().name}")
-    else:
+        networks = backends.load(folder, backend, chosen, number_type, allow_unverified, compile)
+    elif (folder / ENGINES_FILE).is_file() or backend not in ("auto", "torch"):
         raise UsageError(
-            f"--lora: backend {backend} runs engines, whose weights are fixed",
-            hint="fuse it first: fashionflow models merge MODEL LORA -o OUT",
+            f"--lora: {folder} is to be run as engines, whose weights are fixed",
+            hint="fuse it before: fashionflow export --lora, or fashionflow models merge MODEL LORA -o OUT",
         )
+    else:
+        networks = open_with_lora(folder, lora, chosen, number_type or resolve_dtype("auto", chosen))
+        networks = networks.compile() if compile else networks
+        config = replace(config, name=f"{config.name}+{Path(lora).resolve().name}")
     patch, channels = config.vae_patch_size, len(config.latents_mean)
     known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
     for what, wanted, found in (

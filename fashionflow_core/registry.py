@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.contract import ENGINES_FILE, Engines
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.model_folder import NETWORKS, SOURCE_FILE, is_model, parameters, size
 
@@ -181,7 +182,10 @@ def show(name: str) -> dict[str, Any]:
     """
     path = find(name)
     known = KNOWN.get(name)
-    counts = {part: parameters(path / part) for part in NETWORKS if (path / part).is_dir()}
+    if (path / ENGINES_FILE).is_file():
+        counts = {name: network.parameters for name, network in Engines.load(path).networks.items()}
+    else:
+        counts = {part: parameters(path / part) for part in NETWORKS if (path / part).is_dir()}
     return {
         "path": str(path),
         "source": known.source if known else _source(path) or f"folder {path}",

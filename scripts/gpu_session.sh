@@ -5,6 +5,7 @@
 #   scripts/gpu_session.sh wheels    there, first: installs what was carried, for all later calls
 #   scripts/gpu_session.sh remote    there, as often as calls are needed: starts the work in the background on the first
 #                                    call, waits up to $WAIT seconds, and copies what is finished to $OUT
+#   scripts/gpu_session.sh engines   there: exports, verifies and times engines of the bundled model
 #   scripts/gpu_session.sh dry-run   here: the whole of `remote` in miniature, on the CPU
 #   scripts/gpu_session.sh accept DIR   here: take the weights in DIR, if they score better than the bundled ones
 #
@@ -77,6 +78,23 @@ work() {
     touch "$WORK/done"
 }
 
+engines() {
+    # ONNX and TensorRT-RTX of the bundled model, run where they were built for: states, errors and times. Needs the extras
+    # onnx and trt-rtx (carried as wheels); what fails is written down and stops nothing.
+    install_wheels
+    local made="$WORK/engines" results="$WORK/results"
+    fashionflow() { $PYTHON -m fashionflow_cli.main "$@"; }
+    mkdir -p "$results"
+    for dtype in fp32 fp16; do
+        fashionflow export --onnx --trt --trt-flavor rtx --compute-capability current --dtype $dtype \
+            -o "$made-$dtype" --json > "$results/engines-$dtype.json" || true
+        fashionflow verify "$made-$dtype" --device cuda --json > "$results/engines-$dtype-cuda.json" || true
+        fashionflow bench runtimes --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
+            --backend onnxruntime --backend tensorrt -o "$results/bench-runtimes-$dtype.json" || true
+    done
+    $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
+}
+
 collect() {
     # At most 8 files of 16 MiB come back: weights as one tar, cut into pieces that `accept` joins.
     [ -d "$WORK/mini" ] && tar -C "$WORK" -cf - mini | split -b 15M - "$OUT/mini.tar."
@@ -113,6 +131,7 @@ case "${1:-}" in
     pack) pack ;;
     wheels) install_wheels ;;
     work) work ;;
+    engines) engines ;;
     remote) remote ;;
     accept) accept "${2:?the folder that the device tool filled}" ;;
     dry-run)
@@ -121,5 +140,5 @@ case "${1:-}" in
         remote
         ls -l "$OUT"
         ;;
-    *) sed -n '2,14p' "$0"; exit 2 ;;
+    *) sed -n '2,15p' "$0"; exit 2 ;;
 esac

@@ -19,15 +19,9 @@ import numpy as np
 import torch
 
 from fashionflow_benchmarks.timing import hardware
-from fashionflow_core.conditioning import (
-    denormalize_latents,
-    frames_to_tensor,
-    from_vae_pixels,
-    normalize_latents,
-    tensor_to_frames,
-    to_vae_pixels,
-)
+from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
 from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.conventions import denormalize_latents, from_vae_pixels, normalize_latents, to_vae_pixels
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.files import write_text
 from fashionflow_core.metrics.drift import score_clip

@@ -29,8 +29,8 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 
 from fashionflow_core.backends.torch import quiet_libraries
 from fashionflow_core.betas import shifted_cosine_betas
-from fashionflow_core.conditioning import to_vae_pixels
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.conventions import to_vae_pixels
 from fashionflow_core.model_folder import atomic_folder, check_target
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.training.config import TrainConfig

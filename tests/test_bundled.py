@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fashionflow_core import image, pipeline, registry, video
 from fashionflow_core.backends.torch import TorchNetworks
-from fashionflow_core.conditioning import frames_to_tensor, from_vae_pixels, tensor_to_frames, to_vae_pixels
+from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
 from fashionflow_core.config import ModelConfig
+from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.metrics.drift import psnr, score_clip
 from fashionflow_core.photo import load_photo

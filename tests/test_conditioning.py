@@ -17,16 +17,13 @@ from fashionflow_core import backends
 from fashionflow_core.conditioning import (
     Conditioner,
     clip_pixels,
-    denormalize_latents,
     frames_to_tensor,
-    from_vae_pixels,
     known_content,
     load_processor,
-    normalize_latents,
     tensor_to_frames,
-    to_vae_pixels,
 )
 from fashionflow_core.contract import Networks
+from fashionflow_core.conventions import denormalize_latents, from_vae_pixels, normalize_latents, to_vae_pixels
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.image import fit
 from fashionflow_core.photo import load_photo

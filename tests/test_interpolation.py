@@ -10,8 +10,8 @@ import pytest
 import torch
 from tiny import Spy, build_tiny_model, tiny_config
 
-from fashionflow_core.conditioning import normalize_latents
 from fashionflow_core.config import GenerateSettings
+from fashionflow_core.conventions import normalize_latents
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.image import fit
 from fashionflow_core.interpolation import plan_passes, plan_windows
@@ -59,6 +59,14 @@ def test_a_video_no_longer_than_a_window_is_one_window():
     (window,) = plan_windows(35, 2, 70, 2)
     assert (window.given, window.frames, window.stop, window.skip) == (35, 70, 69, 0)
     assert len(plan_windows(36, 2, 70, 2)) == 2
+
+
+def test_engines_of_one_length_get_windows_of_that_length():
+    """What they make behind the last given frame is thrown away."""
+    (window,) = plan_windows(5, 2, 70, 2, range(70, 71))
+    assert (window.given, window.frames, window.stop) == (5, 70, 9)
+    (window,) = plan_windows(5, 2, 70, 2, range(8, 71, 2))
+    assert window.frames == 10
 
 
 def test_passes_follow_what_the_model_was_trained_for():

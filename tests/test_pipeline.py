@@ -11,8 +11,9 @@ import torch
 from tiny import build_tiny_model
 from torch import Tensor
 
-from fashionflow_core.conditioning import frames_to_tensor, from_vae_pixels, tensor_to_frames, to_vae_pixels
+from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
 from fashionflow_core.config import SCHEDULERS, GenerateSettings
+from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.image import Box, fit
 from fashionflow_core.photo import load_photo

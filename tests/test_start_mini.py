@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from start_mini import Recipe, build_vae, make_start, pca, start_from_pca
 
 from fashionflow_core import video
-from fashionflow_core.conditioning import to_vae_pixels
 from fashionflow_core.config import ModelConfig
+from fashionflow_core.conventions import to_vae_pixels
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.image import write_png
 from fashionflow_core.training.targets import channel_energy

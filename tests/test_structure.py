@@ -40,6 +40,7 @@ FLOORS = {
     "fashionflow_core.video.*": 1,
     "fashionflow_core.color": 1,
     "fashionflow_core.contract": 1,
+    "fashionflow_core.conventions": 1,
     "fashionflow_core.cost": 1,
     "fashionflow_core.schedulers": 2,
     "fashionflow_core.sampling": 2,
@@ -292,7 +293,9 @@ def test_import_of_core_is_light():
     assert _fresh(code).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [(), ("generate",), ("models",), ("data",), ("bench",), ("train",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [(), ("generate",), ("models",), ("data",), ("bench",), ("train",), ("export",)], ids=" ".join
+)
 def test_help_needs_no_torch(command: tuple[str, ...]):
     code = (
         f"import sys; sys.argv = ['fashionflow', *{command!r}, '--help']\n"

@@ -10,8 +10,8 @@ import torch
 from tiny_cache import build_tiny_cache
 
 from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import normalize_latents
 from fashionflow_core.config import ModelConfig
+from fashionflow_core.conventions import normalize_latents
 from fashionflow_core.data.latents import LatentCache
 from fashionflow_core.registry import find
 from fashionflow_core.training import run

@@ -12,8 +12,8 @@ from tiny import build_tiny_model
 
 from fashionflow_core import video
 from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import from_vae_pixels, to_vae_pixels
 from fashionflow_core.config import ModelConfig
+from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
 from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.training import run as training

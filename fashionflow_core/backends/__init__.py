@@ -1,23 +1,181 @@
 """Runtimes, one file each. The table is lazy: naming a runtime imports nothing but its own file."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fashionflow_core.contract import Networks
-from fashionflow_core.errors import UsageError
+from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPHS, VERIFIED, Engines, Networks, Runner
+from fashionflow_core.device import resolve_dtype
+from fashionflow_core.errors import FashionFlowError, UsageError
 
-_LOADERS = {"torch": "fashionflow_core.backends.torch"}
+# What runs the graphs of an engine folder, in the order in which `auto` takes what it holds.
+RUNTIMES = {
+    "tensorrt": "fashionflow_core.backends.tensorrt",
+    "onnxruntime": "fashionflow_core.backends.onnxruntime",
+    "torch": "fashionflow_core.backends.torch_graphs",
+}
+# What runs a folder of PyTorch weights.
+_PLAIN = "fashionflow_core.backends.torch"
+# What a mixture may name: one network, or both halves of the VAE.
+_GROUPS = {**{name: (name,) for name in GRAPHS}, "vae": ("vae_encoder", "vae_decoder")}
 
 
-def load(folder: Path, backend: str, device: torch.device, dtype: torch.dtype) -> Networks:
-    """Open a model folder's networks in a runtime.
+def parse_backend(text: str) -> dict[str, str]:
+    """`onnxruntime`, or `unet=tensorrt,vae=torch` → a runtime, or "auto", for each of `contract.GRAPHS`.
 
     Raises:
-        UsageError: no such backend.
-        FashionFlowError: the folder lacks a network or holds a broken one.
+        UsageError: an unknown runtime or network, or a network named twice.
     """
-    if backend not in _LOADERS:
-        raise UsageError(f"backend {backend!r} is unknown", hint=f"use one of: {', '.join(_LOADERS)}")
-    return import_module(_LOADERS[backend]).load(folder, device, dtype)
+    known = ("auto", *RUNTIMES)
+    chosen: dict[str, str] = {}
+    for piece in text.split(","):
+        names, equals, runtime = piece.strip().rpartition("=")
+        if runtime not in known:
+            raise UsageError(f"--backend: {runtime!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        if not equals and piece.strip() != text.strip():
+            raise UsageError(f"--backend: {piece.strip()!r} names no network", hint="such as unet=tensorrt,vae=torch")
+        if equals and names not in _GROUPS:
+            raise UsageError(f"--backend: no network {names!r}", hint=f"use one of: {', '.join(_GROUPS)}")
+        for name in _GROUPS[names] if equals else GRAPHS:
+            if name in chosen:
+                raise UsageError(f"--backend: {name} is named twice")
+            chosen[name] = runtime
+    return {name: chosen.get(name, "auto") for name in GRAPHS}
+
+
+def load(
+    folder: Path,
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    allow_unverified: bool = False,
+    compile: bool = False,
+) -> Networks:
+    """Open a model's networks in a runtime.
+
+    Args:
+        folder: of PyTorch weights, or of engines.
+        backend: auto, a runtime of `RUNTIMES`, or a mixture of them by network (`parse_backend`).
+        device: to run on.
+        dtype: to compute in; None: PyTorch chooses by device, engines have one of their own.
+        allow_unverified: run engines that failed their verification, or were never run, without a look.
+        compile: compile PyTorch's networks before their first call.
+
+    Raises:
+        UsageError: no such backend, compiling what is no PyTorch, or a dtype that the engines are not of.
+        FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
+    """
+    wanted = parse_backend(backend)
+    if not (folder / ENGINES_FILE).is_file():
+        if asked := sorted(set(wanted.values()) - {"auto", "torch"}):
+            raise FashionFlowError(
+                f"--backend {asked[0]}: {folder} holds PyTorch weights and no engines",
+                hint=f"make engines: fashionflow export --{'trt' if 'tensorrt' in asked else 'onnx'} -m {folder}",
+            )
+        networks = import_module(_PLAIN).load(folder, device, dtype or resolve_dtype("auto", device))
+        return networks.compile() if compile else networks
+    if compile:
+        raise UsageError("--compile: is for PyTorch's networks; engines are compiled already", hint="leave it out")
+    return _load_engines(folder, Engines.load(folder), wanted, device, dtype, allow_unverified)
+
+
+def _load_engines(
+    folder: Path,
+    engines: Engines,
+    wanted: dict[str, str],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    allow_unverified: bool,
+) -> Networks:
+    from fashionflow_core.backends.engine_networks import EngineNetworks
+
+    if device.type not in ("cpu", "cuda"):
+        device = torch.device("cpu")
+    if lacking := [name for name in GRAPHS if name not in engines.networks]:
+        raise FashionFlowError(
+            f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",
+            hint="it was exported with --networks: export all of them to generate",
+        )
+    chosen = {name: _choose(folder, engines, name, runtime, device) for name, runtime in wanted.items()}
+    runners: dict[str, Any] = {}
+    for runtime in sorted(set(chosen.values())):
+        names = [name for name in GRAPHS if chosen[name] == runtime]
+        runners |= open_runners(folder, engines, runtime, names, device)
+    networks = EngineNetworks(folder, engines, runners, device)
+    if dtype is not None and dtype != networks.dtype:
+        raise UsageError(
+            f"--dtype: the engines in {folder} compute in {engines.networks['unet'].dtype}",
+            hint="leave --dtype out, or export the model again with that --dtype",
+        )
+    for runtime in sorted(set(chosen.values()) - {"torch"}):
+        of_it = {name: runner for name, runner in runners.items() if chosen[name] == runtime}
+        _check_state(folder, engines, runtime, of_it, allow_unverified)
+    return networks
+
+
+def open_runners(
+    folder: Path, engines: Engines, runtime: str, networks: Sequence[str], device: torch.device
+) -> dict[str, Runner]:
+    """Graphs of an engine folder in one runtime, whatever their state.
+
+    Raises:
+        FashionFlowError: the runtime cannot be used here; a file is missing, changed or broken.
+    """
+    reason, hint = missing(engines, runtime, device)
+    if reason:
+        raise FashionFlowError(f"{folder}: {runtime} cannot run here: {reason}", hint)
+    return import_module(RUNTIMES[runtime]).open_graphs(folder, engines, networks, device)
+
+
+def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, str]:
+    """Why a runtime cannot run a folder's engines here, and what to do; empty if it can."""
+    return import_module(RUNTIMES[runtime]).missing(engines, device)
+
+
+def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: torch.device) -> str:
+    """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
+    files = engines.networks[network].files
+    candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
+    # What failed comes last, where there is a choice.
+    candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
+    reasons = []
+    for name in candidates:
+        reason, hint = missing(engines, name, device)
+        if not reason:
+            return name
+        reasons.append((f"{name}: {reason}", hint))
+    if not reasons:
+        raise FashionFlowError(f"{folder}: holds no file for {network}", hint="export the model again")
+    raise FashionFlowError(
+        f"{folder}: cannot be run here ({'; '.join(dict.fromkeys(reason for reason, _ in reasons))})",
+        hint=reasons[-1][1],
+    )
+
+
+def _check_state(
+    folder: Path, engines: Engines, runtime: str, runners: dict[str, Runner], allow_unverified: bool
+) -> None:
+    """Refuse engines that failed; compare those that never ran with the answers that travel with them, and note it."""
+    record = engines.runtimes.get(runtime)
+    if record is None or allow_unverified:
+        return
+    if record.state == BUILT_NOT_RUN:
+        from fashionflow_core.backends.parity import compare, failure, load_cases
+
+        entries = compare(runners, engines, load_cases(folder, engines)[0])
+        reason = failure(entries)
+        record = replace(record, state=FAILED if reason else VERIFIED, reason=reason, parity=entries)
+        # A mixture says nothing of the networks it left out; a folder that cannot be written is asked again next time.
+        if len(runners) == len(GRAPHS):
+            with suppress(OSError):
+                engines.with_runtime(runtime, record).save(folder)
+    if record.state == FAILED:
+        raise FashionFlowError(
+            f"{folder}: its {runtime} engines failed their verification ({record.reason})",
+            hint="export the model again; --allow-unverified runs them all the same",
+        )

@@ -26,6 +26,9 @@ class TorchNetworks:
     ) -> None:
         self.unet, self.adapter, self.vae, self.image_encoder = unet, adapter, vae, image_encoder
         self.frame_divisor = unet.frame_divisor
+        self.frame_counts: range | None = None
+        self.decode_batch = 1
+        self.compiled = False
         self.input_channels: int = unet.config["in_channels"]
         self.latent_channels, self.latent_height, self.latent_width = adapter.latent_shape
         shrink = 2 ** (len(vae.config["block_out_channels"]) - 1)
@@ -44,6 +47,17 @@ class TorchNetworks:
             # A Module method that both libraries wrap; their stubs disagree about its arguments.
             torch.nn.Module.to(network, device=device, dtype=dtype)
             network.eval()
+        return self
+
+    def compile(self) -> Self:
+        """Compile U-Net and decoder for the shapes they meet, on CUDA into graphs that are replayed.
+
+        The first call of each takes minutes. Shapes are static: another number of frames compiles again.
+        """
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        for network in (self.unet, self.vae.decoder):
+            torch.nn.Module.compile(network, mode=mode, dynamic=False)
+        self.compiled = True
         return self
 
     @property
@@ -75,15 +89,25 @@ class TorchNetworks:
 
     @torch.inference_mode()
     def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        self._begin()
         timestep = timestep.to(self.device).expand(sample.shape[0])
-        return self.unet(
-            sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)
-        ).sample.float()
+        predicted = self.unet(sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)).sample
+        return self._own(predicted)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
+        self._begin()
         vae: Any = self.vae  # its stub asks for torch.FloatTensor, which no tensor is an instance of
-        return vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0].float()
+        return self._own(vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0])
+
+    def _begin(self) -> None:
+        """What a replayed graph put out before may be overwritten from here on."""
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def _own(self, value: Tensor) -> Tensor:
+        """Float32 that no later call overwrites: a replayed graph writes where it wrote before."""
+        return value.float().clone() if self.compiled else value.float()
 
 
 def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import clip_pixels, frames_to_tensor, load_processor, tensor_to_frames, to_vae_pixels
+from fashionflow_core.conditioning import clip_pixels, frames_to_tensor, load_processor, tensor_to_frames
+from fashionflow_core.conventions import to_vae_pixels
 from fashionflow_core.data.latents import Recipe
 from fashionflow_core.device import is_out_of_memory, resolve_dtype
 from fashionflow_core.errors import FashionFlowError

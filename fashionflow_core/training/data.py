@@ -10,8 +10,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fashionflow_core.conditioning import clip_pixels, normalize_latents
+from fashionflow_core.conditioning import clip_pixels
 from fashionflow_core.config import ModelConfig
+from fashionflow_core.conventions import normalize_latents
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.randomness import Shuffle, stream, uniform, whole
 

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fashionflow_core.backends.torch import TorchNetworks, load
-from fashionflow_core.conditioning import (
-    clip_pixels,
-    denormalize_latents,
-    from_vae_pixels,
-    load_processor,
-    tensor_to_frames,
-)
+from fashionflow_core.conditioning import clip_pixels, load_processor, tensor_to_frames
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.conventions import denormalize_latents, from_vae_pixels
 from fashionflow_core.data.latents import LatentCache
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.known import KnownFrames

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from fashionflow_core import video
 from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import load_processor, to_vae_pixels
+from fashionflow_core.conditioning import load_processor
 from fashionflow_core.config import VIDEO_SUFFIXES, ModelConfig
+from fashionflow_core.conventions import to_vae_pixels
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.image import fit
 from fashionflow_core.training.config import TrainConfig

@@ -1,0 +1,120 @@
+"""What to export, and how engines are built: checked before anything heavy is imported."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.contract import GRAPHS
+from fashionflow_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """One of NVIDIA's two TensorRTs.
+
+    Attributes:
+        name: what `--trt-flavor` takes.
+        module: its Python module.
+        extra: what installs it.
+        title: what its makers call it.
+    """
+
+    name: str
+    module: str
+    extra: str
+    title: str
+
+
+FLAVORS = {
+    "tensorrt": Flavor("tensorrt", "tensorrt", "trt", "TensorRT"),
+    "rtx": Flavor("rtx", "tensorrt_rtx", "trt-rtx", "TensorRT-RTX"),
+}
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How engines are built.
+
+    Attributes:
+        flavor: auto, or one of `FLAVORS`.
+        capabilities: compute capabilities such as 8.9 that TensorRT-RTX compiles for; empty: all it knows;
+            ("current",): that of the GPU here.
+        workspace_gb: most memory that an engine may take beside weights and tensors; None: no limit.
+        timing_cache: a file that TensorRT keeps its timings in.
+        refit: whether the weights can be replaced later; TensorRT alone.
+    """
+
+    flavor: str = "auto"
+    capabilities: tuple[str, ...] = ()
+    workspace_gb: float | None = None
+    timing_cache: Path | None = None
+    refit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flavor not in ("auto", *FLAVORS):
+            raise UsageError(f"--trt-flavor: {self.flavor!r} is none of auto, {', '.join(FLAVORS)}")
+        for capability in self.capabilities:
+            if not re.fullmatch(r"current|[0-9]{1,2}\.[0-9]", capability):
+                raise UsageError(f"--compute-capability: {capability!r} is not like 8.9, nor current")
+        if "current" in self.capabilities and len(self.capabilities) > 1:
+            raise UsageError("--compute-capability: current stands alone")
+        if self.workspace_gb is not None and not self.workspace_gb > 0:
+            raise UsageError(f"--workspace-gb: must be above 0, not {self.workspace_gb}")
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export.
+
+    Attributes:
+        runtimes: of `contract.ENGINE_FILES`: onnxruntime for ONNX files, tensorrt for engines.
+        dtype: fp32 or fp16.
+        frames: of the clip, even; None: the model's.
+        dynamic_frames: fewest and most frames, both even, instead of one number.
+        networks: which of `contract.GRAPHS`.
+        decode_chunk: most frames that the decoder takes at a time.
+        verify: whether to run what was made and compare it.
+        engines: how TensorRT engines are built.
+    """
+
+    runtimes: tuple[str, ...] = ("onnxruntime",)
+    dtype: str = "fp32"
+    frames: int | None = None
+    dynamic_frames: tuple[int, int] | None = None
+    networks: tuple[str, ...] = tuple(GRAPHS)
+    decode_chunk: int = 7
+    verify: bool = True
+    engines: EngineSettings = field(default_factory=EngineSettings)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("fp32", "fp16"):
+            raise UsageError(f"--dtype: engines compute in fp32 or fp16, not {self.dtype}")
+        if self.dynamic_frames is not None and self.frames is not None:
+            raise UsageError("--frames: fixes one number of frames, --dynamic-frames a range: give one of them")
+        if self.dynamic_frames is not None:
+            low, high = self.dynamic_frames
+            if low % 2 or high % 2 or not 0 < low < high:
+                raise UsageError(
+                    f"--dynamic-frames: must be MIN:MAX, both even, MIN above 0 and below MAX, not {low}:{high}"
+                )
+        if self.frames is not None and (self.frames <= 0 or self.frames % 2):
+            raise UsageError(f"--frames: must be even and above 0, not {self.frames}")
+        if self.decode_chunk < 1:
+            raise UsageError(f"--decode-chunk: must be at least 1, not {self.decode_chunk}")
+        unknown = [name for name in self.networks if name not in GRAPHS]
+        if unknown or not self.networks:
+            what = f"no network {unknown[0]!r}" if unknown else "none is named"
+            raise UsageError(f"--networks: {what}", hint=f"use some of: {', '.join(GRAPHS)}")
+
+    def range_for(self, config: ModelConfig) -> tuple[int, int]:
+        """Fewest and most frames."""
+        frames = self.frames or config.frames
+        return self.dynamic_frames or (frames, frames)
+
+    def folder_name(self, config: ModelConfig) -> str:
+        """Model, number type and shape."""
+        low, high = self.range_for(config)
+        frames = f"{low}" if low == high else f"{low}-{high}"
+        kind = "-".join("onnx" if runtime == "onnxruntime" else "trt" for runtime in self.runtimes)
+        return f"{config.name}-{kind}-{self.dtype}-{frames}x{config.height}x{config.width}"

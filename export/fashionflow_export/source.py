@@ -1,0 +1,146 @@
+"""The model that is exported: opened in PyTorch and float32, and asked what engines will be compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fashionflow_core import pipeline
+from fashionflow_core.backends.graphs import make_graphs
+from fashionflow_core.backends.parity import Case
+from fashionflow_core.backends.torch import TorchNetworks
+from fashionflow_core.conditioning import clip_pixels
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.contract import ENGINES_FILE, GRAPHS, sha256
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.known import KnownFrames
+from fashionflow_export.verify import standard_photo
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder in PyTorch.
+
+    Attributes:
+        folder: the model folder.
+        pipe: over float32 networks on the CPU, a LoRA fused in.
+        graphs: the same networks by the names of `contract.GRAPHS`.
+        files: file of the folder → SHA-256, of all weights.
+        photo: what the comparison is made on, uint8 (height, width, 3) of the model's frame: a rendered figure.
+    """
+
+    folder: Path
+    pipe: pipeline.FashionFlowPipeline
+    graphs: dict[str, nn.Module]
+    files: dict[str, str]
+    photo: np.ndarray
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.pipe.config
+
+    @property
+    def networks(self) -> Any:
+        return self.pipe.networks
+
+
+def open_source(folder: Path, lora: Path | None = None) -> Source:
+    """Open a model folder for export.
+
+    Raises:
+        FashionFlowError: it is no model, or already one of engines; the LoRA is of another model.
+    """
+    if (folder / ENGINES_FILE).is_file():
+        raise FashionFlowError(f"{folder}: holds engines already", hint="export the model that they were made of")
+    pipe = pipeline.load(folder, device="cpu", dtype="fp32", backend="torch")
+    networks: Any = pipe.networks
+    assert isinstance(networks, TorchNetworks)
+    if lora is not None:
+        from fashionflow_core.lora import load_lora
+
+        load_lora(networks.unet, lora)
+    weights = sorted(path for path in folder.rglob("*.safetensors") if path.is_file())
+    config = pipe.config
+    return Source(
+        folder,
+        pipe,
+        make_graphs(networks, config),
+        {path.relative_to(folder).as_posix(): sha256(path) for path in weights},
+        standard_photo(config),
+    )
+
+
+def inputs_of(source: Source, frames: int, decode_batch: int, kind: str) -> dict[str, dict[str, Tensor]]:
+    """Inputs of every graph, float32 that float16 can hold: "random", or "real", as a generation makes them.
+
+    Args:
+        source: the model.
+        frames: of the clip.
+        decode_batch: frames that the decoder takes at a time.
+        kind: random or real.
+    """
+    networks, config = source.networks, source.config
+    generator = torch.Generator("cpu").manual_seed(frames)
+    size = (networks.latent_height, networks.latent_width)
+    latent_shape = (1, networks.latent_channels, *size)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    image = torch.from_numpy(source.photo)[None].permute(0, 3, 1, 2) / 255
+    pixels = clip_pixels(source.photo[None], source.pipe.conditioner.processor, config)
+    if kind == "random":
+        encoder_config = networks.adapter.config
+        return _rounded(
+            {
+                "vae_encoder": {"image": noise(*image.shape)},
+                "image_encoder": {"pixels": noise(*pixels.shape), "latents": noise(*latent_shape)},
+                "unet": {
+                    "sample": noise(1, networks.input_channels, frames, *size),
+                    "timestep": torch.tensor([437.0]),
+                    "context": noise(1, encoder_config["clip_tokens"], encoder_config["clip_dim"]),
+                },
+                "vae_decoder": {"latents": noise(decode_batch, *latent_shape[1:])},
+            }
+        )
+    local, context, content = source.pipe.conditioner.encode(source.photo[None], [generator])
+    known = KnownFrames.first(local, frames, content, config.mask_fill)
+    # Half way: as much signal as noise.
+    sample = 0.7 * local[:, :, None] + 0.7 * noise(1, networks.latent_channels, frames, *size)
+    return _rounded(
+        {
+            "vae_encoder": {"image": image},
+            "image_encoder": {"pixels": pixels, "latents": local},
+            "unet": {
+                "sample": known.network_input(sample),
+                "timestep": torch.tensor([500.0]),
+                "context": context,
+            },
+            "vae_decoder": {"latents": local + 0.1 * noise(decode_batch, *latent_shape[1:])},
+        }
+    )
+
+
+def _rounded(inputs: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    return {name: {key: x.half().float() for key, x in tensors.items()} for name, tensors in inputs.items()}
+
+
+def make_cases(source: Source, networks: Sequence[str], counts: Sequence[int], decode_batch: int) -> list[Case]:
+    """PyTorch's answers on random and on real inputs; of the U-Net at every number of frames in `counts`."""
+    cases = []
+    for number, frames in enumerate(counts):
+        for kind in ("random", "real"):
+            for name, inputs in inputs_of(source, frames, decode_batch, kind).items():
+                if name not in networks or (number and name != "unet"):
+                    continue
+                with torch.inference_mode():
+                    found = source.graphs[name](**inputs)
+                values = found if isinstance(found, tuple) else (found,)
+                outputs = {key: value.numpy() for key, value in zip(GRAPHS[name].outputs, values, strict=True)}
+                arrays = {key: value.numpy() for key, value in inputs.items()}
+                cases.append(Case.of(name, kind, frames if name == "unet" else 0, arrays, outputs))
+    return cases

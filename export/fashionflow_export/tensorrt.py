@@ -1,0 +1,259 @@
+"""ONNX files as TensorRT engines, through Polygraphy: one code for both flavors.
+
+TensorRT times its kernels, so it builds on the GPU that it builds for. TensorRT-RTX compiles ahead for a list of GPUs
+and finishes on the one it meets: it builds on machines that have none. Both take strongly typed networks, in which the
+number types are those of the ONNX file.
+"""
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.contract import sha256
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_export.settings import FLAVORS, EngineSettings, Flavor
+
+_ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat16": 2, "Int8": 1, "UInt8": 1}
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def choose_flavor(settings: EngineSettings) -> Flavor:
+    """The flavor to build with, once everything that cannot be done here has been refused.
+
+    Raises:
+        FashionFlowError: it is not installed, or needs a GPU that is not here.
+    """
+    installed = [flavor for flavor in FLAVORS.values() if find_spec(flavor.module) is not None]
+    flavor = FLAVORS.get(settings.flavor)
+    if flavor is None:  # auto
+        usable = [flavor for flavor in installed if flavor.name == "rtx" or has_gpu()]
+        if not usable:
+            have = "TensorRT is installed, but builds on a GPU only" if installed else "no TensorRT is installed"
+            raise FashionFlowError(
+                f"--trt: {have}",
+                hint="pip install 'fashionflow[trt-rtx]' builds without a GPU; on a GPU machine: 'fashionflow[trt]'",
+            )
+        flavor = usable[0]
+    if flavor not in installed:
+        raise FashionFlowError(
+            f"--trt-flavor {flavor.name}: {flavor.title} is not installed",
+            hint=f"pip install 'fashionflow[{flavor.extra}]'",
+        )
+    if find_spec("polygraphy") is None:
+        raise FashionFlowError("--trt: polygraphy is not installed", hint=f"pip install 'fashionflow[{flavor.extra}]'")
+    if flavor.name == "tensorrt":
+        if settings.capabilities:
+            raise UsageError("--compute-capability: TensorRT builds for the GPU it finds; this is for --trt-flavor rtx")
+        if not has_gpu():
+            raise FashionFlowError(
+                "--trt-flavor tensorrt: TensorRT times kernels on the GPU it builds for, and there is none here",
+                hint="use --trt-flavor rtx, which builds without one, or export on the GPU machine",
+            )
+    else:
+        for option, wanted in (("--timing-cache", settings.timing_cache), ("--refit", settings.refit)):
+            if wanted:
+                raise UsageError(f"{option}: TensorRT-RTX has none without a GPU", hint="use --trt-flavor tensorrt")
+        if "current" in settings.capabilities and not has_gpu():
+            raise FashionFlowError(
+                "--compute-capability current: there is no GPU here to ask",
+                hint="name it, such as 8.9, or leave it out",
+            )
+        _check_capabilities(flavor, settings)
+    return flavor
+
+
+def _check_capabilities(flavor: Flavor, settings: EngineSettings) -> None:
+    known = [name for name in dir(import_module(flavor.module).ComputeCapability) if re.fullmatch(r"SM\d+", name)]
+    for capability in settings.capabilities:
+        if capability != "current" and _symbol(capability) not in known:
+            listed = ", ".join(sorted(f"{name[2:-1]}.{name[-1]}" for name in known))
+            raise UsageError(
+                f"--compute-capability: {flavor.title} {_version(flavor)} does not list {capability}",
+                hint=f"it lists {listed}; leave the option out to build for all of them",
+            )
+
+
+def _symbol(capability: str) -> str:
+    return "CURRENT" if capability == "current" else "SM" + capability.replace(".", "")
+
+
+def _version(flavor: Flavor) -> str:
+    return str(import_module(flavor.module).__version__)
+
+
+def cuda_of(flavor: Flavor) -> str:
+    """The CUDA major version of the installed package, from its name (tensorrt-rtx-cu13); empty where it tells none."""
+    pattern = re.compile(rf"{flavor.module.replace('_', '[-_]')}[-_]cu(\d+)$", re.IGNORECASE)
+    found = (pattern.match(distribution.name or "") for distribution in distributions())
+    return next((match[1] for match in found if match), "")
+
+
+def cache_key(
+    onnx: Path, flavor: Flavor, settings: EngineSettings, dtype: str, profile: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything an engine depends on; two equal ones mean the same engine."""
+    key: dict[str, Any] = {
+        "flavor": flavor.name,
+        "version": _version(flavor),
+        "cuda": cuda_of(flavor),
+        "compute_capabilities": list(settings.capabilities) or (["all"] if flavor.name == "rtx" else [_gpu()]),
+        "onnx": sha256(onnx),
+        "dtype": dtype,
+        "profile": {name: [list(shape) for shape in shapes] for name, shapes in profile.items()},
+        "workspace_gb": settings.workspace_gb,
+        "refit": settings.refit,
+    }
+    if "current" in settings.capabilities:
+        key["compute_capabilities"] = [_gpu()]
+    data = onnx.with_name(onnx.name + ".data")
+    return key | ({"onnx_data": sha256(data)} if data.is_file() else {})
+
+
+def _gpu() -> str:
+    import torch
+
+    return "{}.{} {}".format(*torch.cuda.get_device_capability(), torch.cuda.get_device_name())
+
+
+def build_engine(
+    onnx: Path, flavor: Flavor, settings: EngineSettings, profile: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    """Build one engine.
+
+    Args:
+        onnx: the graph, its data beside it.
+        flavor: of `choose_flavor`.
+        settings: how.
+        profile: input → its smallest, usual and largest shape, for inputs whose number of frames is dynamic.
+
+    Returns:
+        The serialized engine, and what its builder said of it: `layers`, `scratch_bytes`, and, where all shapes are
+        fixed, `activation_traffic_bytes`: what all layers read and write of tensors that are not weights.
+
+    Raises:
+        FashionFlowError: the ONNX file is broken, or the builder cannot make an engine of it.
+    """
+    _select(flavor)
+    trt = import_module(flavor.module)
+    polygraphy = import_module("polygraphy.backend.trt")
+
+    logger = _listener(trt)
+    builder = trt.Builder(logger)
+    flags = trt.NetworkDefinitionCreationFlag
+    typed = 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+    network = builder.create_network(typed)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise FashionFlowError(
+            f"{onnx}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
+            hint="export the model again",
+        )
+    profiles = [polygraphy.Profile()] if profile else []
+    for name, (low, usual, high) in profile.items():
+        profiles[0].add(name, min=low, opt=usual, max=high)
+    pools = {}
+    if settings.workspace_gb is not None:
+        pools = {trt.MemoryPoolType.WORKSPACE: int(settings.workspace_gb * 2**30)}
+    config = _config(trt, flavor, settings, builder, network, profiles or None, pools or None)
+    try:
+        cache = str(settings.timing_cache) if settings.timing_cache else None
+        plan = polygraphy.EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
+    except Exception as error:  # Polygraphy's own kind, whose text is its log
+        reason = logger.errors[0] if logger.errors else str(error)
+        raise FashionFlowError(
+            f"{onnx}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})",
+            hint="a larger --workspace-gb, or --trt-flavor of the other kind, may do",
+        ) from None
+    return bytes(plan), describe(logger.layers, logger.scratch)
+
+
+def _select(flavor: Flavor) -> None:
+    """Tell Polygraphy which TensorRT to drive: it asks the environment, once, when it is imported."""
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if flavor.name == "rtx" else "0"
+    if "polygraphy.config" in sys.modules:
+        chosen = sys.modules["polygraphy.config"].USE_TENSORRT_RTX
+        if chosen != (flavor.name == "rtx"):
+            raise FashionFlowError(
+                "polygraphy drives the other flavor of TensorRT in this process", hint="build in a process of its own"
+            )
+    logger = import_module("polygraphy.logger").G_LOGGER
+    logger.module_severity = logger.CRITICAL
+
+
+def _config(
+    trt: Any, flavor: Flavor, settings: EngineSettings, builder: Any, network: Any, profiles: Any, pools: Any
+) -> Any:
+    shared = {
+        "profiles": profiles,
+        "memory_pool_limits": pools,
+        "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
+    }
+    if flavor.name == "tensorrt":
+        cache = settings.timing_cache if settings.timing_cache and settings.timing_cache.is_file() else None
+        create = import_module("polygraphy.backend.trt").CreateConfig
+        return create(**shared, refittable=settings.refit, load_timing_cache=cache and str(cache))(builder, network)
+    config = import_module("polygraphy.backend.tensorrt_rtx").CreateConfigRTX(**shared)(builder, network)
+    # Float32 means float32 (Polygraphy does the same for the other flavor): TF32 would miss the tolerance.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.num_compute_capabilities = len(settings.capabilities)  # first: the next call counts within it
+    for index, capability in enumerate(settings.capabilities):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, _symbol(capability)), index):
+            raise FashionFlowError(
+                f"--compute-capability: {flavor.title} refuses {capability}", hint="leave it out to build for all"
+            )
+    return config
+
+
+def _listener(trt: Any) -> Any:
+    """A logger that keeps errors, and of the verbose part what says how an engine will run."""
+
+    class Listener(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.layers = ""
+            self.scratch = 0
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif message.startswith("Layers:"):
+                self.layers = message
+            elif match := re.match(r"Total Activation Memory: (\d+)", message):
+                self.scratch = int(match[1])
+
+    return Listener()
+
+
+def describe(layers: str, scratch: int) -> dict[str, Any]:
+    """The builder's listing of layers, in numbers; see `build_engine`."""
+    count, traffic, fixed = 0, 0, True
+    for line in layers.splitlines():
+        if "LayerType:" not in line:
+            continue
+        count += 1
+        # Constants are weights; everything before and after them in the line is read or written.
+        read = line.partition("Inputs: [")[2].partition("Constants: [")[0]
+        written = line.partition("Outputs: [")[2].partition("TacticName")[0]
+        for sizes, kind in re.findall(r"Dimensions: \[([-\d,]*)\].*?Datatype: (\w+)", read + written):
+            bytes_ = _ITEM_BYTES.get(kind, 1)
+            for size in filter(None, sizes.split(",")):
+                fixed &= int(size) >= 0
+                bytes_ *= int(size)
+            traffic += bytes_
+    known = {"layers": count, "scratch_bytes": scratch}
+    return known | ({"activation_traffic_bytes": traffic} if fixed and count else {})

@@ -1,0 +1,186 @@
+"""`fashionflow export` and `fashionflow verify`: engines of a model, and whether they say what PyTorch says."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashionflow_cli.console import WARNINGS, note, one_of, quiet_libraries, result, result_json
+from fashionflow_core.contract import GRAPHS
+from fashionflow_core.errors import UsageError
+
+EXAMPLES = """[bold]Examples[/bold]
+
+fashionflow export --onnx --model mini -o mini-onnx
+
+fashionflow export --onnx --dtype fp16 --dynamic-frames 8:70 --model ./my-model
+
+fashionflow export --trt --trt-flavor rtx --dtype fp16 --model ./my-model -o engines
+
+fashionflow generate dress.jpg --model mini-onnx
+"""
+SHAPE, TRT = "Numbers and shapes", "TensorRT"
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A name from [bold]fashionflow models list[/bold], or a model folder.",
+        envvar="FASHIONFLOW_MODEL",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")]
+Json = Annotated[
+    bool, typer.Option("--json", help="The record on stdout, instead of the path.", envvar="FASHIONFLOW_JSON")
+]
+
+
+def parse_frames(text: str) -> tuple[int, int]:
+    """`8:70` → (8, 70).
+
+    Raises:
+        UsageError: it is no such range.
+    """
+    match = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", text)
+    if not match:
+        raise UsageError(f"--dynamic-frames: {text!r} is not MIN:MAX, such as 8:70")
+    return int(match[1]), int(match[2])
+
+
+def export(
+    onnx: Annotated[bool, typer.Option("--onnx", help="Make ONNX files, which onnxruntime runs.")] = False,
+    trt: Annotated[bool, typer.Option("--trt", help="Make TensorRT engines, which NVIDIA GPUs run.")] = False,
+    model: Model = "mini",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The engine folder to make. [dim]\\[default: model, dtype and shape, here][/dim]"
+        ),
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(help="A LoRA folder, fused into the U-Net.", metavar="DIR")] = None,
+    networks: Annotated[
+        str, typer.Option(help="Which networks, separated by commas; only all of them generate.", metavar="NAMES")
+    ] = ",".join(GRAPHS),
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Compare with PyTorch.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an engine folder; engines in it that still fit are kept.")
+    ] = False,
+    dtype: Annotated[
+        str, typer.Option(help="What the networks compute in.", rich_help_panel=SHAPE, **one_of(("fp32", "fp16")))
+    ] = "fp32",
+    frames: Annotated[
+        int | None,
+        typer.Option(min=2, help="Frames of a clip, fixed. [dim]\\[default: the model's][/dim]", rich_help_panel=SHAPE),
+    ] = None,
+    dynamic_frames: Annotated[
+        str | None,
+        typer.Option(help="Take every even number of frames in this range.", metavar="MIN:MAX", rich_help_panel=SHAPE),
+    ] = None,
+    decode_chunk: Annotated[
+        int, typer.Option(min=1, help="Most frames decoded at a time; fewer need less memory.", rich_help_panel=SHAPE)
+    ] = 7,
+    trt_flavor: Annotated[
+        str,
+        typer.Option(
+            help="tensorrt builds on a GPU, rtx (TensorRT-RTX) anywhere; auto prefers the first.",
+            rich_help_panel=TRT,
+            **one_of(("auto", "tensorrt", "rtx")),
+        ),
+    ] = "auto",
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A GPU that rtx compiles for, such as 8.9; repeat it for more. [dim]\\[default: all][/dim]",
+            metavar="X.Y",
+            rich_help_panel=TRT,
+        ),
+    ] = None,
+    workspace_gb: Annotated[
+        float | None,
+        typer.Option(help="Most scratch memory an engine may take.", metavar="<n>", rich_help_panel=TRT),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="A file TensorRT keeps its timings in.", metavar="FILE", rich_help_panel=TRT)
+    ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="TensorRT: weights can be replaced later.", rich_help_panel=TRT)
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make engines of a model, and verify them against PyTorch.
+
+    The folder takes the model's place: fashionflow generate --model DIR needs no PyTorch weights and no other option.
+    """
+    WARNINGS.quiet = quiet
+    runtimes = tuple(name for name, wanted in (("onnxruntime", onnx), ("tensorrt", trt)) if wanted)
+    if not runtimes:
+        raise UsageError("export: nothing to make", hint="pass --onnx, --trt or both")
+    from fashionflow_core import registry
+    from fashionflow_export.settings import EngineSettings, ExportSettings
+
+    settings = ExportSettings(
+        runtimes=runtimes,
+        dtype=dtype,
+        frames=frames,
+        dynamic_frames=parse_frames(dynamic_frames) if dynamic_frames else None,
+        networks=tuple(name.strip() for name in networks.split(",")),
+        decode_chunk=decode_chunk,
+        verify=verify,
+        engines=EngineSettings(
+            flavor=trt_flavor,
+            capabilities=tuple(compute_capability or ()),
+            workspace_gb=workspace_gb,
+            timing_cache=timing_cache,
+            refit=refit,
+        ),
+    )
+    source = registry.find(model)
+    quiet_libraries()
+    from fashionflow_export.folder import export_model  # torch and diffusers: after all that can be refused without
+
+    folder, engines = export_model(source, out, settings, lora, overwrite, lambda line: note(line, quiet))
+    _print(folder, engines, quiet, as_json)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An engine folder.", show_default=False)],
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto (onnxruntime on the CPU, TensorRT on the GPU), cpu, cuda or cuda:1.",
+            envvar="FASHIONFLOW_DEVICE",
+        ),
+    ] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare an engine folder with PyTorch's answers that travel with it, and note the result in it.
+
+    Needs no PyTorch weights: networks are compared one by one, then a short generation frame by frame.
+    """
+    WARNINGS.quiet = quiet
+    from fashionflow_core.contract import Engines
+
+    record = Engines.load(folder)
+    quiet_libraries()
+    from fashionflow_export.verify import verify_folder
+
+    engines = verify_folder(folder, record, None, device, lambda line: note(line, quiet))
+    _print(folder, engines, quiet, as_json)
+
+
+def _print(folder: Path, engines: Any, quiet: bool, as_json: bool) -> None:
+    """The states, the result, and exit code 1 where something failed."""
+    from dataclasses import asdict
+
+    from fashionflow_export.verify import require_verified
+
+    for runtime, record in engines.runtimes.items():
+        note(f"{runtime}: {record.state.replace('_', ' ')}" + (f" ({record.reason})" if record.reason else ""), quiet)
+    if as_json:
+        result_json({"path": str(folder), **asdict(engines), "warnings": WARNINGS.take()})
+    elif all(record.state != "failed" for record in engines.runtimes.values()):
+        result(str(folder))
+    require_verified(folder, engines)

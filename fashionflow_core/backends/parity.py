@@ -1,0 +1,141 @@
+"""What PyTorch in float32 gave for the graphs of an engine folder, and how near a runtime comes to it.
+
+The answers travel with the folder (`references.npz`), so that engines can be verified where there are no PyTorch
+weights: those built on a machine that cannot run them are verified where they are first used.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashionflow_core.contract import GRAPHS, REFERENCES_FILE, Engines, Runner
+from fashionflow_core.errors import FashionFlowError
+
+# Largest error over largest value. Float32 sums in another order; float16 has 11 bits, and rounds at every layer.
+LIMITS = {"fp32": 1e-3, "fp16": 5e-2}
+# Values of an output that a folder keeps: every frame and row still has hundreds of them.
+KEPT = 200_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of a graph, and PyTorch's answer.
+
+    Attributes:
+        network: of `contract.GRAPHS`.
+        kind: "random" inputs of deviation 1, or "real": what a generation gives the network.
+        frames: of the clip; 0 for networks that see none.
+        inputs: float32 by name; values that float16 can hold, so that they are stored small and are the same in both.
+        outputs: float32 by name; every `stride`-th value, flattened.
+        strides: by name.
+    """
+
+    network: str
+    kind: str
+    frames: int
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    strides: Mapping[str, int]
+
+    @classmethod
+    def of(cls, network: str, kind: str, frames: int, inputs: Mapping[str, np.ndarray], outputs: Any) -> "Case":
+        """A case of whole outputs."""
+        flat = {name: np.asarray(value, np.float32).ravel() for name, value in outputs.items()}
+        return cls(network, kind, frames, dict(inputs), flat, dict.fromkeys(flat, 1))
+
+    def thin(self) -> "Case":
+        """The same with few enough values to keep. Odd strides walk through all columns of sizes that are even."""
+        strides = {name: max(1, value.size // KEPT) | 1 for name, value in self.outputs.items()}
+        outputs = {name: value[:: strides[name]] for name, value in self.outputs.items()}
+        return replace(self, outputs=outputs, strides=strides)
+
+
+def save_cases(path: Path, cases: Sequence[Case], frames: np.ndarray) -> None:
+    """Write thinned cases, and frames of the short generation (uint8 f h w c), as one `.npz`."""
+    arrays: dict[str, np.ndarray] = {"generation": frames}
+    for number, case in enumerate(map(Case.thin, cases)):
+        start = f"{number}/{case.network}/{case.kind}/{case.frames}"
+        for name, value in case.inputs.items():
+            arrays[f"{start}/in/{name}"] = value.astype(np.float16)
+        for name, value in case.outputs.items():
+            arrays[f"{start}/out/{name}/{case.strides[name]}"] = value
+    # No pickles: it must open with allow_pickle=False.
+    np.savez_compressed(path, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def load_cases(folder: Path, engines: Engines) -> tuple[list[Case], np.ndarray]:
+    """The cases that travel with an engine folder, and the frames of the short generation.
+
+    Raises:
+        FashionFlowError: the file is missing, changed or broken.
+    """
+    if REFERENCES_FILE not in engines.files:
+        raise FashionFlowError(f"{folder}: holds no {REFERENCES_FILE}", hint="export the model again")
+    engines.check_file(folder, REFERENCES_FILE)
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    with np.load(folder / REFERENCES_FILE, allow_pickle=False) as arrays:
+        frames = arrays["generation"]
+        for key in arrays.files:
+            if key == "generation":
+                continue
+            *start, side, rest = key.split("/", 5)
+            name, _, stride = rest.partition("/")
+            case = found.setdefault(tuple(start), {"inputs": {}, "outputs": {}, "strides": {}})
+            if side == "in":
+                case["inputs"][name] = arrays[key].astype(np.float32)
+            else:
+                case["outputs"][name], case["strides"][name] = arrays[key], int(stride)
+    return [Case(start[1], start[2], int(start[3]), **case) for start, case in found.items()], frames
+
+
+def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Run the cases of those networks that there are runners for.
+
+    Returns:
+        One JSON-able entry a case: network, inputs, frames, max_abs, relative (to the largest value), limit, passed.
+    """
+    entries = []
+    for case in cases:
+        if case.network not in runners:
+            continue
+        record = engines.networks[case.network]
+        outputs = runners[case.network]({name: torch.from_numpy(value) for name, value in case.inputs.items()})
+        worst, relative, wrong = 0.0, 0.0, ""
+        for name in GRAPHS[case.network].outputs:
+            found = outputs[name].float().cpu().numpy()
+            expected_shape = [case.frames if size == -1 else size for size in record.outputs[name]]
+            if list(found.shape) != expected_shape:
+                wrong = f"{name} has shape {found.shape}, not {tuple(expected_shape)}"
+                break
+            found, expected = found.ravel()[:: case.strides[name]], case.outputs[name]
+            if not np.isfinite(found).all():
+                wrong = f"{name} holds values that are not finite"
+                break
+            error = float(np.abs(found - expected).max())
+            worst, relative = max(worst, error), max(relative, error / max(float(np.abs(expected).max()), 1e-6))
+        limit = LIMITS[record.dtype]
+        entry = {
+            "network": case.network,
+            "inputs": case.kind,
+            "frames": case.frames,
+            "max_abs": worst,
+            "relative": relative,
+            "limit": limit,
+            "passed": not wrong and relative <= limit,
+        }
+        entries.append(entry | ({"wrong": wrong} if wrong else {}))
+    return entries
+
+
+def failure(entries: Sequence[Mapping[str, Any]]) -> str:
+    """What failed first, as one phrase; empty if nothing did."""
+    for entry in entries:
+        if not entry["passed"]:
+            what = entry.get("wrong") or f"relative error {entry['relative']:.2g}, above {entry['limit']:g}"
+            frames = f" at {entry['frames']} frames" if entry["frames"] else ""
+            return f"{entry['network']} on {entry['inputs']} inputs{frames}: {what}"
+    return ""

@@ -1,0 +1,285 @@
+"""Runtimes over an engine folder: what is chosen, what is compared before the first use, and what is never loaded."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_folders import edit, replace_file, tiny_engines, tiny_source
+from tiny import build_tiny_model
+
+from fashionflow_core import backends, pipeline
+from fashionflow_core.backends.engine_networks import EngineNetworks
+from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.model_folder import damage
+from fashionflow_export.verify import psnr_of_frames, require_verified, short_generation, standard_photo, verify_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_source(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_engines(tmp_path_factory, "tiny-fp32", dynamic_frames=(8, 12))
+
+
+@pytest.fixture
+def copy(engines: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(engines, tmp_path / "engines"))
+
+
+def _state(folder: Path) -> str:
+    return Engines.load(folder).runtimes["onnxruntime"].state
+
+
+def _wait(record: dict[str, Any]) -> None:
+    record["runtimes"]["onnxruntime"].update(state=BUILT_NOT_RUN, parity=[], generation={})
+
+
+# ---- which runtime -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", ("auto", "auto", "auto", "auto")),
+        ("onnxruntime", ("onnxruntime",) * 4),
+        ("unet=tensorrt,vae=torch", ("tensorrt", "torch", "torch", "auto")),
+        ("vae_decoder = torch", None),
+        (" image_encoder=torch , unet=onnxruntime", ("onnxruntime", "auto", "auto", "torch")),
+    ],
+)
+def test_mixtures(text: str, expected: tuple[str, ...] | None) -> None:
+    if expected is None:
+        with pytest.raises(UsageError):
+            backends.parse_backend(text)
+    else:
+        assert tuple(backends.parse_backend(text)[name] for name in GRAPHS) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("abacus", "'abacus' is unknown"),
+        ("", "'' is unknown"),
+        ("unet=abacus", "'abacus' is unknown"),
+        ("brain=torch", "no network 'brain'"),
+        ("unet=torch,torch", "'torch' names no network"),
+        ("vae=torch,vae_decoder=onnxruntime", "vae_decoder is named twice"),
+    ],
+)
+def test_mixtures_that_cannot_be_meant(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        backends.parse_backend(text)
+
+
+def test_auto_runs_what_is_there(engines: Path) -> None:
+    networks = backends.load(engines, "auto", CPU)
+    assert isinstance(networks, EngineNetworks)
+    assert networks.frame_counts == range(8, 13, 2)
+    assert (networks.latent_channels, networks.latent_height, networks.latent_width) == (4, 16, 12)
+
+
+@pytest.mark.parametrize("mixture", ["vae=torch", "unet=torch,vae=onnxruntime"])
+def test_a_mixture_is_the_same_video(engines: Path, mixture: str) -> None:
+    pipe = pipeline.load(engines, device="cpu")
+    photo = standard_photo(pipe.config)
+    mixed = pipeline.load(engines, device="cpu", backend=mixture)
+    frames = [short_generation(each, photo, 8, 4) for each in (pipe, mixed)]
+    assert min(psnr_of_frames(*frames)) > 50
+
+
+def test_a_mixture_needs_the_weights_it_came_from(copy: Path, tmp_path: Path) -> None:
+    edit(copy, lambda record: record.update(source=str(tmp_path / "gone")))
+    with pytest.raises(FashionFlowError, match="exported from are not here"):
+        backends.load(copy, "vae=torch", CPU)
+    pipeline.load(copy, device="cpu")  # the engines themselves need none
+
+
+def test_a_mixture_refuses_other_weights(copy: Path, source: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(source, tmp_path / "other"))
+    weights = next((other / "vae").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    edit(copy, lambda record: record.update(source=str(other)))
+    with pytest.raises(FashionFlowError, match="has changed since the export"):
+        backends.load(copy, "vae=torch", CPU)
+
+
+def test_batches_go_through(engines: Path) -> None:
+    """Batches are cut into what a graph was built for; neighbours never change an answer."""
+    networks = backends.load(engines, "onnxruntime", CPU)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(7, 4, 16, 12, generator=generator)
+    together = networks.decode(latents)
+    one_by_one = torch.cat([networks.decode(latent[None]) for latent in latents])
+    assert together.shape == (7, 3, 64, 48)
+    assert torch.allclose(together, one_by_one, atol=1e-5)
+    sample = torch.randn(2, networks.input_channels, 8, 16, 12, generator=generator)
+    context = torch.randn(2, 17, 32, generator=generator)
+    both = networks.denoise(sample, torch.tensor(3), context)
+    assert torch.allclose(both[1:], networks.denoise(sample[1:], torch.tensor([3]), context[1:]), atol=1e-5)
+
+
+def test_arithmetic_is_that_of_the_source(engines: Path, source: Path) -> None:
+    networks, original = (backends.load(folder, "auto", CPU) for folder in (engines, source))
+    for frames in (8, 10, 12):
+        counted, expected = networks.count_flop(frames), original.count_flop(frames)
+        assert counted["denoise"] == expected["denoise"]
+        assert counted["decode"] == pytest.approx(expected["decode"], rel=0.01)
+    assert networks.weights_bytes >= original.weights_bytes
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_plain_weights_are_no_engines(source: Path) -> None:
+    for name in ("onnxruntime", "tensorrt", "unet=onnxruntime"):
+        with pytest.raises(FashionFlowError, match="holds PyTorch weights and no engines") as caught:
+            backends.load(source, name, CPU)
+        assert caught.value.hint is not None and str(source) in caught.value.hint
+
+
+def test_settings_that_engines_cannot_meet(engines: Path) -> None:
+    with pytest.raises(UsageError, match=r"engines in .* compute in fp32"):
+        pipeline.load(engines, device="cpu", dtype="bf16")
+    with pytest.raises(UsageError, match="--compile"):
+        pipeline.load(engines, device="cpu", compile=True)
+    networks = backends.load(engines, "auto", CPU)
+    with pytest.raises(FashionFlowError, match=r"unet takes sample of shape"):
+        networks.denoise(torch.zeros(1, networks.input_channels, 8, 16, 16), torch.tensor([1]), torch.zeros(1, 17, 32))
+
+
+@pytest.mark.parametrize("file", ["unet/model.onnx", "vae_decoder/model.onnx"])
+def test_a_tampered_file_is_not_loaded(copy: Path, file: str) -> None:
+    path = copy / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FashionFlowError, match="its SHA-256 differs") as caught:
+        pipeline.load(copy, device="cpu")
+    assert str(path) in caught.value.message
+    path.unlink()
+    with pytest.raises(FashionFlowError, match="is missing"):
+        pipeline.load(copy, device="cpu")
+    assert damage(copy) == [f"{file} is missing"]
+
+
+def test_a_corrupt_graph_is_one_line(copy: Path) -> None:
+    replace_file(copy, "unet/model.onnx", b"not a graph at all")
+    with pytest.raises(FashionFlowError, match="onnxruntime cannot open it") as caught:
+        pipeline.load(copy, device="cpu")
+    assert "\n" not in caught.value.message
+
+
+def test_a_graph_of_other_tensors_is_refused(copy: Path) -> None:
+    replace_file(copy, "unet/model.onnx", (copy / "vae_decoder/model.onnx").read_bytes())
+    with pytest.raises(FashionFlowError, match=r"has tensors .*latents.*, not .*sample"):
+        pipeline.load(copy, device="cpu")
+
+
+def test_a_graph_of_other_shapes_is_refused(copy: Path) -> None:
+    edit(copy, lambda record: record["networks"]["vae_decoder"]["inputs"].update(latents=[1, 4, 16, 12]))
+    with pytest.raises(FashionFlowError, match=r"has tensors .*latents \[6, 4, 16, 12\].*, not .*\[1, 4, 16, 12\]"):
+        pipeline.load(copy, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda record: record.update(schema=99), "schema 99"),
+        (lambda record: record.pop("networks"), "is broken"),
+        (lambda record: record.update(banana=1), "banana"),
+        (lambda record: record["networks"]["unet"]["inputs"].pop("sample"), "tensors of unet"),
+        (lambda record: record["networks"].update(brain=record["networks"]["unet"]), "unknown network brain"),
+        (lambda record: record["runtimes"]["onnxruntime"].update(state="fine"), "'fine'"),
+        (lambda record: record["files"].pop("unet/model.onnx"), "unet/model.onnx has no hash"),
+        (lambda record: record["files"].update({"../x": {"size": 1, "sha256": "0" * 64}}), "../x"),
+        (lambda record: record["files"].update({"/etc/x": {"size": 1, "sha256": "0" * 64}}), "/etc/x"),
+        (lambda record: record.update(frames=[12, 8]), "frames"),
+    ],
+    ids=["schema", "networks", "field", "tensors", "network", "state", "hash", "outside", "absolute", "frames"],
+)
+def test_a_broken_record_is_one_line(copy: Path, change: Any, says: str) -> None:
+    edit(copy, change)
+    with pytest.raises(FashionFlowError) as caught:
+        pipeline.load(copy, device="cpu")
+    assert says in caught.value.message and str(copy) in caught.value.message
+
+
+def test_a_record_that_is_no_json(copy: Path) -> None:
+    (copy / "engines.json").write_text("{")
+    with pytest.raises(FashionFlowError, match="is not valid JSON"):
+        pipeline.load(copy, device="cpu")
+    assert any("not valid JSON" in line for line in damage(copy))
+
+
+def test_without_onnxruntime(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(FashionFlowError, match="onnxruntime is not installed") as caught:
+        pipeline.load(engines, device="cpu")
+    assert caught.value.hint == "pip install 'fashionflow[onnx]'"
+
+
+def test_running_out_of_memory_is_told_as_such(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline then decodes fewer frames, or says what would need less."""
+    networks: Any = backends.load(engines, "onnxruntime", CPU)
+
+    class Full:
+        def run(self, *_: Any) -> None:
+            raise RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer")
+
+    monkeypatch.setattr(networks.runners["vae_decoder"], "session", Full())
+    with pytest.raises(torch.OutOfMemoryError):
+        networks.decode(torch.zeros(1, 4, 16, 12))
+
+
+# ---- states --------------------------------------------------------------------------------------------------------
+
+
+def test_first_use_compares_and_remembers(copy: Path) -> None:
+    edit(copy, _wait)
+    pipeline.load(copy, device="cpu")
+    record = Engines.load(copy).runtimes["onnxruntime"]
+    assert record.state == VERIFIED and {entry["network"] for entry in record.parity} == set(GRAPHS)
+
+
+def test_first_use_finds_a_wrong_engine(copy: Path, tmp_path: Path) -> None:
+    """Another network of the same shapes: nothing but its answers is wrong."""
+    from fashionflow_export.folder import export_model
+    from fashionflow_export.settings import ExportSettings
+
+    other = build_tiny_model(tmp_path / "other", seed=1)
+    export_model(other, tmp_path / "others", ExportSettings(networks=("vae_decoder",), frames=12))
+    replace_file(copy, "vae_decoder/model.onnx", (tmp_path / "others/vae_decoder/model.onnx").read_bytes())
+    edit(copy, _wait)
+    with pytest.raises(FashionFlowError, match=r"failed their verification .vae_decoder on random inputs"):
+        pipeline.load(copy, device="cpu")
+    assert _state(copy) == FAILED
+    with pytest.raises(FashionFlowError, match="failed their verification"):
+        pipeline.load(copy, device="cpu")  # remembered, not compared again
+    pipeline.load(copy, device="cpu", allow_unverified=True)
+    verified = verify_folder(copy, Engines.load(copy))
+    with pytest.raises(FashionFlowError, match="failed their verification"):
+        require_verified(copy, verified)
+
+
+def test_verifying_again_needs_no_weights(copy: Path) -> None:
+    edit(copy, lambda record: (_wait(record), record.update(source="/nowhere")))
+    lines: list[str] = []
+    record = verify_folder(copy, Engines.load(copy), report=lines.append).runtimes["onnxruntime"]
+    assert record.state == VERIFIED == _state(copy)
+    assert record.generation["min_psnr"] >= 40 and record.generation["compared"] == 8
+    assert any("unet (real inputs, 8 frames)" in line for line in lines)
+
+
+def test_changed_answers_are_no_answers(copy: Path) -> None:
+    edit(copy, _wait)
+    (copy / "references.npz").write_bytes(b"PK")
+    with pytest.raises(FashionFlowError, match=r"references\.npz"):
+        pipeline.load(copy, device="cpu")

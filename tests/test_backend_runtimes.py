@@ -1,0 +1,101 @@
+"""Runtimes beside onnxruntime's CPU: TensorRT as far as a machine without a GPU can tell, compiled PyTorch, CUDA."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_folders import edit, tiny_engines
+from tiny import build_tiny_model
+
+from fashionflow_benchmarks import runtimes
+from fashionflow_core import backends, pipeline
+from fashionflow_core.backends import onnxruntime as onnx_runtime
+from fashionflow_core.backends import tensorrt as tensorrt_runtime
+from fashionflow_core.backends.engine_networks import EngineNetworks
+from fashionflow_core.contract import BUILT_NOT_RUN, VERIFIED, Engines
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_export.verify import verify_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_engines(tmp_path_factory, "tiny-fp32", dynamic_frames=(8, 12))
+
+
+@pytest.fixture
+def copy(engines: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(engines, tmp_path / "engines"))
+
+
+# ---- TensorRT, as far as a machine without a GPU can tell ----------------------------------------------------------
+
+
+def _as_tensorrt(record: dict[str, Any], **build: Any) -> None:
+    record["runtimes"]["tensorrt"] = {"state": BUILT_NOT_RUN, "build": {"flavor": "rtx", **build}}
+    for network in record["networks"].values():
+        network["files"]["tensorrt"] = network["files"]["onnxruntime"]
+
+
+def test_engines_of_another_version_are_named(copy: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra trt-rtx")
+    edit(copy, lambda record: _as_tensorrt(record, version="0.9.1"))
+    with pytest.raises(FashionFlowError, match=r"built by TensorRT-RTX 0\.9\.1, and this is"):
+        pipeline.load(copy, device="cpu", backend="tensorrt")
+    assert isinstance(backends.load(copy, "auto", CPU), EngineNetworks)  # what does run here
+
+
+def test_engines_without_their_runtime(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(copy, _as_tensorrt)
+    monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda name: None)
+    with pytest.raises(FashionFlowError, match="TensorRT-RTX is not installed") as caught:
+        pipeline.load(copy, device="cpu", backend="tensorrt")
+    assert caught.value.hint == "pip install 'fashionflow[trt-rtx]'"
+
+
+def test_engines_without_a_gpu(copy: Path) -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="needs the extra trt-rtx")
+    edit(copy, lambda record: _as_tensorrt(record, version=rtx.__version__))
+    with pytest.raises(FashionFlowError, match="needs an NVIDIA GPU") as caught:
+        pipeline.load(copy, device="cpu", backend="tensorrt")
+    assert caught.value.hint == "use --backend onnxruntime or torch"
+
+
+def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
+    with pytest.raises(FashionFlowError, match="the folder holds no engines"):
+        pipeline.load(engines, device="cpu", backend="tensorrt")
+
+
+def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
+    result = runtimes.bench_runtimes(engines, ["torch", "onnxruntime", "vae=torch"], device="cpu", repeats=2)
+    for call in ("denoise", "decode"):
+        assert list(result[call]) == ["torch", "onnxruntime", "vae=torch"]
+        assert all(len(row["seconds"]) == 2 for row in result[call].values())
+    assert 0 < result["difference"]["onnxruntime"]["max_abs"] < 1e-3
+    text = runtimes.table(result)
+    assert "onnxruntime" in text and "9x12x16x12" in text
+    with pytest.raises(UsageError, match="once"):
+        runtimes.bench_runtimes(engines, ["torch", "torch"], device="cpu")
+
+
+@pytest.mark.slow
+def test_compiled_networks_say_the_same(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model", levels=1)
+    plain, compiled = (backends.load(folder, "torch", CPU, compile=compile) for compile in (False, True))
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(1, 4, 4, 16, 12, generator=generator), torch.tensor([5]), torch.randn(1, 17, 32))
+    assert (plain.denoise(*inputs) - compiled.denoise(*inputs)).abs().max() < 1e-4
+    latents = torch.randn(2, 4, 16, 12, generator=generator)
+    assert (plain.decode(latents) - compiled.decode(latents)).abs().max() < 1e-4
+
+
+@pytest.mark.gpu
+def test_onnxruntime_on_cuda(engines: Path) -> None:
+    networks = backends.load(engines, "onnxruntime", torch.device("cuda"))
+    record = verify_folder(engines, Engines.load(engines), device="cuda").runtimes["onnxruntime"]
+    assert record.state == VERIFIED
+    runner: Any = networks
+    assert isinstance(runner.runners["unet"], onnx_runtime._Session) and runner.runners["unet"].cuda
