@@ -101,7 +101,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 @pytest.mark.slow
 def test_s3(bucket: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import s3fs
+    import s3fs  # pyright: ignore[reportMissingImports]
 
     for name, value in bucket.items():
         monkeypatch.setenv(name, value)

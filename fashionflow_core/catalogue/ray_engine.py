@@ -109,7 +109,7 @@ def main() -> None:
 def _end_with(incoming: IO[bytes]) -> None:
     """A run that is gone, or that stops, ends its driver, and the Ray that this has started."""
     incoming.read(1)
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]  # of an extra
 
     ray.shutdown()
     os._exit(1)
@@ -129,7 +129,7 @@ def _drive(jobs: list[Job], work: Work, devices: Sequence[str], address: str | N
 
 def _started(address: str | None, devices: Sequence[str]) -> Any:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise FashionFlowError(
             "--engine: ray needs the extra 'ray'", hint="pip install 'fashionflow[ray]', or leave --engine out"
