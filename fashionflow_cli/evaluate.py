@@ -88,6 +88,7 @@ def evaluate(
     scheduler: options.Scheduler = None,
     device: options.Device = "auto",
     dtype: given.Dtype = "fp32",
+    backend: options.Backend = "auto",
     config: options.Config = None,
     out: given.Out = None,
     report: given.Report = None,
@@ -143,7 +144,7 @@ def evaluate(
             )
             folder = generated if generated is not None else Path(f"generated-{Path(model).name}")
             found = evaluate_model(
-                *(model, data, folder, settings, protocol, weights, photos, device, dtype), made, measured
+                *(model, data, folder, settings, protocol, weights, photos, device, dtype, backend), made, measured
             )
     if out is not None:
         write_text(out, json.dumps(found, indent=1) + "\n")
@@ -235,7 +236,7 @@ def ablation(
         note(f"{title}: {model}", quiet)
         with _bars(quiet) as (made, measured):
             found[title] = evaluate_model(
-                *(model, data, generated / conditioning, settings, protocol, weights, None, device, dtype),
+                *(model, data, generated / conditioning, settings, protocol, weights, None, device, dtype, "auto"),
                 made,
                 measured,
             )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from clip_sets import named_clip, write_clip, write_set
 from command import COMMAND, assert_refused, environment, run
+from engine_folders import tiny_engines, tiny_source
 from PIL import Image
 from tiny import build_tiny_model
 
@@ -151,6 +152,26 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     assert third["metrics"] == pytest.approx(found["metrics"])
     assert {failure["set"] for failure in third["failed"]} == {"real", "fake"}
     assert all("broken.mp4" in failure["reason"] for failure in third["failed"])
+
+
+@pytest.mark.slow
+def test_engines_are_judged_like_the_model_they_were_made_from(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    pytest.importorskip("onnxruntime")
+    engines = tiny_engines(tmp_path_factory, "tiny-fp32", dynamic_frames=(8, 12))
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(named_clip("coat", (1, 64, 48))[0]).save(tmp_path / "photos" / "coat.png")
+    common = ("evaluate", "--data", "photos", "--metrics", "drift", "--frames", "8", "--json")
+    scores = {}
+    for name, model in {"torch": tiny_source(tmp_path_factory), "onnxruntime": engines}.items():
+        done = run(*common, "--model", model, "--backend", name, "--generated", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        scores[name] = json.loads(done.stdout)["metrics"]
+    drift = {name: {k: v for k, v in found.items() if v is not None} for name, found in scores.items()}
+    assert drift["torch"] and drift["onnxruntime"] == pytest.approx(drift["torch"], rel=0.02, abs=0.02)
+    refused = run(*common, "--model", tiny_source(tmp_path_factory), "--backend", "tensorrt", cwd=tmp_path)
+    assert refused.returncode == 1 and "holds PyTorch weights and no engines" in refused.stderr
 
 
 def test_photos_alone(tmp_path: Path):

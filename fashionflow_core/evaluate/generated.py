@@ -85,6 +85,7 @@ def generate(
     settings: GenerateSettings,
     device: str = "auto",
     dtype: str = "auto",
+    backend: str = "auto",
     on_item: Progress = lambda done, total: None,
 ) -> Made:
     """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
@@ -110,7 +111,7 @@ def generate(
     missing = [key for key in sorted(taken) if not _target(folder, key).is_file()]
     kept, made = len(taken) - len(missing), 0
     if missing:
-        pipe = pipeline.load(where, device, dtype)
+        pipe = pipeline.load(where, device, dtype, backend)
         pipe.resolve(settings)
         for done, key in enumerate(missing, 1):
             try:
@@ -142,13 +143,14 @@ def evaluate_model(
     photos: Path | None = None,
     device: str = "auto",
     dtype: str = "fp32",
+    backend: str = "auto",
     on_video: Progress = lambda done, total: None,
     on_clip: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Make the videos that are missing, then measure all of them, at the model's own frame unless `protocol` names one.
 
     Args:
-        model, data, folder, settings, device: as `generate`, which computes in the device's own number type.
+        model, data, folder, settings, device, backend: as `generate`, in the device's own number type.
         protocol, weights, photos, dtype: as `run.evaluate`; photos are those of `data` where that holds photos.
 
     Returns:
@@ -160,7 +162,7 @@ def evaluate_model(
     of_clips = photos_of(data)[1]
     real, photos = (data, photos) if of_clips else (None, photos or (data if data.is_dir() else data.parent))
     check(real, folder, protocol, weights)
-    made = generate(model, data, folder, settings, device, on_item=on_video)
+    made = generate(model, data, folder, settings, device, backend=backend, on_item=on_video)
     if protocol.resize is None:
         protocol = replace(protocol, resize=made.size, fit=made.fit, resample=made.resample)
     if not made.made + made.kept:
