@@ -12,6 +12,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     _SHARE = _CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Polygraphy reads it once, whichever test imports it first; TensorRT-RTX is the flavor that builds without a GPU.
+os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
 for _name in [name for name in os.environ if name.startswith("FASHIONFLOW_")]:
     del os.environ[_name]
 
