@@ -57,6 +57,7 @@ def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
     assert (video.read(tmp_path / "alone.mp4") == video.read(out / "001.mp4")).all()
 
 
+@pytest.mark.slow
 def test_resuming_makes_what_is_missing_or_changed(tmp_path: Path, tiny: Path) -> None:
     photos, out = shop(tmp_path / "photos", 4), tmp_path / "out"
     command = ("generate", "photos", "-o", "out", "--model", tiny, "--quiet")
@@ -83,6 +84,7 @@ def test_resuming_makes_what_is_missing_or_changed(tmp_path: Path, tiny: Path) -
     assert {record["steps"] for record in last(out).values()} == {3}
 
 
+@pytest.mark.slow
 def test_another_model_is_another_video(tmp_path: Path, tiny: Path) -> None:
     shop(tmp_path / "photos", 1)
     other = build_tiny_model(tmp_path / "other", seed=1)
@@ -92,6 +94,7 @@ def test_another_model_is_another_video(tmp_path: Path, tiny: Path) -> None:
     assert len({record["model_revision"] for record in lines(tmp_path / "out")}) == 2
 
 
+@pytest.mark.slow
 def test_failed_items_wait_for_retry_failed_or_a_change(tmp_path: Path, tiny: Path) -> None:
     photos, out = shop(tmp_path / "photos", 2), tmp_path / "out"
     good = (photos / "000.jpg").read_bytes()
@@ -130,6 +133,7 @@ def test_json_lines_are_the_manifest(tmp_path: Path, tiny: Path) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == lines(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> None:
     shop(tmp_path / "photos", 2)
     out = tmp_path / "out"
@@ -145,6 +149,7 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> N
     assert assert_whole(out) == ["000.mp4", "001.mp4"]
 
 
+@pytest.mark.slow
 def test_what_is_in_place_is_taken_over_when_its_line_is_missing(tmp_path: Path, tiny: Path) -> None:
     """As a kill leaves it between the last rename and the line: nothing is computed twice."""
     shop(tmp_path / "photos", 2)
@@ -159,6 +164,7 @@ def test_what_is_in_place_is_taken_over_when_its_line_is_missing(tmp_path: Path,
     assert [record.get("recovered", False) for record in lines(out)] == [False, True]
 
 
+@pytest.mark.slow
 def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
     shop(tmp_path / "photos", 1)
     (tmp_path / "empty").mkdir()

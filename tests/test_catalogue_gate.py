@@ -63,6 +63,7 @@ def test_limits() -> None:
     assert len({reroll_seed(seed, number) for seed in range(100) for number in range(1, 10)}) == 900
 
 
+@pytest.mark.slow
 def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> None:
     photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))

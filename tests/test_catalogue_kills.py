@@ -37,6 +37,7 @@ def assert_videos_decode(out: Path) -> None:
             assert len(video.read(out / name)) == 4, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
 def test_killed_twenty_times(tmp_path: Path, devices: str) -> None:
     """kill -9 of the run, and with two workers now and then of a worker, at random moments of 40 items."""

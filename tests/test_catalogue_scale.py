@@ -55,6 +55,7 @@ def test_batches_take_what_is_alike_and_shrink_where_memory_runs_out(tmp_path: P
     assert len(assert_whole(tmp_path / "small")) == 24
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_catalogue(tmp_path: Path) -> None:
     photos, model = shop(tmp_path / "photos", 6), build_tiny_model(tmp_path / "tiny")
     (photos / "bad.jpg").write_bytes(b"no photo")

@@ -1,6 +1,7 @@
 """From videos to a trained model and back: the README's walk as written, and a video of the published model."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -32,7 +33,7 @@ def test_the_walk_of_the_readme_works_as_written(tmp_path: Path):
     assert [command[1] for command in commands] == ["data", "data", "train", "generate"]
     for program, *arguments in commands:
         assert program == "fashionflow"
-        result = run(*arguments, cwd=tmp_path, timeout=900)
+        result = run(*arguments, cwd=tmp_path, timeout=900, env={"OMP_NUM_THREADS": str(os.cpu_count())})
         assert result.returncode == 0, (arguments, result.stderr)
     made = tmp_path / commands[-1][-1]
     info = video.probe(made)
