@@ -15,6 +15,8 @@ from fashionflow_core.video import read
 from fashionflow_export import tensorrt as trt
 from fashionflow_export.verify import psnr_of_frames
 
+pytestmark = pytest.mark.slow  # each exports, or starts processes that do
+
 PHOTO = Path(__file__).parents[1] / "examples" / "dress.jpg"
 
 

@@ -18,6 +18,8 @@ from fashionflow_export.folder import export_model
 from fashionflow_export.settings import EngineSettings, ExportSettings
 from fashionflow_export.tensorrt import build_engine, choose_flavor, describe
 
+pytestmark = pytest.mark.slow  # each exports, or starts processes that do
+
 RTX = EngineSettings(flavor="rtx")
 needs_rtx = pytest.mark.skipif(
     trt.find_spec("tensorrt_rtx") is None or trt.find_spec("polygraphy") is None, reason="needs the extra trt-rtx"

@@ -153,6 +153,7 @@ def test_generate_with_a_lora_is_generate_with_the_merged_model(place: Path, pla
     assert np.abs(videos["lora"].astype(int) - videos["plain"]).mean() > 1
 
 
+@pytest.mark.slow
 def test_merge_replaces_nothing_unasked_and_refuses_what_is_no_lora(place: Path, plain: Path, lora: Path):
     (place / "there").mkdir()
     (place / "there" / "keep.txt").write_text("keep")
