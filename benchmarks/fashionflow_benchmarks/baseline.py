@@ -32,8 +32,8 @@ class Baseline:
     Attributes:
         name: of the row in tables.
         label: `Shape.label`; goes wherever one of its numbers goes.
-        stages: stage → one call of it. "denoise" is one step of the sampler: U-Net, guidance, scheduler. It goes on where
-            the last call left off, and begins anew after the last step.
+        stages: stage → one call of it. "denoise" is one step of the sampler: U-Net, guidance, scheduler. It goes on
+            where the last call left off, and begins anew after the last step.
         calls: stage → calls that one video makes.
         flop: stage → floating-point operations of one call; multiply-adds count two.
         run: makes a whole video.

@@ -1,15 +1,17 @@
 """DreamPose-style sampling, frame by frame: what the paper's 9.3x compares itself with, and the same made fast.
 
-After the public code of DreamPose (github.com/johannakarras/DreamPose, `test.py` and
-`pipelines/dual_encoder_pipeline.py`) and the reference README, "DreamPose-style per-frame sampling, in numbers": for every
-frame three VAE encodes and two passes through CLIP, PNDM with 100 steps, in each a batch of three through the U-Net,
-one VAE decode; float32 weights under autocast. Weights are random, so videos are noise; speed does not depend on them.
+After DreamPose's public code (github.com/johannakarras/DreamPose: `test.py`, `pipelines/dual_encoder_pipeline.py`) and
+the reference README, "DreamPose-style per-frame sampling, in numbers": for every frame three VAE encodes and two passes
+through CLIP, PNDM with 100 steps, in each a batch of three through the U-Net, one VAE decode; float32 weights under
+autocast. Weights are random, so videos are noise; how long they take does not depend on it.
 
-Where this differs from that code it is faster: attention is fused, CLIP is on the device (theirs stays on the CPU), poses are
-on the device at the size of the latents, progress bars and PNG files are left out. Estimating poses is left out too.
+Where this differs from that code it is faster: attention is fused, CLIP is on the device (theirs stays on the CPU),
+poses are there at the size of the latents (theirs are resized in every step), no PNG files are written. Poses are
+given; estimating them is not part of it.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +27,14 @@ from fashionflow_benchmarks.shapes import (
     LATENT_CHANNELS,
     LATENT_SCALE,
     Shape,
+    autocast,
     count_encoders,
     count_parameters,
+    keep_casts,
     make_adapter,
     make_clip,
     make_vae,
+    name_of,
     seeded,
 )
 from fashionflow_core.conditioning import tensor_to_frames
@@ -105,7 +110,7 @@ class DreamPose:
             nn.Module.to(network, self.weights_dtype)  # diffusers' own `to` warns of nothing
         if how.channels_last:
             for network in (self.unet, self.vae):
-                nn.Module.to(network, memory_format=torch.channels_last)
+                network.to(memory_format=torch.channels_last)
         if how.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
             for network in (self.unet, self.vae.decoder):
@@ -196,8 +201,7 @@ class DreamPose:
         )
 
     def _autocast(self) -> torch.autocast:
-        wanted = self.weights_dtype != self.dtype
-        return torch.autocast(self.device.type, self.dtype if wanted else None, enabled=wanted)
+        return autocast(self.device, self.dtype, self.weights_dtype)
 
     def _begin(self) -> None:
         """What a replayed graph put out before may be overwritten from here on."""
@@ -250,14 +254,34 @@ class Walk:
         self.done += 1
 
 
-def count_stages(shape: Shape) -> dict[str, int]:
-    """Floating-point operations for one image: encode, clip, decode, and `denoise` of one sample in one U-Net call."""
-    size, dim = (shape.height, shape.width), shape.clip["hidden_size"]
+def samples_a_call(frames: int, how: How) -> dict[str, int]:
+    """Stage → images, or samples of the U-Net, in one call of it."""
+    return {
+        "encode": 3 if how.once else 1,
+        "clip": 2 if how.once else 1,
+        "denoise": PASSES * even_share(frames, how.frames_at_once),
+        "decode": even_share(frames, how.decode_at_once),
+    }
+
+
+def count_work(shape: Shape, how: How = AS_PUBLISHED, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
+    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
+    size, frames = (shape.height, shape.width), shape.frames
+    samples = samples_a_call(frames, how)
+    conditions = 1 if how.once else frames
+    calls = {
+        "encode": 3 * conditions // samples["encode"],
+        "clip": 2 * conditions // samples["clip"],
+        "denoise": len(make_scheduler(steps).timesteps) * PASSES * frames // samples["denoise"],
+        "decode": frames // samples["decode"],
+    }
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel(**shape.unet2d).eval()
-        sample, context = (1, shape.unet2d["in_channels"], *size), (1, shape.tokens, dim)
+        context = (1, shape.tokens, shape.clip["hidden_size"])
+        sample = (1, shape.unet2d["in_channels"], *size)
         denoise = count_flop(lambda x, t, c: unet(x, t, c, return_dict=False)[0], sample, (1,), context)
-    return {**count_encoders(shape), "denoise": denoise}
+    each = {**count_encoders(shape), "denoise": denoise}
+    return calls, {stage: count * each[stage] for stage, count in samples.items()}
 
 
 @contextlib.contextmanager
@@ -269,59 +293,46 @@ def open_dreampose(
     steps: int = STEPS,
     seed: int = 0,
 ) -> Iterator[Baseline]:
-    """The baseline, for as long as it is open; its networks take 3.8 GB at published sizes in float32.
+    """The baseline, to be used while it is open. At published sizes its float32 weights take 4.1 GB.
 
     Args:
         shape, device, dtype, how, seed: of `DreamPose`.
         steps: of a video, and so of the baseline's `calls`.
     """
-    model = DreamPose(shape, device, dtype, how, seed)
-    frames, together = shape.frames, even_share(shape.frames, how.frames_at_once)
-    decoded = even_share(frames, how.decode_at_once)
-    encoded, seen = (3, 2) if how.once else (1, 1)
-    each = count_stages(shape)
+    model, frames = DreamPose(shape, device, dtype, how, seed), shape.frames
+    samples = samples_a_call(frames, how)
+    calls, flop = count_work(shape, how, steps)
 
     def run(steps: int = steps, frames: int = frames) -> np.ndarray:
         return model.video(steps, frames)
 
-    samples = {"encode": encoded, "clip": seen, "denoise": PASSES * together, "decode": decoded}
-    # Autocast forgets the weights that it cast when its outermost context ends. Theirs has one around a whole frame, and
-    # casts once a frame; so does this one around everything, in which single calls can be timed like those of a frame.
-    with torch.autocast(device.type, enabled=False):
-        walk = Walk(model, *model.condition(), model.poses(frames)[:together], steps)
-        latents = model.noise.expand(decoded, -1, -1, -1).contiguous()
-        clip_latents = latents[:1].repeat(seen, 1, 1, 1)
+    with keep_casts(device):
+        poses = model.poses(frames)[: samples["denoise"] // PASSES]
+        walk = Walk(model, *model.condition(), poses, steps)
+        latents = model.noise.repeat(samples["decode"], 1, 1, 1)
+        photos, seen = slice(samples["encode"]), slice(samples["clip"])
+        of_seen = model.noise.repeat(samples["clip"], 1, 1, 1)
         yield Baseline(
-            name="DreamPose-style, optimised" if how != AS_PUBLISHED else "DreamPose-style",
+            name="DreamPose-style" if how == AS_PUBLISHED else "DreamPose-style, optimised",
             label=shape.label,
             stages={
-                "encode": lambda: model.encode(model.pixels[:encoded], model.posterior_noise[:encoded]),
-                "clip": lambda: model.tokens(model.clip_pixels[:seen], clip_latents),
+                "encode": lambda: model.encode(model.pixels[photos], model.posterior_noise[photos]),
+                "clip": lambda: model.tokens(model.clip_pixels[seen], of_seen),
                 "denoise": walk,
                 "decode": lambda: model.decode(latents),
             },
-            calls={
-                "encode": 1 if how.once else 3 * frames,
-                "clip": 1 if how.once else 2 * frames,
-                "denoise": len(walk) * frames // together,
-                "decode": frames // decoded,
-            },
-            flop={stage: count * each[stage] for stage, count in samples.items()},
+            calls=calls,
+            flop=flop,
             run=run,
             walk=len(walk),
             restart=walk.restart,
-            parameters={
-                "unet": count_parameters(model.unet),
-                "vae": count_parameters(model.vae),
-                "clip": count_parameters(model.clip),
-                "adapter": count_parameters(model.adapter),
-            },
+            parameters=count_parameters(unet=model.unet, vae=model.vae, clip=model.clip, adapter=model.adapter),
             details={
                 **shape.as_dict(),
                 "steps": steps,
-                "dtype": str(dtype).removeprefix("torch."),
-                "weights": f"random, seed {seed}, {str(model.weights_dtype).removeprefix('torch.')}",
+                "dtype": name_of(dtype),
+                "weights": f"random, seed {seed}, {name_of(model.weights_dtype)}",
                 "samples_a_call": samples,
-                **{key: getattr(how, key) for key in How.__dataclass_fields__},
+                **dataclasses.asdict(how),
             },
         )

@@ -1,4 +1,4 @@
-"""The published FashionFlow, as it was published: 1000 DDPM steps of the literal formulation, one frame decoded at a time.
+"""FashionFlow as it was published: 1000 DDPM steps of the literal formulation, then one frame decoded at a time.
 
 Conventions are those of the reference README ("Conventions of the published inference"): the photo is encoded twice, a
 sample of the VAE's posterior each time; CLIP's tokens and the second sample make the context; the first frame is put in
@@ -7,11 +7,10 @@ before the first step and after every step. The U-Net runs under autocast, every
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fashionflow_benchmarks.baseline import Baseline
 from fashionflow_benchmarks.literal import LiteralUNet
@@ -19,11 +18,14 @@ from fashionflow_benchmarks.shapes import (
     LATENT_CHANNELS,
     LATENT_SCALE,
     Shape,
+    autocast,
     count_encoders,
     count_parameters,
+    keep_casts,
     make_adapter,
     make_clip,
     make_vae,
+    name_of,
     seeded,
 )
 from fashionflow_core.betas import published_betas
@@ -97,8 +99,7 @@ class Published:
     @torch.inference_mode()
     def predict(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         """Latents (1, c, f, h, w), timesteps (1,), context (1, n, d) → noise (1, c, f, h, w)."""
-        wanted = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype if wanted else None, enabled=wanted):
+        with autocast(self.device, self.dtype, torch.float32):
             return self.unet(sample, timestep, context).float()
 
     @torch.inference_mode()
@@ -163,13 +164,14 @@ class Walk:
         return latents
 
 
-def count_stages(shape: Shape) -> dict[str, int]:
-    """Floating-point operations for one image: encode, clip, decode, and `denoise` of the whole clip in one call."""
+def count_work(shape: Shape, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
+    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
     sample = (1, LATENT_CHANNELS, shape.frames, shape.height, shape.width)
     with torch.device("meta"):
-        unet: nn.Module = LiteralUNet(**shape.unet3d).eval()
+        unet = LiteralUNet(**shape.unet3d).eval()
         denoise = count_flop(unet, sample, (1,), (1, shape.tokens, shape.clip["hidden_size"]))
-    return {**count_encoders(shape), "denoise": denoise}
+    calls = {"encode": 2, "clip": 1, "denoise": steps, "decode": shape.frames}
+    return calls, {**count_encoders(shape), "denoise": denoise}
 
 
 @contextlib.contextmanager
@@ -181,19 +183,19 @@ def open_published(
     seed: int = 0,
     unet: LiteralUNet | None = None,
 ) -> Iterator[Baseline]:
-    """The baseline, for as long as it is open.
+    """The baseline, to be used while it is open.
 
     Args:
         shape, device, dtype, seed, unet: of `Published`.
         steps: of a video, and so of the baseline's `calls`.
     """
     model, frames = Published(shape, device, dtype, seed, unet), shape.frames
+    calls, flop = count_work(shape, steps)
 
     def run(steps: int = steps, frames: int = frames) -> np.ndarray:
         return model.video(steps, frames)
 
-    # Autocast forgets the weights that it cast when its outermost context ends: they are cast once, not at every call.
-    with torch.autocast(device.type, enabled=False):
+    with keep_casts(device):
         walk = model.walk(steps, frames)
         yield Baseline(
             name="FashionFlow as published",
@@ -204,21 +206,16 @@ def open_published(
                 "denoise": walk,
                 "decode": lambda: model.decode(walk.first),
             },
-            calls={"encode": 2, "clip": 1, "denoise": steps, "decode": frames},
-            flop=count_stages(shape),
+            calls=calls,
+            flop=flop,
             run=run,
             walk=steps,
             restart=walk.restart,
-            parameters={
-                "unet": count_parameters(model.unet),
-                "vae": count_parameters(model.vae),
-                "clip": count_parameters(model.clip),
-                "adapter": count_parameters(model.adapter),
-            },
+            parameters=count_parameters(unet=model.unet, vae=model.vae, clip=model.clip, adapter=model.adapter),
             details={
                 **shape.as_dict(),
                 "steps": steps,
-                "dtype": str(dtype).removeprefix("torch."),
-                "weights": f"random, seed {seed}, float32" if unet is None else "given, float32",
+                "dtype": name_of(dtype),
+                "weights": f"random, seed {seed}, float32" if unet is None else "given to it, float32",
             },
         )

@@ -1,4 +1,4 @@
-"""Sizes that baselines are built in: the published ones, and reduced ones for CPUs; networks of them, random weights."""
+"""Sizes that baselines are built in, the published ones and reduced ones for CPUs; and networks with random weights."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -113,7 +113,7 @@ REDUCED = _shape("reduced: widths 1/8, 4 frames of 128x128, small CLIP", 4, (16,
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """New networks are made on `device` with weights that depend on `seed` alone; outside generators stay as they were."""
+    """Inside, networks are made on `device`, their weights by `seed` alone; generators stay as they were outside."""
     indices = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=indices), device:
         torch.manual_seed(seed)
@@ -135,8 +135,28 @@ def make_adapter(shape: Shape) -> LiteralAdapter:
     return LiteralAdapter(LATENT_CHANNELS, shape.height, shape.width, shape.tokens, shape.clip["hidden_size"]).eval()
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(weight.numel() for weight in network.parameters())
+def autocast(device: torch.device, dtype: torch.dtype, weights: torch.dtype) -> torch.autocast:
+    """Computes in `dtype` what has weights of another type; does nothing where they are of that type."""
+    wanted = dtype != weights
+    return torch.autocast(device.type, dtype if wanted else None, enabled=wanted)
+
+
+def keep_casts(device: torch.device) -> torch.autocast:
+    """Around all calls that are timed: weights are cast at the first of them, not at every one.
+
+    Autocast forgets what it cast when its outermost context ends. DreamPose's code has one around a whole frame; a
+    single call with one of its own would cast 3.4 GB of weights for it.
+    """
+    return torch.autocast(device.type, enabled=False)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def count_parameters(**networks: nn.Module) -> dict[str, int]:
+    """Weights of each network."""
+    return {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
 
 
 def count_encoders(shape: Shape) -> dict[str, int]:
