@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from fashionflow_benchmarks.shapes import Shape
     from fashionflow_core.pipeline import FashionFlowPipeline
 
 PUBLISHED = "published"  # not a model on this machine but an architecture: speed does not depend on the weights
@@ -162,9 +163,12 @@ def open_subject(request: Request) -> Subject:
 
     device, dtype = request.place
     if request.model == PUBLISHED:
-        size, reduced = request.sizes(device)
+        (frames, height, width), reduced = request.sizes(device)
+        from fashionflow_benchmarks import shapes
+
+        shape = dataclasses.replace(shapes.FULL, frames=frames, height=height, width=width)
         return Subject(
-            published_pipeline(size, device, dtype),
+            published_pipeline(shape, device, dtype),
             "published architecture",
             f"random, seed {SEED}",
             reduced,
@@ -185,61 +189,46 @@ def open_subject(request: Request) -> Subject:
     return Subject(opened, opened.config.name, "from the model folder", reduced, steps)
 
 
-def published_pipeline(
-    size: tuple[int, int, int], device: "torch.device", dtype: "torch.dtype"
-) -> "FashionFlowPipeline":
-    """The published networks with seeded random weights, for clips of `size` (frames, height and width of the latents).
+def published_pipeline(shape: "Shape", device: "torch.device", dtype: "torch.dtype") -> "FashionFlowPipeline":
+    """Our pipeline with networks of a shape, seeded random weights.
 
     Raises:
-        UsageError: a size that the U-Net cannot halve.
+        FashionFlowError: a size that the U-Net cannot halve.
     """
     import torch
     from transformers import CLIPImageProcessorPil
 
+    from fashionflow_benchmarks.shapes import make_clip, make_vae
     from fashionflow_core.backends.torch import TorchNetworks, quiet_libraries
     from fashionflow_core.checkpoint import published_config, published_scheduler
     from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
     from fashionflow_core.pipeline import FashionFlowPipeline
     from fashionflow_core.schedulers import make_scheduler
 
-    frames, height, width = size
     with torch.random.fork_rng(devices=[]), quiet_libraries():
         torch.manual_seed(SEED)
-        unet = FashionFlowUNet()
-        unet.check_shape(*size)
-        adapter = ImageContextAdapter(latent_height=height, latent_width=width)
-        networks = TorchNetworks(unet, adapter, published_vae(), published_image_encoder()).to(device, dtype)
+        unet = FashionFlowUNet(**shape.unet3d)
+        unet.check_shape(shape.frames, shape.height, shape.width)
+        adapter = ImageContextAdapter(
+            latent_height=shape.height,
+            latent_width=shape.width,
+            clip_tokens=shape.tokens,
+            clip_dim=shape.clip["hidden_size"],
+        )
+        networks: Any = TorchNetworks(unet, adapter, make_vae(shape), make_clip(shape)).to(device, dtype)
+    height, width = shape.pixels
     config = dataclasses.replace(
-        published_config(), height=8 * height, width=8 * width, frames=frames, scheduler="ddim", steps=STEPS
+        published_config(), height=height, width=width, frames=shape.frames, scheduler="ddim", steps=STEPS
     )
+    side = shape.clip["image_size"]
+    processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
     def scheduler(name: str) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             published_scheduler().save_pretrained(Path(folder) / "scheduler")
             return make_scheduler(Path(folder), name)
 
-    return FashionFlowPipeline(networks, CLIPImageProcessorPil(), config, scheduler)
-
-
-def published_vae() -> Any:
-    """The VAE of Stable Diffusion v1-4 by its shape (83.7 M parameters), random weights."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    widths = (128, 256, 512, 512)
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=4,
-    )
-
-
-def published_image_encoder() -> Any:
-    """The vision tower of CLIP ViT-B/32 by its shape (87.5 M parameters), random weights."""
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
-    return CLIPVisionModel(CLIPVisionConfig())
+    return FashionFlowPipeline(networks, processor, config, scheduler)
 
 
 def _name_of(dtype: "torch.dtype") -> str:
