@@ -12,6 +12,7 @@ given; estimating them is not part of it.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from fashionflow_benchmarks.shapes import (
     LATENT_CHANNELS,
     LATENT_SCALE,
     Shape,
-    autocast,
+    computing,
     count_encoders,
     count_parameters,
     keep_casts,
@@ -134,21 +135,18 @@ class DreamPose:
         size = (frames, self.shape.unet2d["in_channels"] - LATENT_CHANNELS, self.shape.height, self.shape.width)
         return torch.randn(size, generator=generator).to(self.device)
 
-    @torch.inference_mode()
     def encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
         """Images (b, 3, H, W) in [-1, 1] and draws (b, c, h, w) → samples of their latents (b, c, h, w), scaled."""
-        with self._autocast():
+        with self._computing():
             posterior = self.vae.encode(pixels.to(self.weights_dtype), return_dict=False)[0]
         return (posterior.mean.float() + posterior.std.float() * noise) * LATENT_SCALE
 
-    @torch.inference_mode()
     def tokens(self, clip_pixels: Tensor, latents: Tensor) -> Tensor:
         """CLIP's pixels (b, 3, s, s) and latents (b, c, h, w) → context (b, n, d)."""
-        with self._autocast():
+        with self._computing():
             hidden = self.clip(clip_pixels.to(self.weights_dtype)).last_hidden_state
             return self.adapter(hidden, latents.to(self.weights_dtype)).float()
 
-    @torch.inference_mode()
     def predict(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         """U-Net inputs (3 f, c + poses, h, w) in the order of `Walk`, contexts (3 f, n, d) → guided noise (f, c, h, w).
 
@@ -157,18 +155,17 @@ class DreamPose:
         """
         self._begin()
         inputs = (tensor.to(self.weights_dtype) for tensor in (sample, context))
-        with self._autocast():
+        with self._computing():
             sample, context = inputs
             predicted = self.unet(sample, timestep, context, return_dict=False)[0]
         nothing, everything, photo = predicted.float().chunk(PASSES)
         by_photo, by_poses = GUIDANCE
         return nothing + by_photo * (photo - nothing) + by_poses * (everything - photo)
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents (f, c, h, w) → uint8 (f, H, W, 3)."""
         self._begin()
-        with self._autocast():
+        with self._computing():
             pixels = self.vae.decode((latents / LATENT_SCALE).to(self.weights_dtype), return_dict=False)[0]
         return tensor_to_frames((pixels.float() / 2 + 0.5).clamp(0, 1))
 
@@ -200,8 +197,8 @@ class DreamPose:
             [self.decode(part) for part in latents.split(even_share(frames, self.how.decode_at_once))]
         )
 
-    def _autocast(self) -> torch.autocast:
-        return autocast(self.device, self.dtype, self.weights_dtype)
+    def _computing(self) -> contextlib.AbstractContextManager[None]:
+        return computing(self.device, self.dtype, self.weights_dtype)
 
     def _begin(self) -> None:
         """What a replayed graph put out before may be overwritten from here on."""
@@ -242,7 +239,6 @@ class Walk:
         """Back to the noise."""
         self.scheduler, self.done, self.latents = make_scheduler(self.steps), 0, self.start
 
-    @torch.inference_mode()
     def __call__(self) -> None:
         if self.done == len(self):
             self.restart()
@@ -264,9 +260,19 @@ def samples_a_call(frames: int, how: How) -> dict[str, int]:
     }
 
 
+@functools.cache
+def _count_sample(shape: Shape) -> int:
+    """Floating-point operations of the U-Net for one sample."""
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel(**shape.unet2d).eval()
+        sample = (1, shape.unet2d["in_channels"], shape.height, shape.width)
+        context = (1, shape.tokens, shape.clip["hidden_size"])
+        return count_flop(lambda x, t, c: unet(x, t, c, return_dict=False)[0], sample, (1,), context)
+
+
 def count_work(shape: Shape, how: How = AS_PUBLISHED, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
     """`Baseline.calls` and `Baseline.flop`, without making the networks."""
-    size, frames = (shape.height, shape.width), shape.frames
+    frames = shape.frames
     samples = samples_a_call(frames, how)
     conditions = 1 if how.once else frames
     calls = {
@@ -275,12 +281,7 @@ def count_work(shape: Shape, how: How = AS_PUBLISHED, steps: int = STEPS) -> tup
         "denoise": len(make_scheduler(steps).timesteps) * PASSES * frames // samples["denoise"],
         "decode": frames // samples["decode"],
     }
-    with torch.device("meta"):
-        unet: Any = UNet2DConditionModel(**shape.unet2d).eval()
-        context = (1, shape.tokens, shape.clip["hidden_size"])
-        sample = (1, shape.unet2d["in_channels"], *size)
-        denoise = count_flop(lambda x, t, c: unet(x, t, c, return_dict=False)[0], sample, (1,), context)
-    each = {**count_encoders(shape), "denoise": denoise}
+    each = {**count_encoders(shape), "denoise": _count_sample(shape)}
     return calls, {stage: count * each[stage] for stage, count in samples.items()}
 
 

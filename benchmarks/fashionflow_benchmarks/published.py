@@ -6,6 +6,7 @@ before the first step and after every step. The U-Net runs under autocast, every
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +19,7 @@ from fashionflow_benchmarks.shapes import (
     LATENT_CHANNELS,
     LATENT_SCALE,
     Shape,
-    autocast,
+    computing,
     count_encoders,
     count_parameters,
     keep_casts,
@@ -85,27 +86,26 @@ class Published:
         self.pixels = normal(1, 3, *shape.pixels).clamp(0, 1)
         self.clip_pixels, self.posterior_noise = normal(1, 3, side, side), normal(2, 1, *latents)
 
-    @torch.inference_mode()
     def encode(self, noise: Tensor) -> Tensor:
         """A draw (1, c, h, w) → a sample of the photo's latents (1, c, h, w), scaled."""
-        posterior = self.vae.encode(self.pixels, return_dict=False)[0]
+        with torch.inference_mode():
+            posterior = self.vae.encode(self.pixels, return_dict=False)[0]
         return (posterior.mean + posterior.std * noise) * LATENT_SCALE
 
-    @torch.inference_mode()
     def tokens(self, latents: Tensor) -> Tensor:
         """Latents (1, c, h, w) of the photo → context (1, n, d)."""
-        return self.adapter(self.clip(self.clip_pixels).last_hidden_state, latents)
+        with torch.inference_mode():
+            return self.adapter(self.clip(self.clip_pixels).last_hidden_state, latents)
 
-    @torch.inference_mode()
     def predict(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         """Latents (1, c, f, h, w), timesteps (1,), context (1, n, d) → noise (1, c, f, h, w)."""
-        with autocast(self.device, self.dtype, torch.float32):
+        with computing(self.device, self.dtype, torch.float32):
             return self.unet(sample, timestep, context).float()
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """One frame's latents (1, c, h, w) → uint8 (1, H, W, 3). The decoder's output is clamped, not rescaled."""
-        return tensor_to_frames(self.vae.decode(latents / LATENT_SCALE, return_dict=False)[0].clamp(0, 1))
+        with torch.inference_mode():
+            return tensor_to_frames(self.vae.decode(latents / LATENT_SCALE, return_dict=False)[0].clamp(0, 1))
 
     def walk(self, steps: int, frames: int) -> "Walk":
         """A clip on its way, conditioned on the photo."""
@@ -140,13 +140,11 @@ class Walk:
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    @torch.inference_mode()
     def restart(self) -> None:
         """Back to the noise."""
         self.generator.manual_seed(self.model.seed)
         self.done, self.latents = 0, self._pinned(self._noise())
 
-    @torch.inference_mode()
     def __call__(self) -> None:
         if self.done == len(self):
             self.restart()
@@ -164,14 +162,20 @@ class Walk:
         return latents
 
 
-def count_work(shape: Shape, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
-    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
+@functools.cache
+def _count_pass(shape: Shape) -> int:
+    """Floating-point operations of the U-Net for a whole clip."""
     sample = (1, LATENT_CHANNELS, shape.frames, shape.height, shape.width)
     with torch.device("meta"):
-        unet = LiteralUNet(**shape.unet3d).eval()
-        denoise = count_flop(unet, sample, (1,), (1, shape.tokens, shape.clip["hidden_size"]))
+        return count_flop(
+            LiteralUNet(**shape.unet3d).eval(), sample, (1,), (1, shape.tokens, shape.clip["hidden_size"])
+        )
+
+
+def count_work(shape: Shape, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
+    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
     calls = {"encode": 2, "clip": 1, "denoise": steps, "decode": shape.frames}
-    return calls, {**count_encoders(shape), "denoise": denoise}
+    return calls, {**count_encoders(shape), "denoise": _count_pass(shape)}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Sizes that baselines are built in, the published ones and reduced ones for CPUs; and networks with random weights."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ SHRINK = 8  # pixels a latent, each way
 LATENT_SCALE = 0.18215
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # known by identity, so that what is counted of it can be kept
 class Shape:
     """How large everything is.
 
@@ -37,10 +38,10 @@ class Shape:
     frames: int
     height: int
     width: int
-    unet2d: Mapping[str, Any] = field(repr=False)
-    unet3d: Mapping[str, Any] = field(repr=False)
-    vae: Mapping[str, Any] = field(repr=False)
-    clip: Mapping[str, Any] = field(repr=False)
+    unet2d: dict[str, Any] = field(repr=False)
+    unet3d: dict[str, Any] = field(repr=False)
+    vae: dict[str, Any] = field(repr=False)
+    clip: dict[str, Any] = field(repr=False)
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -58,7 +59,7 @@ class Shape:
         return {"label": self.label, **sizes, "context_tokens": self.tokens}
 
 
-def _shape(label: str, frames: int, size: tuple[int, int], share: int, clip: Mapping[str, Any]) -> Shape:
+def _shape(label: str, frames: int, size: tuple[int, int], share: int, clip: dict[str, Any]) -> Shape:
     """All widths divided by `share`; depths, heads and kernels stay."""
     widths = [width // share for width in (320, 640, 1280, 1280)]
     dim = clip["hidden_size"]
@@ -135,10 +136,16 @@ def make_adapter(shape: Shape) -> LiteralAdapter:
     return LiteralAdapter(LATENT_CHANNELS, shape.height, shape.width, shape.tokens, shape.clip["hidden_size"]).eval()
 
 
-def autocast(device: torch.device, dtype: torch.dtype, weights: torch.dtype) -> torch.autocast:
-    """Computes in `dtype` what has weights of another type; does nothing where they are of that type."""
-    wanted = dtype != weights
-    return torch.autocast(device.type, dtype if wanted else None, enabled=wanted)
+@contextlib.contextmanager
+def computing(device: torch.device, dtype: torch.dtype, weights: torch.dtype) -> Iterator[None]:
+    """Without gradients, and under autocast where the weights are of another type than what is computed in."""
+    if dtype == weights:
+        with torch.inference_mode():
+            yield
+    else:
+        # Not inference_mode: in it autocast (torch 2.13) casts all weights at every call, whatever it has kept.
+        with torch.no_grad(), torch.autocast(device.type, dtype):
+            yield
 
 
 def keep_casts(device: torch.device) -> torch.autocast:
@@ -159,6 +166,7 @@ def count_parameters(**networks: nn.Module) -> dict[str, int]:
     return {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
 
 
+@functools.cache
 def count_encoders(shape: Shape) -> dict[str, int]:
     """Floating-point operations for one image: `encode` and `decode` of the VAE, `clip` of CLIP and the adapter."""
     side = shape.clip["image_size"]
