@@ -154,9 +154,8 @@ class DreamPose:
         2304.06025, "Pose and image classifier-free guidance").
         """
         self._begin()
-        inputs = (tensor.to(self.weights_dtype) for tensor in (sample, context))
         with self._computing():
-            sample, context = inputs
+            sample, context = sample.to(self.weights_dtype), context.to(self.weights_dtype)
             predicted = self.unet(sample, timestep, context, return_dict=False)[0]
         nothing, everything, photo = predicted.float().chunk(PASSES)
         by_photo, by_poses = GUIDANCE
