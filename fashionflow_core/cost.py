@@ -45,8 +45,9 @@ def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
-            if not func.is_view and not func.__name__.startswith(("empty", "new_empty", "_unsafe_view", "detach")):
-                self.total += size((args, kwargs)) + size(result)
+            written = size(result)  # nothing where only the shape or the device was asked for
+            if written and not func.is_view and not func.__name__.startswith(("empty", "new_empty", "_unsafe_view")):
+                self.total += size((args, kwargs)) + written
             return result
 
     counter = Traffic()

@@ -269,6 +269,13 @@ def _count_sample(shape: Shape) -> int:
         return count_flop(lambda x, t, c: unet(x, t, c, return_dict=False)[0], sample, (1,), context)
 
 
+def count_weights(shape: Shape) -> dict[str, int]:
+    """`Baseline.parameters`, without making the networks."""
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel(**shape.unet2d)
+        return count_parameters(unet=unet, vae=make_vae(shape), clip=make_clip(shape), adapter=make_adapter(shape))
+
+
 def count_work(shape: Shape, how: How = AS_PUBLISHED, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
     """`Baseline.calls` and `Baseline.flop`, without making the networks."""
     frames = shape.frames

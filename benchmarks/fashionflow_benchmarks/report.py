@@ -19,8 +19,8 @@ A result:
     ratios          name → number; null where unknown
     hardware        what `timing.hardware` says: processor, GPU, driver, versions, commit, date
 
-and, where a suite has them: difference (between outputs), limits (matmul_flop_per_s, copy_bytes_per_s, measured),
-notes (lines for the reader), and details of its own.
+and, where a suite has them: difference (between outputs: max_abs, rms), limits (matmul_flop_per_s and
+copy_bytes_per_s, measured), notes (lines for the reader), and details of its own.
 """
 
 import json
@@ -151,11 +151,6 @@ def _notes(result: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"limits of the device, measured: {limits['matmul_flop_per_s'] / 1e12:.3g} TFLOP/s of matrix products, "
             f"{limits['copy_bytes_per_s'] / 1e9:.3g} GB/s of copies"
-        )
-    if difference := result.get("difference"):
-        yield (
-            f"largest difference of the outputs {difference['max_abs']:.2e} (rms {difference['rms']:.2e}, "
-            f"standard deviation of the output {difference['output_std']:.3f})"
         )
     yield from result.get("notes", ())
 

@@ -63,8 +63,10 @@ def dreampose(request: Request) -> dict[str, Any]:
         names = {key: one.name for key, one in opened.items()}
         work |= {name: Work(flop) for name, (_, flop) in videos.items()}
     timings |= {name: Timing(seconds, None, None) for name, (seconds, _) in videos.items()}
+    stored = reported.stored_bytes(frame_by_frame.count_weights(shapes.FULL))
     limits = measure_limits(device, dtype)
     results = rows(timings, work, limits)
+    arithmetic = ours.arithmetic_ratio(frame_by_frame.count_work(shapes.FULL), shapes.FULL)
     return {
         "suite": "dreampose",
         "title": f"a video of {shape.frames} frames: frame by frame (a, d), and all frames at once (b, c)",
@@ -76,17 +78,16 @@ def dreampose(request: Request) -> dict[str, Any]:
         "results": results,
         "ratios": _ratios(results, few),
         "paper": PAPER,
-        "arithmetic": ours.arithmetic_ratio(frame_by_frame.count_work(shapes.FULL), shapes.FULL),
+        "arithmetic": arithmetic,
         "constancy": constancy,
         "details": {key: dict(one.details) for key, one in opened.items()},
         "limits": limits.as_dict(),
         "notes": [
             *(f"({key}) {name}" for key, name in names.items()),
-            f"the paper reports (a) over (b) as {PAPER}; arithmetic at published sizes: "
-            f"{ours.arithmetic_ratio(frame_by_frame.count_work(shapes.FULL), shapes.FULL):.1f}",
+            f"the paper reports (a) over (b) as {PAPER}; arithmetic at published sizes: {arithmetic:.1f}",
             *_honesty(constancy, request.full, on_gpu),
             reported.line(),
-            f"Weights that DreamPose keeps for each person: {reported.stored_bytes() / 2**30:.1f} GiB (counted); ours: 0.",
+            f"Weights that DreamPose keeps for each person: {stored / 2**30:.1f} GiB (counted); ours: 0.",
         ],
         "hardware": timing.hardware(device, shapes.name_of(dtype)),
     }

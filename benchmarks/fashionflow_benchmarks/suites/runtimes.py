@@ -7,10 +7,10 @@ from typing import Any
 from fashionflow_benchmarks import timing
 from fashionflow_benchmarks.limits import Work, rows
 from fashionflow_benchmarks.subject import PUBLISHED, SEED, Request, open_subject
-from fashionflow_core import backends, registry
+from fashionflow_core import backends, pipeline, registry
 from fashionflow_core.contract import ENGINES_FILE, Engines
-from fashionflow_core.device import resolve_device, resolve_dtype
-from fashionflow_core.errors import UsageError
+from fashionflow_core.device import resolve_device
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 TORCH, COMPILED = "torch", "compiled"  # PyTorch as it is, and after --compile
 WARMUP = 2  # the first call compiles, the second captures graphs
@@ -24,7 +24,7 @@ def run(request: Request) -> dict[str, Any]:
 
     Raises:
         UsageError: a runtime named twice; a size for a model that has one.
-        FashionFlowError: as `backends.load`.
+        FashionFlowError: as `pipeline.load`; the weights that engines were exported from are gone or others.
     """
     names = request.backends or (TORCH, COMPILED)
     if len(set(names)) != len(names):
@@ -34,11 +34,14 @@ def run(request: Request) -> dict[str, Any]:
     inputs = _inputs(first, frames, max(networks.decode_batch for networks in opened.values()))
     clip = (inputs["sample"], inputs["timestep"], inputs["context"])
     expected = first.denoise(*clip).cpu()
-    notes = []
+    difference = {}
     for name in names[1:]:
         error = opened[name].denoise(*clip).cpu() - expected
-        rms = error.square().mean().sqrt().item()
-        notes.append(f"{name}: differs from {names[0]} by at most {error.abs().max().item():.2e} (rms {rms:.2e})")
+        difference[name] = {"max_abs": error.abs().max().item(), "rms": error.square().mean().sqrt().item()}
+    notes = [
+        f"{name}: differs from {names[0]} by at most {found['max_abs']:.2e} (rms {found['rms']:.2e})"
+        for name, found in difference.items()
+    ]
     calls: dict[str, Callable[[], Any]] = {}
     for name, networks in opened.items():
         calls[f"denoise, {name}"] = lambda networks=networks: networks.denoise(*clip)
@@ -64,6 +67,7 @@ def run(request: Request) -> dict[str, Any]:
         "warmup": WARMUP,
         "results": results,
         "ratios": ratios,
+        "difference": difference,
         "notes": notes,
         "hardware": timing.hardware(first.device, str(first.dtype).removeprefix("torch.")),
     }
@@ -84,14 +88,17 @@ def _open(request: Request, names: tuple[str, ...]) -> tuple[dict[str, Any], int
         raise UsageError("bench backends: takes no --frames or --latent-size: models and engines have their own")
     folder, device = registry.find(request.model), resolve_device(request.device)
     engines = Engines.load(folder) if (folder / ENGINES_FILE).is_file() else None
-    number = None if request.dtype == "auto" else resolve_dtype(request.dtype, device)
     opened = {}
     for name in names:
-        # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
-        plain = name in (TORCH, COMPILED)
-        place = Path(engines.source) if plain and engines is not None else folder
-        networks = backends.load(place, TORCH if plain else name, device, number if plain else None)
-        opened[name] = _compiled(networks, name)
+        plain, place = name in (TORCH, COMPILED), folder
+        if engines is not None and plain:
+            reason, hint = backends.missing(engines, TORCH, device)
+            if reason:
+                raise FashionFlowError(f"{folder}: {name} cannot run here: {reason}", hint)
+            # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
+            place = Path(engines.source)
+        loaded = pipeline.load(place, str(device), request.dtype if plain else "auto", TORCH if plain else name)
+        opened[name] = _compiled(loaded.networks, name)
     return opened, engines.frames[1] if engines is not None else _frames(folder)
 
 

@@ -134,6 +134,10 @@ def bench_step(
             "call_memory": _ratio(results, "call_memory_bytes"),
         },
         "difference": agreement,
+        "notes": [
+            f"largest difference of the outputs {agreement['max_abs']:.2e} (rms {agreement['rms']:.2e}, "
+            f"standard deviation of the output {agreement['output_std']:.3f})"
+        ],
         "limits": limits.as_dict(),
         "hardware": timing.hardware(target, str(number).removeprefix("torch.")),
     }
