@@ -86,6 +86,16 @@ Report = Annotated[
 Overwrite = Annotated[bool, option(OUTPUT, "overwrite", text="Replace existing files.")]
 Json = Annotated[bool, option(OUTPUT, "json", text="One JSON object on stdout, instead of the table.")]
 Markdown = Annotated[bool, option(OUTPUT, "markdown", text="The table as Markdown.")]
+Devices = Annotated[
+    str | None,
+    option(
+        MACHINE,
+        "devices",
+        text="Generate with one worker on each, such as cuda:0,cuda:1; all: every GPU. "
+        "[dim]\\[default: --device][/dim]",
+        metavar="LIST",
+    ),
+]
 Dtype = Annotated[str, option(MACHINE, "dtype", text="Number type of the feature networks; fp32 is comparable.")]
 
 
