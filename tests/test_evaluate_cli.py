@@ -19,7 +19,7 @@ from tiny import build_tiny_model
 from fashionflow_core import video
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.evaluate import compare, report
+from fashionflow_core.evaluate import report
 from fashionflow_core.evaluate.generated import evaluate_model
 from fashionflow_core.evaluate.protocol import Protocol
 
@@ -215,55 +215,6 @@ def test_ablation(metric_weights: Path, tmp_path: Path):
     # The same photo steers otherwise: the three videos differ.
     clips = [video.read(tmp_path / "ablation" / kind / "clip 0.mp4") for kind in ("global", "local", "both")]
     assert all((a != b).any() for a, b in pairwise(clips))
-
-
-def evaluation(**metrics: Any) -> dict[str, Any]:
-    spread = {name: [value * 0.9, value * 1.1] for name, value in metrics.items() if value}
-    record = {"seed": 0, "clips": {"real": [1]}}
-    return {"metrics": metrics, "intervals": spread, "protocol": record, "samples": {"real": 3}, "failed": []}
-
-
-def test_compare_evaluations(tmp_path: Path):
-    for name, values in (("a", {"fvd": 100.0, "is": 2.0, "psnr": 30.0}), ("b", {"fvd": 50.0, "is": 2.1, "psnr": None})):
-        (tmp_path / f"{name}.json").write_text(json.dumps(evaluation(**values)))
-    changed = evaluation(fvd=50.0)
-    changed["protocol"]["seed"] = 1
-    (tmp_path / "c.json").write_text(json.dumps(changed))
-    found = json.loads(run("compare", "a.json", "b.json", "--json", cwd=tmp_path).stdout)
-    rows = {row["name"]: row for row in found["rows"]}
-    assert rows["metrics.fvd"]["ratio"] == 0.5 and rows["metrics.fvd"]["verdict"] == "better"
-    assert rows["metrics.is"]["verdict"] == "within the intervals"
-    assert found["conditions"] == [] and found["lacking"] == ["metrics.psnr is only in the first"]
-    ablations = [{"Local only": json.loads((tmp_path / f"{name}.json").read_text())} for name in "ab"]
-    rows = {row.name: row for row in compare.compare(*ablations).rows}
-    assert rows["Local only: metrics.fvd"].verdict == "better"
-    text = run("compare", "a.json", "c.json", cwd=tmp_path).stdout
-    assert "FVD ↓" in text and "protocol.seed: 0 and 1" in text
-
-
-def test_compare_benchmarks_and_what_cannot_be(tmp_path: Path):
-    root = Path(__file__).parents[1]
-    bench = json.loads((root / "benchmarks/results/bench-step-mini-cpu.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps(bench))
-    bench["results"]["ours"]["median_s"] *= 2
-    bench["hardware"]["cpu"] = "another one"
-    (tmp_path / "b.json").write_text(json.dumps(bench))
-    done = run("compare", "a.json", "b.json", cwd=tmp_path)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("results.ours.median_s"))
-    assert line.split()[-1] == "2.000" and "hardware.cpu: " in done.stdout and "another one" in done.stdout
-    (tmp_path / "e.json").write_text(json.dumps(evaluation(fvd=1.0)))
-    (tmp_path / "list.json").write_text("[1]")
-    (tmp_path / "text.json").write_text("{")
-    (tmp_path / "empty.json").write_text("{}")
-    for other, words in (
-        ("e.json", "cannot be compared"),
-        ("list.json", "is not a result"),
-        ("text.json", "not valid JSON"),
-        ("nowhere.json", "no such file"),
-    ):
-        assert_refused(run("compare", "a.json", other, cwd=tmp_path), 1, other, words)
-    with pytest.raises(FashionFlowError, match="no number in common"):
-        compare.compare({}, {"a": "b"})
 
 
 def test_cells_of_markdown_are_kept_apart():
