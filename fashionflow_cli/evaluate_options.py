@@ -27,7 +27,10 @@ def parse_metrics(text: str | tuple[str, ...]) -> tuple[str, ...]:
     """`fvd,is` → ("fvd", "is"), for typer's `parser=`, which is also given the default."""
     if isinstance(text, tuple):
         return text
-    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    if not names:
+        raise typer.BadParameter("names no metric")
+    return names
 
 
 Metrics = Annotated[

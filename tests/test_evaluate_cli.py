@@ -100,7 +100,8 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake", "--model", "mini", "--data", "fake"), 2, "one of both"),
         (("--model", "mini"), 2, "--data"),
         (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
-        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv'"),
+        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv' is none"),
+        (("--fake", "fake", "--metrics", ","), 2, "names no metric"),
         (("--fake", "fake", "--metrics", "drift", "--json", "--markdown"), 2, "--markdown"),
         (("--fake", "fake", "--metrics", "drift", "-o", "no/where.json"), 1, "does not exist"),
         (("--fake", "fake", "--metrics", "drift", "--photos", "nowhere"), 1, "nowhere"),
@@ -129,6 +130,8 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     assert found["protocol"]["resize"] == [64, 48] and found["protocol"]["generated"]["model"] == "tiny"
     made = {path.name: path.read_bytes() for path in (tmp_path / "made").glob("*.mp4")}
     assert sorted(made) == ["clip 0.mp4", "clip 1.mp4", "clip 2.mp4"]
+    lines = [json.loads(line) for line in (tmp_path / "made" / "manifest.jsonl").read_text().splitlines()]
+    assert len({line["seed"] for line in lines}) == 3  # noise of their own, or the set would be too much alike
 
     def again(**changes: Any) -> dict[str, Any]:
         protocol = Protocol(metrics=("vfid", "psnr", "ssim"), bootstrap=10)
@@ -139,6 +142,8 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
 
     (tmp_path / "made" / "clip 1.mp4").unlink()  # as if it had been stopped
     kept = (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns
+    (tmp_path / "made").rename(tmp_path / "elsewhere")  # a folder may be moved, and seen from another one
+    (tmp_path / "made").symlink_to("elsewhere")
     assert again()["metrics"] == pytest.approx(found["metrics"])
     assert (tmp_path / "made" / "clip 1.mp4").read_bytes() == made["clip 1.mp4"]
     assert (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns == kept
@@ -194,15 +199,22 @@ def test_photos_alone(tmp_path: Path):
     ]
 
 
+def test_ablation_refuses_all_before_the_first(tmp_path: Path):
+    model = build_tiny_model(tmp_path / "tiny", frames=4, conditioning=("both", "local", "global"))
+    both = build_tiny_model(tmp_path / "only-both", frames=4)
+    models = ("--model-global", model, "--model-local", model, "--model-both", model)
+    assert_refused(run("ablation", *models, "--data", "nowhere", cwd=tmp_path), 1, "nowhere")
+    wrong = ("--model-global", model, "--model-local", both, "--model-both", both)
+    assert_refused(run("ablation", *wrong, "--data", "data", cwd=tmp_path), 2, "conditioning")
+    assert not (tmp_path / "ablation").exists()
+
+
+@pytest.mark.slow
 def test_ablation(metric_weights: Path, tmp_path: Path):
     model = build_tiny_model(tmp_path / "tiny", frames=16, conditioning=("both", "local", "global"))
-    both = build_tiny_model(tmp_path / "only-both", frames=16)
     write_set(tmp_path / "data", "real", 2, (16, 64, 48))
     models = ("--model-global", model, "--model-local", model, "--model-both")
     rest = ("--data", "data", "--weights-dir", metric_weights, "--metrics", "vfid,is", "--inception-frames", "1")
-    wrong = ("--model-global", both, "--model-local", model, "--model-both", both)
-    assert_refused(run("ablation", *wrong, *rest, cwd=tmp_path), 2, "conditioning")
-    assert not (tmp_path / "ablation").exists()
     done = run("ablation", *models, model, *rest, "--markdown", "-o", "ablation.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
