@@ -92,8 +92,8 @@ def test_evaluations_of_other_sets_are_not_judged():
 
 
 def test_ablations():
-    rows = [{"Local only": evaluation(fvd=value), "Global only": evaluation(fvd=3.0)} for value in (50.0, 100.0)]
-    found = compare(*rows)
+    before = {"Local only": evaluation(fvd=50.0), "Global only": evaluation(fvd=3.0)}
+    found = compare(before, before | {"Local only": evaluation(fvd=100.0)})
     assert verdicts(found) == {"Local only: metrics.fvd": "worse", "Global only: metrics.fvd": "equal"}
     assert found.regressions == ["Local only: metrics.fvd"]
 
