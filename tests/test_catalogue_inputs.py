@@ -22,6 +22,11 @@ def read(*arguments: str, out: str = "out", stdin: bytes = b"") -> list[Entry]:
     return list(read_inputs(arguments, Path(out), lambda: stdin).entries)
 
 
+def test_a_chosen_name_holds_though_its_photo_moved():
+    moved = [Entry("here/dress.png", "dress", own_name=True)]
+    assert [item.name for item in plan_items(moved, known={"there/dress.png": ["dress"]})] == ["dress"]
+
+
 def names(*arguments: str, stdin: bytes = b"") -> list[str]:
     return [entry.name for entry in read(*arguments, stdin=stdin)]
 
