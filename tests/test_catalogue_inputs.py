@@ -22,11 +22,6 @@ def read(*arguments: str, out: str = "out", stdin: bytes = b"") -> list[Entry]:
     return list(read_inputs(arguments, Path(out), lambda: stdin).entries)
 
 
-def test_a_chosen_name_holds_though_its_photo_moved():
-    moved = [Entry("here/dress.png", "dress", own_name=True)]
-    assert [item.name for item in plan_items(moved, known={"there/dress.png": ["dress"]})] == ["dress"]
-
-
 def names(*arguments: str, stdin: bytes = b"") -> list[str]:
     return [entry.name for entry in read(*arguments, stdin=stdin)]
 
@@ -42,6 +37,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # Folders, patterns, paths
+
+
+def test_a_chosen_name_holds_though_its_photo_moved():
+    moved = [Entry("here/dress.png", "dress", own_name=True)]
+    assert [item.name for item in plan_items(moved, known={"there/dress.png": ["dress"]})] == ["dress"]
 
 
 def test_folders_are_mirrored_and_links_followed_once(here: Path) -> None:

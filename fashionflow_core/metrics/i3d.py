@@ -44,10 +44,7 @@ class SameConv3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv3d
         pads = _same(x, conv.kernel_size, conv.stride)
-        if any(pads):
-            x = self._in_parts(x, pads)
-        else:
-            x = F.conv3d(x, conv.weight, stride=conv.stride)
+        x = self._in_parts(x, pads) if any(pads) else F.conv3d(x, conv.weight, stride=conv.stride)
         return F.relu_(self._normalise_(x))
 
     def _in_parts(self, x: Tensor, pads: list[int], frames: int = 6) -> Tensor:
