@@ -214,7 +214,7 @@ def ablation(
     check_one_form(markdown, as_json)
     _check_outputs(out, None, overwrite)
     quiet_libraries()
-    from fashionflow_core.evaluate.generated import check_model, evaluate_model
+    from fashionflow_core.evaluate.generated import check_model, evaluate_model, photos_of
     from fashionflow_core.evaluate.report import TABLE_2
     from fashionflow_core.evaluate.report import ablation as table
 
@@ -238,6 +238,7 @@ def ablation(
     }
     for _, model, settings in rows.values():
         check_model(model, settings)  # the third may be refused after hours of the first
+    photos_of(data)
     workers = devices_of(devices or device)
     found: dict[str, dict[str, Any]] = {}
     for title, (conditioning, model, settings) in rows.items():
