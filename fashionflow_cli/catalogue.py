@@ -102,7 +102,7 @@ def generate(
             **work,
         ),
         variations,
-        _devices(options.devices or device),
+        devices_of(options.devices or device),
         Rules(options.retry_failed, overwrite),
         engine=options.engine,
         ray_address=options.ray_address,
@@ -114,7 +114,7 @@ def generate(
     _report(summary, url.rstrip("/") or str(out), quiet)
 
 
-def _devices(text: str) -> tuple[str, ...]:
+def devices_of(text: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` → one worker each; `all`: every GPU."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):

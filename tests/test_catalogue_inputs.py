@@ -39,6 +39,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # Folders, patterns, paths
 
 
+def test_a_chosen_name_holds_though_its_photo_moved():
+    moved = [Entry("here/dress.png", "dress", own_name=True)]
+    assert [item.name for item in plan_items(moved, known={"there/dress.png": ["dress"]})] == ["dress"]
+
+
 def test_folders_are_mirrored_and_links_followed_once(here: Path) -> None:
     for name in ("b.jpg", "a/c.JPEG", "a/b/d.webp", ".git/e.jpg", "notes.md", "out/f.jpg"):
         photo(here / "shop" / name) if not name.endswith(".md") else (here / "shop" / name).write_text("")

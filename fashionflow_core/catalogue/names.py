@@ -64,9 +64,9 @@ def plan_items(
             before = kept.get(entry.source, [])
             mine = {_key(name) for name in before}
 
-            def free(name: str, mine: set[int] = mine) -> bool:
+            def free(name: str, mine: set[int] = mine, own: bool = entry.own_name) -> bool:
                 key = _key(name)
-                return key not in taken and (key not in reserved or key in mine)
+                return key not in taken and (own or key not in reserved or key in mine)
 
             name = next((old for old in before if not entry.own_name and free(old)), None)
             name = name or _free(shortened(full), entry.source, free)
