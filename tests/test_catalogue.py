@@ -34,7 +34,7 @@ def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
     assert result.returncode == 3, result.stderr
     made = ["000", "001", "002", "women/höst/dress"]
     assert sorted(result.stdout.splitlines()) == [f"out/{name}.mp4" for name in made]
-    assert "passed over 1 files that are no photos: 1 .txt" in result.stderr
+    assert "passed over 1 file that is no photo: 1 .txt" in result.stderr
     assert result.stderr.splitlines()[-2].startswith("error: 1 of 5 items failed: see out/manifest.jsonl")
     out = tmp_path / "out"
     assert assert_whole(out) == [f"{name}.mp4" for name in made]
@@ -174,7 +174,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("empty", "-o", "out"), 1, "empty: no photos found"),
         (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
         (("missing", "-o", "out"), 1, "missing: no such file"),
-        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg/.fashionflow: cannot be written"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: is no folder"),
         (("photos", "-o", "out", "--format", "webm", "--codec", "h264"), 2, "webm"),
         (("photos", "-o", "out", "--fps", "1e6"), 2, "--fps"),
         (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),

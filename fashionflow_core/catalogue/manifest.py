@@ -11,6 +11,7 @@ from fashionflow_core.catalogue.work import RETRIED
 from fashionflow_core.errors import FashionFlowError
 
 MANIFEST = "manifest.jsonl"
+_NUMBERS = ("input_bytes", "input_mtime_ns", "frames", "output_bytes")
 
 
 class State(NamedTuple):
@@ -88,9 +89,9 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         str(record.get("source", "")),
         sys.intern(f"{record.get('settings_hash', '')} {record.get('model_revision', '')}"),
         str(record.get("input_hash", "")),
-        (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
-        int(record.get("frames", 0)),
-        int(record.get("output_bytes", 0)),
+        (record.get("input_bytes", 0), record.get("input_mtime_ns", 0)),
+        record.get("frames", 0),
+        record.get("output_bytes", 0),
     )
 
 
@@ -133,6 +134,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 record = json.loads(line)
                 if not isinstance(record["item"], str) or not isinstance(record["status"], str):
+                    raise TypeError
+                if not all(isinstance(record.get(key, 0), int) for key in _NUMBERS):
                     raise TypeError
             except (ValueError, TypeError, KeyError):
                 raise FashionFlowError(
