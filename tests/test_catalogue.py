@@ -1,6 +1,7 @@
 """`fashionflow generate FOLDER -o OUT`: videos, manifest, resume; failures stay alone; one run at a time."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogues import assert_whole, files, last, lines, photo, shop
+from catalogues import assert_whole, conventions, files, last, lines, photo, quick, shop
 from command import assert_refused, run, started, wait_until
 from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
 from fashionflow_core.catalogue.gate import Limits
+from fashionflow_core.catalogue.manifest import Manifest
 from fashionflow_core.catalogue.work import Work, settings_hash
 from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowError
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +150,50 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> N
     result = run("generate", "photos", "-o", "out", "--model", tiny, "--overwrite", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert assert_whole(out) == ["000.mp4", "001.mp4"]
+
+
+def test_pictures_of_the_user_are_no_posters(tmp_path: Path) -> None:
+    """Videos beside their photos: `a-poster.jpg` is a photo like any other and stays what it is."""
+    model, out = conventions(tmp_path / "model"), tmp_path / "shop"
+    for number, name in enumerate(("a", "a-poster", "b")):
+        photo(out / f"{name}.jpg", number)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "list.txt").write_text("shop/a.jpg\nshop/a-poster.jpg\nshop/b.jpg\n")
+    for more in ((), ("--retry-failed",), ("--steps", "3")):
+        result = quick("shop/list.txt", "-o", "shop", "--model", model, *more, cwd=tmp_path)
+        assert result.returncode == 3 and "a-poster.jpg: already exists, and this catalogue" in result.stderr
+        assert {name: (out / name).read_bytes() for name in before} == before
+    assert {name for name, record in last(out).items() if record["status"] == "done"} == {"a-poster", "b"}
+    # Not even then: the photo that a video would replace.
+    (out / "c.webp").write_bytes((out / "b.jpg").read_bytes())
+    command = ("shop/c.webp", "-o", "shop", "--format", "webp", "--overwrite", "--model", model)
+    result = quick(*command, cwd=tmp_path)
+    assert result.returncode == 3 and "c.webp: is the photo itself" in result.stderr
+    assert (out / "c.webp").read_bytes() == before["b.jpg"]
+
+
+def test_manifests_that_are_none(tmp_path: Path) -> None:
+    """One line names the line; what is behind the last line's end was cut off by a kill."""
+    path, good = tmp_path / "manifest.jsonl", b'{"item": "a", "status": "done", "frames": 4}\n'
+    for bad in (b"\xff\xfe\n", b"[]\n", b"{}\n", b'{"item": "a", "status": "done", "frames": null}\n', b"\n"):
+        path.write_bytes(good + bad)
+        with pytest.raises(FashionFlowError, match=r"manifest\.jsonl: line 2 is no record"):
+            Manifest(tmp_path)
+    for torn in (b"\0\0\0", b'{"item": "a', b"\xff", b"x" * 200_000):
+        path.write_bytes(good + torn)
+        manifest = Manifest(tmp_path)
+        assert path.read_bytes() == good and list(manifest.states) == ["a"]
+        manifest.close()
+
+
+def test_each_failure_is_one_line_whatever_the_name(tmp_path: Path) -> None:
+    model = conventions(tmp_path / "model")
+    shop(tmp_path / "photos", 1)
+    (tmp_path / "photos" / "a\nerror: b.jpg").write_bytes(b"")
+    result = quick("photos", "-o", "out", "--model", model, cwd=tmp_path)
+    assert result.returncode == 3
+    found = re.split(r"[\r\n]+", result.stderr)
+    assert len([line for line in found if line.startswith("error:")]) == 1, result.stderr
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,14 +242,29 @@ def test_large_catalogues_get_several_pages_what_needs_a_look_first(
     assert not (out / "index-2.html").exists() and not (out / "index-3.html").exists()
 
 
+def test_of_a_large_catalogue_little_is_held(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / "manifest.jsonl").open("w") as file:
+        file.writelines(json.dumps(record(number)) + "\n" for number in range(6000))
+        file.writelines(json.dumps(record(number, flags=["still"])) + "\n" for number in range(0, 6000, 100))
+    tracemalloc.start()
+    first, *others = gallery.build(out, everything_is_there=True)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6, peak  # 100 MB when every card was held
+    assert len(others) == 2
+    assert first.read_text().count("<i>still</i>") == 60
+
+
 def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
     out = catalogue(tmp_path / "out", 12)
     name = "\udcff\udcfe"
     shutil.copy(out / "first.mp4", out / f"{name}.mp4")
     with (out / "manifest.jsonl").open("a") as file:
-        file.write(json.dumps(record(3) | {"item": name, "output": f"{name}.mp4", "poster": ""}) + "\n")
+        file.write(json.dumps(record(3, item=name, output=f"{name}.mp4", poster="", caption="half \ud800")) + "\n")
     text = gallery.build(out)[0].read_text(encoding="utf-8")
     assert text.index("women/dress-9<") < text.index("women/dress-10<")
-    assert 'data-video="%FF%FE.mp4"' in text
+    assert 'data-video="%FF%FE.mp4"' in text and "half \ufffd" in text
     with pytest.raises(FashionFlowError, match=r"holds no manifest\.jsonl"):
         gallery.build(tmp_path)

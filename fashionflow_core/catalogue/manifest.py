@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from fashionflow_core.catalogue.work import RETRIED
 from fashionflow_core.errors import FashionFlowError
@@ -121,6 +121,12 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         FashionFlowError: another line is no record.
     """
+    return (record for _, record in _records(path))
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each with the place in the file where it begins."""
+    start = 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -142,16 +148,23 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                     f"{path}: line {number} is no record of a catalogue",
                     hint="mend or remove that line; its item is then made again",
                 ) from None
-            yield record
+            yield start, record
+            start += len(line)
 
 
-def latest(path: Path) -> dict[str, dict[str, Any]]:
-    """The last record of every item, in the order in which items were first named."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in read(path):
+def latest(path: Path) -> dict[str, int]:
+    """Where the last record of every item begins, in the order in which items were first named; see `record_at`."""
+    found: dict[str, int] = {}
+    for start, record in _records(path):
         if record["status"] != RETRIED:
-            found[record["item"]] = record
+            found[record["item"]] = start
     return found
+
+
+def record_at(file: BinaryIO, start: int) -> dict[str, Any]:
+    """The record that begins there."""
+    file.seek(start)
+    return json.loads(file.readline())
 
 
 def _drop_torn_end(descriptor: int) -> None:
