@@ -59,7 +59,7 @@ def test_a_signal_ends_ray_too(tmp_path: Path) -> None:
     photos, model, out = shop(tmp_path / "photos", 12), conventions(tmp_path / "model"), tmp_path / "out"
     with quick_started(photos, "-o", out, "--model", model, *TWO, cwd=tmp_path, env={SECONDS: "1"}) as process:
         manifest = out / "manifest.jsonl"
-        wait_until(lambda: manifest.exists() and manifest.stat().st_size > 0, process, tmp_path / "log")
+        wait_until(lambda: manifest.exists() and manifest.stat().st_size > 0, process, tmp_path / "log", 600)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143, (tmp_path / "log").read_text()
     made = len(assert_whole(out))
