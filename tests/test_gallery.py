@@ -177,6 +177,13 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     page.ask("sort.value = 'drift'; sort.dispatchEvent(new Event('change'))")
     assert page.ask("document.querySelector('.card').dataset.drift") == "98.0"
 
+    # On a telephone the large view begins with its video, and the keyboard is still at its button
+    page.open((out / "index.html").as_uri(), width=390, height=844)
+    page.ask("document.querySelector('.shot').click()")
+    page.until("document.querySelector('dialog[open] video')?.getBoundingClientRect().top >= 0")
+    assert page.ask("document.activeElement.textContent") == "Close"
+    assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+
     assert page.complaints == []
     inside = out.as_uri() + "/"
     assert [url for url in page.requests if not url.startswith((inside, "data:"))] == []
@@ -216,7 +223,7 @@ def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "out/index.html\n", "")
     text = (out / "index.html").read_text()
     assert (
-        not re.findall(r'(?:src|href)="(?:https?:)?//', text) and "3 videos, 1 of them flagged, 1 photos failed" in text
+        not re.findall(r'(?:src|href)="(?:https?:)?//', text) and "3 videos, 1 of them flagged, 1 photo failed" in text
     )
     (out / "women" / "dress-1.mp4").unlink()
     assert run("gallery", "out", cwd=tmp_path).returncode == 0
