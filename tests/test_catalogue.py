@@ -149,6 +149,9 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> N
     assert result.returncode == 3 and "already exists, and this catalogue did not make it" in result.stderr
     assert (out / "000.mp4").read_bytes() == before
     assert files(out) == ["000.mp4", "001-poster.jpg", "001.mp4"]
+    for more in ("--retry-failed", "--seed=3"):  # that it failed before makes it no more ours
+        assert run("generate", "photos", "-o", "out", "--model", tiny, more, cwd=tmp_path).returncode == 3
+        assert (out / "000.mp4").read_bytes() == before
     result = run("generate", "photos", "-o", "out", "--model", tiny, "--overwrite", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert assert_whole(out) == ["000.mp4", "001.mp4"]

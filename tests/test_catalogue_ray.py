@@ -21,8 +21,10 @@ TWO = ("--engine", "ray", "--devices", "cpu,cpu")
 
 
 @pytest.fixture
-def ray() -> None:
+def ray(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="needs the extra 'ray'")
+    # Ray's workers step back behind all else, which on a busy machine is for minutes.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
 
 
 @slow
