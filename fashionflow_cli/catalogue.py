@@ -87,7 +87,7 @@ def generate(
     if inputs.passed_over:
         note(f"passed over {describe(inputs.passed_over)}", quiet)
     if inputs.twice:
-        note(f"named more than once: {inputs.twice}, of which one video each is made", quiet)
+        note(f"passed over {inputs.twice} that were named twice", quiet)
     request = session.Request(
         inputs.entries,
         Work(

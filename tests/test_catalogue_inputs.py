@@ -272,7 +272,7 @@ def test_a_list_on_standard_input(here: Path) -> None:
     model = conventions(here / "model")
     shop(here / "shop", 2)
     command = [*QUICK, "generate", "-", "-o", "out", "--model", str(model), "--quiet"]
-    listed = b"shop/000.jpg\nshop/001.jpg\nshop/nobody.jpg\n"
+    listed = b"shop/000.jpg\nshop/001.jpg\nshop/nobody.jpg\nshop/000.jpg\n"
     result = subprocess.run(command, input=listed, cwd=here, env=environment(), capture_output=True, check=False)
     assert result.returncode == 3, result.stderr
     assert assert_whole(here / "out") == ["000.mp4", "001.mp4"]

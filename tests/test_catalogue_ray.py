@@ -11,10 +11,11 @@ from catalogues import assert_whole, conventions, last, lines, photo, plain, qui
 from command import assert_refused, wait_until
 from quick_model import DEADLY, LOG, OPENER, POISON, SECONDS
 
+from fashionflow_core.catalogue.outputs import Remote
 from fashionflow_core.catalogue.ray_engine import Actor, actors
 from fashionflow_core.catalogue.work import Job, Work
 from fashionflow_core.config import GenerateSettings
-from fashionflow_core.errors import UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 slow = pytest.mark.slow
 TWO = ("--engine", "ray", "--devices", "cpu,cpu")
@@ -87,9 +88,17 @@ def test_files_under_way_are_on_the_machine_of_the_actor(tmp_path: Path, monkeyp
     (tmp_path / "out").mkdir()
     work = Work(str(model), "nowhere", "nowhere/scratch", f"file:/{'/'}{tmp_path}/out", opener=OPENER, device="cpu")
     job = Job(0, "a", str(source), GenerateSettings(), 0, "", "")
-    row = Actor(work)({"number": 0, "job": pickle.dumps(job)})
+    actor = Actor(work)
+    row = actor({"number": 0, "job": pickle.dumps(job)})
     assert json.loads(row["record"])["status"] == "done", row
     assert assert_whole(tmp_path / "out") == ["a.mp4"]
+
+    def unreachable(_self: Remote, _name: str) -> None:
+        raise FashionFlowError("s3://shop: connection reset")
+
+    monkeypatch.setattr(Remote, "existing", unreachable)
+    record = json.loads(actor({"number": 0, "job": pickle.dumps(job)})["record"])
+    assert (record["status"], record["stage"], record["message"]) == ("failed", "write", "s3://shop: connection reset")
 
 
 @slow

@@ -73,6 +73,8 @@ def test_a_plan_of_a_catalogue(tmp_path: Path) -> None:
     assert found["seconds_each"] > 0 and found["measured"] == "videos made before" and found["bytes_each"] > 1000
     found = json.loads(run(*command, "--dry-run", "--json", cwd=tmp_path).stdout)
     assert (found["to_do"], found["done"], found["failed"], found["seconds"]) == (0, 6, 1, 0)
+    found = json.loads(run(*command, "--dry-run", "--json", "--steps", "3", cwd=tmp_path).stdout)
+    assert (found["to_do"], found["measured"]) == (7, "one timed call of each network")  # those had other steps
     assert sorted((tmp_path / "out").rglob("*")) == before
 
 

@@ -103,11 +103,10 @@ class Maker:
                 self._failed(one.job, photo, "photo", photo.error)
                 continue
             try:
-                adopted = self._adopted(one.job, photo)
+                if not self._adopted(one.job, photo):
+                    ready.append((one.job, photo))
             except Exception as error:  # what is far away may be out of reach
                 self._failed(one.job, photo, "write", error)
-            else:
-                ready += [(one.job, photo)] * (not adopted)
         while ready:
             batch, ready = ready[: self.limit], ready[self.limit :]
             self._generate(batch)
