@@ -18,12 +18,13 @@ from fashionflow_core.backends.torch import load as load_torch
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.contract import FAILED, GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.first_use import psnr_of_frames, short_generation
 from fashionflow_core.model_folder import damage
 from fashionflow_export import onnx as onnx_export
 from fashionflow_export.folder import export_model
 from fashionflow_export.formulation import for_engines
 from fashionflow_export.settings import ExportSettings
-from fashionflow_export.verify import psnr_of_frames, short_generation, standard_photo
+from fashionflow_export.source import standard_photo
 
 CPU = torch.device("cpu")
 
@@ -78,7 +79,7 @@ def test_its_record_says_what_it_is(engines: Path, source: Path) -> None:
     networks = load_torch(source, CPU, torch.float32)
     assert parameters["unet"] == sum(weight.numel() for weight in networks.unet.parameters())
     for file, entry in record.files.items():
-        assert (engines / file).stat().st_size == entry["size"]
+        assert (engines / file).stat().st_size == entry.size
     names = {entry["network"] for entry in record.runtimes["onnxruntime"].parity}
     assert names == set(GRAPHS)
     assert record.runtimes["onnxruntime"].generation["min_psnr"] >= 40

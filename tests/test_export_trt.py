@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engine_folders import edit, shared, tiny_source
 
-from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, file_entry
+from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, FileRecord
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_export import tensorrt as trt
 from fashionflow_export.folder import export_model
@@ -69,7 +69,7 @@ def test_valid_engines_are_kept_and_stale_ones_named(
 ) -> None:
     source = tiny_source(tmp_path_factory)
     folder = Path(shutil.copytree(decoder, tmp_path / "engines"))
-    before = (folder / "vae_decoder/model.engine").stat().st_ino, file_entry(folder / "vae_decoder/model.engine")
+    before = (folder / "vae_decoder/model.engine").stat().st_ino, FileRecord.of(folder / "vae_decoder/model.engine")
     lines: list[str] = []
 
     def again(**changes: Any) -> Engines:
@@ -232,7 +232,8 @@ def test_a_capability_that_is_not_listed(tmp_path_factory: pytest.TempPathFactor
 @needs_rtx
 def test_engines_run_and_agree(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     from fashionflow_core import pipeline
-    from fashionflow_export.verify import psnr_of_frames, short_generation, standard_photo
+    from fashionflow_core.first_use import psnr_of_frames, short_generation
+    from fashionflow_export.source import standard_photo
 
     source = tiny_source(tmp_path_factory)
     settings = ExportSettings(runtimes=("onnxruntime", "tensorrt"), dynamic_frames=(4, 12), engines=RTX)

@@ -9,7 +9,9 @@ import os
 import re
 import sys
 import textwrap
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -146,7 +148,22 @@ def build_engine(
     Raises:
         FashionFlowError: the ONNX file is broken, or the builder cannot make an engine of it.
     """
+    # In a thread of its own. Signals are answered in the main one: in it, TensorRT would call our logger, and what a
+    # signal raises there is printed and lost.
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(_build, onnx, flavor, settings, profile, stop)
+        try:
+            return building.result()
+        finally:
+            stop.set()
+
+
+def _build(
+    onnx: Path, flavor: Flavor, settings: EngineSettings, profile: Mapping[str, Any], stop: threading.Event
+) -> tuple[bytes, dict[str, Any]]:
     _select(flavor)
+    name = f"{onnx.parent.name}/{onnx.name}"  # the folder it is in has no name yet
     trt = import_module(flavor.module)
     polygraphy = import_module("polygraphy.backend.trt")
 
@@ -159,7 +176,7 @@ def build_engine(
     if not parser.parse_from_file(str(onnx)):
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise FashionFlowError(
-            f"{onnx}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
+            f"{name}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
             hint="export the model again",
         )
     profiles = [polygraphy.Profile()] if profile else []
@@ -169,15 +186,16 @@ def build_engine(
     if settings.workspace_gb is not None:
         pools = {trt.MemoryPoolType.WORKSPACE: int(settings.workspace_gb * 2**30)}
     config = _config(trt, flavor, settings, builder, network, profiles or None, pools or None)
+    config.progress_monitor = monitor = _monitor(trt, stop)
     try:
         cache = str(settings.timing_cache) if settings.timing_cache else None
         plan = polygraphy.EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
     except Exception as error:  # Polygraphy's own kind, whose text is its log
         reason = logger.errors[0] if logger.errors else str(error)
         raise FashionFlowError(
-            f"{onnx}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})",
-            hint="a larger --workspace-gb, or --trt-flavor of the other kind, may do",
+            f"{name}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})", hint=_build_hint(settings)
         ) from None
+    del monitor  # the builder held no reference of its own
     return bytes(plan), describe(logger.layers, logger.scratch)
 
 
@@ -191,7 +209,33 @@ def _select(flavor: Flavor) -> None:
                 "polygraphy drives the other flavor of TensorRT in this process", hint="build in a process of its own"
             )
     logger = import_module("polygraphy.logger").G_LOGGER
-    logger.module_severity = logger.CRITICAL
+    logger.module_severity = logger.CRITICAL + 1  # what it has to say is in our own line
+
+
+def _build_hint(settings: EngineSettings) -> str:
+    tries = ["the other --dtype"]
+    if settings.workspace_gb is not None:
+        tries.insert(0, "a larger --workspace-gb")
+    if settings.capabilities:
+        tries.insert(0, "another --compute-capability")
+    return f"{', or '.join(tries)} may do"
+
+
+def _monitor(trt: Any, stop: threading.Event) -> Any:
+    """Ends a build between two of its steps once `stop` is set."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None: ...
+
+        def phase_finish(self, phase: str) -> None: ...
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            return not stop.is_set()
+
+    return Monitor()
 
 
 def _config(
