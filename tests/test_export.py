@@ -1,6 +1,8 @@
 """Export to ONNX: what a folder holds, that its graphs say what PyTorch says, and what is refused."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,18 @@ from engine_folders import tiny_engines, tiny_source
 from onnx import TensorProto
 from tiny import build_tiny_model, seeded
 
-from fashionflow_core import backends, pipeline
+from fashionflow_core import backends, first_use, pipeline
 from fashionflow_core.backends.graphs import UNetGraph, make_graphs
 from fashionflow_core.backends.torch import load as load_torch
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import FAILED, GRAPHS, VERIFIED, Engines, sha256
+from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.first_use import psnr_of_frames, short_generation
 from fashionflow_core.model_folder import damage
 from fashionflow_export import onnx as onnx_export
 from fashionflow_export.folder import export_model
 from fashionflow_export.formulation import for_engines
-from fashionflow_export.settings import ExportSettings
+from fashionflow_export.settings import EngineSettings, ExportSettings
 from fashionflow_export.source import standard_photo
 
 CPU = torch.device("cpu")
@@ -207,6 +209,7 @@ def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
                 weight.normal_(0, 0.5)
     lora = save_lora(networks.unet, tmp_path / "lora", "tiny")
     out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("unet",)), lora)
+    assert record.model == "tiny+lora" == ModelConfig.load(out).name
     assert record.lora == str(lora) and record.runtimes["onnxruntime"].state == VERIFIED
     merged = make_graphs(
         load_torch(merge_lora(source, lora, tmp_path / "merged"), CPU, torch.float32), ModelConfig.load(source)
@@ -234,6 +237,14 @@ def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
         ({"decode_chunk": 0}, "--decode-chunk"),
         ({"networks": ("unet", "brain")}, "no network 'brain'"),
         ({"networks": ()}, "--networks"),
+        ({"networks": ("unet", "unet")}, "--networks: one is named twice"),
+        ({"frames": 1_000_000}, "--frames: .* at most 1000"),
+        ({"dynamic_frames": (8, 1_000_000)}, "--dynamic-frames: .* at most 1000"),
+        ({"engines": EngineSettings(flavor="rtx")}, "--trt-flavor: is for TensorRT engines"),
+        ({"engines": EngineSettings(capabilities=("8.9",))}, "--compute-capability: is for TensorRT engines"),
+        ({"engines": EngineSettings(workspace_gb=1.0)}, "--workspace-gb: is for TensorRT engines"),
+        ({"engines": EngineSettings(timing_cache=Path("x"))}, "--timing-cache: is for TensorRT engines"),
+        ({"engines": EngineSettings(refit=True)}, "--refit: is for TensorRT engines"),
     ],
 )
 def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str) -> None:
@@ -253,6 +264,38 @@ def test_folders_that_cannot_be_exported(engines: Path, source: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
+def test_weights_are_never_replaced(source: Path, tmp_path: Path) -> None:
+    """--overwrite is for engines: a slip of the -o must not cost a model, least of all the one that is exported."""
+    model = Path(shutil.copytree(source, tmp_path / "model"))
+    before = sorted(path.relative_to(model) for path in model.rglob("*"))
+    for exported in (model, source):
+        with pytest.raises(FashionFlowError, match="holds the weights of a model") as caught:
+            export_model(exported, model, ExportSettings(networks=("vae_encoder",)), overwrite=True)
+        assert str(model) in caught.value.message
+    assert sorted(path.relative_to(model) for path in model.rglob("*")) == before
+
+
+def test_the_slower_of_two_exports_replaces_nothing(source: Path, tmp_path: Path) -> None:
+    def another(line: str) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/first").write_text("here")
+
+    settings = ExportSettings(networks=("vae_encoder",), verify=False)
+    with pytest.raises(FashionFlowError, match="already exists"):
+        export_model(source, tmp_path / "out", settings, report=another)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["first", "out"]
+
+
+def test_names_of_models_stay_in_the_folder(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is named after what model.json says, which others wrote."""
+    config = ModelConfig.load(source)
+    settings = ExportSettings(frames=6, dtype="fp16")
+    assert settings.folder_name(config) == "tiny-onnx-fp16-6x64x48"
+    for name in ("../../evil", "/evil", "..", ".evil", "a b\n", ""):
+        named = settings.folder_name(replace(config, name=name))
+        assert Path(named).name == named and not named.startswith(".") and named.endswith("-onnx-fp16-6x64x48")
+
+
 def test_without_the_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(FashionFlowError, match="onnxscript is not installed") as caught:
@@ -270,13 +313,23 @@ def test_a_failed_export_leaves_nothing(source: Path, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_run_has_failed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise FashionFlowError("out of luck")
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(FashionFlowError("out of luck"), FAILED), (torch.OutOfMemoryError("out of memory"), BUILT_NOT_RUN)],
+    ids=["broken", "memory"],
+)
+def test_what_cannot_be_run_has_failed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
+) -> None:
+    """It is kept to be looked at. A machine that is too small says nothing of the engines."""
 
-    monkeypatch.setattr(backends, "open_runners", broken)
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(first_use, "compare", broken)
     out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("vae_encoder",)))
-    assert (record.runtimes["onnxruntime"].state, record.runtimes["onnxruntime"].reason) == (FAILED, "out of luck")
+    assert record.runtimes["onnxruntime"].state == state
+    assert str(error) in record.runtimes["onnxruntime"].reason
     assert Engines.load(out) == record
 
 

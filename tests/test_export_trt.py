@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import assert_refused, run, started, wait_until
 from engine_folders import edit, shared, tiny_source
 
 from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, FileRecord
@@ -112,11 +115,37 @@ def test_a_dynamic_engine_has_a_profile(tmp_path_factory: pytest.TempPathFactory
 
 @needs_rtx
 def test_a_corrupt_graph_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
+    path = tmp_path / "unet/model.onnx"
+    path.parent.mkdir()
     path.write_bytes(b"not a graph")
     with pytest.raises(FashionFlowError, match="TensorRT-RTX cannot read it") as caught:
         build_engine(path, choose_flavor(RTX), RTX, {})
-    assert "\n" not in caught.value.message and str(path) in caught.value.message
+    assert "\n" not in caught.value.message and "unet/model.onnx" in caught.value.message
+
+
+@needs_rtx
+def test_what_cannot_be_built_is_one_line(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """Polygraphy has its own opinions of colours and engines; none of them may stand beside ours."""
+    source = tiny_source(tmp_path_factory)
+    options = ("--trt", "--trt-flavor", "rtx", "--networks", "unet", "--workspace-gb", "0.000001")
+    result = run("export", *options, "--model", source, "-o", "out", "-q", cwd=tmp_path)
+    assert_refused(result, 1, "error: unet/model.onnx: TensorRT-RTX cannot build it", "workspace")
+    assert "a larger --workspace-gb" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_rtx
+def test_a_build_can_be_interrupted(tmp_path: Path) -> None:
+    """TensorRT calls our logger from its own code, which prints what a signal raises there, and goes on."""
+    log = tmp_path / "log"
+    options = ("--trt", "--trt-flavor", "rtx", "--networks", "unet", "--frames", "8", "-o", "out")
+    with started("export", *options, cwd=tmp_path, log=log) as process:
+        wait_until(lambda: "unet: building" in log.read_text(), process, log)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    assert "Traceback" not in log.read_text() and "KeyboardInterrupt" not in log.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 @needs_rtx
@@ -166,6 +195,7 @@ def test_traffic_is_counted_from_the_listing() -> None:
         ({"capabilities": ("current", "8.9")}, "current stands alone"),
         ({"workspace_gb": 0.0}, "--workspace-gb"),
         ({"workspace_gb": float("nan")}, "--workspace-gb"),
+        ({"workspace_gb": float("inf")}, "--workspace-gb"),
     ],
 )
 def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str) -> None:

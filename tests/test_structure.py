@@ -29,6 +29,7 @@ FLOORS = {
     "fashionflow_core.config": 0,
     "fashionflow_core.files": 0,
     "fashionflow_core.json_file": 0,
+    "fashionflow_core.flavors": 0,
     "fashionflow_core.device": 0,
     "fashionflow_core.models.*": 1,
     "fashionflow_core.known": 1,

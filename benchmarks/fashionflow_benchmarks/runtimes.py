@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_core import backends, registry
+from fashionflow_core import backends, pipeline, registry
 from fashionflow_core.contract import ENGINES_FILE, Engines
-from fashionflow_core.device import resolve_device, resolve_dtype
-from fashionflow_core.errors import UsageError
+from fashionflow_core.device import resolve_device
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 SCHEMA = 1
 COMPILED = "compiled"  # PyTorch after --compile
@@ -36,7 +36,7 @@ def bench_runtimes(
 
     Raises:
         UsageError: no runtime, one named twice, or fewer than one repeat.
-        FashionFlowError: as `backends.load`.
+        FashionFlowError: as `pipeline.load`; the weights that engines were exported from are gone or others.
     """
     import torch
 
@@ -46,16 +46,18 @@ def bench_runtimes(
         raise UsageError("--backend: name each runtime once, and at least one")
     folder, target = registry.find(str(model)), resolve_device(device)
     engines = Engines.load(folder) if (folder / ENGINES_FILE).is_file() else None
-    number = None if dtype == "auto" else resolve_dtype(dtype, target)
     opened: dict[str, Any] = {}
     for name in names:
-        # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
-        plain = name in (COMPILED, "torch") and engines is not None
-        place = Path(engines.source) if plain and engines is not None else folder
-        runtime = "torch" if name == COMPILED else name
-        opened[name] = backends.load(
-            place, runtime, target, number if runtime == "torch" else None, compile=name == COMPILED
-        )
+        runtime, place = "torch" if name == COMPILED else name, folder
+        if engines is not None and runtime == "torch":
+            reason, hint = backends.missing(engines, runtime, target)
+            if reason:
+                raise FashionFlowError(f"{folder}: {name} cannot run here: {reason}", hint)
+            # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
+            place = Path(engines.source)
+        opened[name] = pipeline.load(
+            place, device, dtype if runtime == "torch" else "auto", runtime, compile=name == COMPILED
+        ).networks
     first = opened[names[0]]
     frames = engines.frames[1] if engines is not None else _frames(folder)
     batch = max(networks.decode_batch for networks in opened.values())

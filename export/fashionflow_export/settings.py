@@ -8,30 +8,7 @@ from pathlib import Path
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import DTYPES, GRAPHS
 from fashionflow_core.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Flavor:
-    """One of NVIDIA's two TensorRTs.
-
-    Attributes:
-        name: what `--trt-flavor` takes.
-        module: its Python module.
-        extra: what installs it.
-        title: what its makers call it.
-    """
-
-    name: str
-    module: str
-    extra: str
-    title: str
-
-
-FLAVORS = {
-    "tensorrt": Flavor("tensorrt", "tensorrt", "trt", "TensorRT"),
-    "rtx": Flavor("rtx", "tensorrt_rtx", "trt-rtx", "TensorRT-RTX"),
-}
-
+from fashionflow_core.flavors import FLAVORS
 
 # Far beyond what the models were trained for; more frames than these only fill the memory.
 MAX_FRAMES = 1000

@@ -20,7 +20,8 @@ from typing import Any
 
 from fashionflow_core.contract import sha256
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_export.settings import FLAVORS, EngineSettings, Flavor
+from fashionflow_core.flavors import FLAVORS, Flavor
+from fashionflow_export.settings import EngineSettings
 
 _ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat16": 2, "Int8": 1, "UInt8": 1}
 
@@ -78,7 +79,7 @@ def choose_flavor(settings: EngineSettings) -> Flavor:
 
 
 def _check_capabilities(flavor: Flavor, settings: EngineSettings) -> None:
-    known = [name for name in dir(import_module(flavor.module).ComputeCapability) if re.fullmatch(r"SM\d+", name)]
+    known = [name for name in dir(flavor.load().ComputeCapability) if re.fullmatch(r"SM\d+", name)]
     for capability in settings.capabilities:
         if capability != "current" and _symbol(capability) not in known:
             listed = ", ".join(sorted(f"{name[2:-1]}.{name[-1]}" for name in known))
@@ -93,7 +94,7 @@ def _symbol(capability: str) -> str:
 
 
 def _version(flavor: Flavor) -> str:
-    return str(import_module(flavor.module).__version__)
+    return str(flavor.load().__version__)
 
 
 def cuda_of(flavor: Flavor) -> str:
@@ -164,7 +165,7 @@ def _build(
 ) -> tuple[bytes, dict[str, Any]]:
     _select(flavor)
     name = f"{onnx.parent.name}/{onnx.name}"  # the folder it is in has no name yet
-    trt = import_module(flavor.module)
+    trt = flavor.load()
     polygraphy = import_module("polygraphy.backend.trt")
 
     logger = _listener(trt)

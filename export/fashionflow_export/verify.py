@@ -39,7 +39,7 @@ def verify_folder(
     answers = answers or load_answers(folder, engines)
     for runtime, record in engines.runtimes.items():
         chosen = "cpu" if device == "auto" and runtime == "onnxruntime" else device
-        reason, hint = backends.missing(engines, runtime, engine_device(chosen))
+        reason, _ = backends.missing(engines, runtime, engine_device(chosen))
         if reason:
             earlier = {VERIFIED: "; it was verified before", FAILED: "; it failed before"}.get(record.state, "")
             report(f"{runtime}: cannot run here, so nothing was compared{earlier}: {reason}")

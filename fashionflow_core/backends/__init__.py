@@ -1,6 +1,7 @@
 """Runtimes, one file each. The table is lazy: naming a runtime imports nothing but its own file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def _load_engines(
             f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",
             hint="it was exported with --networks: export all of them to generate",
         )
-    chosen = {name: _choose(folder, engines, name, runtime, device) for name, runtime in wanted.items()}
+    lacks = cache(partial(missing, engines, device=device))  # PyTorch hashes gigabytes to answer
+    chosen = {name: _choose(folder, engines, name, runtime, lacks) for name, runtime in wanted.items()}
     for runtime in sorted(set(chosen.values()) & set(engines.runtimes)):
         if engines.runtimes[runtime].state == FAILED and not allow_unverified:
             raise refusal(folder, runtime, engines.runtimes[runtime])
@@ -135,7 +137,7 @@ def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, 
     return import_module(RUNTIMES[runtime]).missing(engines, device)
 
 
-def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: torch.device) -> str:
+def _choose(folder: Path, engines: Engines, network: str, runtime: str, lacks: Callable[[str], tuple[str, str]]) -> str:
     """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
     files = engines.networks[network].files
     candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
@@ -143,7 +145,7 @@ def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: 
     candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
     reasons = []
     for name in candidates:
-        reason, hint = missing(engines, name, device)
+        reason, hint = lacks(name)
         if not reason:
             return name
         reasons.append((f"{name}: {reason}", hint))
