@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import assert_refused, run, started, wait_until
-from engine_folders import edit, shared, tiny_source
+from command import interruptible
+from engine_folders import edit, shared, tiny_engines, tiny_source
 
 from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, FileRecord
 from fashionflow_core.errors import FashionFlowError, UsageError
@@ -123,29 +123,54 @@ def test_a_corrupt_graph_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in caught.value.message and "unet/model.onnx" in caught.value.message
 
 
-@needs_rtx
-def test_what_cannot_be_built_is_one_line(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    """Polygraphy has its own opinions of colours and engines; none of them may stand beside ours."""
-    source = tiny_source(tmp_path_factory)
-    options = ("--trt", "--trt-flavor", "rtx", "--networks", "unet", "--workspace-gb", "0.000001")
-    result = run("export", *options, "--model", source, "-o", "out", "-q", cwd=tmp_path)
-    assert_refused(result, 1, "error: unet/model.onnx: TensorRT-RTX cannot build it", "workspace")
-    assert "a larger --workspace-gb" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of a tiny encoder."""
+    made = tiny_engines(tmp_path_factory, "tiny-encoder", networks=("vae_encoder",), verify=False)
+    return made / "vae_encoder/model.onnx"
 
 
 @needs_rtx
-def test_a_build_can_be_interrupted(tmp_path: Path) -> None:
-    """TensorRT calls our logger from its own code, which prints what a signal raises there, and goes on."""
-    log = tmp_path / "log"
-    options = ("--trt", "--trt-flavor", "rtx", "--networks", "unet", "--frames", "8", "-o", "out")
-    with started("export", *options, cwd=tmp_path, log=log) as process:
-        wait_until(lambda: "unet: building" in log.read_text(), process, log)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 130
-    assert "Traceback" not in log.read_text() and "KeyboardInterrupt" not in log.read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+def test_what_cannot_be_built_is_one_line(encoder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Polygraphy has opinions of its own, of colours and of engines: they do not stand beside the error."""
+    turing = EngineSettings(flavor="rtx", capabilities=("7.5",))
+    with pytest.raises(
+        FashionFlowError, match=r"vae_encoder/model\.onnx: TensorRT-RTX cannot build it .*FP32"
+    ) as caught:
+        build_engine(encoder, choose_flavor(turing), turing, {})
+    assert caught.value.hint == "another --compute-capability, or the other --dtype may do"
+    assert "\n" not in caught.value.message
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_rtx
+def test_a_build_can_be_interrupted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT calls us back from its own code, which prints what a signal raises there, and goes on."""
+    steps = []
+
+    def interrupting(trt_module: Any, stop: threading.Event) -> Any:
+        class Monitor(trt_module.IProgressMonitor):
+            def __init__(self) -> None:
+                trt_module.IProgressMonitor.__init__(self)
+
+            def phase_start(self, *_: Any) -> None:
+                if not steps:
+                    steps.append("interrupted")
+                    os.kill(os.getpid(), signal.SIGINT)
+                    stop.wait(30)
+
+            def phase_finish(self, *_: Any) -> None: ...
+
+            def step_complete(self, *_: Any) -> bool:
+                steps.append("asked")
+                return not stop.is_set()
+
+        return Monitor()
+
+    monkeypatch.setattr(trt, "_monitor", interrupting)
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        build_engine(encoder, choose_flavor(RTX), RTX, {})
+    assert steps == ["interrupted", "asked"]
 
 
 @needs_rtx
@@ -185,22 +210,6 @@ def test_traffic_is_counted_from_the_listing() -> None:
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"flavor": "strawberry"}, "--trt-flavor"),
-        ({"capabilities": ("89",)}, "is not like 8.9"),
-        ({"capabilities": ("current", "8.9")}, "current stands alone"),
-        ({"workspace_gb": 0.0}, "--workspace-gb"),
-        ({"workspace_gb": float("nan")}, "--workspace-gb"),
-        ({"workspace_gb": float("inf")}, "--workspace-gb"),
-    ],
-)
-def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        EngineSettings(**settings)
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, *modules: str, gpu: bool = False) -> None:
