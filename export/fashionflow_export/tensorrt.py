@@ -5,6 +5,7 @@ and finishes on the one it meets: it builds on machines that have none. Both tak
 number types are those of the ONNX file.
 """
 
+import ctypes
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ import textwrap
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -152,12 +154,21 @@ def build_engine(
     # In a thread of its own. Signals are answered in the main one: in it, TensorRT would call our logger, and what a
     # signal raises there is printed and lost.
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(_build, onnx, flavor, settings, profile, stop)
-        try:
-            return building.result()
-        finally:
-            stop.set()
+    _trim_memory()
+    try:
+        with ThreadPoolExecutor(1) as pool:  # leaving it waits for the thread
+            try:
+                return pool.submit(_build, onnx, flavor, settings, profile, stop).result()
+            finally:
+                stop.set()
+    finally:
+        _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Hand what was freed back to the system: glibc would keep it for the thread that freed it."""
+    with suppress(AttributeError, OSError):  # elsewhere there is no such call, and no need of it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _build(
