@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fashionflow_core.contract import Engines, Runner
+from fashionflow_core.contract import DTYPES, Engines, Runner
 from fashionflow_core.errors import FashionFlowError
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class EngineNetworks:
@@ -18,15 +18,23 @@ class EngineNetworks:
     Args:
         folder: of the engines, named in errors.
         engines: its `engines.json`.
-        runners: one for each of `contract.GRAPHS`.
+        runtimes: of each of `contract.GRAPHS`, the runtime it runs in.
+        runners: one for each of them.
         device: where tensors go in and come out.
     """
 
-    def __init__(self, folder: Path, engines: Engines, runners: Mapping[str, Runner], device: torch.device) -> None:
-        self.folder, self.engines, self.runners, self.device = folder, engines, runners, device
+    def __init__(
+        self,
+        folder: Path,
+        engines: Engines,
+        runtimes: Mapping[str, str],
+        runners: Mapping[str, Runner],
+        device: torch.device,
+    ) -> None:
+        self.folder, self.engines, self.runtimes, self.runners, self.device = folder, engines, runtimes, runners, device
         unet, encoder = engines.networks["unet"], engines.networks["vae_encoder"]
-        self.dtype = _DTYPES[unet.dtype]
-        self.frame_divisor = 2
+        self.dtype = TORCH_DTYPES[unet.dtype]
+        self.frame_divisor = 2  # `FashionFlowUNet.frame_divisor`
         self.frame_counts: range | None = engines.frame_counts
         self.decode_batch = engines.networks["vae_decoder"].inputs["latents"][0]
         _, channels, height, width = encoder.inputs["image"]
@@ -36,8 +44,7 @@ class EngineNetworks:
 
     @property
     def weights_bytes(self) -> int:
-        bits = {"fp32": 4, "fp16": 2}
-        return sum(network.parameters * bits[network.dtype] for network in self.engines.networks.values())
+        return sum(network.parameters * DTYPES[network.dtype] for network in self.engines.networks.values())
 
     def count_flop(self, frames: int) -> dict[str, int]:
         calls = {"encode_image": "vae_encoder", "context": "image_encoder", "denoise": "unet", "decode": "vae_decoder"}
