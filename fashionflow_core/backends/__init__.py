@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPHS, VERIFIED, Engines, Networks, Runner
 from fashionflow_core.device import resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
@@ -93,6 +94,7 @@ def _load_engines(
     allow_unverified: bool,
 ) -> Networks:
     from fashionflow_core.backends.engine_networks import EngineNetworks
+    from fashionflow_core.backends.interpolator import Interpolator
 
     if device.type not in ("cpu", "cuda"):
         device = torch.device("cpu")
@@ -106,7 +108,12 @@ def _load_engines(
     for runtime in sorted(set(chosen.values())):
         names = [name for name in GRAPHS if chosen[name] == runtime]
         runners |= open_runners(folder, engines, runtime, names, device)
-    networks = EngineNetworks(folder, engines, runners, device)
+    interpolator = None
+    if (config := ModelConfig.load(folder)).interpolator:  # no engine: it runs once a window, the U-Net at every step
+        number_type = resolve_dtype("auto", device)
+        unet = import_module(_PLAIN).open_interpolator(folder, len(config.latents_mean), number_type)
+        interpolator = Interpolator(unet.to(device).eval())
+    networks = EngineNetworks(folder, engines, runners, device, interpolator)
     if dtype is not None and dtype != networks.dtype:
         raise UsageError(
             f"--dtype: the engines in {folder} compute in {engines.networks['unet'].dtype}",

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fashionflow_core.backends.interpolator import Interpolator
 from fashionflow_core.contract import Engines, Runner
 from fashionflow_core.errors import FashionFlowError
 
@@ -20,9 +21,18 @@ class EngineNetworks:
         engines: its `engines.json`.
         runners: one for each of `contract.GRAPHS`.
         device: where tensors go in and come out.
+        interpolator: of a model that has one; PyTorch runs it on the same device.
     """
 
-    def __init__(self, folder: Path, engines: Engines, runners: Mapping[str, Runner], device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engines: Engines,
+        runners: Mapping[str, Runner],
+        device: torch.device,
+        interpolator: Interpolator | None = None,
+    ) -> None:
+        self.interpolator = interpolator
         self.folder, self.engines, self.runners, self.device = folder, engines, runners, device
         unet, encoder = engines.networks["unet"], engines.networks["vae_encoder"]
         self.dtype = _DTYPES[unet.dtype]
@@ -37,11 +47,15 @@ class EngineNetworks:
     @property
     def weights_bytes(self) -> int:
         bits = {"fp32": 4, "fp16": 2}
-        return sum(network.parameters * bits[network.dtype] for network in self.engines.networks.values())
+        engines = sum(network.parameters * bits[network.dtype] for network in self.engines.networks.values())
+        return engines + (0 if self.interpolator is None else self.interpolator.weights_bytes)
 
     def count_flop(self, frames: int) -> dict[str, int]:
         calls = {"encode_image": "vae_encoder", "context": "image_encoder", "denoise": "unet", "decode": "vae_decoder"}
-        return {call: _at(self.engines.networks[name].flop, frames) for call, name in calls.items()}
+        found = {call: _at(self.engines.networks[name].flop, frames) for call, name in calls.items()}
+        if self.interpolator is not None:
+            found["difference"] = self.interpolator.count_flop(frames, self.latent_height, self.latent_width)
+        return found
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         found = self._each("vae_encoder", {"image": pixels})
@@ -53,6 +67,10 @@ class EngineNetworks:
     def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         timestep = timestep.to(torch.float32).expand(sample.shape[0])
         return self._each("unet", {"sample": sample, "timestep": timestep, "context": context})["prediction"]
+
+    def difference(self, sides: Tensor) -> Tensor:
+        assert self.interpolator is not None
+        return self.interpolator.difference(sides)
 
     def decode(self, latents: Tensor) -> Tensor:
         return self._each("vae_decoder", {"latents": latents})["image"]
