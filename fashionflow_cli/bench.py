@@ -1,22 +1,38 @@
 """`fashionflow bench`: measurements, each with the hardware it was taken on."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fashionflow_cli.console import Size, note, one_of, parse_size, quiet_libraries, result
 from fashionflow_core.device import DTYPES
+from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import check_target
 
-app = typer.Typer(help="Measure speed.", no_args_is_help=True)
+EXAMPLES = """[bold]Examples[/bold]
 
-# Not a model on this machine but an architecture: its speed does not depend on whose weights are in it.
-PUBLISHED = "published"
+fashionflow bench                                  the quick set: step, vae, clip, video
+
+fashionflow bench dreampose --json dreampose.json  our speed beside frame-by-frame sampling
+
+fashionflow bench step video --model mini --plots plots/
+
+fashionflow bench backends --model mini-onnx --backend torch --backend onnxruntime
+"""
+PUBLISHED = "published"  # as in `subject`, which imports too much for --help
 
 
-@app.command(epilog="[bold]Example[/bold]\n\nfashionflow bench step --model mini --repeats 10 -o step.json")
-def step(
+def bench(
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUITE]...",
+            help="step, vae, clip, video, dreampose, backends, batch, scale, memory; "
+            "none: step, vae, clip and video. See docs/performance.md.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -27,15 +43,32 @@ def step(
     ] = PUBLISHED,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames of the clip. [dim]\\[default: the model's][/dim]"),
+        typer.Option(min=1, help="Frames of the clip. [dim]\\[default: 70, on CPUs 8, or the model's][/dim]"),
     ] = None,
     size: Annotated[
         Size | None,
         typer.Option(
             "--latent-size",
-            help="Height and width of the [bold]latents[/bold], not pixels. [dim]\\[default: the model's][/dim]",
+            help="Height and width of the [bold]latents[/bold], not pixels. "
+            "[dim]\\[default: 80x64, on CPUs 32x16, or the model's][/dim]",
             parser=parse_size,
             metavar="HxW",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Denoising steps of a video. [dim]\\[default: 25, on CPUs 4, or the model's][/dim]"),
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="The published sizes on any device, and every call really made: hours on CPUs."),
+    ] = False,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For backends: torch, compiled, onnxruntime, tensorrt or a mixture; repeat it.",
+            metavar="<name>",
+            show_default="torch, compiled",
         ),
     ] = None,
     dtype: Annotated[
@@ -43,62 +76,61 @@ def step(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", envvar="FASHIONFLOW_DEVICE")] = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the result as JSON.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--json", "-o", help="Also write the results to this file.", metavar="FILE")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", help="Also draw a PNG of each suite into this folder.", metavar="DIR")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
     ] = False,
 ) -> None:
-    """Time one denoising step: our U-Net against the literal formulation of the paper, in the same process."""
+    """Measure speed and memory: of the networks, of whole videos, and beside frame-by-frame sampling."""
     if out is not None:
         check_target(out, overwrite)
     quiet_libraries()
-    from fashionflow_benchmarks import report, suites
+    from fashionflow_benchmarks import report
+    from fashionflow_benchmarks import suites as known
+    from fashionflow_benchmarks.subject import Request
 
-    note(f"measuring one step of {model}, {repeats} times each", quiet)
-    given: dict[str, Any] = {"frames": frames}
-    if size is not None:
-        given |= {"height": size.height, "width": size.width}
-    given = {key: value for key, value in given.items() if value is not None}
-    measured = suites.bench_step(
-        None if model == PUBLISHED else model, **given, dtype=dtype, device=device, repeats=repeats
+    names = suites or []
+    known.check(names)
+    pictures = _pictures(plots, names or known.QUICK, overwrite) if plots is not None else {}
+    request = Request(
+        model=model,
+        frames=frames,
+        height=size.height if size else None,
+        width=size.width if size else None,
+        steps=steps,
+        device=device,
+        dtype=dtype,
+        repeats=repeats,
+        backends=tuple(backend or ()),
+        full=full,
     )
-    result(report.table(measured))
-    if out is not None:
-        report.write(measured, out)
+    measured = []
+    for one in known.run(names, request, lambda name: note(f"measuring {name}, {repeats} times each", quiet)):
+        result(("" if not measured else "\n") + report.text(one, markdown))
+        measured.append(one)
+        # After each suite: what was measured in an hour should not be lost to what fails in the next.
+        if out is not None:
+            report.write(report.join(measured), out)
+        if plots is not None:
+            from fashionflow_benchmarks.plots import draw
+
+            draw(one, pictures[one["suite"]])
 
 
-@app.command(
-    epilog="[bold]Example[/bold]\n\nfashionflow bench runtimes --model mini-onnx --backend torch --backend onnxruntime"
-)
-def runtimes(
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's name or folder; of engines, for engines.")],
-    backend: Annotated[
-        list[str],
-        typer.Option(help="torch, compiled, onnxruntime, tensorrt or a mixture; repeat it.", metavar="<name>"),
-    ],
-    dtype: Annotated[
-        str, typer.Option(help="Number type of PyTorch.", envvar="FASHIONFLOW_DTYPE", **one_of(("auto", *DTYPES)))
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.", envvar="FASHIONFLOW_DEVICE")] = "auto",
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the result as JSON.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing JSON file.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
-    ] = False,
-) -> None:
-    """Time one model in several runtimes, interleaved: a denoising step, and the decoding of a few frames."""
-    if out is not None:
-        check_target(out, overwrite)
-    quiet_libraries()
-    import json
+def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: bool) -> dict[str, Path]:
+    """The file of each suite's picture, checked before the work."""
+    from fashionflow_benchmarks import plots
 
-    from fashionflow_benchmarks import runtimes as suite
-    from fashionflow_core.files import write_text
-
-    note(f"measuring {', '.join(backend)}, {repeats} times each", quiet)
-    measured = suite.bench_runtimes(model, backend, dtype=dtype, device=device, repeats=repeats)
-    result(suite.table(measured))
-    if out is not None:
-        write_text(out, json.dumps(measured, indent=2) + "\n")
+    plots.check()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FashionFlowError(f"--plots {folder}: cannot be made ({error.strerror})") from None
+    return {name: check_target(folder / f"{name}.png", overwrite) for name in names}

@@ -82,6 +82,7 @@ def generate(
     dtype: options.Dtype = "auto",
     backend: options.Backend = "auto",
     compile: options.Compile = False,
+    low_memory: options.LowMemory = False,
     allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
     config: options.Config = None,
@@ -113,7 +114,12 @@ def generate(
             raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
         common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
         common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
-        opening = {"backend": backend, "allow_unverified": allow_unverified, "compile": compile}
+        opening = {
+            "backend": backend,
+            "allow_unverified": allow_unverified,
+            "compile": compile,
+            "low_memory": low_memory,
+        }
         common["loading"] = {name: value for name, value in opening.items() if value not in ("auto", False)}
         common["loading"] |= {"lora": str(lora.resolve())} if lora is not None else {}
         more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
@@ -142,7 +148,7 @@ def generate(
     start = time.perf_counter()
     from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
 
-    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile)
+    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile, low_memory)
     loading = time.perf_counter() - start
     note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
     if dry_run:

@@ -63,6 +63,7 @@ def interpolate(
     dtype: options.Dtype = "auto",
     backend: options.Backend = "auto",
     compile: options.Compile = False,
+    low_memory: options.LowMemory = False,
     allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
     config: options.Config = None,
@@ -106,7 +107,7 @@ def interpolate(
     start = time.perf_counter()
     from fashionflow_core import pipeline
 
-    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile)
+    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile, low_memory)
     loading = time.perf_counter() - start
     request = pipe.resolve(settings).filling
     height, width = request.size

@@ -62,7 +62,7 @@ for _command, _examples in (
     )
 app.command("export", rich_help_panel="Deploy", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.command("verify", rich_help_panel="Deploy", no_args_is_help=True)(export.verify)
-app.add_typer(bench.app, name="bench", rich_help_panel="Train and measure")
+app.command("bench", rich_help_panel="Train and measure", epilog=bench.EXAMPLES)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -266,6 +266,14 @@ Backend = Annotated[
 Compile = Annotated[
     bool, option(MACHINE, "compile", text="PyTorch: compile the U-Net and the decoder first; pays off over many runs.")
 ]
+LowMemory = Annotated[
+    bool,
+    option(
+        MACHINE,
+        "low-memory",
+        text="PyTorch: networks take turns on the device and decode one frame at a time; slower, for small GPUs.",
+    ),
+]
 AllowUnverified = Annotated[
     bool, option(MACHINE, "allow-unverified", text="Also run engines that failed or lack their verification.")
 ]

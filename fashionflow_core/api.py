@@ -12,6 +12,7 @@ def load(
     backend: str = "auto",
     lora: str | Path | None = None,
     compile: bool = False,
+    low_memory: bool = False,
 ) -> pipeline.FashionFlowPipeline:
     """Open a model.
 
@@ -22,9 +23,12 @@ def load(
         lora: folder of a LoRA to fuse into the U-Net.
         backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
         compile: compile PyTorch's networks before their first call; pays off over many runs.
+        low_memory: networks take turns on the device and decode one frame at a time: slower, for small GPUs.
 
     Raises:
         FashionFlowError: no such model, or a part of it is missing or broken.
         UsageError: a device, dtype or backend that this machine does not have.
     """
-    return pipeline.load(registry.find(str(model)), device, dtype, backend, lora, compile=compile)
+    return pipeline.load(
+        registry.find(str(model)), device, dtype, backend, lora, compile=compile, low_memory=low_memory
+    )

@@ -44,7 +44,7 @@ _VAE, _CLIP = KNOWN["published"].parts["vae"], KNOWN["published"].parts["clip"]
 _HINT = "import takes the checkpoint of the FashionFlow authors, FashionFlow_checkpoint.pth"
 
 
-def _published_scheduler() -> Any:
+def published_scheduler() -> Any:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     return DDPMScheduler(
@@ -57,7 +57,7 @@ def _published_scheduler() -> Any:
     )
 
 
-def _published_config() -> ModelConfig:
+def published_config() -> ModelConfig:
     """Conventions of the published inference (reference README, items 1 to 6)."""
     return ModelConfig(
         name="published",
@@ -212,7 +212,7 @@ def import_checkpoint(
     unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
     with quiet_libraries():
         parts = {"vae": _open_vae(vae or _VAE.repo), **_open_clip(clip or _CLIP.repo)}
-        parts["scheduler"] = _published_scheduler()
+        parts["scheduler"] = published_scheduler()
         for name, kind, state in (
             ("unet", FashionFlowUNet, unet_state),
             ("adapter", ImageContextAdapter, adapter_state),
@@ -222,5 +222,5 @@ def import_checkpoint(
         with atomic_folder(target) as folder:
             for name, part in parts.items():
                 part.save_pretrained(folder / name)
-            (folder / MODEL_FILE).write_text(_published_config().to_json(), encoding="utf-8")
+            (folder / MODEL_FILE).write_text(published_config().to_json(), encoding="utf-8")
     return target

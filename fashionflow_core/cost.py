@@ -1,6 +1,7 @@
-"""Arithmetic of a network, counted on the network itself."""
+"""Arithmetic and memory traffic of a network, counted on the network itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 
@@ -11,18 +12,55 @@ def count_flop(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
         forward: of a network; called with one float32 tensor a shape.
         shapes: of its arguments.
     """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # Weights that are really there become fake ones on the way. The counter does not know the fused attention of CPUs;
-    # in its plain form it is matrix products, which it does.
-    with (
-        FakeTensorMode(allow_non_fake_inputs=True),
-        torch.inference_mode(),
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
-        forward(*(torch.empty(shape) for shape in shapes))
+    # The counter does not know the fused attention of CPUs; in its plain form it is matrix products, which it does.
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH):
+        _call_without_storage(forward, shapes, counter)
     return counter.get_total_flops()
+
+
+def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
+    """Bytes that one call reads and writes if every operator runs by itself, as eager PyTorch does.
+
+    Each operator reads its tensors once and writes its results once; views cost nothing, and what caches save is not
+    counted. Attention is one operator. A compiler that joins operators moves less: the figure is what there is to save.
+
+    Args:
+        forward, shapes: as for `count_flop`; what it computes in is its own business.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    def size(values: Any) -> int:
+        tensors: Iterable[torch.Tensor] = (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
+        # What is broadcast or sliced is read as far as it is stored and shown.
+        return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in tensors)
+
+    class Traffic(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            written = size(result)  # nothing where only the shape or the device was asked for
+            if written and not func.is_view and not func.__name__.startswith(("empty", "new_empty", "_unsafe_view")):
+                self.total += size((args, kwargs)) + written
+            return result
+
+    counter = Traffic()
+    _call_without_storage(forward, shapes, counter)
+    return counter.total
+
+
+def _call_without_storage(
+    forward: Callable[..., Any], shapes: tuple[tuple[int, ...], ...], counter: AbstractContextManager[Any]
+) -> None:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # Weights that are really there become fake ones on the way.
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), counter:
+        forward(*(torch.empty(shape) for shape in shapes))

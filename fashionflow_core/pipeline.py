@@ -262,6 +262,7 @@ def load(
     lora: str | Path | None = None,
     allow_unverified: bool = False,
     compile: bool = False,
+    low_memory: bool = False,
 ) -> FashionFlowPipeline:
     """Open a model folder, or an engine folder.
 
@@ -271,7 +272,7 @@ def load(
         dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
         backend: as for `backends.load`.
         lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net of PyTorch weights.
-        allow_unverified, compile: as for `backends.load`.
+        allow_unverified, compile, low_memory: as for `backends.load`.
 
     Raises:
         FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
@@ -283,15 +284,17 @@ def load(
     number_type = None if dtype == "auto" else resolve_dtype(dtype, chosen)
     networks: Any
     if lora is None:
-        networks = backends.load(folder, backend, chosen, number_type, allow_unverified, compile)
+        networks = backends.load(folder, backend, chosen, number_type, allow_unverified, compile, low_memory)
     elif (folder / ENGINES_FILE).is_file() or backend not in ("auto", "torch"):
         raise UsageError(
             f"--lora: {folder} is to be run as engines, whose weights are fixed",
             hint="fuse it before: fashionflow export --lora, or fashionflow models merge MODEL LORA -o OUT",
         )
     else:
-        networks = open_with_lora(folder, lora, chosen, number_type or resolve_dtype("auto", chosen))
-        networks = networks.compile() if compile else networks
+        backends.check_turns(compile, low_memory)
+        start = torch.device("cpu") if low_memory else chosen
+        networks = open_with_lora(folder, lora, start, number_type or resolve_dtype("auto", chosen))
+        networks = backends.finish(networks, chosen, compile, low_memory)
         config = replace(config, name=f"{config.name}+{Path(lora).resolve().name}")
     patch, channels = config.vae_patch_size, len(config.latents_mean)
     known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]

@@ -1,6 +1,7 @@
 """Runtimes beside onnxruntime's CPU: TensorRT as far as a machine without a GPU can tell, compiled PyTorch, CUDA."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from engine_folders import edit, tiny_engines
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import runtimes
+from fashionflow_benchmarks import report
+from fashionflow_benchmarks.subject import Request
+from fashionflow_benchmarks.suites import runtimes
 from fashionflow_core import backends, pipeline
 from fashionflow_core.backends import onnxruntime as onnx_runtime
 from fashionflow_core.backends import tensorrt as tensorrt_runtime
@@ -70,15 +73,21 @@ def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
 
 
 def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
-    result = runtimes.bench_runtimes(engines, ["torch", "onnxruntime", "vae=torch"], device="cpu", repeats=2)
-    for call in ("denoise", "decode"):
-        assert list(result[call]) == ["torch", "onnxruntime", "vae=torch"]
-        assert all(len(row["seconds"]) == 2 for row in result[call].values())
+    names = ("torch", "onnxruntime", "vae=torch")
+    result = runtimes.run(Request(str(engines), backends=names, device="cpu", repeats=2))
+    assert list(result["results"]) == [f"{call}, {name}" for name in names for call in ("denoise", "decode")]
+    assert all(len(row["seconds"]) == 2 and row["flop"] > 0 for row in result["results"].values())
     assert 0 < result["difference"]["onnxruntime"]["max_abs"] < 1e-3
-    text = runtimes.table(result)
-    assert "onnxruntime" in text and "9x12x16x12" in text
-    with pytest.raises(UsageError, match="once"):
-        runtimes.bench_runtimes(engines, ["torch", "torch"], device="cpu")
+    assert result["input"]["sample"] == [1, 9, 12, 16, 12]
+    report.check(report.join([result]))
+    assert "denoise, onnxruntime" in report.text(result)
+    for wrong, message in (
+        ({"backends": ("torch", "torch")}, "once"),
+        ({"frames": 4}, "--frames"),
+        ({"model": "published"}, "no engines"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            runtimes.run(replace(Request(str(engines), backends=names, device="cpu"), **wrong))
 
 
 @pytest.mark.slow

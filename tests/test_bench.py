@@ -12,7 +12,10 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import report, suites, timing
+from fashionflow_benchmarks import report, timing
+from fashionflow_benchmarks.subject import FULL
+from fashionflow_benchmarks.suites import step
+from fashionflow_core import cost
 from fashionflow_core.errors import FashionFlowError, UsageError
 
 CPU = torch.device("cpu")
@@ -25,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(tiny: Path) -> dict[str, Any]:
-    return suites.bench_step(tiny, dtype="float32", device="cpu", repeats=3)
+    return step.bench_step(tiny, dtype="float32", device="cpu", repeats=3)
 
 
 def test_step_of_a_model_folder(result: dict[str, Any], tiny: Path) -> None:
@@ -66,14 +69,14 @@ def test_step_names_its_hardware(result: dict[str, Any]) -> None:
 
 
 def test_step_in_half_precision_of_given_size(tiny: Path) -> None:
-    result = suites.bench_step(tiny, frames=2, height=8, width=4, dtype="bfloat16", device="cpu", repeats=1)
+    result = step.bench_step(tiny, frames=2, height=8, width=4, dtype="bfloat16", device="cpu", repeats=1)
     assert [result["input"][key] for key in ("frames", "height", "width")] == [2, 8, 4]
     assert result["hardware"]["dtype"] == "bfloat16"
     assert result["difference"]["max_abs"] < 0.2
 
 
 def test_step_without_a_model_is_the_published_architecture() -> None:
-    result = suites.bench_step(None, frames=2, height=16, width=16, device="cpu", repeats=1)
+    result = step.bench_step(None, frames=2, height=16, width=16, device="cpu", repeats=1)
     assert result["model"]["parameters"] == 71_671_548
     assert result["input"]["channels"] == 4 and result["input"]["context_tokens"] == 50
     assert result["difference"]["max_abs"] < 1e-3
@@ -83,7 +86,9 @@ def test_arithmetic_of_a_published_pass() -> None:
     """Reference README: 810.4 GMAC at 4x70x80x64."""
     from fashionflow_core.models import FashionFlowUNet
 
-    flop = suites.count_flop(FashionFlowUNet, {"in_channels": 4, "cross_attention_dim": 768}, (70, 80, 64), 50)
+    with torch.device("meta"):
+        unet = FashionFlowUNet().eval()
+        flop = cost.count_flop(unet, (1, 4, *FULL), (1,), (1, 50, 768))
     assert flop / 2e9 == pytest.approx(810.4, abs=0.1)
 
 
@@ -99,54 +104,59 @@ def test_arithmetic_of_a_published_pass() -> None:
 )
 def test_step_refuses(tiny: Path, options: dict[str, Any], kind: type[FashionFlowError], message: str) -> None:
     with pytest.raises(kind, match=message):
-        suites.bench_step(tiny, **{"device": "cpu", **options})
+        step.bench_step(tiny, **{"device": "cpu", **options})
 
 
 def test_step_refuses_a_model_without_weights(tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "model.json").write_text((tiny / "model.json").read_text())
     with pytest.raises(FashionFlowError, match=str(tmp_path)):
-        suites.bench_step(tmp_path, device="cpu")
+        step.bench_step(tmp_path, device="cpu")
 
 
 def test_result_round_trips(result: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "step.json"
-    report.write(result, path)
-    assert json.loads(path.read_text()) == result == report.read(path)
+    path, content = tmp_path / "step.json", report.join([result])
+    report.write(content, path)
+    assert json.loads(path.read_text()) == content == report.read(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_table_shows_what_was_measured(result: dict[str, Any]) -> None:
-    text = report.table(result)
+@pytest.mark.parametrize("markdown", [False, True])
+def test_table_shows_what_was_measured(result: dict[str, Any], markdown: bool) -> None:
+    text = report.text(result, markdown)
     for row in result["results"].values():
         assert f"{row['median_s']:.4f}" in text
-    assert f"{result['ratios']['time']:.2f}" in text
+    assert f"time: {result['ratios']['time']:.3f}" in text
     assert f"{result['difference']['max_abs']:.2e}" in text
-    assert "8x4x16x12" in text and result["hardware"]["cpu"] in text
+    assert result["hardware"]["cpu"] in text
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"schema": 99}, "schema is 99"),
-        ({"ratios": {"time": math.nan}}, "not finite"),
+        ({"suites": []}, "lacks suites"),
+        ({"note": math.nan}, "not finite"),
     ],
 )
 def test_bad_results_are_not_written(
     result: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(FashionFlowError, match=message):
-        report.write(result | change, tmp_path / "step.json")
-    incomplete = {key: value for key, value in result.items() if key != "hardware"}
-    with pytest.raises(FashionFlowError, match="lacks hardware"):
-        report.write(incomplete, tmp_path / "step.json")
+        report.write(report.join([result]) | change, tmp_path / "step.json")
+    incomplete = {key: value for key, value in result.items() if key != "input"}
+    with pytest.raises(FashionFlowError, match="step lacks input"):
+        report.write(report.join([incomplete]), tmp_path / "step.json")
+    row = {key: value for key, value in result["results"]["ours"].items() if key != "flop"}
+    with pytest.raises(FashionFlowError, match="step, ours: lacks flop"):
+        report.write(report.join([result | {"results": {"ours": row}}]), tmp_path / "step.json")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}', '{"schema": 2}'])
 def test_other_files_are_not_results(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(FashionFlowError):
+    with pytest.raises(FashionFlowError, match="other"):
         report.read(path)
     with pytest.raises(FashionFlowError, match="does not exist"):
         report.read(tmp_path / "absent.json")
@@ -198,7 +208,7 @@ def test_quantiles_are_those_of_torch(count: int) -> None:
 
 @pytest.mark.gpu
 def test_step_on_a_gpu(tiny: Path) -> None:
-    result = suites.bench_step(tiny, device="cuda", repeats=2)
+    result = step.bench_step(tiny, device="cuda", repeats=2)
     assert result["hardware"]["gpu"] and result["hardware"]["cuda"]
     assert result["results"]["ours"]["call_memory_bytes"] > 0
     assert result["difference"]["max_abs"] < 0.01

@@ -71,7 +71,7 @@ def test_flag_beats_environment_and_empty_means_unset(tmp_path: Path) -> None:
 
 
 def test_bare_commands_print_help(tmp_path: Path) -> None:
-    for arguments in ([], ["models"], ["data"], ["bench"], ["generate"]):
+    for arguments in ([], ["models"], ["data"], ["generate"]):
         result = run(*arguments, cwd=tmp_path)
         assert result.returncode == 2 and "Usage: fashionflow" in result.stdout and result.stderr == ""
 
@@ -313,16 +313,37 @@ def test_synth_interrupted_leaves_whole_clips(tmp_path: Path, jobs: str, signum:
 # ---- bench ---------------------------------------------------------------------------------------------------------
 
 
-def test_bench_step(tmp_path: Path, tiny: Path) -> None:
-    result = run(
-        *("bench", "step", "--model", tiny, "--frames", "2", "--latent-size", "8x4", "--repeats", "2"),
-        *("-o", "step.json"),
-        cwd=tmp_path,
-    )
+def test_bench_suites(tmp_path: Path, tiny: Path) -> None:
+    sizes = ("--frames", "2", "--latent-size", "8x4", "--repeats", "2")
+    result = run("bench", "step", "--model", tiny, *sizes, "--json", "step.json", "--plots", "plots", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "ours" in result.stdout and "literal" in result.stdout and "error" not in result.stderr
-    measured = json.loads((tmp_path / "step.json").read_text())
+    (measured,) = json.loads((tmp_path / "step.json").read_text())["suites"]
     assert [measured["input"][name] for name in ("frames", "height", "width")] == [2, 8, 4]
     assert measured["repeats"] == 2 and measured["hardware"]
-    again = run("bench", "step", "--model", tiny, "-o", "step.json", cwd=tmp_path)
-    assert_refused(again, 1, "step.json", "exists")
+    assert (tmp_path / "plots" / "step.png").stat().st_size > 1000
+    for option, name in (("--json", "step.json"), ("--plots", "plots")):
+        again = run("bench", "step", "--model", tiny, option, name, cwd=tmp_path)
+        assert_refused(again, 1, "step", "exists")
+
+
+def test_several_suites_in_markdown(tmp_path: Path, tiny: Path) -> None:
+    result = run(
+        *("bench", "clip", "vae", "--model", tiny, "--repeats", "1", "--markdown", "-o", "both.json"), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert [suite["suite"] for suite in json.loads((tmp_path / "both.json").read_text())["suites"]] == ["vae", "clip"]
+    assert result.stdout.startswith("### VAE: tiny") and "| decode 1 |" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("stpe",), "no suite 'stpe'"),
+        (("step", "--repeats", "0"), "--repeats"),
+        (("scale", "--model", "mini"), "bench scale"),
+        (("video", "--model", "mini", "--latent-size", "8x8"), "--latent-size"),
+    ],
+)
+def test_bench_refuses(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert_refused(run("bench", *arguments, cwd=tmp_path), 2, said)

@@ -1,106 +1,167 @@
-"""Results of benchmarks as JSON files and as text.
+"""Results of benchmarks as JSON files, as text and as Markdown.
 
-The schema, version 1 (`SCHEMA`); sizes in bytes, times in seconds:
+The schema, version 2 (`SCHEMA`); sizes in bytes, times in seconds. A file:
 
-    schema          1
-    suite           what was measured: "step"
-    model           name, parameters, config (of the U-Net), weights ("from the model folder" or "random, seed 0")
-    input           batch, channels, frames, height, width (of the latents), context_tokens, context_dim
-    repeats, warmup calls of each formulation, timed and before
-    results         formulation → seconds [each repeat], lower_quartile_s, median_s, upper_quartile_s,
-                    peak_memory_bytes and call_memory_bytes (null where the system cannot say), flop (multiply-adds
-                    count two)
-    ratios          time, flop, call_memory: literal over ours, so above 1 means ours is better; null where unknown
-    difference      max_abs and rms between the outputs, and output_std of the literal one, all in float32
-    hardware        what `timing.hardware` says
+    schema          2
+    suites          list of results, each as below
+    hardware        what `timing.hardware` says of the first of them
+
+A result:
+
+    suite, title    what was measured, in one word and in one line
+    model           name, weights (where from), parameters
+    reduced         how sizes fall short of the published ones, in words; null: they do not
+    input           shapes
+    repeats, warmup calls of each row, timed and before
+    results         row → seconds [each repeat], lower_quartile_s, median_s, upper_quartile_s, peak_memory_bytes and
+                    call_memory_bytes (null where the system cannot say), flop (multiply-adds count two), traffic_bytes
+                    (operator by operator, `cost.count_traffic`), matmul_share and copy_share (of the device's limits)
+    ratios          name → number; null where unknown
+    hardware        what `timing.hardware` says: processor, GPU, driver, versions, commit, date
+
+and, where a suite has them: difference (between outputs: max_abs, rms), limits (matmul_flop_per_s and
+copy_bytes_per_s, measured), notes (lines for the reader), and details of its own.
 """
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fashionflow_core import files
 from fashionflow_core.errors import FashionFlowError
 
-SCHEMA = 1
-KEYS = ("suite", "model", "input", "repeats", "warmup", "results", "ratios", "difference", "hardware")
+SCHEMA = 2
+KEYS = ("suite", "title", "model", "reduced", "input", "repeats", "warmup", "results", "ratios", "hardware")
+TIMES = ("seconds", "lower_quartile_s", "median_s", "upper_quartile_s")
+ROW_KEYS = (*TIMES, "peak_memory_bytes", "call_memory_bytes", "flop", "traffic_bytes", "matmul_share", "copy_share")
 
 
-def check(result: dict[str, Any]) -> None:
-    """Refuse what is no result of this schema.
+def join(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Results of suites as the content of a file."""
+    return {"schema": SCHEMA, "suites": list(results), "hardware": results[0]["hardware"]}
+
+
+def check(content: Any) -> None:
+    """Refuse what is no file of this schema.
 
     Raises:
         FashionFlowError: naming what is missing or of another version.
     """
-    if result.get("schema") != SCHEMA:
-        raise FashionFlowError(f"benchmark result: schema is {result.get('schema')!r}, not {SCHEMA}")
-    missing = [key for key in KEYS if key not in result]
-    if missing:
-        raise FashionFlowError(f"benchmark result: lacks {', '.join(missing)}")
+    if not isinstance(content, dict):
+        raise FashionFlowError("benchmark result: is no object")
+    if content.get("schema") != SCHEMA:
+        raise FashionFlowError(f"benchmark result: schema is {content.get('schema')!r}, not {SCHEMA}")
+    suites = content.get("suites")
+    if not isinstance(suites, list) or not suites or "hardware" not in content:
+        raise FashionFlowError("benchmark result: lacks suites or hardware")
+    for result in suites:
+        if missing := [key for key in KEYS if key not in result]:
+            raise FashionFlowError(f"benchmark result: {result.get('suite', 'a suite')} lacks {', '.join(missing)}")
+        for name, row in result["results"].items():
+            if missing := [key for key in ROW_KEYS if key not in row]:
+                raise FashionFlowError(f"benchmark result: {result['suite']}, {name}: lacks {', '.join(missing)}")
 
 
-def write(result: dict[str, Any], path: str | Path) -> None:
-    """Write the result as JSON, whole or not at all; an existing file is replaced.
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Write a file, whole or not at all; an existing one is replaced.
 
     Raises:
-        FashionFlowError: not a result of this schema, a number that is not finite, or an unusable path.
+        FashionFlowError: not of this schema, a number that is not finite, or an unusable path.
     """
-    check(result)
+    check(content)
     try:
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except ValueError:
         raise FashionFlowError(f"{path}: not written, the result holds numbers that are not finite") from None
     files.write_text(files.check_target(path, overwrite=True), text)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A result that `write` wrote.
+    """What `write` wrote.
 
     Raises:
-        FashionFlowError: no such file, not JSON, or not a result of this schema.
+        FashionFlowError: no such file, not JSON, or not of this schema.
     """
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FashionFlowError(f"{path}: is not valid JSON ({error})") from None
-    if not isinstance(result, dict):
-        raise FashionFlowError(f"{path}: is not a benchmark result")
-    check(result)
-    return result
+    try:
+        check(content)
+    except FashionFlowError as error:
+        raise FashionFlowError(f"{path}: {error.message}", error.hint) from None
+    return content
+
+
+def text(result: Mapping[str, Any], markdown: bool = False) -> str:
+    """A result for people: what was measured on what, a row for each thing measured, ratios and notes."""
+    head, *rows = _cells(result)
+    lines = list(_heading(result, markdown))
+    if markdown:
+        lines += [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *map(_line, rows)]
+    else:
+        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        for row in (head, *rows):
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+            lines.append("  ".join(cells).rstrip())
+    lines.append("")
+    item = "- " if markdown else ""
+    lines += [f"{item}{name}: {_number(value, 1, 3)}" for name, value in result["ratios"].items()]
+    lines += [f"{item}{note}" for note in _notes(result)]
+    return "\n".join(lines).rstrip()
+
+
+def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
+    machine, model = result["hardware"], result["model"]
+    parameters = model.get("parameters")
+    count = sum(parameters.values()) if isinstance(parameters, Mapping) else parameters
+    what = f"{model['name']} ({count:,} parameters)" if count else model["name"]
+    yield f"{'### ' if markdown else ''}{result['title']}: {what}"
+    yield ""
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+    made = f"; {result['reduced']}" if result["reduced"] else ""
+    yield f"{where}; {machine['dtype']}; torch {machine['torch']}; {result['repeats']} repeats{made}"
+    yield ""
+
+
+def _cells(result: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Head and rows; columns that no row of the suite has are left out."""
+    columns = {
+        "median s": lambda row: _number(row["median_s"], 1, 4),
+        "quartiles s": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
+        "peak MiB": lambda row: _number(row["peak_memory_bytes"], 2**20, 0),
+        "call MiB": lambda row: _number(row["call_memory_bytes"], 2**20, 0),
+        "GFLOP": lambda row: _number(row["flop"], 1e9, 1),
+        "GB moved": lambda row: _number(row["traffic_bytes"], 1e9, 2),
+        "of matmul": lambda row: _percent(row["matmul_share"]),
+        "of copy": lambda row: _percent(row["copy_share"]),
+    }
+    made = [[show(row) for show in columns.values()] for row in result["results"].values()]
+    kept = [place for place, _ in enumerate(columns) if any(row[place] != "-" for row in made)]
+    yield ["", *(list(columns)[place] for place in kept)]
+    for name, row in zip(result["results"], made):
+        yield [name, *(row[place] for place in kept)]
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    if limits := result.get("limits"):
+        yield (
+            f"limits of the device, measured: {limits['matmul_flop_per_s'] / 1e12:.3g} TFLOP/s of matrix products, "
+            f"{limits['copy_bytes_per_s'] / 1e9:.3g} GB/s of copies"
+        )
+    yield from result.get("notes", ())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:
     return "-" if value is None else f"{value / unit:,.{digits}f}"
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as lines of text: what was measured on what, a row for each formulation, ratios and agreement."""
-    check(result)
-    model, size, machine, ratios = (result[key] for key in ("model", "input", "hardware", "ratios"))
-    shape = f"{size['channels']}x{size['frames']}x{size['height']}x{size['width']}"
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
-    rows = [("", "median s", "quartiles s", "call MiB", "GFLOP")]
-    for name, row in result["results"].items():
-        quartiles = f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}"
-        memory = _number(row["call_memory_bytes"], 2**20, 0)
-        rows.append((name, f"{row['median_s']:.4f}", quartiles, memory, _number(row["flop"], 1e9, 2)))
-    ratio = [_number(ratios[key], 1, 2) for key in ("time", "call_memory", "flop")]
-    rows.append(("literal / ours", ratio[0], "", ratio[1], ratio[2]))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    difference = result["difference"]
-    return "\n".join(
-        [
-            f"U-Net {result['suite']}: {model['name']} ({model['parameters']:,} parameters), latents {shape}",
-            f"{where}; {machine['dtype']}; torch {machine['torch']}; {result['repeats']} repeats",
-            "",
-            *(
-                "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                for row in rows
-            ),
-            "",
-            f"largest difference of the outputs {difference['max_abs']:.2e}"
-            f" (rms {difference['rms']:.2e}, standard deviation of the output {difference['output_std']:.3f})",
-        ]
-    )
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

@@ -14,6 +14,8 @@ from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPH
 from fashionflow_core.device import resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 
+# Here, because the runtime `torch` hides the library of that name once it is imported.
+_CPU = torch.device("cpu")
 # What runs the graphs of an engine folder, in the order in which `auto` takes what it holds.
 RUNTIMES = {
     "tensorrt": "fashionflow_core.backends.tensorrt",
@@ -56,6 +58,7 @@ def load(
     dtype: torch.dtype | None = None,
     allow_unverified: bool = False,
     compile: bool = False,
+    low_memory: bool = False,
 ) -> Networks:
     """Open a model's networks in a runtime.
 
@@ -66,9 +69,11 @@ def load(
         dtype: to compute in; None: PyTorch chooses by device, engines have one of their own.
         allow_unverified: run engines that failed their verification, or were never run, without a look.
         compile: compile PyTorch's networks before their first call.
+        low_memory: PyTorch's networks take turns on the device, and frames are decoded one by one (`offload`).
 
     Raises:
-        UsageError: no such backend, compiling what is no PyTorch, or a dtype that the engines are not of.
+        UsageError: no such backend, `compile` or `low_memory` of what is no PyTorch, or both; a dtype that the engines
+            are not of.
         FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
     """
     wanted = parse_backend(backend)
@@ -78,11 +83,34 @@ def load(
                 f"--backend {asked[0]}: {folder} holds PyTorch weights and no engines",
                 hint=f"make engines: fashionflow export --{'trt' if 'tensorrt' in asked else 'onnx'} -m {folder}",
             )
-        networks = import_module(_PLAIN).load(folder, device, dtype or resolve_dtype("auto", device))
-        return networks.compile() if compile else networks
+        check_turns(compile, low_memory)
+        start = _CPU if low_memory else device
+        networks = import_module(_PLAIN).load(folder, start, dtype or resolve_dtype("auto", device))
+        return finish(networks, device, compile, low_memory)
     if compile:
         raise UsageError("--compile: is for PyTorch's networks; engines are compiled already", hint="leave it out")
+    if low_memory:
+        raise UsageError("--low-memory: is for PyTorch's networks; engines hold what they need", hint="leave it out")
     return _load_engines(folder, Engines.load(folder), wanted, device, dtype, allow_unverified)
+
+
+def check_turns(compile: bool, low_memory: bool) -> None:
+    """Refuse both at once: what is compiled is tied to where its weights are.
+
+    Raises:
+        UsageError: both.
+    """
+    if compile and low_memory:
+        raise UsageError("--compile, --low-memory: only one of them", hint="leave one out")
+
+
+def finish(networks: Any, device: torch.device, compile: bool, low_memory: bool) -> Any:
+    """PyTorch's networks as they are to run; with `low_memory` they are on the CPU, and `device` is where they work."""
+    if low_memory:
+        from fashionflow_core.backends.offload import OffloadedNetworks
+
+        return OffloadedNetworks(networks, device)
+    return networks.compile() if compile else networks
 
 
 def _load_engines(
@@ -97,7 +125,7 @@ def _load_engines(
     from fashionflow_core.backends.interpolator import Interpolator
 
     if device.type not in ("cpu", "cuda"):
-        device = torch.device("cpu")
+        device = _CPU
     if lacking := [name for name in GRAPHS if name not in engines.networks]:
         raise FashionFlowError(
             f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",

@@ -130,7 +130,7 @@ def settings_hash(request: ResolvedSettings, work: Work, variation: int) -> str:
         "suffix": work.suffix,
         "coding": {key: value for key, value in work.coding.items() if value not in (None, "software")},
         "background": work.background,
-        "loading": {key: _content(value) for key, value in work.loading.items()},
+        "loading": {key: _content(value) for key, value in work.loading.items() if key != "low_memory"},
         "dtype": work.dtype,
         "reroll": [work.reroll, asdict(work.gate)] if work.gate and work.reroll else None,
     }

@@ -1,4 +1,4 @@
-"""What is measured: each suite is one function from plain arguments to a result of `report`'s schema."""
+"""One denoising step: our U-Net against the literal formulation of the paper, with the same weights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,21 +6,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.report import SCHEMA
+from fashionflow_benchmarks.limits import Work, measure_limits, rows
+from fashionflow_benchmarks.subject import FULL, PUBLISHED, Request, reduction
 from fashionflow_core import cost
 from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from fashionflow_benchmarks.literal import LiteralUNet
     from fashionflow_core.models import FashionFlowUNet
 
 SEED = 0
 WARMUP = 2
 TIMESTEP = 500
-PUBLISHED_LATENTS = (70, 80, 64)  # frames, height, width of a published pass
 PUBLISHED_TOKENS = 50
 DTYPE_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def run(request: Request) -> dict[str, Any]:
+    """The suite as `fashionflow bench step` asks for it."""
+    device, _ = request.place
+    published = request.model == PUBLISHED
+    size = request.sizes(device)[0] if published else (request.frames, request.height, request.width)
+    return bench_step(
+        None if published else request.model,
+        **dict(zip(("frames", "height", "width"), size)),
+        dtype=request.dtype,
+        device=str(device),
+        repeats=request.repeats,
+    )
 
 
 def bench_step(
@@ -44,7 +60,7 @@ def bench_step(
         repeats: timed passes of each formulation.
 
     Returns:
-        A result as `report` describes it, with formulations "ours" and "literal".
+        A result as `report` describes it: rows "ours" and "literal".
 
     Raises:
         UsageError: an unknown dtype or device, or a number of repeats below 1.
@@ -57,14 +73,13 @@ def bench_step(
     target = resolve_device(device)
     number = resolve_dtype(DTYPE_NAMES.get(dtype, dtype), target)
     unet, name, weights, native, tokens = _open(model)
-    size = tuple(given if given is not None else own for given, own in zip((frames, height, width), native))
+    wanted = tuple(given if given is not None else own for given, own in zip((frames, height, width), native))
+    size = (wanted[0], wanted[1], wanted[2])
     unet.check_shape(*size)
     config = _arguments(unet)
     channels, context_dim = config["in_channels"], config["cross_attention_dim"]
     with _memory_errors(size):
         literal = literal_twin(unet)
-        kinds = {"ours": type(unet), "literal": type(literal)}
-        flop = {key: count_flop(kind, config, size, tokens) for key, kind in kinds.items()}
         torch.nn.Module.to(unet, target, number).eval()
         literal.to(target, number).eval()
         generator = torch.Generator().manual_seed(SEED)
@@ -88,10 +103,14 @@ def bench_step(
             }
             del expected, difference
             timings = timing.measure({"ours": ours, "literal": reference}, target, repeats, WARMUP)
-    results = {key: {**value.as_dict(), "flop": flop[key]} for key, value in timings.items()}
+    shapes = ((1, channels, *size), (1,), (1, tokens, context_dim))
+    work = {name: count_work(network, shapes, number) for name, network in (("ours", unet), ("literal", literal))}
+    limits = measure_limits(target, number)
+    results = rows(timings, work, limits)
     return {
-        "schema": SCHEMA,
         "suite": "step",
+        "title": "U-Net step, ours and the literal formulation",
+        "reduced": reduction(size) if model is None else None,
         "model": {
             "name": name,
             "weights": weights,
@@ -111,9 +130,15 @@ def bench_step(
         "ratios": {
             "time": _ratio(results, "median_s"),
             "flop": _ratio(results, "flop"),
+            "traffic": _ratio(results, "traffic_bytes"),
             "call_memory": _ratio(results, "call_memory_bytes"),
         },
         "difference": agreement,
+        "notes": [
+            f"largest difference of the outputs {agreement['max_abs']:.2e} (rms {agreement['rms']:.2e}, "
+            f"standard deviation of the output {agreement['output_std']:.3f})"
+        ],
+        "limits": limits.as_dict(),
         "hardware": timing.hardware(target, str(number).removeprefix("torch.")),
     }
 
@@ -147,7 +172,7 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             unet = FashionFlowUNet()
-        return unet, "published architecture", f"random, seed {SEED}", PUBLISHED_LATENTS, PUBLISHED_TOKENS
+        return unet, "published architecture", f"random, seed {SEED}", FULL, PUBLISHED_TOKENS
     from fashionflow_core.config import MODEL_FILE, ModelConfig
 
     folder = Path(model)
@@ -171,21 +196,14 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
     return unet, conventions.name, "from the model folder", latents, tokens
 
 
-def count_flop(kind: type, config: dict[str, Any], size: tuple[int, ...], tokens: int) -> int:
-    """Floating-point operations of one pass, batch 1, of a network without storage; see `cost.count_flop`.
+def count_work(network: Any, shapes: tuple[tuple[int, ...], ...], dtype: "torch.dtype") -> Work:
+    """What one pass of a U-Net has to do; sample and context are cast to the network's number type before."""
 
-    Args:
-        kind: class of the network.
-        config: what to construct it with.
-        size: frames, height and width of the latents.
-        tokens: of the context.
-    """
-    import torch
+    def forward(sample: "torch.Tensor", timestep: "torch.Tensor", context: "torch.Tensor") -> object:
+        device = next(network.parameters()).device
+        return network(sample.to(device, dtype), timestep.to(device), context.to(device, dtype))
 
-    with torch.device("meta"):
-        network = kind(**config).eval()
-        context = (1, tokens, config["cross_attention_dim"])
-        return cost.count_flop(network, (1, config["in_channels"], *size), (1,), context)
+    return Work(cost.count_flop(forward, *shapes), cost.count_traffic(forward, *shapes))
 
 
 def _ratio(results: dict[str, dict[str, Any]], key: str) -> float | None:

@@ -1,0 +1,85 @@
+"""What a device can do at most, measured: products of large matrices, and copies of large buffers."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_benchmarks.timing import Timing, synchronize
+
+if TYPE_CHECKING:
+    import torch
+
+# Side of the matrices and bytes of the buffer: large enough that neither caches nor the call itself count.
+_SIDE = {"cuda": 8192, "cpu": 2048}
+_BYTES = {"cuda": 2**30, "cpu": 2**28}
+_TRIES = 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Roof of a device in one number type.
+
+    Attributes:
+        matmul_flop_per_s: of the fastest of several square matrix products.
+        copy_bytes_per_s: read and written together, of the fastest of several copies.
+    """
+
+    matmul_flop_per_s: float
+    copy_bytes_per_s: float
+
+    def as_dict(self) -> dict[str, float]:
+        """JSON-able."""
+        return {"matmul_flop_per_s": self.matmul_flop_per_s, "copy_bytes_per_s": self.copy_bytes_per_s}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call has to do: floating-point operations, and bytes operator by operator (`cost`); None: unknown."""
+
+    flop: int | None = None
+    traffic_bytes: int | None = None
+
+
+def measure_limits(device: "torch.device", dtype: "torch.dtype") -> Limits:
+    """Measure both roofs; a second on a CPU, less on a GPU."""
+    import torch
+
+    side, size = (table.get(device.type, table["cpu"]) for table in (_SIDE, _BYTES))
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    with torch.inference_mode():
+        matmul = _fastest(lambda: torch.matmul(left, right, out=product), device)
+        copy = _fastest(lambda: target.copy_(source), device)
+    return Limits(2 * side**3 / matmul, 2 * size / copy)
+
+
+def _fastest(call: Callable[[], object], device: "torch.device") -> float:
+    seconds = []
+    for _ in range(_TRIES):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def rows(timings: Mapping[str, Timing], work: Mapping[str, Work], limits: Limits | None) -> dict[str, dict[str, Any]]:
+    """Results of a suite: each name's times and memory, its work, and which share of the device's roofs that is.
+
+    A share of 1 means that the device cannot do that much faster; of the two the larger one tells what holds it back.
+    """
+    results = {}
+    for name, timing in timings.items():
+        row, done = timing.as_dict(), work.get(name, Work())
+        row |= {"flop": done.flop, "traffic_bytes": done.traffic_bytes}
+        for share, amount, roof in (
+            ("matmul_share", done.flop, limits.matmul_flop_per_s if limits else None),
+            ("copy_share", done.traffic_bytes, limits.copy_bytes_per_s if limits else None),
+        ):
+            row[share] = amount / roof / row["median_s"] if amount is not None and roof else None
+        results[name] = row
+    return results

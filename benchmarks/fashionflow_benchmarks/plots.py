@@ -1,0 +1,93 @@
+"""Results as pictures: one PNG a suite."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.files import atomic_path
+
+_BLUE, _GREY, _INK = "#2f6db3", "#9aa3ad", "#22272c"
+
+
+def check() -> None:
+    """Refuse before the work what cannot be drawn after it.
+
+    Raises:
+        FashionFlowError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise FashionFlowError(
+            "--plots: needs matplotlib, which is not installed", hint="pip install 'fashionflow[metrics]'"
+        ) from None
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Growth as lines on logarithmic axes (`scale`), everything else as bars with quartiles.
+
+    Raises:
+        FashionFlowError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    if result["suite"] == "scale":
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        _growth(figure, result)
+    else:
+        rows = result["results"]
+        figure = Figure(figsize=(6.4, 1.3 + 0.42 * len(rows)), layout="constrained")
+        _bars(figure.subplots(), result)
+    machine = result["hardware"]
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+    made = f"\n{result['reduced']}" if result["reduced"] else ""
+    figure.suptitle(
+        f"{result['title']}: {result['model']['name']}\n{where}; {machine['dtype']}{made}", fontsize=9, color=_INK
+    )
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=150)
+
+
+def _bars(panel: Any, result: Mapping[str, Any]) -> None:
+    rows = result["results"]
+    memory = result["suite"] == "memory"
+    names = list(rows)
+    values = [rows[name]["peak_memory_bytes"] / 2**20 if memory else rows[name]["median_s"] for name in names]
+    places = list(range(len(names)))
+    panel.barh(places, values, color=_BLUE, height=0.62)
+    if not memory:
+        low = [value - rows[name]["lower_quartile_s"] for name, value in zip(names, values)]
+        high = [rows[name]["upper_quartile_s"] - value for name, value in zip(names, values)]
+        panel.errorbar(values, places, xerr=[low, high], color=_INK, capsize=3, fmt="none", linewidth=1)
+    ends = [value if memory else rows[name]["upper_quartile_s"] for name, value in zip(names, values)]
+    for place, value, end in zip(places, values, ends):
+        shown = f"{value:,.0f} MiB" if memory else f"{value:.3g} s"
+        panel.annotate(shown, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    panel.set_yticks(places, names, fontsize=8)
+    panel.invert_yaxis()
+    panel.set_xlim(0, 1.2 * max(ends))
+    panel.set_xlabel("peak memory, MiB" if memory else "seconds, median and quartiles", fontsize=8)
+    _plain(panel)
+
+
+def _growth(figure: Any, result: Mapping[str, Any]) -> None:
+    panels = figure.subplots(1, len(result["exponents"]), sharey=True)
+    sizes = result["input"]["sizes"]
+    for panel, (axis, fitted) in zip(panels, result["exponents"].items()):
+        names = [name for name in sizes if name.startswith(f"{axis} ")]
+        xs, ys = [sizes[name] for name in names], [result["results"][name]["median_s"] for name in names]
+        panel.loglog(xs, ys, "o-", color=_BLUE, linewidth=1.4, label=f"measured, exponent {fitted['seconds']:.2f}")
+        panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=_GREY, linewidth=1, label="in proportion")
+        panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
+        panel.set_xticks([], minor=True)
+        panel.set_xlabel("pixels of the latents" if axis == "pixels" else axis, fontsize=8)
+        panel.legend(fontsize=7, frameon=False)
+        _plain(panel)
+    panels[0].set_ylabel("seconds of a U-Net pass", fontsize=8)
+
+
+def _plain(panel: Any) -> None:
+    panel.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)

@@ -1,0 +1,74 @@
+"""How much memory each stage of a generation needs, as it is and with `--low-memory` (`memory`)."""
+
+from typing import Any
+
+from fashionflow_benchmarks import timing
+from fashionflow_benchmarks.limits import Work, rows
+from fashionflow_benchmarks.subject import SEED, Request, open_subject
+from fashionflow_benchmarks.timing import Timing
+
+WARMUP = 1
+
+
+def memory(request: Request) -> dict[str, Any]:
+    """Peak memory of encoding, a denoising step and decoding by chunk; and of a whole video, both ways.
+
+    On CUDA it is what torch's allocator held at most; on Linux CPUs the resident memory of the process, PyTorch and
+    all weights included, so what low memory saves on the device does not show there.
+    """
+    subject = open_subject(request)
+    networks, pipeline = subject.networks, subject.pipeline
+    one, chunk = subject.inputs(), min(7, subject.frames)
+    many = subject.inputs(batch=chunk)
+    photo = subject.photo()
+
+    def generate() -> None:
+        for _ in pipeline.generate(photo, steps=2, seed=SEED).frames:
+            pass
+
+    calls = {
+        "encode": lambda: networks.encode_image(one["pixels"]),
+        "context": lambda: networks.context(one["clip_pixels"], one["latents"]),
+        "denoise": lambda: networks.denoise(one["sample"], one["timestep"], one["context"]),
+        "decode 1": lambda: networks.decode(one["latents"]),
+        f"decode {chunk}": lambda: networks.decode(many["latents"]),
+        "video": generate,
+    }
+    timings: dict[str, Timing] = timing.measure(calls, networks.device, 1, WARMUP)
+    calls.clear()  # with them go the references to networks in the way of the second half
+    timings["video, low memory"] = _low_memory(pipeline, generate, networks)
+    results = rows(timings, {name: Work() for name in timings}, None)
+    peak = {name: row["peak_memory_bytes"] for name, row in results.items()}
+    low, usual = peak["video, low memory"], peak["video"]
+    return {
+        "suite": "memory",
+        "title": "peak memory",
+        "model": subject.describe(),
+        "reduced": subject.reduced,
+        "input": {"frames": subject.frames, "latents": list(subject.size)},
+        "repeats": 1,
+        "warmup": WARMUP,
+        "results": results,
+        "ratios": {"peak, low memory over usual": low / usual if low and usual else None},
+        "weights_bytes": networks.weights_bytes,
+        "notes": [
+            f"weights of all networks: {networks.weights_bytes / 2**20:,.0f} MiB",
+            "the video takes 2 steps: memory does not depend on their number",
+        ],
+        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
+    }
+
+
+def _low_memory(pipeline: Any, generate: Any, networks: Any) -> Timing:
+    """The same generation with networks that take turns; the pipeline has its own back afterwards."""
+    import torch
+
+    from fashionflow_core.backends.offload import OffloadedNetworks
+
+    device, dtype = networks.device, networks.dtype
+    offloaded = OffloadedNetworks(networks.to(torch.device("cpu"), dtype), device)
+    pipeline.networks = pipeline.conditioner.networks = offloaded
+    try:
+        return timing.measure({"low": generate}, device, 1, WARMUP)["low"]
+    finally:
+        pipeline.networks = pipeline.conditioner.networks = networks.to(device, dtype)

@@ -1,0 +1,98 @@
+"""The networks around the U-Net: the VAE (`vae`), and CLIP with the adapter (`clip`)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fashionflow_benchmarks import timing
+from fashionflow_benchmarks.limits import Work, measure_limits, rows
+from fashionflow_benchmarks.subject import Request, Subject, open_subject
+from fashionflow_core import cost
+
+WARMUP = 1
+CHUNK = 7  # frames that generation decodes at a time
+
+
+def vae(request: Request) -> dict[str, Any]:
+    """Encode the photo; decode one frame, and a chunk of frames as generation does."""
+    subject = open_subject(request)
+    chunk = min(CHUNK, subject.frames)
+    one, many = subject.inputs(), subject.inputs(batch=chunk)
+    networks = subject.networks
+    calls = {
+        "encode 1": (networks.encode_image, (one["pixels"],)),
+        "decode 1": (networks.decode, (one["latents"],)),
+        f"decode {chunk}": (networks.decode, (many["latents"],)),
+    }
+    result = measure_calls("vae", "VAE", subject, calls, request)
+    per_frame = {"decode 1": 1, f"decode {chunk}": chunk}
+    result["per_frame_s"] = {name: result["results"][name]["median_s"] / frames for name, frames in per_frame.items()}
+    seconds = subject.frames * result["per_frame_s"][f"decode {chunk}"]
+    result["notes"] = [f"decoding a clip of {subject.frames} frames, {chunk} at a time: {seconds:.3g} s (multiplied)"]
+    return result
+
+
+def clip(request: Request) -> dict[str, Any]:
+    """The photo's context: CLIP's encoder, and the adapter behind it."""
+    subject = open_subject(request)
+    inputs, networks = subject.inputs(), subject.networks
+    hidden = inputs["context"].to(networks.dtype)
+    latents = inputs["latents"].to(networks.dtype)
+    calls = {
+        "CLIP and adapter": (networks.context, (inputs["clip_pixels"], inputs["latents"])),
+        "adapter": (networks.adapter, (hidden, latents)),
+    }
+    return measure_calls("clip", "CLIP encoder and adapter", subject, calls, request)
+
+
+def measure_calls(
+    suite: str,
+    title: str,
+    subject: Subject,
+    calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]],
+    request: Request,
+) -> dict[str, Any]:
+    """Time calls of networks against each other, count their work, and set it beside the device's limits.
+
+    Args:
+        suite, title: of the result.
+        subject: whose calls they are.
+        calls: name → function and its tensors.
+        request: how often.
+
+    Returns:
+        A result as `report` describes it.
+    """
+    import torch
+
+    networks = subject.networks
+    with torch.inference_mode():
+        thunks = {name: _bound(call, tensors) for name, (call, tensors) in calls.items()}
+        timings = timing.measure(thunks, networks.device, request.repeats, WARMUP)
+    work = {}
+    for name, (call, tensors) in calls.items():
+        placed = _placed(call, tensors)
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        work[name] = Work(cost.count_flop(placed, *shapes), cost.count_traffic(placed, *shapes))
+    limits = measure_limits(networks.device, networks.dtype)
+    return {
+        "suite": suite,
+        "title": title,
+        "model": subject.describe(),
+        "reduced": subject.reduced,
+        "input": {name: [list(tensor.shape) for tensor in tensors] for name, (_, tensors) in calls.items()},
+        "repeats": request.repeats,
+        "warmup": WARMUP,
+        "results": rows(timings, work, limits),
+        "ratios": {},
+        "limits": limits.as_dict(),
+        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
+    }
+
+
+def _bound(call: Callable[..., Any], tensors: tuple[Any, ...]) -> Callable[[], Any]:
+    return lambda: call(*tensors)
+
+
+def _placed(call: Callable[..., Any], tensors: tuple[Any, ...]) -> Callable[..., Any]:
+    """The call with arguments brought to where, and to what number type, the measured ones are."""
+    return lambda *arguments: call(*(value.to(like.device, like.dtype) for value, like in zip(arguments, tensors)))

@@ -1,0 +1,130 @@
+"""From a photo's file to a video's file: the whole way, and every second of it by stage (`video`)."""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fashionflow_benchmarks import timing
+from fashionflow_benchmarks.limits import Work, measure_limits, rows
+from fashionflow_benchmarks.subject import SEED, Request, Subject, open_subject
+from fashionflow_benchmarks.timing import Timing
+from fashionflow_core import cost
+
+WARMUP = 1
+STAGES = ("photo", "encode", "denoise", "decode", "write", "other")
+
+
+class Watched:
+    """Networks that note the seconds of each call, the device waited for before and after."""
+
+    def __init__(self, networks: Any, seconds: dict[str, float]) -> None:
+        self._networks, self._seconds = networks, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._networks, name)
+        stage = {"encode_image": "encode", "context": "encode", "denoise": "denoise", "decode": "decode"}.get(name)
+        return found if stage is None else self._watch(stage, found)
+
+    def _watch(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            timing.synchronize(self._networks.device)
+            start = time.perf_counter()
+            result = call(*arguments)
+            timing.synchronize(self._networks.device)
+            self._seconds[stage] += time.perf_counter() - start
+            return result
+
+        return timed
+
+
+def video(request: Request) -> dict[str, Any]:
+    """A warm model makes a video of a photo: the whole, unwatched, and by stage, watched; in turns."""
+    from PIL import Image
+
+    subject = open_subject(request)
+    networks, pipeline = subject.networks, subject.pipeline
+    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.png"
+        Image.fromarray(subject.photo(2)).save(photo)  # shops' photos are larger than the model's frame
+        target = Path(folder) / "video.mp4"
+
+        def whole() -> None:
+            pipeline.generate(photo, steps=subject.steps, seed=SEED).save(target)
+
+        def watched() -> None:
+            for stage, seconds in by_stage(subject, photo, target).items():
+                stages[stage].append(seconds)
+
+        timings = timing.measure({"photo to mp4": whole, "by stage": watched}, networks.device, request.repeats, WARMUP)
+    kept = slice(WARMUP, WARMUP + request.repeats)  # neither the warm-up nor the call that measured memory
+    parts = {stage: Timing(tuple(seconds[kept]), None, None) for stage, seconds in stages.items()}
+    timings = {"photo to mp4": timings["photo to mp4"], **parts}
+    limits = measure_limits(networks.device, networks.dtype)
+    return {
+        "suite": "video",
+        "title": f"photo to mp4, model warm, {subject.steps} steps",
+        "model": subject.describe(),
+        "reduced": subject.reduced,
+        "input": {"frames": subject.frames, "latents": list(subject.size), "steps": subject.steps},
+        "repeats": request.repeats,
+        "warmup": WARMUP,
+        "results": rows(timings, _work(subject), limits),
+        "ratios": {},
+        "notes": ["stages are timed with the device waited for at each, apart from the whole; other: scheduler, noise"],
+        "limits": limits.as_dict(),
+        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
+    }
+
+
+def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
+    """Make the video once; the seconds of each of `STAGES`."""
+    from fashionflow_core.photo import load_photo
+    from fashionflow_core.pipeline import FashionFlowPipeline
+
+    seconds: dict[str, float] = defaultdict(float)
+    whole = subject.pipeline
+    pipeline = FashionFlowPipeline(
+        Watched(subject.networks, seconds),  # pyright: ignore[reportArgumentType]  # it has what networks have
+        whole.conditioner.processor,
+        whole.config,
+        whole.make_scheduler,
+    )
+    start = time.perf_counter()
+    pixels = load_photo(photo)
+    seconds["photo"] = time.perf_counter() - start
+    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED)
+    denoised = time.perf_counter()
+    made.save(target)
+    end = time.perf_counter()
+    seconds["write"] = end - denoised - seconds["decode"]
+    seconds["other"] = denoised - start - seconds["photo"] - seconds["encode"] - seconds["denoise"]
+    return {stage: seconds[stage] for stage in STAGES}
+
+
+def _work(subject: Subject) -> dict[str, Work]:
+    """Of the whole way, and of the stages that networks do."""
+    flop = subject.networks.count_flop(subject.frames)
+    inputs = subject.inputs()
+
+    def traffic(call: Callable[..., Any], *names: str) -> int:
+        return cost.count_traffic(call, *(tuple(inputs[name].shape) for name in names))
+
+    networks = subject.networks
+    work = {
+        "encode": Work(
+            flop["encode_image"] + flop["context"],
+            traffic(networks.encode_image, "pixels") + traffic(networks.context, "clip_pixels", "latents"),
+        ),
+        "denoise": Work(
+            subject.steps * flop["denoise"],
+            subject.steps * traffic(networks.denoise, "sample", "timestep", "context"),
+        ),
+        "decode": Work(subject.frames * flop["decode"], subject.frames * traffic(networks.decode, "latents")),
+    }
+    total = [(part.flop or 0, part.traffic_bytes or 0) for part in work.values()]
+    return {**work, "photo to mp4": Work(*(sum(column) for column in zip(*total)))}
