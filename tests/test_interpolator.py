@@ -256,3 +256,12 @@ def test_engines_bring_it_along(tmp_path_factory: pytest.TempPathFactory, video:
         pipeline.load(folder, device="cpu", allow_unverified=True).networks for folder in (source, engines)
     )
     assert plain.count_flop(4)["difference"] == engine.count_flop(4)["difference"]
+
+
+def test_networks_that_take_turns_bring_it_to_the_device(trained: Path, video: list[np.ndarray]):
+    """`--low-memory`: the same frames."""
+    made = [
+        np.stack(list(pipeline.load(trained, device="cpu", low_memory=low).interpolate(video, 5)))
+        for low in (False, True)
+    ]
+    np.testing.assert_array_equal(*made)

@@ -52,7 +52,7 @@ class TorchNetworks:
         return self.unet.dtype
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        for network in self._all:
+        for network in self.parts:
             # A Module method that both libraries wrap; their stubs disagree about its arguments.
             torch.nn.Module.to(network, device=device, dtype=dtype)
             network.eval()
@@ -71,10 +71,11 @@ class TorchNetworks:
 
     @property
     def weights_bytes(self) -> int:
-        return sum(weight.numel() * weight.element_size() for network in self._all for weight in network.parameters())
+        return sum(weight.numel() * weight.element_size() for network in self.parts for weight in network.parameters())
 
     @property
-    def _all(self) -> list[Any]:
+    def parts(self) -> list[Any]:
+        """All networks, in the order in which `__init__` takes them."""
         networks: list[Any] = [self.unet, self.adapter, self.vae, self.image_encoder]
         return networks + ([] if self.interpolator is None else [self.interpolator])
 
