@@ -35,19 +35,26 @@ def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    def size(values: Any) -> int:
-        tensors: Iterable[torch.Tensor] = (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
+    def tensors(values: Any) -> list[torch.Tensor]:
+        return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+    def size(values: Iterable[torch.Tensor]) -> int:
         # What is broadcast or sliced is read as far as it is stored and shown.
-        return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in tensors)
+        return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in values)
 
     class Traffic(TorchDispatchMode):
         total = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
-            written = size(result)  # nothing where only the shape or the device was asked for
-            if written and not func.is_view and not func.__name__.startswith(("empty", "new_empty", "_unsafe_view")):
-                self.total += size((args, kwargs)) + written
+            read, written = tensors((args, kwargs)), tensors(result)
+            stored = {tensor.untyped_storage()._cdata for tensor in read}
+            if not func._schema.is_mutable:
+                # Whether `reshape` and their like are views, only their results tell.
+                written = [tensor for tensor in written if tensor.untyped_storage()._cdata not in stored]
+            # Only a shape or a device was asked for, or memory that nothing is in yet; or it was a view.
+            if written and not func.__name__.startswith(("empty", "new_empty")):
+                self.total += size(read) + size(written)
             return result
 
     counter = Traffic()

@@ -6,6 +6,9 @@
 #   scripts/gpu_session.sh remote    there, as often as calls are needed: starts the work in the background on the first
 #                                    call, waits up to $WAIT seconds, and copies what is finished to $OUT
 #   scripts/gpu_session.sh engines   there: exports, verifies and times engines of the bundled model
+#   scripts/gpu_session.sh bench     there, or on any machine with a GPU: every suite of the bench, pictures and a profile, into
+#                                    benchmarks/results/ (and $OUT), and from these the README's table
+#   scripts/gpu_session.sh accept-bench DIR   here: the same from what the device tool brought back
 #   scripts/gpu_session.sh dry-run   here: the whole of `remote` in miniature, on the CPU
 #   scripts/gpu_session.sh accept DIR   here: take the weights in DIR, if they score better than the bundled ones
 #
@@ -72,13 +75,29 @@ work() {
     $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
     PYTHONPATH="$PYTHONPATH:scripts" $PYTHON scripts/score_interpolation.py --model "$model" --figures "$FIGURES" \
         --out "$WORK/results/interpolation-scores.json"
-    $PYTHON -m fashionflow_cli.main bench step --model "$model" -o "$WORK/results/bench-step-mini.json"
+    $PYTHON -m fashionflow_cli.main bench step --model "$model" --json "$WORK/results/bench-step-mini.json"
     if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-        $PYTHON -m fashionflow_cli.main bench step --model published --dtype bf16 \
-            -o "$WORK/results/bench-step-published-bf16.json"
+        measure "$WORK/results" || true
         $PYTHON -m pytest -q -m gpu tests | tee "$WORK/results/gpu-tests.txt" || true
     fi
     touch "$WORK/done"
+}
+
+measure() {
+    # The cheap and the wanted suites first: the file is written anew after each, so an end in between loses little.
+    local plots=()
+    mkdir -p "$1"
+    if $PYTHON -c 'import matplotlib' 2> /dev/null; then plots=(--plots "$1/bench-gpu"); fi
+    $PYTHON -m fashionflow_cli.main bench step vae clip video dreampose backends batch scale memory \
+        --json "$1/bench-gpu.json" "${plots[@]}" --overwrite
+    $PYTHON scripts/profile_video.py --out "$1/profile-gpu.txt"
+}
+
+bench() {
+    install_wheels
+    measure benchmarks/results
+    $PYTHON scripts/fill_results.py
+    if [ -n "${OUT:-}" ]; then cp -r benchmarks/results/bench-gpu* benchmarks/results/profile-gpu.txt README.md "$OUT"/; fi
 }
 
 engines() {
@@ -92,8 +111,8 @@ engines() {
         fashionflow export --onnx --trt --trt-flavor rtx --compute-capability current --dtype $dtype \
             -o "$made-$dtype" --json > "$results/engines-$dtype.json" || true
         fashionflow verify "$made-$dtype" --device cuda --json > "$results/engines-$dtype-cuda.json" || true
-        fashionflow bench runtimes --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
-            --backend onnxruntime --backend tensorrt -o "$results/bench-runtimes-$dtype.json" || true
+        fashionflow bench backends --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
+            --backend onnxruntime --backend tensorrt --json "$results/bench-backends-$dtype.json" || true
     done
     $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
 }
@@ -135,6 +154,11 @@ case "${1:-}" in
     wheels) install_wheels ;;
     work) work ;;
     engines) engines ;;
+    bench) bench ;;
+    accept-bench)
+        cp -r "${2:?the folder that the device tool filled}"/bench-gpu* benchmarks/results/
+        "${BIN:-.venv/bin}"/python scripts/fill_results.py
+        ;;
     remote) remote ;;
     accept) accept "${2:?the folder that the device tool filled}" ;;
     dry-run)
@@ -143,5 +167,5 @@ case "${1:-}" in
         remote
         ls -l "$OUT"
         ;;
-    *) sed -n '2,15p' "$0"; exit 2 ;;
+    *) sed -n '2,20p' "$0"; exit 2 ;;
 esac

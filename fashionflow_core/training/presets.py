@@ -66,6 +66,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mini-interpolator": {
         "target": "interpolator",
+        "init_from": "mini",
         "max_minutes": 45.0,
         "short_frames": 14,
         "short_part": 0.6,

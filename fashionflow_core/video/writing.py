@@ -6,7 +6,9 @@ Colours: an untagged RGB to yuv420p conversion is BT.601, and players that take 
 
 import json
 import warnings
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
@@ -189,7 +191,36 @@ def _sink(
         return animated.GifSink(temporary, size, rate, count, plan)
     if plan.codec == "webp":
         return animated.WebpSink(temporary, size, rate, count, plan)
-    return _StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder), rate)
+    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder), rate))
+
+
+class _Behind:
+    """Lets a sink work on a thread of its own while the next frames are made: a GPU decodes, the CPU encodes.
+
+    Errors come up at a later `add`, or at `finish`.
+    """
+
+    AHEAD = 8  # frames that may wait; more would only take memory
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self._thread = ThreadPoolExecutor(1, "encoding")
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        while len(self._waiting) >= self.AHEAD:
+            self._waiting.popleft().result()
+        # A copy: whoever makes frames may use the same memory for the next one.
+        self._waiting.append(self._thread.submit(self._sink.add, frame.copy()))
+
+    def finish(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._sink.finish()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._sink.close()
 
 
 def _create(

@@ -24,6 +24,7 @@ def vae(request: Request) -> dict[str, Any]:
         f"decode {chunk}": (networks.decode, (many["latents"],)),
     }
     result = measure_calls("vae", "VAE", subject, calls, request)
+    result["input"]["clip_frames"] = subject.frames
     per_frame = {"decode 1": 1, f"decode {chunk}": chunk}
     result["per_frame_s"] = {name: result["results"][name]["median_s"] / frames for name, frames in per_frame.items()}
     seconds = subject.frames * result["per_frame_s"][f"decode {chunk}"]

@@ -1,0 +1,142 @@
+"""Write the README's table of speeds from the JSON files in benchmarks/results/, between its two marks.
+
+    python scripts/fill_results.py            # after new results were put there
+    python scripts/fill_results.py --check    # exits 1 if the README says anything else than the files
+
+Every figure of the table comes from `bench-gpu.json` or `bench-cpu.json`; where a file or a suite is missing, the cell
+says "not measured yet".
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fashionflow_benchmarks import report
+from fashionflow_core.files import write_text
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- speeds: begin -->", "<!-- speeds: end -->"
+MISSING = "not measured yet"
+Suites = Mapping[str, Mapping[str, Any]]
+
+
+def ratio(suite: str, *names: str) -> Callable[[Suites], str]:
+    """Ratios of a suite whose names begin so; a number of steps is shown, since devices differ in it."""
+
+    def cell(suites: Suites) -> str:
+        found = suites[suite]["ratios"]
+        return ", ".join(f"{value:.1f}x" for name, value in found.items() if name.startswith(names))
+
+    return cell
+
+
+def decoding(suites: Suites) -> str:
+    """A whole clip, decoded in chunks."""
+    suite = suites["vae"]
+    frames, per_frame = suite["input"]["clip_frames"], list(suite["per_frame_s"].values())[-1]
+    return f"{frames * per_frame:.2f} s for {frames}"
+
+
+def video(suites: Suites) -> str:
+    suite = suites["video"]
+    size = suite["input"]
+    seconds = suite["results"]["photo to mp4"]["median_s"]
+    return f"{seconds:.2f} s, {size['frames']} frames, {size['steps']} steps"
+
+
+def memory(row: str) -> Callable[[Suites], str]:
+    def cell(suites: Suites) -> str:
+        return f"{suites['memory']['results'][row]['peak_memory_bytes'] / 2**30:.1f} GiB"
+
+    return cell
+
+
+def exponents(suites: Suites) -> str:
+    return ", ".join(f"{axis} {fitted['seconds']:.2f}" for axis, fitted in suites["scale"]["exponents"].items())
+
+
+def shares(suites: Suites) -> str:
+    row = suites["step"]["results"]["ours"]
+    return f"{100 * row['matmul_share']:.0f} %, {100 * row['copy_share']:.0f} %"
+
+
+ROWS: list[tuple[str, str, Callable[[Suites], str]]] = [
+    ("frame by frame over FashionFlow as published, (a) / (b)", "paper 9.3x", ratio("dreampose", "(a) over (b)")),
+    ("the same two, both made fast, 1000 steps of ours, (d) / (c)", "≥ 6x", ratio("dreampose", "(d) over (c), 1000")),
+    ("that, few steps of ours (25 on the GPU)", "≥ 50x", lambda suites: ratio_few(suites, "(d)")),
+    ("frame by frame as it is over ours, few steps, (a) / (c)", "", lambda suites: ratio_few(suites, "(a)")),
+    ("U-Net pass: literal formulation over ours", "≥ 3x", ratio("step", "time")),
+    ("share of the device's matrix products and copies, our U-Net pass", "", shares),
+    ("VAE decode", "≤ 0.7 s for 70", decoding),
+    ("photo to mp4, model warm", "≤ 2 s, 25 steps", video),
+    ("peak memory of that", "≤ 6 GB", memory("video")),
+    ("with `--low-memory`", "≤ 3 GB", memory("video, low memory")),
+    ("U-Net pass, exponents of growth", "", exponents),
+]
+
+
+def ratio_few(suites: Suites, key: str) -> str:
+    """The ratio with few steps: the one that is not of 1000."""
+    found = suites["dreampose"]["ratios"]
+    return next(f"{v:.1f}x" for name, v in found.items() if name.startswith(f"{key} over (c)") and "1000" not in name)
+
+
+def table(results: Path) -> str:
+    """The table in Markdown, and under it what each column was measured on."""
+    columns = {"GPU": "bench-gpu.json", "CPU, reduced sizes": "bench-cpu.json"}
+    opened = {name: _open(results / file) for name, file in columns.items()}
+    lines = [f"| | goal (H200) | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
+    for what, goal, cell in ROWS:
+        lines.append(f"| {what} | {goal} | {' | '.join(_cell(cell, suites) for suites in opened.values())} |")
+    lines.append("")
+    for name, file in columns.items():
+        if suites := opened[name]:
+            machine = next(iter(suites.values()))["hardware"]
+            where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+            sizes = sorted({suite["reduced"] for suite in suites.values() if suite["reduced"]})
+            detail = f" ({'; '.join(sizes)})" if sizes else ""
+            lines.append(
+                f"{name}: {where}, {machine['dtype']}, torch {machine['torch']}, {machine['date'][:10]}; "
+                f"`benchmarks/results/{file}`{detail}."
+            )
+    return "\n".join(lines)
+
+
+def _open(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    return {suite["suite"]: suite for suite in report.read(path)["suites"]}
+
+
+def _cell(cell: Callable[[Suites], str], suites: Suites) -> str:
+    try:
+        return cell(suites)
+    except KeyError:
+        return MISSING
+
+
+def filled(readme: str, results: Path) -> str:
+    """The README with its table as the files have it."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table(results)}\n{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    path = ROOT / "README.md"
+    before = path.read_text(encoding="utf-8")
+    after = filled(before, RESULTS)
+    if args.check:
+        return before != after
+    write_text(path, after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
