@@ -60,6 +60,9 @@ class ModelConfig:
         interpolate_scheduler, interpolate_steps: how frames in between are sampled by default; empty and 0: as others.
         interpolate_mixture: share of the linear mixture of given frames in the frames between them. A small network
             errs about as far as the mixture does, and elsewhere: the mean of both is nearer than either. Measured.
+        interpolator: whether frames in between have a U-Net of their own, `interpolator/`. It sees the given latents
+            before and after each frame, and says in one call what the clip has beyond their linear mixture: one that
+            says zero blends. Sampling settings are then the other U-Net's alone.
         conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
             context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
         context_dropout: share of training clips whose context was null; guidance needs it above 0.
@@ -90,6 +93,7 @@ class ModelConfig:
     interpolate_scheduler: str = ""
     interpolate_steps: int = 0
     interpolate_mixture: float = 0.0
+    interpolator: bool = False
     conditioning: tuple[str, ...] = ("both",)
     context_dropout: float = 0.0
     distilled: bool = False
@@ -258,8 +262,11 @@ class GenerateSettings:
             guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
             interpolate=int(self.interpolate),
-            interpolate_steps=int(self.steps or model.interpolate_steps or model.steps),
-            interpolate_scheduler=self.scheduler or model.interpolate_scheduler or model.scheduler,
+            # An interpolator knows one way: what is asked for is the U-Net's.
+            interpolate_steps=1 if model.interpolator else int(self.steps or model.interpolate_steps or model.steps),
+            interpolate_scheduler="interpolator"
+            if model.interpolator
+            else self.scheduler or model.interpolate_scheduler or model.scheduler,
         )
 
 

@@ -78,7 +78,10 @@ class Networks(Protocol):
         ...
 
     def count_flop(self, frames: int) -> dict[str, int]:
-        """Floating-point operations of each function below for one item: `denoise` a clip, `decode` one frame of it."""
+        """Floating-point operations of each function below for one item: `denoise` a clip, `decode` one frame of it.
+
+        Of `difference`, too, where the model has an interpolator.
+        """
         ...
 
     def encode_image(self, pixels: "Tensor") -> "tuple[Tensor, Tensor]":
@@ -91,6 +94,12 @@ class Networks(Protocol):
 
     def denoise(self, sample: "Tensor", timestep: "Tensor", context: "Tensor") -> "Tensor":
         """Sample (b, c_in, f, h, w), timestep (b,), context (b, n, d) → prediction (b, c, f, h, w)."""
+        ...
+
+    def difference(self, sides: "Tensor") -> "Tensor":
+        """`KnownFrames.interpolator_input` (b, 2c + 1, f, h, w) → what the clip has beyond the mixture of its given
+        latents, (b, c, f, h, w). Only of models with an interpolator (`ModelConfig.interpolator`).
+        """
         ...
 
     def decode(self, latents: "Tensor") -> "Tensor":

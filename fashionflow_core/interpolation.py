@@ -1,7 +1,7 @@
 """Frames between given frames (paper 3.3), in windows of a clip's length: of a generated clip, or of any video.
 
-Given frames are pinned as in generation; the one sampling loop does the rest. Windows share one given frame with the
-window before, so that nothing jumps where they meet.
+Given frames are pinned as in generation; the one sampling loop does the rest, or an interpolator in one call. Windows
+share one given frame with the window before, so that nothing jumps where they meet.
 """
 
 from collections import deque
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from fashionflow_core.conditioning import Conditioner, frames_to_tensor, known_content
 from fashionflow_core.config import ModelConfig, ResolvedSettings
+from fashionflow_core.contract import Networks
+from fashionflow_core.decoding import check_finite
 from fashionflow_core.denoising import Sampler, memory_explained
 from fashionflow_core.detail import restore_detail
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.image import fit, fit_alike
 from fashionflow_core.known import KnownFrames
+from fashionflow_core.sampling import OnStep
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class GivenFrame:
     latents: Tensor = field(repr=False)
     content: Tensor | None = field(repr=False)
     photo: Callable[[], np.ndarray]
+
+
+# Given frames, the first of them, and a generator of the window's own → latents (1, c, f, h, w).
+Make = Callable[[KnownFrames, GivenFrame, torch.Generator], Tensor]
 
 
 def plan_windows(
@@ -134,27 +141,57 @@ def of_latents(
             yield GivenFrame(latent[:, :, 0], known_content(pixels, latent[:, :, 0], conditioner.config), photo)
 
 
+def sampled(conditioner: Conditioner, sample: Sampler, null_context: bool) -> Make:
+    """Windows are denoised by the sampling loop, in the context of their first frame, or under local conditioning none.
+
+    Args:
+        conditioner: of the model.
+        sample: of `denoising.sampler`.
+        null_context: local conditioning.
+    """
+
+    def make(known: KnownFrames, first: GivenFrame, generator: torch.Generator) -> Tensor:
+        context = conditioner.context(first.photo()[None], first.latents)
+        return sample(known, torch.zeros_like(context) if null_context else context, [generator])
+
+    return make
+
+
+def predicted(networks: Networks, on_step: OnStep) -> Make:
+    """Windows are the linear mixture of their given latents, and what the interpolator says they have beyond it.
+
+    Args:
+        networks: of a model with one (`ModelConfig.interpolator`).
+        on_step: called after its one call a window.
+    """
+
+    def make(known: KnownFrames, _first: GivenFrame, _generator: torch.Generator) -> Tensor:
+        latents = known.mixed(known.latents) + networks.difference(known.interpolator_input())
+        check_finite(latents, "interpolation")
+        on_step(1, 1)
+        return known.pin(latents)
+
+    return make
+
+
 class Filler:
     """Fills gaps between given frames, window by window, pass by pass.
 
     Args:
         conditioner: of the model.
         decode: latents (1, c, f, h, w), a box and a chunk → frames.
-        sample: the sampling loop.
         passes: of `plan_passes`.
-        null_context: local conditioning.
+        make: `sampled` or `predicted`.
     """
 
     def __init__(
         self,
         conditioner: Conditioner,
         decode: Callable[..., Iterator[np.ndarray]],
-        sample: Sampler,
         passes: Sequence[Sequence[Window]],
-        null_context: bool,
+        make: Make,
     ) -> None:
-        self.conditioner, self.decode, self.sample = conditioner, decode, sample
-        self.passes, self.null_context = passes, null_context
+        self.conditioner, self.decode, self.passes, self.make = conditioner, decode, passes, make
 
     def fill(self, given: Iterable[GivenFrame], generator: torch.Generator) -> Iterator[Tensor]:
         """Latents (1, c, f, h, w) of the longer clip, in order, in pieces, as given frames come.
@@ -187,9 +224,7 @@ class Filler:
             content = torch.stack(contents, dim=2) if contents else None
             fill = self.conditioner.config.mask_fill
             known = KnownFrames.every(latents, window.stride, window.frames, content, fill)
-            context = self.conditioner.context(held[0].photo()[None], held[0].latents)
-            context = torch.zeros_like(context) if self.null_context else context
-            made = self.sample(known, context, [torch.Generator("cpu").manual_seed(seed)])
+            made = self.make(known, held[0], torch.Generator("cpu").manual_seed(seed))
             yield made[:, :, window.skip : window.stop]
 
     def frames(

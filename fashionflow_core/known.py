@@ -45,6 +45,12 @@ def between_given(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return before, after, (position - before) / (after - before).clamp(min=1) * (after > before)
 
 
+def _at(x: Tensor, index: Tensor) -> Tensor:
+    """Frames of `x` (b, k, f, h, w) at `index` (b, f)."""
+    _, k, f, h, w = x.shape
+    return x.gather(2, rearrange(index, "b f -> b 1 f 1 1").expand(-1, k, f, h, w))
+
+
 @dataclass(frozen=True)
 class KnownFrames:
     """Given latent frames of a clip.
@@ -117,6 +123,28 @@ class KnownFrames:
         """
         return torch.where(rearrange(self.mask, "b f -> b 1 f 1 1") > 0, self.latents.to(sample.dtype), sample)
 
+    def sides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The given frames before and after each frame, of one side alone that one twice, and the second one's weight.
+
+        Args:
+            x: of the given frames, such as `latents` or `content`, (b, k, f, h, w); others are not looked at.
+
+        Returns:
+            (b, k, f, h, w) twice, and (b, 1, f, 1, 1) in [0, 1], 0 at given frames.
+        """
+        before, after, part = between_given(self.mask)
+        return _at(x, before), _at(x, after), rearrange(part, "b f -> b 1 f 1 1").to(x)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """The linear mixture of `sides`, (b, k, f, h, w)."""
+        # lerp is exact at the ends: given frames, and all beyond them, stay as they are.
+        return torch.lerp(*self.sides(x))
+
+    def interpolator_input(self) -> Tensor:
+        """What `ModelConfig.interpolator` takes, (b, 2c + 1, f, h, w): the latents of `sides`, and the weight."""
+        before, after, part = self.sides(self.latents)
+        return torch.cat((before, after, part.expand_as(before[:, :1])), dim=1)
+
     def channels(self) -> Tensor | None:
         """The extra input channels (b, k + 1, f, h, w): content of the given frames, and the mask; or None.
 
@@ -125,18 +153,11 @@ class KnownFrames:
         if self.content is None:
             return None
         content = self.content
-        _, k, f, h, w = content.shape
-
-        def frames_at(index: Tensor) -> Tensor:
-            return content.gather(2, rearrange(index, "b f -> b 1 f 1 1").expand(-1, k, f, h, w))
-
         if self.fill == "nearest":
-            content = frames_at(nearest_given(self.mask))
+            content = _at(content, nearest_given(self.mask))
         elif self.fill == "linear":
-            before, after, part = between_given(self.mask)
-            # lerp is exact at the ends: given frames, and all beyond them, stay as they are.
-            content = torch.lerp(frames_at(before), frames_at(after), rearrange(part, "b f -> b 1 f 1 1").to(content))
-        mask = rearrange(self.mask, "b f -> b 1 f 1 1").expand(-1, 1, f, h, w)
+            content = self.mixed(content)
+        mask = rearrange(self.mask, "b f -> b 1 f 1 1").expand(-1, 1, *content.shape[2:])
         return torch.cat((content, mask.to(content.dtype)), dim=1)
 
     def network_input(self, sample: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import sync
 
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
+INTERPOLATOR = "interpolator"  # of models that say so in model.json (`ModelConfig.interpolator`)
 SOURCE_FILE = "source.json"  # of a pulled model: repository, commit, and size and hash of each file
 # What stands for a network: its own weights, or an engine made of them.
 _WEIGHTS = (".safetensors", ".onnx", ".engine")
@@ -36,12 +37,13 @@ def damage(folder: Path) -> list[str]:
         One line each; none if it is whole.
     """
     found = []
+    between: tuple[str, ...] = ()
     try:
-        ModelConfig.load(folder)
+        between = (INTERPOLATOR,) if ModelConfig.load(folder).interpolator else ()
     except (FashionFlowError, OSError) as error:
         found.append(str(error))
     engines = _engines(folder, found)
-    for part in () if engines else NETWORKS:
+    for part in between if engines else (*NETWORKS, *between):
         weights = [file for file in sorted((folder / part).glob("*")) if file.suffix in _WEIGHTS and file.is_file()]
         if not (folder / part / "config.json").is_file():
             found.append(f"{part}/config.json is missing")

@@ -24,7 +24,7 @@ from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.first_use import verify_first_use
 from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit
-from fashionflow_core.interpolation import Filler, Window, of_latents, plan_passes
+from fashionflow_core.interpolation import Filler, Window, of_latents, plan_passes, predicted, sampled
 from fashionflow_core.lora import open_with_lora
 from fashionflow_core.plan import Plan, Work, make_plan
 from fashionflow_core.sampling import OnStep, counted, item_generator
@@ -172,6 +172,13 @@ class FashionFlowPipeline:
         """
         asked = replace(settings or GenerateSettings(), **changes)
         request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
+        if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale != 1):
+            warnings.warn(
+                f"--steps, --scheduler, --guidance: change nothing here: {self.config.name} fills in between with a "
+                "network of its own",
+                FashionFlowWarning,
+                stacklevel=2,
+            )
         windows = sum(map(len, self._passes(request, count)))
         filler = self._filler(request, counted(on_step, windows * request.interpolate_steps), count)
         return filler.frames(iter(given), request, item_generator(request.seed, 0))
@@ -190,8 +197,12 @@ class FashionFlowPipeline:
         return sampler(self.networks, self.make_scheduler(request.scheduler), self.config, request, tick)
 
     def _filler(self, request: ResolvedSettings, tick: OnStep, count: int) -> Filler:
-        run, null = self._sampler(request.filling, tick), request.conditioning == "local"
-        return Filler(self.conditioner, self.decode, run, self._passes(request, count), null)
+        if self.config.interpolator:
+            make = predicted(self.networks, tick)
+        else:
+            null = request.conditioning == "local"
+            make = sampled(self.conditioner, self._sampler(request.filling, tick), null)
+        return Filler(self.conditioner, self.decode, self._passes(request, count), make)
 
     def plan(
         self,

@@ -45,7 +45,7 @@ class Plan:
         steps: denoising steps of a clip.
         interpolate: frames that each becomes; 1: none are filled in.
         clips: how many clips are denoised, those included that fill in frames.
-        timesteps: of the noise schedule, one a step, from noise to clean.
+        timesteps: of the noise schedule, one a step, from noise to clean; of an interpolator the one it is told.
         guidance_scale: 1 is none.
         guided_steps: steps inside the guidance interval; each costs a second call of the U-Net.
         unet_calls: steps and guided steps together.
@@ -104,15 +104,18 @@ def make_plan(
     """
     networks, config = conditioner.networks, conditioner.config
     main = request if work.generated else request.filling
-    timesteps, guided_steps = _course(make_scheduler, main, config.log_snr)
-    filling_timesteps, filling_guided = _course(make_scheduler, request.filling, config.log_snr)
+    filling = ([0], 0) if config.interpolator else _course(make_scheduler, request.filling, config.log_snr)
+    timesteps, guided_steps = _course(make_scheduler, main, config.log_snr) if work.generated else filling
     # frames and U-Net calls of every clip
     clips = [(request.frames, len(timesteps) + guided_steps)] if work.generated else []
-    clips += [(frames, len(filling_timesteps) + filling_guided) for frames in work.windows]
-    one = {frames: networks.count_flop(frames) for frames, _ in set(clips)}
+    between = [(frames, len(filling[0]) + filling[1]) for frames in work.windows]
+    one = {frames: networks.count_flop(frames) for frames, _ in {*clips, *between}}
+    flop = {"unet": sum(calls * one[frames]["denoise"] for frames, calls in clips)}
+    of_them = "difference" if config.interpolator else "denoise"
+    flop["unet"] += sum(calls * one[frames][of_them] for frames, calls in between)
+    clips += between
     any_length = one[clips[0][0]]
-    flop = {
-        "unet": sum(calls * one[frames]["denoise"] for frames, calls in clips),
+    flop |= {
         "vae": work.encoded * any_length["encode_image"] + work.frames * any_length["decode"],
         "context": len(clips) * any_length["context"],
     }

@@ -14,11 +14,11 @@ from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.files import sync
 from fashionflow_core.hub import Snapshot, fetch, fetch_part
 from fashionflow_core.metrics.weights import FILES, is_public
-from fashionflow_core.model_folder import NETWORKS, SOURCE_FILE, atomic_folder, check_target, damage
+from fashionflow_core.model_folder import INTERPOLATOR, NETWORKS, SOURCE_FILE, atomic_folder, check_target, damage
 from fashionflow_core.registry import KNOWN, check_name, metrics_home, models_home
 
 # What else a model folder holds beside its networks.
-_FOLDERS = (*NETWORKS, "scheduler", "feature_extractor")
+_FOLDERS = (*NETWORKS, INTERPOLATOR, "scheduler", "feature_extractor")
 
 METRICS = "metrics"  # not a model: the networks that `fashionflow evaluate` measures with
 

@@ -13,7 +13,7 @@ from typing import Any
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.contract import ENGINES_FILE, Engines
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.model_folder import NETWORKS, SOURCE_FILE, is_model, parameters, size
+from fashionflow_core.model_folder import INTERPOLATOR, NETWORKS, SOURCE_FILE, is_model, parameters, size
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -184,8 +184,10 @@ def show(name: str) -> dict[str, Any]:
     known = KNOWN.get(name)
     if (path / ENGINES_FILE).is_file():
         counts = {name: network.parameters for name, network in Engines.load(path).networks.items()}
+        parts: tuple[str, ...] = (INTERPOLATOR,)
     else:
-        counts = {part: parameters(path / part) for part in NETWORKS if (path / part).is_dir()}
+        counts, parts = {}, (*NETWORKS, INTERPOLATOR)
+    counts |= {part: parameters(path / part) for part in parts if (path / part).is_dir()}
     return {
         "path": str(path),
         "source": known.source if known else _source(path) or f"folder {path}",

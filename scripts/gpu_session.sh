@@ -18,7 +18,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-MINUTES=${MINUTES:-20}       # of U-Net training
+MINUTES=${MINUTES:-17}       # of U-Net training
+INTERPOLATOR_MINUTES=${INTERPOLATOR_MINUTES:-3}
 DECODER_MINUTES=${DECODER_MINUTES:-2}
 CLIPS=${CLIPS:-3000}
 BATCH=${BATCH:-8}
@@ -66,7 +67,9 @@ work() {
     fashionflow data prepare "$run/clips" -o "$run/cache" --model "$run/start" --strides 1 --workers "$(nproc)"
     fashionflow train --set preset=mini --set base="$run/start" --set data="$run/cache" --dtype bf16 -o "$run/unet" \
         --set batch_size="$BATCH" --set lr="$LR" --set ema_decay=0.999 --set max_minutes="$MINUTES" --set workers=4
-    fashionflow train --set preset=mini-decoder --set base="$run/unet/model" --set data="$run/clips" --set name=mini \
+    fashionflow train --init-from "$run/unet/model" --set preset=mini-interpolator --set data="$run/cache" --dtype bf16 \
+        --set batch_size="$BATCH" --set max_minutes="$INTERPOLATOR_MINUTES" --set workers=4 -o "$run/between"
+    fashionflow train --set preset=mini-decoder --set base="$run/between/model" --set data="$run/clips" --set name=mini \
         --set max_minutes="$DECODER_MINUTES" --dtype bf16 -o "$run/last"
     cp -r "$run/last/model" "$model"
     $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
@@ -159,7 +162,7 @@ case "${1:-}" in
     remote) remote ;;
     accept) accept "${2:?the folder that the device tool filled}" ;;
     dry-run)
-        export WORK OUT MINUTES=0.5 DECODER_MINUTES=0.1 CLIPS=6 BATCH=1 FIGURES=1 WAIT=1200 PYTHON=.venv/bin/python
+        export WORK OUT MINUTES=0.5 INTERPOLATOR_MINUTES=0.2 DECODER_MINUTES=0.1 CLIPS=6 BATCH=1 FIGURES=1 WAIT=1200 PYTHON=.venv/bin/python
         WORK=$(mktemp -d) OUT=$(mktemp -d)
         remote
         ls -l "$OUT"

@@ -4,8 +4,9 @@
 
 Every second (or fourth) frame of a figure is given; scores are of the frames in between alone, against the truth.
 `blend` mixes the two given frames beside each linearly, `repeat` shows the one before. Both are scored on the given
-frames themselves and, as `blend, vae` and `repeat, vae`, on what the model's VAE makes of them: the model cannot do
-better than its VAE, which `vae` shows. Motion and flicker are of the whole clip, as ratios to the truth's.
+frames themselves and, as `blend, vae` and `repeat, vae`, on what the model's VAE makes of them. `vae` is the truth
+through it: more than that, a model has only by what `detail.py` carries over from given frames. Motion and flicker are
+of the whole clip, as ratios to the truth's.
 """
 
 import argparse
@@ -116,12 +117,13 @@ def main() -> None:
     args = parser.parse_args()
     folder = find(args.model)
     config = ModelConfig.load(folder)
+    request = GenerateSettings(interpolate=args.factors[0]).resolve(config).filling
     result: dict[str, object] = {
         "model": config.name,
         "figures": args.figures,
         "first_seed": args.first_seed,
-        "steps": config.steps,
-        "scheduler": config.scheduler,
+        "steps": request.steps,
+        "scheduler": request.scheduler,
         "hardware": hardware(torch.device("cpu" if args.device == "auto" else args.device), "float32"),
     }
     with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:

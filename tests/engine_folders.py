@@ -26,8 +26,13 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], An
 
 
 def tiny_source(factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with PyTorch weights, its given frames shown to the U-Net."""
-    return shared(factory, "tiny-source", lambda path: build_tiny_model(path, known_content="latents"))
+    """A tiny model with PyTorch weights, its given frames shown to the U-Net, and an interpolator."""
+    modes = ("generate", "interpolate")
+    return shared(
+        factory,
+        "tiny-source",
+        lambda path: build_tiny_model(path, known_content="latents", modes=modes, interpolator=True),
+    )
 
 
 def tiny_engines(factory: pytest.TempPathFactory, name: str, **settings: Any) -> Path:

@@ -57,18 +57,19 @@ def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **ov
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with seeded(seed), _no_progress_bars():
-        FashionFlowUNet(
-            in_channels=latent_channels + known_channels[config.known_content],
-            out_channels=latent_channels,
-            block_out_channels=(8, 16, 16, 16)[:levels],
-            num_attention_heads=2,
-            attention_head_dim=8,
-            down_cross_attention_heads=(1, 2, 2, 2)[:levels],
-            up_cross_attention_heads=(2, 2, 2, 1)[-levels:],
-            cross_attention_dim=CONTEXT_DIM,
-            time_embedding_dim=32,
-            norm_num_groups=4,
-        ).save_pretrained(folder / "unet")
+        unet: dict[str, Any] = {
+            "out_channels": latent_channels,
+            "block_out_channels": (8, 16, 16, 16)[:levels],
+            "num_attention_heads": 2,
+            "attention_head_dim": 8,
+            "down_cross_attention_heads": (1, 2, 2, 2)[:levels],
+            "up_cross_attention_heads": (2, 2, 2, 1)[-levels:],
+            "cross_attention_dim": CONTEXT_DIM,
+            "time_embedding_dim": 32,
+            "norm_num_groups": 4,
+        }
+        known = known_channels[config.known_content]
+        FashionFlowUNet(in_channels=latent_channels + known, **unet).save_pretrained(folder / "unet")
         ImageContextAdapter(
             latent_channels=latent_channels,
             latent_height=config.height // shrink,
@@ -99,6 +100,8 @@ def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **ov
                 patch_size=PATCH,
             )
         ).save_pretrained(folder / "image_encoder")
+        if config.interpolator:
+            FashionFlowUNet(in_channels=2 * latent_channels + 1, **unet).save_pretrained(folder / "interpolator")
     CLIPImageProcessorPil(
         size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     ).save_pretrained(folder / "feature_extractor")

@@ -27,7 +27,7 @@ from fashionflow_core.contract import (
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.first_use import short_generation
-from fashionflow_core.model_folder import atomic_folder, check_target, is_model
+from fashionflow_core.model_folder import INTERPOLATOR, atomic_folder, check_target, is_model
 from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export.engines import add_engines
 from fashionflow_export.formulation import for_engines
@@ -214,7 +214,10 @@ def _count(source: Source, low: int, high: int, name: str) -> dict[str, int]:
 
 
 def _copy_rest(made: Path, source: Source, config: ModelConfig, frames: int) -> None:
-    """Everything beside the networks. The graphs hold the conventions of their VAE, so the folder's are plain ones."""
+    """Everything beside the graphs, of which the interpolator is none.
+
+    The graphs hold the conventions of their VAE, so the folder's are plain ones.
+    """
     channels = len(config.latents_mean)
     plain = replace(
         config,
@@ -225,7 +228,7 @@ def _copy_rest(made: Path, source: Source, config: ModelConfig, frames: int) -> 
         latents_std=(1.0,) * channels,
     )
     (made / MODEL_FILE).write_text(plain.to_json(), encoding="utf-8")
-    for part in ("scheduler", "feature_extractor"):
+    for part in ("scheduler", "feature_extractor", *([INTERPOLATOR] if config.interpolator else [])):
         shutil.copytree(source.folder / part, made / part)
 
 

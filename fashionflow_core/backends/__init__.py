@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import ENGINES_FILE, FAILED, GRAPHS, Engines, Networks, Runner, refusal
 from fashionflow_core.device import resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
@@ -120,6 +121,7 @@ def _load_engines(
     allow_unverified: bool,
 ) -> Networks:
     from fashionflow_core.backends.engine_networks import TORCH_DTYPES, EngineNetworks
+    from fashionflow_core.backends.interpolator import Interpolator
 
     if device.type not in ("cpu", "cuda"):
         device = _CPU
@@ -143,7 +145,12 @@ def _load_engines(
     for runtime in sorted(set(chosen.values())):
         names = [name for name in GRAPHS if chosen[name] == runtime]
         runners |= open_runners(folder, engines, runtime, names, device)
-    return EngineNetworks(folder, engines, chosen, runners, device)
+    interpolator = None
+    if (config := ModelConfig.load(folder)).interpolator:  # no engine: it runs once a window, the U-Net at every step
+        number_type = resolve_dtype("auto", device)
+        unet = import_module(_PLAIN).open_interpolator(folder, len(config.latents_mean), number_type)
+        interpolator = Interpolator(unet.to(device).eval())
+    return EngineNetworks(folder, engines, chosen, runners, device, interpolator)
 
 
 def open_runners(

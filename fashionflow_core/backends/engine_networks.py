@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fashionflow_core.backends.interpolator import Interpolator
 from fashionflow_core.contract import DTYPES, Engines, Runner
 from fashionflow_core.errors import FashionFlowError
 
@@ -21,6 +22,7 @@ class EngineNetworks:
         runtimes: of each of `contract.GRAPHS`, the runtime it runs in.
         runners: one for each of them.
         device: where tensors go in and come out.
+        interpolator: of a model that has one; PyTorch runs it on the same device.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class EngineNetworks:
         runtimes: Mapping[str, str],
         runners: Mapping[str, Runner],
         device: torch.device,
+        interpolator: Interpolator | None = None,
     ) -> None:
+        self.interpolator = interpolator
         self.folder, self.engines, self.runtimes, self.runners, self.device = folder, engines, runtimes, runners, device
         unet, encoder = engines.networks["unet"], engines.networks["vae_encoder"]
         self.dtype = TORCH_DTYPES[unet.dtype]
@@ -44,11 +48,15 @@ class EngineNetworks:
 
     @property
     def weights_bytes(self) -> int:
-        return sum(network.parameters * DTYPES[network.dtype] for network in self.engines.networks.values())
+        engines = sum(network.parameters * DTYPES[network.dtype] for network in self.engines.networks.values())
+        return engines + (0 if self.interpolator is None else self.interpolator.weights_bytes)
 
     def count_flop(self, frames: int) -> dict[str, int]:
         calls = {"encode_image": "vae_encoder", "context": "image_encoder", "denoise": "unet", "decode": "vae_decoder"}
-        return {call: _at(self.engines.networks[name].flop, frames) for call, name in calls.items()}
+        found = {call: _at(self.engines.networks[name].flop, frames) for call, name in calls.items()}
+        if self.interpolator is not None:
+            found["difference"] = self.interpolator.count_flop(frames, self.latent_height, self.latent_width)
+        return found
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         found = self._each("vae_encoder", {"image": pixels})
@@ -60,6 +68,10 @@ class EngineNetworks:
     def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         timestep = timestep.to(torch.float32).expand(sample.shape[0])
         return self._each("unet", {"sample": sample, "timestep": timestep, "context": context})["prediction"]
+
+    def difference(self, sides: Tensor) -> Tensor:
+        assert self.interpolator is not None
+        return self.interpolator.difference(sides)
 
     def decode(self, latents: Tensor) -> Tensor:
         return self._each("vae_decoder", {"latents": latents})["image"]

@@ -21,7 +21,7 @@ class OffloadedNetworks(TorchNetworks):
     """
 
     def __init__(self, networks: TorchNetworks, device: torch.device) -> None:
-        super().__init__(networks.unet, networks.adapter, networks.vae, networks.image_encoder)
+        super().__init__(*networks.parts)
         self._device = device
 
     @property
@@ -29,7 +29,7 @@ class OffloadedNetworks(TorchNetworks):
         return self._device
 
     def _bring(self, *wanted: Any) -> None:
-        for network in (self.unet, self.adapter, self.vae, self.image_encoder):
+        for network in self.parts:
             if network not in wanted and network.device != torch.device("cpu"):
                 torch.nn.Module.to(network, "cpu")
         for network in wanted:
@@ -46,6 +46,10 @@ class OffloadedNetworks(TorchNetworks):
     def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         self._bring(self.unet)
         return super().denoise(sample, timestep, context)
+
+    def difference(self, sides: Tensor) -> Tensor:
+        self._bring(self.interpolator)
+        return super().difference(sides)
 
     def decode(self, latents: Tensor) -> Tensor:
         self._bring(self.vae)

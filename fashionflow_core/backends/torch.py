@@ -13,8 +13,11 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModel
 
+from fashionflow_core.backends.interpolator import Interpolator
+from fashionflow_core.config import ModelConfig
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.model_folder import INTERPOLATOR
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
 
@@ -22,9 +25,15 @@ class TorchNetworks:
     """`contract.Networks` in PyTorch. Also wraps networks that are in memory already (training previews)."""
 
     def __init__(
-        self, unet: FashionFlowUNet, adapter: ImageContextAdapter, vae: AutoencoderKL, image_encoder: CLIPVisionModel
+        self,
+        unet: FashionFlowUNet,
+        adapter: ImageContextAdapter,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModel,
+        interpolator: FashionFlowUNet | None = None,
     ) -> None:
         self.unet, self.adapter, self.vae, self.image_encoder = unet, adapter, vae, image_encoder
+        self.interpolator = interpolator
         self.frame_divisor = unet.frame_divisor
         self.frame_counts: range | None = None
         self.decode_batch = 1
@@ -43,7 +52,7 @@ class TorchNetworks:
         return self.unet.dtype
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        for network in (self.unet, self.adapter, self.vae, self.image_encoder):
+        for network in self.parts:
             # A Module method that both libraries wrap; their stubs disagree about its arguments.
             torch.nn.Module.to(network, device=device, dtype=dtype)
             network.eval()
@@ -62,15 +71,23 @@ class TorchNetworks:
 
     @property
     def weights_bytes(self) -> int:
-        networks = (self.unet, self.adapter, self.vae, self.image_encoder)
-        return sum(weight.numel() * weight.element_size() for network in networks for weight in network.parameters())
+        return sum(weight.numel() * weight.element_size() for network in self.parts for weight in network.parameters())
+
+    @property
+    def parts(self) -> list[Any]:
+        """All networks, in the order in which `__init__` takes them."""
+        networks: list[Any] = [self.unet, self.adapter, self.vae, self.image_encoder]
+        return networks + ([] if self.interpolator is None else [self.interpolator])
 
     def count_flop(self, frames: int) -> dict[str, int]:
         latents = (1, self.latent_channels, self.latent_height, self.latent_width)
         tokens, width = self.adapter.config["clip_tokens"], self.adapter.config["clip_dim"]
         side: Any = self.image_encoder.config.image_size
         clip = (1, self.input_channels, frames, *latents[2:])
-        return {
+        between = {}
+        if self.interpolator is not None:
+            between["difference"] = Interpolator(self.interpolator).count_flop(frames, *latents[2:])
+        return between | {
             "encode_image": count_flop(self.encode_image, (1, *self.pixel_shape)),
             "context": count_flop(self.context, (1, 3, side, side), latents),
             "denoise": count_flop(self.denoise, clip, (1,), (1, tokens, width)),
@@ -93,6 +110,9 @@ class TorchNetworks:
         timestep = timestep.to(self.device).expand(sample.shape[0])
         predicted = self.unet(sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)).sample
         return self._own(predicted)
+
+    def difference(self, sides: Tensor) -> Tensor:
+        return Interpolator(self.interpolator).difference(sides)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -178,10 +198,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetwork
     image_encoder = open_network(CLIPVisionModel, folder, "image_encoder", dtype)
     clip = image_encoder.config
     clip_tokens = (clip.image_size // clip.patch_size) ** 2 + 1
-    channels, width, tokens = "latent channels", "values a context token", "context tokens"
+    latents, width, tokens = "latent channels", "values a context token", "context tokens"
     for what, found in (
-        (channels, {"unet": unet.config.out_channels, "adapter": adapter.latent_shape[0]}),
-        (channels, {"adapter": adapter.latent_shape[0], "vae": vae.config.latent_channels}),
+        (latents, {"unet": unet.config.out_channels, "adapter": adapter.latent_shape[0]}),
+        (latents, {"adapter": adapter.latent_shape[0], "vae": vae.config.latent_channels}),
         (width, {"unet": unet.config.cross_attention_dim, "adapter": adapter.config.clip_dim}),
         (width, {"adapter": adapter.config.clip_dim, "image_encoder": clip.hidden_size}),
         (tokens, {"adapter": adapter.config.clip_tokens, "image_encoder": clip_tokens}),
@@ -192,4 +212,22 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> TorchNetwork
                 f"{folder}: the parts do not belong together: {one} has {a} {what}, {other} has {b}",
                 hint="import or pull the model again",
             )
-    return TorchNetworks(unet, adapter, vae, image_encoder).to(device, dtype)
+    channels = adapter.latent_shape[0]
+    interpolator = open_interpolator(folder, channels, dtype) if ModelConfig.load(folder).interpolator else None
+    return TorchNetworks(unet, adapter, vae, image_encoder, interpolator).to(device, dtype)
+
+
+def open_interpolator(folder: Path, channels: int, dtype: torch.dtype) -> FashionFlowUNet:
+    """The U-Net of a model folder, or an engine folder, for frames between given ones.
+
+    Raises:
+        FashionFlowError: it is missing or broken, or for other latents than of so many channels.
+    """
+    unet = open_network(FashionFlowUNet, folder, INTERPOLATOR, dtype)
+    found, wanted = (unet.config.in_channels, unet.config.out_channels), (2 * channels + 1, channels)
+    if found != wanted:
+        raise FashionFlowError(
+            f"{folder}: the parts do not belong together: interpolator takes and gives {found} channels, not {wanted}",
+            hint="import or pull the model again",
+        )
+    return unet

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fashionflow_core.backends.torch import TorchNetworks
-from fashionflow_core.config import ModelConfig
+from fashionflow_core.config import MODES, ModelConfig
 from fashionflow_core.errors import UsageError
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.training.config import TrainConfig
@@ -29,6 +29,18 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         statistics: mean and deviation of each latent channel over the cache, or None.
     """
     strides = tuple(sorted(set(config.interpolate_strides)))
+    if config.target == "interpolator":
+        return dataclasses.replace(
+            base,
+            name=config.name or name,
+            purpose=config.purpose or base.purpose,
+            modes=tuple(m for m in MODES if m == "interpolate" or m in base.modes),
+            interpolate_strides=strides,
+            interpolate_scheduler="",
+            interpolate_steps=0,
+            interpolate_mixture=0.0,
+            interpolator=True,
+        )
     changes: dict[str, Any] = {
         "name": config.name or name,
         "purpose": config.purpose or (f"{PURPOSE} from {base.name}" if config.init_from else PURPOSE),
@@ -39,6 +51,8 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         "conditioning": (config.conditioning,),
         "context_dropout": config.context_dropout,
         "distilled": False,
+        # Another U-Net needs another one beside it, unless latents stay what they were.
+        "interpolator": base.interpolator and bool(config.init_from),
     }
     if config.sampler:
         changes |= {"scheduler": config.sampler, "log_snr": config.sampler_log_snr}
@@ -105,6 +119,36 @@ def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
     return grown
 
 
+def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlowUNet:
+    """A U-Net ready to learn what frames between given ones have beyond their mixture: it says zero.
+
+    Its levels, outermost first, begin with the weights of `unet`, as far as they are as wide: to those it looks as if a
+    frame were the mean of the two given ones around it.
+    """
+    channels: int = unet.config["out_channels"]
+    made = fresh_unet(config, unet, 2 * channels + 1)
+    deeper = len(unet.down_blocks) - len(made.down_blocks)
+    old, state = unet.state_dict(), made.state_dict()
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        source = name
+        if part == "up_blocks":  # counted from the innermost
+            number, _, rest = rest.partition(".")
+            source = f"up_blocks.{int(number) + deeper}.{rest}"
+        if source in old and old[source].shape == value.shape and not (deeper and part == "mid_block"):
+            state[name] = old[source].clone()
+    first, weight = old["conv_in.spatial.weight"], state["conv_in.spatial.weight"]  # (width, channels, 1, 7, 7)
+    if first.shape[0] == weight.shape[0]:
+        seen = first[:, :channels]
+        if first.shape[1] == weight.shape[1]:  # latents are shown twice: noisy, and as what is known of them
+            seen = seen + first[:, channels:-1]
+        state["conv_in.spatial.weight"] = torch.cat((seen / 2, seen / 2, torch.zeros_like(seen[:, :1])), dim=1)
+    for name in ("conv_out.spatial.weight", "conv_out.spatial.bias", "conv_out.temporal.bias"):
+        state[name] = torch.zeros_like(state[name])
+    made.load_state_dict(state)
+    return made
+
+
 def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> TorchNetworks:
     """The networks as they are before the first step: all of `networks`, or a fresh U-Net and adapter beside the rest.
 
@@ -114,16 +158,18 @@ def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> T
     """
     channels = networks.latent_channels
     in_channels = channels + known_channels(model.known_content, channels)
-    unet, adapter = networks.unet, networks.adapter
+    unet, adapter, interpolator = networks.unet, networks.adapter, networks.interpolator
     # The weights come from torch's global generator, which is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.init_from:
             unet = grow_input(unet, in_channels)
+            if config.target == "interpolator" and interpolator is None:
+                interpolator = start_interpolator(config, unet)
         else:
             unet = fresh_unet(config, unet, in_channels)
             adapter = ImageContextAdapter(**{k: v for k, v in adapter.config.items() if not k.startswith("_")})
-    return TorchNetworks(unet, adapter, networks.vae, networks.image_encoder)
+    return TorchNetworks(unet, adapter, networks.vae, networks.image_encoder, interpolator)
 
 
 def checkpoint_activations(unet: nn.Module) -> None:

@@ -12,14 +12,14 @@ from fashionflow_core.errors import UsageError
 
 _OF_BASE = ("",)  # an empty value: as the base model has it
 CHOICES: dict[str, tuple[str, ...]] = {
-    "target": ("unet", "image_encoder", "vae"),
+    "target": ("unet", "image_encoder", "interpolator", "vae"),
     "betas": (*_OF_BASE, "squared_cosine", "shifted_cosine", "published", "linear"),
     "prediction": (*_OF_BASE, "epsilon", "sample", "v_prediction"),
     "timesteps": ("uniform", "stratified"),
     "weighting": ("none", "min_snr", "velocity"),
     "frame_loss": ("mean", "sum"),
     "given_target": ("zero", "ignore"),
-    "channel_weights": ("none", "energy"),
+    "channel_weights": ("none", "energy", "pixels"),
     "conditioning": CONDITIONING,
     "known_content": (*_OF_BASE, *KNOWN_CONTENT),
     "latent_statistics": ("base", "cache"),
@@ -45,7 +45,8 @@ class TrainConfig:
 
     Attributes:
         name, purpose: of the result in its model.json; empty: the run folder's name, and a line that says so.
-        target: what learns: unet (with its adapter), image_encoder (with the adapter, the U-Net frozen), vae.
+        target: what learns: unet (with its adapter), image_encoder (with the adapter, the U-Net frozen), interpolator
+            (a U-Net beside the other for the frames between given ones, which changes nothing else), vae.
         data: the cache of `fashionflow data prepare`; for the target vae a folder of videos.
         split: only clips of this split of the cache; empty: train where there is one, else all; all: all.
         base: the model that gives VAE, image encoder and conventions; a name or a folder.
@@ -65,7 +66,8 @@ class TrainConfig:
         weighting, min_snr_gamma, max_weight: of the loss by timestep; velocity is 1 + SNR up to `max_weight`.
         frame_loss: mean, or the sum over frames (paper).
         given_target: zero (paper), or ignore given frames in the loss.
-        channel_weights: energy weighs each latent channel by what it moves in the decoded picture.
+        channel_weights: energy weighs each latent channel by how far it moves the decoded picture, pixels by the
+            square of that: as its error counts in PSNR.
         conditioning: both, local (the context is null), global (no frame is given).
         context_dropout: share of clips whose context is null.
         mask_generate, mask_interpolate, mask_extend: shares of clips in which the first frame, every n-th frame, or
@@ -225,6 +227,13 @@ class TrainConfig:
                 raise UsageError(f"{key}: the U-Net halves the frames, so {getattr(self, key)} must be even")
         if self.lora_rank and (self.train_image_encoder or self.target != "unet"):
             raise UsageError("lora_rank: a LoRA is of the U-Net alone: set target: unet, train_image_encoder: false")
+        if self.target == "interpolator" and (self.conditioning != "local" or self.mask_interpolate != 1):
+            raise UsageError(
+                "target: an interpolator sees given frames and nothing else: set conditioning: local, "
+                "mask_interpolate: 1, mask_generate: 0, mask_extend: 0"
+            )
+        if self.target == "interpolator" and (self.preview_every or not self.init_from):
+            raise UsageError("target: an interpolator starts from the U-Net of init_from, and goes without previews")
         if self.lora_rank and not self.init_from:
             raise UsageError("lora_rank: a LoRA changes a trained model: set init_from to it")
         if self.latent_statistics == "cache" and self.init_from:

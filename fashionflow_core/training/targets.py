@@ -14,7 +14,8 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.conventions import denormalize_latents, from_vae_pixels
 from fashionflow_core.data.latents import LatentCache
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.known import KnownFrames
+from fashionflow_core.known import KnownFrames, between_given
+from fashionflow_core.model_folder import INTERPOLATOR, NETWORKS
 from fashionflow_core.training import build
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.data import Batch, ClipExamples
@@ -96,7 +97,7 @@ def open_cache(config: TrainConfig) -> LatentCache:
 
 
 class UNetTarget:
-    """`Target` of unet and image_encoder.
+    """`Target` of unet, image_encoder and interpolator.
 
     Args:
         config: of the run.
@@ -109,8 +110,9 @@ class UNetTarget:
         self.config = config
         of_base = ModelConfig.load(base)
         learns_image = config.train_image_encoder or config.target == "image_encoder"
-        # An image encoder that learns does not depend on what the cache holds of it.
-        clips.check(of_base, None if learns_image else base)
+        fills = config.target == "interpolator"
+        # An image encoder that learns, or is not asked, does not depend on what the cache holds of it.
+        clips.check(of_base, None if learns_image or fills else base)
         statistics = clips.statistics() if config.latent_statistics == "cache" else None
         self.model = build.model_config(config, of_base, name, statistics)
         self.scheduler = noise_scheduler(config, base)
@@ -119,9 +121,10 @@ class UNetTarget:
         loaded = load(base, torch.device("cpu"), torch.float32)
         self.networks = build.start(config, loaded, self.model)
         self.processor = load_processor(base)
-        unet, adapter, encoder = self.networks.unet, self.networks.adapter, self.networks.image_encoder
+        adapter, encoder = self.networks.adapter, self.networks.image_encoder
+        unet: Any = self.networks.interpolator if fills else self.networks.unet
         self.networks.vae.requires_grad_(False)
-        unet.requires_grad_(config.target == "unet")
+        unet.requires_grad_(config.target in ("unet", "interpolator"))
         adapter.requires_grad_(config.conditioning != "local" and not config.lora_rank)
         encoder.requires_grad_(learns_image)
         for name, parameter in encoder.named_parameters():
@@ -178,9 +181,11 @@ class UNetTarget:
         self.alphas_cumprod = self.alphas_cumprod.to(device)
         for network in (self.networks.vae, self.networks.image_encoder):
             torch.nn.Module.to(network, device)
-        if self.config.channel_weights == "energy":
+        if self.config.channel_weights != "none":
             some = [self.clips[i].latents_mean[:1].float() for i in range(min(4, len(self.clips)))]
-            self.channels = channel_energy(self.networks.vae, torch.cat(some).to(device), self.model.latents_std)
+            power = 2 if self.config.channel_weights == "pixels" else 1
+            latents = torch.cat(some).to(device)
+            self.channels = channel_energy(self.networks.vae, latents, self.model.latents_std, power)
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Batch:
@@ -201,11 +206,18 @@ class UNetTarget:
         known = KnownFrames.from_clip(batch.latents, batch.given, content, self.model.mask_fill)
         noisy = add_noise(batch.latents, batch.noise, abar)
         clip = batch.clip_hidden_states if self.module.image_encoder is None else batch.clip_pixels
-        prediction = module(known.network_input(noisy), batch.timestep, clip, batch.photo_latents, batch.keep)
+        if self.config.target == "interpolator":
+            shown, timestep = known.interpolator_input(), torch.zeros_like(batch.timestep)
+            target = batch.latents - known.mixed(known.latents)
+            uncounted = (between_given(batch.given)[2] == 0).to(batch.given)  # behind the last given one, too
+        else:
+            shown, timestep = known.network_input(noisy), batch.timestep
+            target, uncounted = target_of(batch.latents, batch.noise, abar, self.prediction), batch.given
+        prediction = module(shown, timestep, clip, batch.photo_latents, batch.keep)
         return clip_losses(
             prediction,
-            target_of(batch.latents, batch.noise, abar, self.prediction),
-            batch.given,
+            target,
+            uncounted,
             timestep_weights(abar, self.prediction, self.config),
             self.channels,
             self.config,
@@ -213,7 +225,7 @@ class UNetTarget:
 
 
 @torch.no_grad()
-def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...]) -> Tensor:
+def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...], power: int = 1) -> Tensor:
     """Weight of each latent channel in the loss, (c), mean 1: how far its deviation moves the decoded picture.
 
     White latents are all alike to a squared error, but a channel that carries a hundredth of the picture's energy
@@ -223,6 +235,7 @@ def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...]) -> Tensor:
     Args:
         latents: the VAE's own, (n, c, h, w).
         std: deviation of each channel.
+        power: of how far; 2 for the share of the squared error.
     """
     decoded = vae.decode(latents, return_dict=False)[0]
     moved = []
@@ -230,14 +243,14 @@ def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...]) -> Tensor:
         step = torch.zeros_like(latents)
         step[:, channel] = deviation
         moved.append((vae.decode(latents + step, return_dict=False)[0] - decoded).square().mean().sqrt())
-    energy = torch.stack(moved)
+    energy = torch.stack(moved) ** power
     return energy / energy.mean()
 
 
 def write_model(target: Target, folder: Path, dtype: torch.dtype) -> None:
     """All parts of a model folder, with the weights that the networks hold now."""
     networks = target.networks
-    for name in ("unet", "adapter", "vae", "image_encoder"):
+    for name in (*NETWORKS, *([INTERPOLATOR] if target.model.interpolator else [])):
         network: Any = copy.deepcopy(getattr(networks, name))
         for module in network.modules():
             module.__dict__.pop("forward", None)  # of `checkpoint_activations`
