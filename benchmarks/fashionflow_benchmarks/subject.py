@@ -63,9 +63,11 @@ class Request:
         device = resolve_device(self.device)
         return device, resolve_dtype(self.dtype, device)
 
-    def sizes(self, device: "torch.device") -> tuple[tuple[int, int, int], str | None]:
+    def sizes(
+        self, device: "torch.device", reduced: tuple[int, int, int] = REDUCED
+    ) -> tuple[tuple[int, int, int], str | None]:
         """(frames, height, width) of the latents of the published architecture, and what is reduced in words."""
-        native = FULL if self.full or device.type == "cuda" else REDUCED
+        native = FULL if self.full or device.type == "cuda" else reduced
         given = (self.frames, self.height, self.width)
         size = tuple(own if one is None else one for one, own in zip(given, native))
         frames, height, width = size
