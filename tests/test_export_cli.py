@@ -12,6 +12,7 @@ from export_mini import export_mini
 
 from fashionflow_core.contract import FAILED, GRAPHS, Engines
 from fashionflow_core.first_use import psnr_of_frames
+from fashionflow_core.model_folder import INTERPOLATOR
 from fashionflow_core.video import read
 from fashionflow_export import tensorrt as trt
 
@@ -71,7 +72,7 @@ def test_verify_again(mini: Path, tmp_path: Path) -> None:
 def test_models_describe_engines(mini: Path, tmp_path: Path) -> None:
     found = run("models", "show", mini, "--json", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    assert set(json.loads(found.stdout)["parameters"]) == {*GRAPHS, "total"}
+    assert set(json.loads(found.stdout)["parameters"]) == {*GRAPHS, INTERPOLATOR, "total"}
     plan = run("generate", PHOTO, "--model", mini, "--dry-run", "--json", "--device", "cpu", cwd=tmp_path)
     assert plan.returncode == 0, plan.stderr
     assert json.loads(plan.stdout)["frames"] == 8
