@@ -126,9 +126,9 @@ def bench(
 
 def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: bool) -> dict[str, Path]:
     """The file of each suite's picture, checked before the work."""
-    from fashionflow_benchmarks import plots
+    from fashionflow_core import drawing
 
-    plots.check()
+    drawing.check("--plots")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

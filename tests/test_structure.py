@@ -69,6 +69,7 @@ FLOORS = {
     "fashionflow_core.training.*": 4,
     "fashionflow_core.lora": 3,
     "fashionflow_core.betas": 1,
+    "fashionflow_core.drawing": 1,
     "fashionflow_core.yaml_file": 1,
     "fashionflow_core.catalogue.*": 4,
     "fashionflow_core.evaluate.*": 5,

@@ -4,24 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import atomic_path
-
-_BLUE, _GREY, _INK = "#2f6db3", "#9aa3ad", "#22272c"
-
-
-def check() -> None:
-    """Refuse before the work what cannot be drawn after it.
-
-    Raises:
-        FashionFlowError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise FashionFlowError(
-            "--plots: needs matplotlib, which is not installed", hint="pip install 'fashionflow[metrics]'"
-        ) from None
+from fashionflow_core.drawing import BLUE, GREY, INK, plain, save
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -43,10 +26,9 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     made = f"\n{result['reduced']}" if result["reduced"] else ""
     figure.suptitle(
-        f"{result['title']}: {result['model']['name']}\n{where}; {machine['dtype']}{made}", fontsize=9, color=_INK
+        f"{result['title']}: {result['model']['name']}\n{where}; {machine['dtype']}{made}", fontsize=9, color=INK
     )
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png", dpi=150)
+    save(figure, path)
 
 
 def _bars(panel: Any, result: Mapping[str, Any]) -> None:
@@ -55,11 +37,11 @@ def _bars(panel: Any, result: Mapping[str, Any]) -> None:
     names = list(rows)
     values = [rows[name]["peak_memory_bytes"] / 2**20 if memory else rows[name]["median_s"] for name in names]
     places = list(range(len(names)))
-    panel.barh(places, values, color=_BLUE, height=0.62)
+    panel.barh(places, values, color=BLUE, height=0.62)
     if not memory:
         low = [value - rows[name]["lower_quartile_s"] for name, value in zip(names, values)]
         high = [rows[name]["upper_quartile_s"] - value for name, value in zip(names, values)]
-        panel.errorbar(values, places, xerr=[low, high], color=_INK, capsize=3, fmt="none", linewidth=1)
+        panel.errorbar(values, places, xerr=[low, high], color=INK, capsize=3, fmt="none", linewidth=1)
     ends = [value if memory else rows[name]["upper_quartile_s"] for name, value in zip(names, values)]
     for place, value, end in zip(places, values, ends):
         shown = f"{value:,.0f} MiB" if memory else f"{value:.3g} s"
@@ -68,7 +50,7 @@ def _bars(panel: Any, result: Mapping[str, Any]) -> None:
     panel.invert_yaxis()
     panel.set_xlim(0, 1.2 * max(ends))
     panel.set_xlabel("peak memory, MiB" if memory else "seconds, median and quartiles", fontsize=8)
-    _plain(panel)
+    plain(panel)
 
 
 def _growth(figure: Any, result: Mapping[str, Any]) -> None:
@@ -77,17 +59,11 @@ def _growth(figure: Any, result: Mapping[str, Any]) -> None:
     for panel, (axis, fitted) in zip(panels, result["exponents"].items()):
         names = [name for name in sizes if name.startswith(f"{axis} ")]
         xs, ys = [sizes[name] for name in names], [result["results"][name]["median_s"] for name in names]
-        panel.loglog(xs, ys, "o-", color=_BLUE, linewidth=1.4, label=f"measured, exponent {fitted['seconds']:.2f}")
-        panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=_GREY, linewidth=1, label="in proportion")
+        panel.loglog(xs, ys, "o-", color=BLUE, linewidth=1.4, label=f"measured, exponent {fitted['seconds']:.2f}")
+        panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=GREY, linewidth=1, label="in proportion")
         panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
         panel.set_xticks([], minor=True)
         panel.set_xlabel("pixels of the latents" if axis == "pixels" else axis, fontsize=8)
         panel.legend(fontsize=7, frameon=False)
-        _plain(panel)
+        plain(panel)
     panels[0].set_ylabel("seconds of a U-Net pass", fontsize=8)
-
-
-def _plain(panel: Any) -> None:
-    panel.tick_params(labelsize=8)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from fashionflow_benchmarks.limits import Limits
     from fashionflow_benchmarks.shapes import Shape
     from fashionflow_core.pipeline import FashionFlowPipeline
 
@@ -125,6 +126,35 @@ class Subject:
             for name in ("unet", "adapter", "vae", "image_encoder")
         }
         return {"name": self.name, "weights": self.weights, "parameters": count}
+
+    def result(
+        self,
+        suite: str,
+        title: str,
+        results: dict[str, Any],
+        repeats: int,
+        warmup: int,
+        limits: "Limits | None" = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """A result of `report`'s schema; `more` adds to it, or takes the place of what is here."""
+        from fashionflow_benchmarks import timing
+
+        networks = self.networks
+        return {
+            "suite": suite,
+            "title": title,
+            "model": self.describe(),
+            "reduced": self.reduced,
+            "input": {"frames": self.frames, "latents": list(self.size)},
+            "repeats": repeats,
+            "warmup": warmup,
+            "results": results,
+            "ratios": {},
+            **({"limits": limits.as_dict()} if limits else {}),
+            "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
+            **more,
+        }
 
     def inputs(self, batch: int = 1, frames: int | None = None) -> "dict[str, torch.Tensor]":
         """Seeded noise: sample, timestep and context of clips; latents, pixels and clip_pixels of one frame each."""

@@ -4,26 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.drawing import BLUE, GREY, INK, plain, save
 from fashionflow_core.evaluate.protocol import DISTANCES
 from fashionflow_core.evaluate.report import LABELS
-from fashionflow_core.files import atomic_path
-
-_BLUE, _GREY, _INK = "#2f6db3", "#9aa3ad", "#22272c"
-
-
-def check() -> None:
-    """Refuse before the work what cannot be drawn after it.
-
-    Raises:
-        FashionFlowError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise FashionFlowError(
-            "plots need matplotlib, which is not installed", hint="pip install 'fashionflow[metrics]'"
-        ) from None
 
 
 def distances(result: Mapping[str, Any], out: Path) -> bool:
@@ -37,7 +20,7 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for panel, metric in zip(panels, shown, strict=True):
         value, ends, floor = result["metrics"][metric], result["intervals"].get(metric), result["floors"].get(metric)
-        bars = [("fake", value, _BLUE)] + ([("halves of real", floor, _GREY)] if floor is not None else [])
+        bars = [("fake", value, BLUE)] + ([("halves of real", floor, GREY)] if floor is not None else [])
         panel.bar(
             [name for name, _, _ in bars], [height for _, height, _ in bars], color=[c for _, _, c in bars], width=0.6
         )
@@ -46,12 +29,12 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
             shown_value = f"{height:.{LABELS[metric][2]}f}"
             panel.annotate(shown_value, (place, above), (0, 4), textcoords="offset points", ha="center", fontsize=8)
         if ends:
-            panel.errorbar([0], [value], [[value - ends[0]], [ends[1] - value]], color=_INK, capsize=4, fmt="none")
+            panel.errorbar([0], [value], [[value - ends[0]], [ends[1] - value]], color=INK, capsize=4, fmt="none")
         panel.set_title(f"{LABELS[metric][0]} (lower is nearer)", fontsize=9)
         panel.set_ylim(0, 1.18 * max([height for _, height, _ in bars] + [ends[1] if ends else 0] + [1e-6]))
         panel.set_xlim(-0.6, len(bars) - 0.4)
-        _plain(panel)
-    _save(figure, out)
+        plain(panel)
+    save(figure, out)
     return True
 
 
@@ -66,27 +49,17 @@ def garment_drift(result: Mapping[str, Any], out: Path) -> bool:
     panel = figure.subplots()
     for values in series:
         panel.plot(
-            range(1, len(values) + 1), values, color=_BLUE, alpha=max(0.08, min(0.5, 4 / len(series))), linewidth=0.8
+            range(1, len(values) + 1), values, color=BLUE, alpha=max(0.08, min(0.5, 4 / len(series))), linewidth=0.8
         )
     longest = max(map(len, series))
     means = [sum(column) / len(column) for i in range(longest) if (column := [v[i] for v in series if len(v) > i])]
-    panel.plot(range(1, longest + 1), means, color=_INK, linewidth=2, label=f"mean of {len(series)}")
+    panel.plot(range(1, longest + 1), means, color=INK, linewidth=2, label=f"mean of {len(series)}")
     panel.set_xlabel("frame", fontsize=9)
     panel.set_ylabel("ΔE 2000 from frame 0", fontsize=9)
     panel.set_title("Garment colour drift", fontsize=10)
     panel.set_xlim(0, longest + 1)
     panel.set_ylim(0, None)
     panel.legend(frameon=False, fontsize=8)
-    _plain(panel)
-    _save(figure, out)
+    plain(panel)
+    save(figure, out)
     return True
-
-
-def _plain(panel: Any) -> None:
-    panel.tick_params(labelsize=8)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Any, out: Path) -> None:
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, dpi=140)

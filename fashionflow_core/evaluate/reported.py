@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fashionflow_core import drawing
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.evaluate import pictures, plots
 from fashionflow_core.evaluate.report import methods, results
@@ -17,7 +18,7 @@ def check(folder: Path, overwrite: bool) -> None:
     Raises:
         FashionFlowError: matplotlib is missing, or the folder holds something and `overwrite` is false.
     """
-    plots.check()
+    drawing.check()
     if folder.exists() and not folder.is_dir():
         raise FashionFlowError(f"{folder}: is a file, not a folder for the report", hint="choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:

@@ -40,23 +40,19 @@ def memory(request: Request) -> dict[str, Any]:
     results = rows(timings, {name: Work() for name in timings}, None)
     peak = {name: row["peak_memory_bytes"] for name, row in results.items()}
     low, usual = peak["video, low memory"], peak["video"]
-    return {
-        "suite": "memory",
-        "title": "peak memory",
-        "model": subject.describe(),
-        "reduced": subject.reduced,
-        "input": {"frames": subject.frames, "latents": list(subject.size)},
-        "repeats": 1,
-        "warmup": WARMUP,
-        "results": results,
-        "ratios": {"peak, low memory over usual": low / usual if low and usual else None},
-        "weights_bytes": networks.weights_bytes,
-        "notes": [
+    return subject.result(
+        "memory",
+        "peak memory",
+        results,
+        1,
+        WARMUP,
+        ratios={"peak, low memory over usual": low / usual if low and usual else None},
+        weights_bytes=networks.weights_bytes,
+        notes=[
             f"weights of all networks: {networks.weights_bytes / 2**20:,.0f} MiB",
             "the video takes 2 steps: memory does not depend on their number",
         ],
-        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
-    }
+    )
 
 
 def _low_memory(pipeline: Any, generate: Any, networks: Any) -> Timing:

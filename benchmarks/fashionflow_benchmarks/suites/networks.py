@@ -75,19 +75,9 @@ def measure_calls(
         shapes = [tuple(tensor.shape) for tensor in tensors]
         work[name] = Work(cost.count_flop(placed, *shapes), cost.count_traffic(placed, *shapes))
     limits = measure_limits(networks.device, networks.dtype)
-    return {
-        "suite": suite,
-        "title": title,
-        "model": subject.describe(),
-        "reduced": subject.reduced,
-        "input": {name: [list(tensor.shape) for tensor in tensors] for name, (_, tensors) in calls.items()},
-        "repeats": request.repeats,
-        "warmup": WARMUP,
-        "results": rows(timings, work, limits),
-        "ratios": {},
-        "limits": limits.as_dict(),
-        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
-    }
+    shapes = {name: [list(tensor.shape) for tensor in tensors] for name, (_, tensors) in calls.items()}
+    found = rows(timings, work, limits)
+    return subject.result(suite, title, found, request.repeats, WARMUP, limits, input=shapes)
 
 
 def _bound(call: Callable[..., Any], tensors: tuple[Any, ...]) -> Callable[[], Any]:

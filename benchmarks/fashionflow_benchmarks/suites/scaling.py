@@ -40,21 +40,10 @@ def batch(request: Request) -> dict[str, Any]:
         work[name] = Work(cost.count_flop(networks.denoise, *shapes), cost.count_traffic(networks.denoise, *shapes))
     results = rows(timing.measure(calls, networks.device, request.repeats, 0), work, limits)
     clips = {name: size / results[name]["median_s"] for size, name in zip(sizes, results)}
-    return {
-        "suite": "batch",
-        "title": "U-Net step of several photos at once",
-        "model": subject.describe(),
-        "reduced": subject.reduced,
-        "input": {"frames": subject.frames, "latents": list(subject.size)},
-        "repeats": request.repeats,
-        "warmup": WARMUP,
-        "results": results,
-        "ratios": {f"clips a second, {name} over batch 1": clips[name] / clips["batch 1"] for name in list(clips)[1:]},
-        "clips_per_s": clips,
-        "notes": notes,
-        "limits": limits.as_dict(),
-        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
-    }
+    faster = {f"clips a second, {name} over batch 1": clips[name] / clips["batch 1"] for name in list(clips)[1:]}
+    title = "U-Net step of several photos at once"
+    more = {"ratios": faster, "clips_per_s": clips, "notes": notes}
+    return subject.result("batch", title, results, request.repeats, WARMUP, limits, **more)
 
 
 def scale(request: Request) -> dict[str, Any]:

@@ -65,20 +65,16 @@ def video(request: Request) -> dict[str, Any]:
     parts = {stage: Timing(tuple(seconds[kept]), None, None) for stage, seconds in stages.items()}
     timings = {"photo to mp4": timings["photo to mp4"], **parts}
     limits = measure_limits(networks.device, networks.dtype)
-    return {
-        "suite": "video",
-        "title": f"photo to mp4, model warm, {subject.steps} steps",
-        "model": subject.describe(),
-        "reduced": subject.reduced,
-        "input": {"frames": subject.frames, "latents": list(subject.size), "steps": subject.steps},
-        "repeats": request.repeats,
-        "warmup": WARMUP,
-        "results": rows(timings, _work(subject), limits),
-        "ratios": {},
-        "notes": ["stages are timed with the device waited for at each, apart from the whole; other: scheduler, noise"],
-        "limits": limits.as_dict(),
-        "hardware": timing.hardware(networks.device, str(networks.dtype).removeprefix("torch.")),
-    }
+    return subject.result(
+        "video",
+        f"photo to mp4, model warm, {subject.steps} steps",
+        rows(timings, _work(subject), limits),
+        request.repeats,
+        WARMUP,
+        limits,
+        input={"frames": subject.frames, "latents": list(subject.size), "steps": subject.steps},
+        notes=["stages are timed with the device waited for at each, apart from the whole; other: scheduler, noise"],
+    )
 
 
 def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
