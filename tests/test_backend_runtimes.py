@@ -11,9 +11,8 @@ import torch
 from engine_folders import edit, tiny_engines
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import report
+from fashionflow_benchmarks import report, runtimes
 from fashionflow_benchmarks.subject import Request
-from fashionflow_benchmarks.suites import runtimes
 from fashionflow_core import backends, pipeline
 from fashionflow_core.backends import onnxruntime as onnx_runtime
 from fashionflow_core.backends import tensorrt as tensorrt_runtime

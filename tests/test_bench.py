@@ -12,9 +12,8 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import report, timing
+from fashionflow_benchmarks import report, step, timing
 from fashionflow_benchmarks.subject import FULL
-from fashionflow_benchmarks.suites import step
 from fashionflow_core import cost
 from fashionflow_core.errors import FashionFlowError, UsageError
 

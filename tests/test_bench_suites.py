@@ -9,10 +9,9 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import limits, report, suites
+from fashionflow_benchmarks import limits, networks, report, scaling, step, suites
 from fashionflow_benchmarks.limits import Work
 from fashionflow_benchmarks.subject import FULL, REDUCED, Request, open_subject
-from fashionflow_benchmarks.suites import networks, scaling, step
 from fashionflow_benchmarks.timing import Timing
 from fashionflow_core import cost
 from fashionflow_core.errors import UsageError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fashionflow_benchmarks import literal
 from fashionflow_benchmarks.literal import LiteralAdapter, LiteralUNet
-from fashionflow_benchmarks.suites.step import literal_twin
+from fashionflow_benchmarks.step import literal_twin
 
 SMALL: dict[str, Any] = {
     "block_out_channels": (8, 16),

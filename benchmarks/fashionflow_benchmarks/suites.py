@@ -7,13 +7,13 @@ from typing import Any
 from fashionflow_benchmarks.subject import Request
 from fashionflow_core.errors import FashionFlowError, UsageError
 
-_HERE = "fashionflow_benchmarks.suites"
+_HERE = "fashionflow_benchmarks"
 SUITES = {
     "step": f"{_HERE}.step:run",
     "vae": f"{_HERE}.networks:vae",
     "clip": f"{_HERE}.networks:clip",
     "video": f"{_HERE}.video:video",
-    "dreampose": f"{_HERE}.dreampose:dreampose",
+    "dreampose": f"{_HERE}.claim:dreampose",
     "backends": f"{_HERE}.runtimes:run",
     "batch": f"{_HERE}.scaling:batch",
     "scale": f"{_HERE}.scaling:scale",
