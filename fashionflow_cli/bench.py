@@ -50,7 +50,7 @@ def bench(
         typer.Option(
             "--latent-size",
             help="Height and width of the [bold]latents[/bold], not pixels. "
-            "[dim]\\[default: 80x64, on CPUs 32x16, or the model's][/dim]",
+            "[dim]\\[default: 80x64, on CPUs 16x16 or 32x32, or the model's][/dim]",
             parser=parse_size,
             metavar="HxW",
         ),

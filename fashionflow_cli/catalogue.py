@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_cli.console import note, result, result_json
+from fashionflow_cli.console import note, one_line, result, result_json
 from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
 from fashionflow_core.errors import PartialError, UsageError
 
@@ -86,6 +86,8 @@ def generate(
     inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
     if inputs.passed_over:
         note(f"passed over {describe(inputs.passed_over)}", quiet)
+    if inputs.twice:
+        note(f"passed over {inputs.twice} that were named twice", quiet)
     request = session.Request(
         inputs.entries,
         Work(
@@ -102,7 +104,7 @@ def generate(
             **work,
         ),
         variations,
-        _devices(options.devices or device),
+        devices_of(options.devices or device, options.engine == session.LOCAL),
         Rules(options.retry_failed, overwrite),
         engine=options.engine,
         ray_address=options.ray_address,
@@ -114,12 +116,12 @@ def generate(
     _report(summary, url.rstrip("/") or str(out), quiet)
 
 
-def _devices(text: str) -> tuple[str, ...]:
-    """`cuda:0,cuda:1` → one worker each; `all`: every GPU."""
+def devices_of(text: str, here: bool = True) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` → one worker each; `all`: every GPU of this machine, or left to Ray, which knows its cluster."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"--devices: {text!r} is not NAME,NAME,...", hint="such as cuda:0,cuda:1 or cpu,cpu")
-    if names != ("all",):
+    if names != ("all",) or not here:
         return names
     import torch
 
@@ -179,7 +181,7 @@ def _watched(request: Any, total: int, quiet: bool, as_json: bool) -> "Summary":
 
         def say(line: str) -> None:
             if not quiet:
-                tqdm.write(line, file=sys.stderr)
+                tqdm.write(one_line(line), file=sys.stderr)
 
         def recorded(record: Mapping[str, Any]) -> None:
             if record["status"] == "done":
@@ -218,7 +220,8 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
     for record in summary.failures.values():
         kinds.setdefault((str(record["stage"]), str(record["error_class"])), []).append(record)
     for (stage, kind), records in kinds.items():
-        note(f"{'failed':15} {len(records):<6} {stage}: {kind}, such as {records[0]['item']}", quiet)
+        such = one_line(f"{stage}: {kind}, such as {records[0]['item']}")
+        note(f"{'failed':15} {len(records):<6} {such}", quiet)
     if old := bad - len(summary.failures):
         note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)
     raise PartialError(

@@ -26,16 +26,23 @@ fashionflow grid real ours -o grid.mp4 --limit 4
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of evaluate or bench.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another one of the same kind.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="A later one of the same kind.", show_default=False)],
+    tolerance: Annotated[
+        float, option(OUTPUT, "tolerance", text="Of bench: how much slower B may be; 1.05: by 5 %.", min=1.0, max=100.0)
+    ] = 1.05,
     markdown: Markdown = False,
     as_json: Json = False,
 ) -> None:
-    """Put two results beside each other: evaluations, or benchmarks; and say what was not measured alike."""
+    """Put two results beside each other: evaluations, or benchmarks; and say what was not measured alike.
+
+    Exit code 1 if B is worse or slower beyond noise. Results of other machines, settings or samples are shown and not
+    judged.
+    """
     from fashionflow_core.evaluate import compare as comparing
 
     check_one_form(markdown, as_json)
     try:
-        comparison = comparing.compare(comparing.read(a), comparing.read(b))
+        comparison = comparing.compare(comparing.read(a), comparing.read(b), tolerance)
     except FashionFlowError as error:
         named = error.message if str(a) in error.message or str(b) in error.message else f"{a}, {b}: {error.message}"
         raise FashionFlowError(named, error.hint) from None
@@ -43,6 +50,10 @@ def compare(
         result_json(comparison.record())
     else:
         result(comparing.text(comparison, markdown))
+    if worse := comparison.regressions:
+        raise FashionFlowError(
+            f"{b}: is worse than {a} beyond noise in {', '.join(worse)}", hint="the table says by how much"
+        )
 
 
 def grid(

@@ -134,7 +134,7 @@ class Warnings:
     def _show(self, message: Warning | str, category: type[Warning], *_place: Any) -> None:
         if not issubclass(category, FashionFlowWarning):
             return
-        line = _one_line(str(message))
+        line = one_line(str(message))
         self.lines.append(line)
         if self.quiet or line in self._printed:
             return
@@ -153,12 +153,13 @@ WARNINGS = Warnings()
 def complain(message: str, hint: str | None = None) -> None:
     """An error as one line, and the hint as another."""
     with suppress(OSError):  # nobody reads stderr any more; the exit code still tells
-        note(f"error: {_one_line(message)}")
+        note(f"error: {one_line(message)}")
         if hint:
-            note(f"hint: {_one_line(hint)}")
+            note(f"hint: {one_line(hint)}")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text with every line end and row of spaces as one space."""
     return " ".join(text.split())
 
 

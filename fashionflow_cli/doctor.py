@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fashionflow_cli.console import result, result_json
+from fashionflow_cli.console import one_line, result, result_json
 
 # Read elsewhere than by an option.
 _VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG")
@@ -30,9 +30,9 @@ def doctor(
         for check in examination:
             checks.append(check)
             if not as_json:
-                result(f"{check.level:8} {check.name:12} {_one_line(check.summary)}")
+                result(f"{check.level:8} {check.name:12} {one_line(check.summary)}")
                 if check.mend:
-                    result(f"{'':8} {'':12} -> {_one_line(check.mend)}")
+                    result(f"{'':8} {'':12} -> {one_line(check.mend)}")
     found = doctor.report(checks)
     if as_json:
         result_json(found)
@@ -42,10 +42,6 @@ def doctor(
         result(f"the default job {ability}; problems: {counts['problem']}, notes: {counts['note']}")
     if not found["can_run"]:
         raise typer.Exit(1)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _option_variables(command: Any) -> Iterator[str]:

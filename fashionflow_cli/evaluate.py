@@ -1,6 +1,7 @@
 """`fashionflow evaluate` and `fashionflow ablation`: videos judged, and the paper's tables made anew."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 from fashionflow_cli import evaluate_options as given
 from fashionflow_cli import options
+from fashionflow_cli.catalogue import devices_of
 from fashionflow_cli.console import WARNINGS, note, parse_size, progress, quiet_libraries, result, result_json
 from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, PROTOCOL, check_one_form, option
 from fashionflow_core.config import GenerateSettings
@@ -87,6 +89,7 @@ def evaluate(
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     device: options.Device = "auto",
+    devices: given.Devices = None,
     dtype: given.Dtype = "fp32",
     backend: options.Backend = "auto",
     config: options.Config = None,
@@ -134,6 +137,7 @@ def evaluate(
         bootstrap=bootstrap,
     )
     weights = given.weights_folder(weights_dir)
+    workers = devices_of(devices or device)
     with _bars(quiet) as (made, measured):
         if fake is not None:
             found = measure(real, fake, protocol, weights, photos, device, dtype, measured)
@@ -144,7 +148,8 @@ def evaluate(
             )
             folder = generated if generated is not None else Path(f"generated-{Path(model).name}")
             found = evaluate_model(
-                *(model, data, folder, settings, protocol, weights, photos, device, dtype, backend), made, measured
+                *(model, data, folder, settings, protocol, weights, photos, device, dtype, backend, workers),
+                *(made, measured, partial(_say, quiet)),
             )
     if out is not None:
         write_text(out, json.dumps(found, indent=1) + "\n")
@@ -191,7 +196,9 @@ def ablation(
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     device: options.Device = "auto",
+    devices: given.Devices = None,
     dtype: given.Dtype = "fp32",
+    backend: options.Backend = "auto",
     config: options.Config = None,
     out: given.Out = None,
     overwrite: given.Overwrite = False,
@@ -207,7 +214,7 @@ def ablation(
     check_one_form(markdown, as_json)
     _check_outputs(out, None, overwrite)
     quiet_libraries()
-    from fashionflow_core.evaluate.generated import check_model, evaluate_model
+    from fashionflow_core.evaluate.generated import check_model, evaluate_model, photos_of
     from fashionflow_core.evaluate.report import TABLE_2
     from fashionflow_core.evaluate.report import ablation as table
 
@@ -231,14 +238,15 @@ def ablation(
     }
     for _, model, settings in rows.values():
         check_model(model, settings)  # the third may be refused after hours of the first
+    photos_of(data)
+    workers = devices_of(devices or device)
     found: dict[str, dict[str, Any]] = {}
     for title, (conditioning, model, settings) in rows.items():
         note(f"{title}: {model}", quiet)
         with _bars(quiet) as (made, measured):
             found[title] = evaluate_model(
-                *(model, data, generated / conditioning, settings, protocol, weights, None, device, dtype, "auto"),
-                made,
-                measured,
+                *(model, data, generated / conditioning, settings, protocol, weights, None, device, dtype, backend),
+                *(workers, made, measured, partial(_say, quiet)),
             )
     if out is not None:
         write_text(out, json.dumps(found, indent=1) + "\n")
@@ -262,6 +270,14 @@ def _bars(quiet: bool) -> Iterator[tuple[Callable[[int, int], None], Callable[[i
             shown[1](done)
 
         yield partial(show, "generating", "video"), partial(show, "measuring", "clip")
+
+
+def _say(quiet: bool, line: str) -> None:
+    """A line about the run that makes videos, past the bar that may be under way."""
+    from tqdm import tqdm
+
+    if not quiet:
+        tqdm.write(line, file=sys.stderr)
 
 
 def _check_outputs(out: Path | None, report: Path | None, overwrite: bool) -> None:

@@ -27,7 +27,10 @@ def parse_metrics(text: str | tuple[str, ...]) -> tuple[str, ...]:
     """`fvd,is` → ("fvd", "is"), for typer's `parser=`, which is also given the default."""
     if isinstance(text, tuple):
         return text
-    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    if not names:
+        raise typer.BadParameter("names no metric")
+    return names
 
 
 Metrics = Annotated[
@@ -86,6 +89,16 @@ Report = Annotated[
 Overwrite = Annotated[bool, option(OUTPUT, "overwrite", text="Replace existing files.")]
 Json = Annotated[bool, option(OUTPUT, "json", text="One JSON object on stdout, instead of the table.")]
 Markdown = Annotated[bool, option(OUTPUT, "markdown", text="The table as Markdown.")]
+Devices = Annotated[
+    str | None,
+    option(
+        MACHINE,
+        "devices",
+        text="Generate with one worker on each, such as cuda:0,cuda:1; all: every GPU. "
+        "[dim]\\[default: --device][/dim]",
+        metavar="LIST",
+    ),
+]
 Dtype = Annotated[str, option(MACHINE, "dtype", text="Number type of the feature networks; fp32 is comparable.")]
 
 

@@ -9,9 +9,10 @@ import json
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self
 
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.json_file import build, read_object
 
 FIT_MODES = ("pad", "crop", "stretch")
 RESAMPLING = ("bilinear", "bicubic", "lanczos")
@@ -30,14 +31,6 @@ MODEL_FILE = "model.json"
 def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...], error: type[FashionFlowError]) -> None:
     if value not in allowed:
         raise error(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON can stand in a field annotated `kind`; whole numbers may stand for floats."""
-    if members := get_args(kind):  # tuple[float, ...]
-        return isinstance(value, list) and all(_is_a(member, members[0]) for member in value)
-    allowed = (int, float) if kind is float else kind
-    return isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)
@@ -147,30 +140,12 @@ class ModelConfig:
         """
         path = Path(folder) / MODEL_FILE
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            values = read_object(path)
         except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
                 f"{folder}: is not a model folder (no {MODEL_FILE})", hint="see the known ones: fashionflow models list"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FashionFlowError(f"{path}: is not valid JSON ({error})") from None
-        if not isinstance(content, dict):
-            raise FashionFlowError(f"{path}: is not a JSON object of fields and values")
-        values: dict[str, Any] = content
-        known = {field.name: field.type for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise FashionFlowError(
-                f"{path}: unknown fields: {', '.join(unknown)}", hint="a newer fashionflow may know them: update it"
-            )
-        for field, value in values.items():
-            if not _is_a(value, known[field]):
-                raise FashionFlowError(f"{path}: {field} is {value!r}, which is not of the right kind")
-        values = {field: tuple(value) if isinstance(value, list) else value for field, value in values.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise FashionFlowError(f"{path}: {error}") from None
+        return build(cls, values, path)
 
     def to_json(self) -> str:
         """The text of `model.json`."""

@@ -8,6 +8,7 @@ the folder's `model.json` names the plain conventions: frames in [0, 1], latents
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import write_text
+from fashionflow_core.json_file import build, read_object
 
 if TYPE_CHECKING:
     import torch
@@ -44,8 +46,12 @@ GRAPHS = {
     "vae_encoder": Graph(("image",), ("mean", "logvar")),
     "image_encoder": Graph(("pixels", "latents"), ("context",)),
 }
+# Tensors that do not have four dimensions; of those that have five, the number of frames may be open (-1).
+_RANKS = {"timestep": 1, "context": 3, "sample": 5, "prediction": 5}
 # What a runtime runs of an engine folder.
 ENGINE_FILES = {"onnxruntime": "model.onnx", "tensorrt": "model.engine"}
+# What they compute in, and the bytes of a weight.
+DTYPES = {"fp32": 4, "fp16": 2}
 
 
 class Networks(Protocol):
@@ -129,6 +135,33 @@ class NetworkRecord:
     flop: dict[str, int]
     files: dict[str, str] = field(default_factory=dict)
 
+    def wrong(self, graph: Graph) -> str:
+        """Where this is no record of a graph, as one phrase; empty if it is."""
+        if self.dtype not in DTYPES:
+            return f"computes in {self.dtype!r}, not in {' or '.join(DTYPES)}"
+        if set(self.inputs) != set(graph.inputs) or set(self.outputs) != set(graph.outputs):
+            return f"its tensors are {', '.join([*self.inputs, *self.outputs])}"
+        for name, shape in {**self.inputs, **self.outputs}.items():
+            fixed = shape if len(shape) < 5 or shape[2] != -1 else [*shape[:2], *shape[3:]]
+            if len(shape) != _RANKS.get(name, 4) or min(fixed) < 1:
+                return f"{name} has shape {shape}"
+        if not self.flop or not all(frames.isdecimal() for frames in self.flop):
+            return "flop counts operations by numbers of frames"
+        return ""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when it was exported: its size in bytes and its SHA-256, hexadecimal."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Of a file as it is now."""
+        return cls(path.stat().st_size, sha256(path))
+
 
 @dataclass(frozen=True)
 class RuntimeRecord:
@@ -179,7 +212,7 @@ class Engines:
     tools: dict[str, str]
     networks: dict[str, NetworkRecord]
     runtimes: dict[str, RuntimeRecord]
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileRecord]
     schema: int = SCHEMA
 
     @classmethod
@@ -191,47 +224,46 @@ class Engines:
         """
         path = Path(folder) / ENGINES_FILE
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            content = read_object(path, _AGAIN)
         except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
                 f"{folder}: is no engine folder (no {ENGINES_FILE})", hint="make one: fashionflow export --onnx"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint=_AGAIN) from None
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else None
-            raise FashionFlowError(f"{path}: is of schema {found!r}, this version reads {SCHEMA}", hint=_AGAIN)
-        try:
-            networks = {name: NetworkRecord(**record) for name, record in content.pop("networks").items()}
-            runtimes = {name: RuntimeRecord(**record) for name, record in content.pop("runtimes").items()}
-            engines = cls(**content, networks=networks, runtimes=runtimes)
-            engines._check()
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-            raise FashionFlowError(f"{path}: is broken ({error})", hint=_AGAIN) from None
+        if content.get("schema") != SCHEMA:
+            found = f"schema {content['schema']!r}" if "schema" in content else "no schema"
+            raise FashionFlowError(f"{path}: is of {found}, this version reads {SCHEMA}", hint=_AGAIN)
+        engines = build(cls, content, path, _AGAIN)
+        if wrong := engines._wrong():
+            raise FashionFlowError(f"{path}: {wrong}", hint=_AGAIN)
         return engines
 
-    def _check(self) -> None:
-        """Raise ValueError or the like where the record does not hold together."""
-        if unknown := set(self.networks) - set(GRAPHS):
-            raise ValueError(f"unknown network {min(unknown)}")
-        if unknown := set(self.runtimes) - set(ENGINE_FILES):
-            raise ValueError(f"unknown runtime {min(unknown)}")
+    def _wrong(self) -> str:
+        """Where the record does not hold together, as one phrase; empty if it does."""
         for name, runtime in self.runtimes.items():
+            if name not in ENGINE_FILES:
+                return f"unknown runtime {name}"
             if runtime.state not in (VERIFIED, BUILT_NOT_RUN, FAILED):
-                raise ValueError(f"{name} is in state {runtime.state!r}")
-        low, high = self.frames
-        if not 0 < low <= high:
-            raise ValueError(f"frames are {self.frames}")
+                return f"{name} is in state {runtime.state!r}"
+        if len(self.frames) != 2 or not 0 < self.frames[0] <= self.frames[1]:
+            return f"frames are {self.frames}, not the fewest and the most"
         for name, network in self.networks.items():
-            if set(network.inputs) != set(GRAPHS[name].inputs) or set(network.outputs) != set(GRAPHS[name].outputs):
-                raise ValueError(f"tensors of {name}")
-            for file in network.files.values():
+            if name not in GRAPHS:
+                return f"unknown network {name}"
+            if wrong := network.wrong(GRAPHS[name]):
+                return f"networks.{name}: {wrong}"
+            for runtime, file in network.files.items():
+                # What no state is known of would run unseen.
+                if runtime not in self.runtimes:
+                    return f"networks.{name} has a file for {runtime}, of which runtimes says nothing"
                 if file not in self.files:
-                    raise ValueError(f"{file} has no hash")
+                    return f"{file} has no hash"
         for file, entry in self.files.items():
             path = PurePosixPath(file)
-            if path.is_absolute() or ".." in path.parts or not (len(entry["sha256"]) == 64 and entry["size"] >= 0):
-                raise ValueError(f"file {file!r}")
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                return f"files: {file!r} is no place inside the folder"
+            if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
+                return f"files: {file} has no size or no SHA-256"
+        return ""
 
     def save(self, folder: str | Path) -> None:
         """Write `engines.json`, whole or not at all."""
@@ -271,19 +303,22 @@ class Engines:
         path, entry = folder / file, self.files[file]
         if not path.is_file():
             raise FashionFlowError(f"{path}: is missing", hint=_AGAIN)
-        if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
+        if path.stat().st_size != entry.size or sha256(path) != entry.sha256:
             raise FashionFlowError(
                 f"{path}: is not the file that {ENGINES_FILE} lists (its SHA-256 differs), so it was not loaded",
                 hint=f"it was damaged or replaced; {_AGAIN}",
             )
 
 
+def refusal(folder: Path, runtime: str, record: RuntimeRecord) -> FashionFlowError:
+    """The error for engines that failed their verification."""
+    return FashionFlowError(
+        f"{folder}: its {runtime} engines failed their verification ({record.reason})",
+        hint="export the model again; --allow-unverified runs them all the same",
+    )
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_entry(path: Path) -> dict[str, Any]:
-    """What `Engines.files` holds of a file."""
-    return {"size": path.stat().st_size, "sha256": sha256(path)}

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
+_PERHAPS_VIEWS = ("contiguous", "reshape", "to", "flatten")  # operators that copy only where they must
+
 
 def count_flop(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
     """Floating-point operations of one call, counted on tensors without storage: no memory, and little time.
@@ -48,13 +50,14 @@ def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             read, written = tensors((args, kwargs)), tensors(result)
-            stored = {tensor.untyped_storage()._cdata for tensor in read}
-            if not func._schema.is_mutable:
-                # Whether `reshape` and their like are views, only their results tell.
-                written = [tensor for tensor in written if tensor.untyped_storage()._cdata not in stored]
-            # Only a shape or a device was asked for, or memory that nothing is in yet; or it was a view.
-            if written and not func.__name__.startswith(("empty", "new_empty")):
-                self.total += size(read) + size(written)
+            name = func.__name__.partition(".")[0]
+            if name in _PERHAPS_VIEWS:
+                stored = {tensor.untyped_storage()._cdata for tensor in read}
+                moved = any(tensor.untyped_storage()._cdata not in stored for tensor in written)
+            else:
+                # Without a result only a shape or a device was asked for; in new memory there is nothing yet.
+                moved = bool(written) and not func.is_view and not name.startswith(("empty", "new_empty"))
+            self.total += size(read) + size(written) if moved else 0
             return result
 
     counter = Traffic()

@@ -71,8 +71,8 @@ def _engines(folder: Path, found: list[str]) -> Engines | None:
     found += [f"holds no {name}" for name in GRAPHS if name not in engines.networks]
     for file, entry in engines.files.items():
         length = (folder / file).stat().st_size if (folder / file).is_file() else None
-        if length != entry["size"]:
-            state = "is missing" if length is None else f"has {length} bytes, not {entry['size']}"
+        if length != entry.size:
+            state = "is missing" if length is None else f"has {length} bytes, not {entry.size}"
             found.append(f"{file} {state}")
     return engines
 

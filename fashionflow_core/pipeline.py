@@ -22,6 +22,7 @@ from fashionflow_core.decoding import decode_latents
 from fashionflow_core.denoising import Sampler, memory_explained, sampler
 from fashionflow_core.device import resolve_device, resolve_dtype
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.first_use import verify_first_use
 from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit
 from fashionflow_core.interpolation import Filler, Window, of_latents, plan_passes, predicted, sampled
 from fashionflow_core.lora import open_with_lora
@@ -272,10 +273,12 @@ def load(
         dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
         backend: as for `backends.load`.
         lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net of PyTorch weights.
-        allow_unverified, compile, low_memory: as for `backends.load`.
+        allow_unverified: run engines that failed their verification, or never ran, without a look.
+        compile, low_memory: as for `backends.load`.
 
     Raises:
-        FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together.
+        FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together;
+            engines that do not answer as PyTorch does.
         UsageError: a device or dtype this machine does not have.
     """
     folder = Path(folder)
@@ -310,4 +313,7 @@ def load(
                 hint="import or pull the model again",
             )
     make_scheduler(folder, config.scheduler)  # a broken one should not be found after minutes of work
-    return FashionFlowPipeline(networks, load_processor(folder), config, lambda name: make_scheduler(folder, name))
+    pipe = FashionFlowPipeline(networks, load_processor(folder), config, lambda name: make_scheduler(folder, name))
+    if not allow_unverified:
+        verify_first_use(folder, pipe)
+    return pipe

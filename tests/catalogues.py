@@ -82,7 +82,9 @@ def conventions(folder: Path) -> Path:
     return folder
 
 
-def quick(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def quick(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run `fashionflow generate ARGUMENTS` with `quick_model` to its end."""
     return subprocess.run(
         [*QUICK, "generate", *map(str, arguments)],
@@ -91,7 +93,7 @@ def quick(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = Non
         capture_output=True,
         text=True,
         errors="surrogateescape",
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
 

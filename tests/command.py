@@ -18,7 +18,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run(
-    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Run `fashionflow ARGUMENTS` in `cwd` to its end."""
     return subprocess.run(
@@ -58,9 +58,9 @@ def started(
         process.wait()
 
 
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until `reached()`; fails if the process ends before, or after two minutes."""
-    deadline = time.monotonic() + 120
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Wait until `reached()`; fails if the process ends before, or after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not reached():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.005)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from filelock import FileLock
 from tiny import build_tiny_model
 
-from fashionflow_core.contract import ENGINES_FILE, file_entry
+from fashionflow_core.contract import ENGINES_FILE, FileRecord
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
@@ -54,4 +55,4 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 def replace_file(folder: Path, file: str, content: bytes) -> None:
     """Put other bytes into a file and its hash into `engines.json`, as a broken export would."""
     (folder / file).write_bytes(content)
-    edit(folder, lambda record: record["files"].update({file: file_entry(folder / file)}))
+    edit(folder, lambda record: record["files"].update({file: asdict(FileRecord.of(folder / file))}))

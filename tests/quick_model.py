@@ -21,13 +21,9 @@ OPENER = "quick_model:load"
 LOG = "QUICK_MODEL_LOG"  # a file that gets a line for each batch: how many photos, and their mean colours
 SECONDS = "QUICK_MODEL_SECONDS"  # how long a clip takes
 MEMORY = "QUICK_MODEL_MEMORY"  # how many photos fit
-DARK, DEADLY, POISON, STILL, UNLUCKY = (
-    40,
-    80,
-    120,
-    160,
-    200,
-)  # blue of a photo whose mean is (red 250, green 5): what it does
+HOLD = "QUICK_MODEL_HOLD"  # a file: while it is there, HELD photos take for ever
+# Blue of a photo whose mean is (red 250, green 5): what it does.
+DARK, DEADLY, POISON, STILL, UNLUCKY, HELD = 40, 80, 120, 160, 200, 240
 
 
 @dataclass
@@ -76,6 +72,8 @@ class QuickPipeline:
                     raise FashionFlowError("this photo is poison")
                 if abs(blue - DARK) < 10:
                     raise OutOfMemory("out of memory, always")
+                while abs(blue - HELD) < 10 and Path(os.environ.get(HOLD, "")).is_file():
+                    time.sleep(0.01)
         requests = [self.resolve(one) for one in settings]
         for step in range(10):
             time.sleep(float(os.environ.get(SECONDS, "0")) / 10)

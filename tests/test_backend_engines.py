@@ -1,6 +1,7 @@
 """Runtimes over an engine folder: what is chosen, what is compared before the first use, and what is never loaded."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from engine_folders import edit, replace_file, tiny_engines, tiny_source
 from tiny import build_tiny_model
 
-from fashionflow_core import backends, pipeline
+from fashionflow_core import backends, first_use, pipeline
 from fashionflow_core.backends.engine_networks import EngineNetworks
 from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.first_use import psnr_of_frames, short_generation
 from fashionflow_core.model_folder import damage
-from fashionflow_export.verify import psnr_of_frames, require_verified, short_generation, standard_photo, verify_folder
+from fashionflow_export.source import standard_photo
+from fashionflow_export.verify import require_verified, verify_folder
 
 CPU = torch.device("cpu")
 
@@ -189,36 +192,6 @@ def test_a_graph_of_other_shapes_is_refused(copy: Path) -> None:
         pipeline.load(copy, device="cpu")
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda record: record.update(schema=99), "schema 99"),
-        (lambda record: record.pop("networks"), "is broken"),
-        (lambda record: record.update(banana=1), "banana"),
-        (lambda record: record["networks"]["unet"]["inputs"].pop("sample"), "tensors of unet"),
-        (lambda record: record["networks"].update(brain=record["networks"]["unet"]), "unknown network brain"),
-        (lambda record: record["runtimes"]["onnxruntime"].update(state="fine"), "'fine'"),
-        (lambda record: record["files"].pop("unet/model.onnx"), "unet/model.onnx has no hash"),
-        (lambda record: record["files"].update({"../x": {"size": 1, "sha256": "0" * 64}}), "../x"),
-        (lambda record: record["files"].update({"/etc/x": {"size": 1, "sha256": "0" * 64}}), "/etc/x"),
-        (lambda record: record.update(frames=[12, 8]), "frames"),
-    ],
-    ids=["schema", "networks", "field", "tensors", "network", "state", "hash", "outside", "absolute", "frames"],
-)
-def test_a_broken_record_is_one_line(copy: Path, change: Any, says: str) -> None:
-    edit(copy, change)
-    with pytest.raises(FashionFlowError) as caught:
-        pipeline.load(copy, device="cpu")
-    assert says in caught.value.message and str(copy) in caught.value.message
-
-
-def test_a_record_that_is_no_json(copy: Path) -> None:
-    (copy / "engines.json").write_text("{")
-    with pytest.raises(FashionFlowError, match="is not valid JSON"):
-        pipeline.load(copy, device="cpu")
-    assert any("not valid JSON" in line for line in damage(copy))
-
-
 def test_without_onnxruntime(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(FashionFlowError, match="onnxruntime is not installed") as caught:
@@ -244,11 +217,46 @@ def test_running_out_of_memory_is_told_as_such(engines: Path, monkeypatch: pytes
 
 def test_first_use_compares_and_remembers(copy: Path) -> None:
     edit(copy, _wait)
-    pipeline.load(copy, device="cpu")
+    with pytest.warns(FashionFlowWarning, match="onnxruntime engines have never run: they are compared"):
+        pipeline.load(copy, device="cpu")
     record = Engines.load(copy).runtimes["onnxruntime"]
     assert record.state == VERIFIED and {entry["network"] for entry in record.parity} == set(GRAPHS)
+    assert record.generation["min_psnr"] >= 40 and record.generation["compared"] == 8
+    with warnings.catch_warnings(action="error"):
+        pipeline.load(copy, device="cpu")  # remembered
 
 
+@pytest.mark.filterwarnings("ignore:.*have never run")
+def test_first_use_compares_a_generation(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that are near enough one by one may still not make the same video."""
+    edit(copy, _wait)
+    monkeypatch.setitem(first_use.MIN_PSNR, "fp32", 200.0)
+    with pytest.raises(FashionFlowError, match=r"failed their verification .frames of a generation at .* below 200 dB"):
+        pipeline.load(copy, device="cpu")
+    assert _state(copy) == FAILED
+
+
+@pytest.mark.filterwarnings("ignore:.*have never run")
+def test_first_use_in_a_folder_that_cannot_be_written(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    edit(copy, _wait)
+    monkeypatch.setattr(Engines, "save", refuse)
+    pipeline.load(copy, device="cpu")
+    assert _state(copy) == BUILT_NOT_RUN
+    with pytest.raises(FashionFlowError, match=r"the result cannot be noted in it .permission denied"):
+        verify_folder(copy, Engines.load(copy))
+
+
+@pytest.mark.filterwarnings("ignore:.*have never run")
+def test_first_use_of_a_mixture_says_nothing_of_the_rest(copy: Path) -> None:
+    edit(copy, _wait)
+    pipeline.load(copy, device="cpu", backend="vae=torch")
+    assert _state(copy) == BUILT_NOT_RUN
+
+
+@pytest.mark.filterwarnings("ignore:.*have never run")
 def test_first_use_finds_a_wrong_engine(copy: Path, tmp_path: Path) -> None:
     """Another network of the same shapes: nothing but its answers is wrong."""
     from fashionflow_export.folder import export_model
@@ -281,5 +289,9 @@ def test_verifying_again_needs_no_weights(copy: Path) -> None:
 def test_changed_answers_are_no_answers(copy: Path) -> None:
     edit(copy, _wait)
     (copy / "references.npz").write_bytes(b"PK")
-    with pytest.raises(FashionFlowError, match=r"references\.npz"):
-        pipeline.load(copy, device="cpu")
+    with pytest.raises(FashionFlowError, match=r"references\.npz: is not the file"):
+        verify_folder(copy, Engines.load(copy))
+    for content in (b"PK", b"", (copy / "unet/config.json").read_bytes()):
+        replace_file(copy, "references.npz", content)
+        with pytest.raises(FashionFlowError, match=r"references\.npz: is broken"):
+            verify_folder(copy, Engines.load(copy))

@@ -1,6 +1,7 @@
 """Runtimes beside onnxruntime's CPU: TensorRT as far as a machine without a GPU can tell, compiled PyTorch, CUDA."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def copy(engines: Path, tmp_path: Path) -> Path:
 
 
 def _as_tensorrt(record: dict[str, Any], **build: Any) -> None:
-    record["runtimes"]["tensorrt"] = {"state": BUILT_NOT_RUN, "build": {"flavor": "rtx", **build}}
+    record["runtimes"]["tensorrt"] = {"state": BUILT_NOT_RUN, "build": {"flavor": "rtx"} | build}
     for network in record["networks"].values():
         network["files"]["tensorrt"] = network["files"]["onnxruntime"]
 
@@ -57,6 +58,23 @@ def test_engines_without_their_runtime(copy: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(FashionFlowError, match="TensorRT-RTX is not installed") as caught:
         pipeline.load(copy, device="cpu", backend="tensorrt")
     assert caught.value.hint == "pip install 'fashionflow[trt-rtx]'"
+
+
+def test_a_runtime_that_does_not_load(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its libraries are packages of their own: one may be missing, or of another system."""
+    edit(copy, _as_tensorrt)
+    monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(FashionFlowError, match="TensorRT-RTX is installed, but does not load") as caught:
+        pipeline.load(copy, device="cpu", backend="tensorrt")
+    assert caught.value.hint == "pip install --force-reinstall 'fashionflow[trt-rtx]'"
+
+
+@pytest.mark.parametrize("flavor", ["strawberry", ["rtx"], None])
+def test_engines_of_an_unknown_flavor(copy: Path, flavor: Any) -> None:
+    edit(copy, lambda record: _as_tensorrt(record, flavor=flavor))
+    with pytest.raises(FashionFlowError, match="that this version does not know"):
+        pipeline.load(copy, device="cpu", backend="tensorrt")
 
 
 def test_engines_without_a_gpu(copy: Path) -> None:
@@ -88,6 +106,13 @@ def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             runtimes.run(replace(Request(str(engines), backends=names, device="cpu"), **wrong))
+
+
+@pytest.mark.parametrize("name", ["torch", "compiled"])
+def test_other_weights_are_not_timed(copy: Path, name: str) -> None:
+    edit(copy, lambda record: record.update(lora="/some/lora"))
+    with pytest.raises(FashionFlowError, match=f"{name} cannot run here: a LoRA was fused"):
+        runtimes.run(Request(str(copy), backends=(name, "onnxruntime"), device="cpu"))
 
 
 @pytest.mark.slow

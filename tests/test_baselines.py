@@ -209,7 +209,7 @@ def test_published_sampling_is_our_loop() -> None:
 
 
 def test_published_takes_our_weights() -> None:
-    from fashionflow_benchmarks.suites import literal_twin
+    from fashionflow_benchmarks.suites.step import literal_twin
     from fashionflow_core.models import FashionFlowUNet
 
     ours = FashionFlowUNet(**TINY.unet3d).eval()

@@ -1,6 +1,7 @@
 """`fashionflow generate FOLDER -o OUT`: videos, manifest, resume; failures stay alone; one run at a time."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogues import assert_whole, files, last, lines, photo, shop
-from command import assert_refused, run, started, wait_until
+from catalogues import assert_whole, conventions, files, last, lines, photo, quick, quick_started, shop
+from command import assert_refused, run, wait_until
+from quick_model import SECONDS
 from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
 from fashionflow_core.catalogue.gate import Limits
+from fashionflow_core.catalogue.manifest import Manifest
+from fashionflow_core.catalogue.out_folder import opened
 from fashionflow_core.catalogue.work import Work, settings_hash
 from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowError
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
     assert result.returncode == 3, result.stderr
     made = ["000", "001", "002", "women/höst/dress"]
     assert sorted(result.stdout.splitlines()) == [f"out/{name}.mp4" for name in made]
-    assert "passed over 1 files that are no photos: 1 .txt" in result.stderr
+    assert "passed over 1 file that is no photo: 1 .txt" in result.stderr
     assert result.stderr.splitlines()[-2].startswith("error: 1 of 5 items failed: see out/manifest.jsonl")
     out = tmp_path / "out"
     assert assert_whole(out) == [f"{name}.mp4" for name in made]
@@ -112,17 +117,17 @@ def test_failed_items_wait_for_retry_failed_or_a_change(tmp_path: Path, tiny: Pa
     assert last(out)["000"]["status"] == "done"
 
 
-def test_a_second_run_on_the_same_folder_is_refused_at_once(tmp_path: Path, tiny: Path) -> None:
-    shop(tmp_path / "photos", 30)
-    command = ("generate", "photos", "-o", "out", "--model", tiny)
-    log = tmp_path / "log"
-    with started(*command, cwd=tmp_path, log=log) as process:
-        wait_until((tmp_path / "out" / ".fashionflow" / ".lock").exists, process, log)
-        start = time.monotonic()
-        second = run(*command, "--quiet", cwd=tmp_path)
+def test_a_second_run_on_the_same_folder_is_refused_at_once(tmp_path: Path) -> None:
+    photos, model, out = shop(tmp_path / "photos", 2), conventions(tmp_path / "model"), tmp_path / "out"
+    with quick_started(photos, "-o", "out", "--model", model, cwd=tmp_path, env={SECONDS: "1000"}) as process:
+        wait_until((out / ".fashionflow" / ".lock").exists, process, tmp_path / "log")
+        second = quick(photos, "-o", "out", "--model", model, "--quiet", cwd=tmp_path)
         assert process.poll() is None
         assert_refused(second, 1, "out/.fashionflow: another fashionflow generate is writing to it")
-        assert time.monotonic() - start < 8  # the lock is not waited for; Python's own start on a busy machine is in it
+        start = time.monotonic()  # of the refusal itself, without Python's start
+        with pytest.raises(FashionFlowError, match="another fashionflow generate"), opened(out):
+            pass
+        assert time.monotonic() - start < 1
 
 
 def test_json_lines_are_the_manifest(tmp_path: Path, tiny: Path) -> None:
@@ -144,9 +149,56 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path, tiny: Path) -> N
     assert result.returncode == 3 and "already exists, and this catalogue did not make it" in result.stderr
     assert (out / "000.mp4").read_bytes() == before
     assert files(out) == ["000.mp4", "001-poster.jpg", "001.mp4"]
+    for more in ("--retry-failed", "--seed=3"):  # that it failed before makes it no more ours
+        assert run("generate", "photos", "-o", "out", "--model", tiny, more, cwd=tmp_path).returncode == 3
+        assert (out / "000.mp4").read_bytes() == before
     result = run("generate", "photos", "-o", "out", "--model", tiny, "--overwrite", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert assert_whole(out) == ["000.mp4", "001.mp4"]
+
+
+def test_pictures_of_the_user_are_no_posters(tmp_path: Path) -> None:
+    """Videos beside their photos: `a-poster.jpg` is a photo like any other and stays what it is."""
+    model, out = conventions(tmp_path / "model"), tmp_path / "shop"
+    for number, name in enumerate(("a", "a-poster", "b")):
+        photo(out / f"{name}.jpg", number)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "list.txt").write_text("shop/a.jpg\nshop/a-poster.jpg\nshop/b.jpg\n")
+    for more in ((), ("--retry-failed",), ("--steps", "3")):
+        result = quick("shop/list.txt", "-o", "shop", "--model", model, *more, cwd=tmp_path)
+        assert result.returncode == 3 and "a-poster.jpg: already exists, and this catalogue" in result.stderr
+        assert {name: (out / name).read_bytes() for name in before} == before
+    assert {name for name, record in last(out).items() if record["status"] == "done"} == {"a-poster", "b"}
+    # Not even then: the photo that a video would replace.
+    (out / "c.webp").write_bytes((out / "b.jpg").read_bytes())
+    command = ("shop/c.webp", "-o", "shop", "--format", "webp", "--overwrite", "--model", model)
+    result = quick(*command, cwd=tmp_path)
+    assert result.returncode == 3 and "c.webp: is the photo itself" in result.stderr
+    assert (out / "c.webp").read_bytes() == before["b.jpg"]
+
+
+def test_manifests_that_are_none(tmp_path: Path) -> None:
+    """One line names the line; what is behind the last line's end was cut off by a kill."""
+    path, good = tmp_path / "manifest.jsonl", b'{"item": "a", "status": "done", "frames": 4}\n'
+    for bad in (b"\xff\xfe\n", b"[]\n", b"{}\n", b'{"item": "a", "status": "done", "frames": null}\n', b"\n"):
+        path.write_bytes(good + bad)
+        with pytest.raises(FashionFlowError, match=r"manifest\.jsonl: line 2 is no record"):
+            Manifest(tmp_path)
+    for torn in (b"\0\0\0", b'{"item": "a', b"\xff", b"x" * 200_000):
+        path.write_bytes(good + torn)
+        manifest = Manifest(tmp_path)
+        assert path.read_bytes() == good and list(manifest.states) == ["a"]
+        manifest.close()
+
+
+def test_each_failure_is_one_line_whatever_the_name(tmp_path: Path) -> None:
+    model = conventions(tmp_path / "model")
+    shop(tmp_path / "photos", 1)
+    (tmp_path / "photos" / "a\nerror: b.jpg").write_bytes(b"")
+    result = quick("photos", "-o", "out", "--model", model, cwd=tmp_path)
+    assert result.returncode == 3
+    found = re.split(r"[\r\n]+", result.stderr)
+    assert len([line for line in found if line.startswith("error:")]) == 1, result.stderr
 
 
 @pytest.mark.slow
@@ -174,7 +226,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("empty", "-o", "out"), 1, "empty: no photos found"),
         (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
         (("missing", "-o", "out"), 1, "missing: no such file"),
-        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg/.fashionflow: cannot be written"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: is no folder"),
         (("photos", "-o", "out", "--format", "webm", "--codec", "h264"), 2, "webm"),
         (("photos", "-o", "out", "--fps", "1e6"), 2, "--fps"),
         (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),

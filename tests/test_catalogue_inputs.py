@@ -15,7 +15,7 @@ from photos import CASES
 
 from fashionflow_core.catalogue.inputs import Entry, read_inputs
 from fashionflow_core.catalogue.names import MAX_BYTES, POSTER, plan_items, shortened
-from fashionflow_core.errors import UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 
 def read(*arguments: str, out: str = "out", stdin: bytes = b"") -> list[Entry]:
@@ -39,6 +39,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # Folders, patterns, paths
 
 
+def test_a_chosen_name_holds_though_its_photo_moved():
+    moved = [Entry("here/dress.png", "dress", own_name=True)]
+    assert [item.name for item in plan_items(moved, known={"there/dress.png": ["dress"]})] == ["dress"]
+
+
 def test_folders_are_mirrored_and_links_followed_once(here: Path) -> None:
     for name in ("b.jpg", "a/c.JPEG", "a/b/d.webp", ".git/e.jpg", "notes.md", "out/f.jpg"):
         photo(here / "shop" / name) if not name.endswith(".md") else (here / "shop" / name).write_text("")
@@ -50,6 +55,29 @@ def test_folders_are_mirrored_and_links_followed_once(here: Path) -> None:
     inputs = read_inputs(["shop"], Path("shop/out"), bytes)
     assert [entry.name for entry in inputs.entries] == ["a/b/d", "a/c", "b", "gone", "linked/g", "nosuffix"]
     assert inputs.passed_over == {".md": 1}
+
+
+def test_links_that_lead_in_circles_and_patterns_over_them(here: Path) -> None:
+    """glob follows them forty times, and a link to itself is not even a folder."""
+    photo(here / "shop" / "a" / "b.jpg")
+    for link, target in (("up", "."), ("again", ".."), ("one", "two"), ("two", "one"), ("c.jpg", "c.jpg")):
+        (here / "shop" / link).symlink_to(target)
+    assert names("shop") == ["a/b", "c"]
+    assert names("shop/**/*.jpg") == names("./shop/**") == ["a/b", "c"]
+    assert [entry.source for entry in read("**/a/*.jpg")] == ["shop/a/b.jpg"]
+    assert names("sh*/**/?.jpg") == ["shop/a/b", "shop/c"]
+    (here / "round").symlink_to("round")
+    assert [entry.name for entry in read("shop", out="round")] == ["a/b", "c"]
+
+
+def test_the_folder_of_the_photos_is_no_output_folder(here: Path) -> None:
+    photo(here / "shop" / "a.jpg")
+    photo(here / "out" / "a-poster.jpg")
+    for argument, out in (("shop", "shop"), ("shop/*.jpg", "shop"), ("shop/**", "./shop"), ("**/*.jpg", ".")):
+        with pytest.raises(UsageError, match="--out: is where the photos of"):
+            read(argument, out=out)
+    assert [entry.name for entry in read("shop", out=".")] == [entry.name for entry in read("shop/*", out=".")] == ["a"]
+    assert [entry.source for entry in read("*/*.jpg")] == ["shop/a.jpg"]  # posters are no photos
 
 
 def test_patterns_and_several_paths_keep_the_folders_they_differ_in(here: Path) -> None:
@@ -88,6 +116,19 @@ def test_lists(here: Path) -> None:
         assert entries[1].settings is None
     assert read("-", stdin=b"photo,seed\np/a.jpg,3\n")[0].settings == {"seed": 3}
     assert names("-", stdin=os.fsencode("p/\udcff\udcfe.jpg")) == ["\udcff\udcfe"]
+    (here / "excel.txt").write_text("photo\tseed\np/a.jpg\t7\n", encoding="utf-16")
+    (here / "excel.txt").rename(here / "excel.tsv")
+    (here / "commas.csv").write_text("photo,seed,,\r\np/a.jpg,7,,\r\np/b.jpg,8,,,,\r\n")
+    assert read("excel.tsv")[0].settings == read("commas.csv")[0].settings == {"seed": 7}
+    assert len(read("commas.csv")) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "photo,seed\n", "\ufeff"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt"])
+def test_lists_without_photos(here: Path, text: str, suffix: str) -> None:
+    (here / f"list.{suffix}").write_text(text if suffix == "csv" else text.replace("photo,seed", ""), encoding="utf-8")
+    with pytest.raises(FashionFlowError, match="no photos found"):
+        read(f"list.{suffix}")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +139,7 @@ def test_lists(here: Path) -> None:
         ("seed,caption,photo\n1,x,\n", "line 2: names no photo"),
         ('photo,caption\n"a.jpg,x\n', "list.csv, line"),
         ("photo\na\0.jpg\n", "is not a list of photos"),
+        ('"photo,seed\n', "list.csv, line 1"),
     ],
 )
 def test_lists_that_cannot_be_understood(here: Path, text: str, words: str) -> None:
@@ -106,7 +148,11 @@ def test_lists_that_cannot_be_understood(here: Path, text: str, words: str) -> N
         read("list.csv")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "3", '{"seed": 3}'])
+# Half a character and a zero byte, which no file's name can have.
+ODD = [json.dumps({"photo": "b.jpg", key: text}) for key in ("photo", "output", "caption") for text in ("\ud800", "\0")]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", '{"seed": 3}', "1" * 5000, "[" * 100_000, *ODD])
 def test_json_lines_that_cannot_be_understood(here: Path, line: str) -> None:
     (here / "list.jsonl").write_text('{"photo": "a.jpg"}\n' + line + "\n")
     with pytest.raises(UsageError, match=r"list\.jsonl, line 2"):
@@ -140,6 +186,19 @@ def test_photos_keep_their_names_whatever_comes_or_goes() -> None:
     assert items("a.png", "a.jpg", known=known) == ["a.png", "a"]
     assert items("a.png", known=known) == ["a.png"]
     assert items("a.gif", known=known) == ["a.gif"]  # "a" was another photo's
+
+
+def test_names_of_lists_are_kept_or_refused() -> None:
+    def planned(*names: str, known: dict[str, list[str]] | None = None) -> list[tuple[str, str | None]]:
+        entries = [Entry(f"{number}.jpg", name, own_name=True) for number, name in enumerate(names)]
+        return [(item.name, item.problem) for item in plan_items(entries, known=known)]
+
+    (first, none), (other, why), (_, under), (_, empty) = planned("red", "RED.mp4", ".FashionFlow/lock", "")
+    assert (first, none) == ("red", None) and other == "RED.jpg"
+    assert why and "'RED.mp4' is that of another photo" in why
+    assert under and "folder of files under way" in under and empty and "would leave" in empty
+    # A list that gives the name to another photo than last time means it.
+    assert planned("red", known={"last-year.jpg": ["red"]}) == [("red", None)]
 
 
 def test_long_names_are_shortened_with_a_hash() -> None:
@@ -218,7 +277,7 @@ def test_a_list_on_standard_input(here: Path) -> None:
     model = conventions(here / "model")
     shop(here / "shop", 2)
     command = [*QUICK, "generate", "-", "-o", "out", "--model", str(model), "--quiet"]
-    listed = b"shop/000.jpg\nshop/001.jpg\nshop/nobody.jpg\n"
+    listed = b"shop/000.jpg\nshop/001.jpg\nshop/nobody.jpg\nshop/000.jpg\n"
     result = subprocess.run(command, input=listed, cwd=here, env=environment(), capture_output=True, check=False)
     assert result.returncode == 3, result.stderr
     assert assert_whole(here / "out") == ["000.mp4", "001.mp4"]

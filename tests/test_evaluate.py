@@ -111,6 +111,10 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
         write_frames(path, named_clip("stray"))
         shutil.copy(path / "frame-1.png", path / "poster.png")
 
+    def twice(path: Path) -> None:
+        write_frames(path, named_clip("twice"))
+        shutil.copy(path / "frame-3.png", path / "frame-03.png")
+
     def write_bad(path: Path) -> None:
         (write_frames(path, named_clip("bad")) / "frame-3.png").write_bytes(b"\x89PNG")
 
@@ -123,6 +127,7 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
         "gap|frame 9 is missing": lambda: gap(folder / "gap"),
         "uneven|frame 6 is": lambda: uneven(folder / "uneven"),
         "stray|poster.png, which has no number": lambda: stray(folder / "stray"),
+        "twice|two frames have the number 3": lambda: twice(folder / "twice"),
         "bad png|": lambda: write_bad(folder / "bad png"),
     }
 

@@ -19,7 +19,7 @@ from tiny import build_tiny_model
 from fashionflow_core import video
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.evaluate import compare, report
+from fashionflow_core.evaluate import report
 from fashionflow_core.evaluate.generated import evaluate_model
 from fashionflow_core.evaluate.protocol import Protocol
 
@@ -100,7 +100,8 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake", "--model", "mini", "--data", "fake"), 2, "one of both"),
         (("--model", "mini"), 2, "--data"),
         (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
-        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv'"),
+        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv' is none"),
+        (("--fake", "fake", "--metrics", ","), 2, "names no metric"),
         (("--fake", "fake", "--metrics", "drift", "--json", "--markdown"), 2, "--markdown"),
         (("--fake", "fake", "--metrics", "drift", "-o", "no/where.json"), 1, "does not exist"),
         (("--fake", "fake", "--metrics", "drift", "--photos", "nowhere"), 1, "nowhere"),
@@ -129,6 +130,8 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     assert found["protocol"]["resize"] == [64, 48] and found["protocol"]["generated"]["model"] == "tiny"
     made = {path.name: path.read_bytes() for path in (tmp_path / "made").glob("*.mp4")}
     assert sorted(made) == ["clip 0.mp4", "clip 1.mp4", "clip 2.mp4"]
+    lines = [json.loads(line) for line in (tmp_path / "made" / "manifest.jsonl").read_text().splitlines()]
+    assert len({line["seed"] for line in lines}) == 3  # noise of their own, or the set would be too much alike
 
     def again(**changes: Any) -> dict[str, Any]:
         protocol = Protocol(metrics=("vfid", "psnr", "ssim"), bootstrap=10)
@@ -139,6 +142,8 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
 
     (tmp_path / "made" / "clip 1.mp4").unlink()  # as if it had been stopped
     kept = (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns
+    (tmp_path / "made").rename(tmp_path / "elsewhere")  # a folder may be moved, and seen from another one
+    (tmp_path / "made").symlink_to("elsewhere")
     assert again()["metrics"] == pytest.approx(found["metrics"])
     assert (tmp_path / "made" / "clip 1.mp4").read_bytes() == made["clip 1.mp4"]
     assert (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns == kept
@@ -194,15 +199,22 @@ def test_photos_alone(tmp_path: Path):
     ]
 
 
+def test_ablation_refuses_all_before_the_first(tmp_path: Path):
+    model = build_tiny_model(tmp_path / "tiny", frames=4, conditioning=("both", "local", "global"))
+    both = build_tiny_model(tmp_path / "only-both", frames=4)
+    models = ("--model-global", model, "--model-local", model, "--model-both", model)
+    assert_refused(run("ablation", *models, "--data", "nowhere", cwd=tmp_path), 1, "nowhere")
+    wrong = ("--model-global", model, "--model-local", both, "--model-both", both)
+    assert_refused(run("ablation", *wrong, "--data", "data", cwd=tmp_path), 2, "conditioning")
+    assert not (tmp_path / "ablation").exists()
+
+
+@pytest.mark.slow
 def test_ablation(metric_weights: Path, tmp_path: Path):
     model = build_tiny_model(tmp_path / "tiny", frames=16, conditioning=("both", "local", "global"))
-    both = build_tiny_model(tmp_path / "only-both", frames=16)
     write_set(tmp_path / "data", "real", 2, (16, 64, 48))
     models = ("--model-global", model, "--model-local", model, "--model-both")
     rest = ("--data", "data", "--weights-dir", metric_weights, "--metrics", "vfid,is", "--inception-frames", "1")
-    wrong = ("--model-global", both, "--model-local", model, "--model-both", both)
-    assert_refused(run("ablation", *wrong, *rest, cwd=tmp_path), 2, "conditioning")
-    assert not (tmp_path / "ablation").exists()
     done = run("ablation", *models, model, *rest, "--markdown", "-o", "ablation.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
@@ -215,55 +227,6 @@ def test_ablation(metric_weights: Path, tmp_path: Path):
     # The same photo steers otherwise: the three videos differ.
     clips = [video.read(tmp_path / "ablation" / kind / "clip 0.mp4") for kind in ("global", "local", "both")]
     assert all((a != b).any() for a, b in pairwise(clips))
-
-
-def evaluation(**metrics: Any) -> dict[str, Any]:
-    spread = {name: [value * 0.9, value * 1.1] for name, value in metrics.items() if value}
-    record = {"seed": 0, "clips": {"real": [1]}}
-    return {"metrics": metrics, "intervals": spread, "protocol": record, "samples": {"real": 3}, "failed": []}
-
-
-def test_compare_evaluations(tmp_path: Path):
-    for name, values in (("a", {"fvd": 100.0, "is": 2.0, "psnr": 30.0}), ("b", {"fvd": 50.0, "is": 2.1, "psnr": None})):
-        (tmp_path / f"{name}.json").write_text(json.dumps(evaluation(**values)))
-    changed = evaluation(fvd=50.0)
-    changed["protocol"]["seed"] = 1
-    (tmp_path / "c.json").write_text(json.dumps(changed))
-    found = json.loads(run("compare", "a.json", "b.json", "--json", cwd=tmp_path).stdout)
-    rows = {row["name"]: row for row in found["rows"]}
-    assert rows["metrics.fvd"]["ratio"] == 0.5 and rows["metrics.fvd"]["verdict"] == "better"
-    assert rows["metrics.is"]["verdict"] == "within the intervals"
-    assert found["conditions"] == [] and found["lacking"] == ["metrics.psnr is only in the first"]
-    ablations = [{"Local only": json.loads((tmp_path / f"{name}.json").read_text())} for name in "ab"]
-    rows = {row.name: row for row in compare.compare(*ablations).rows}
-    assert rows["Local only: metrics.fvd"].verdict == "better"
-    text = run("compare", "a.json", "c.json", cwd=tmp_path).stdout
-    assert "FVD ↓" in text and "protocol.seed: 0 and 1" in text
-
-
-def test_compare_benchmarks_and_what_cannot_be(tmp_path: Path):
-    root = Path(__file__).parents[1]
-    bench = json.loads((root / "benchmarks/results/bench-step-mini-cpu.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps(bench))
-    bench["results"]["ours"]["median_s"] *= 2
-    bench["hardware"]["cpu"] = "another one"
-    (tmp_path / "b.json").write_text(json.dumps(bench))
-    done = run("compare", "a.json", "b.json", cwd=tmp_path)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("results.ours.median_s"))
-    assert line.split()[-1] == "2.000" and "hardware.cpu: " in done.stdout and "another one" in done.stdout
-    (tmp_path / "e.json").write_text(json.dumps(evaluation(fvd=1.0)))
-    (tmp_path / "list.json").write_text("[1]")
-    (tmp_path / "text.json").write_text("{")
-    (tmp_path / "empty.json").write_text("{}")
-    for other, words in (
-        ("e.json", "cannot be compared"),
-        ("list.json", "is not a result"),
-        ("text.json", "not valid JSON"),
-        ("nowhere.json", "no such file"),
-    ):
-        assert_refused(run("compare", "a.json", other, cwd=tmp_path), 1, other, words)
-    with pytest.raises(FashionFlowError, match="no number in common"):
-        compare.compare({}, {"a": "b"})
 
 
 def test_cells_of_markdown_are_kept_apart():

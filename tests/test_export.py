@@ -1,6 +1,7 @@
 """Export to ONNX: what a folder holds, that its graphs say what PyTorch says, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ from engine_folders import tiny_engines, tiny_source
 from onnx import TensorProto
 from tiny import build_tiny_model, seeded
 
-from fashionflow_core import backends, pipeline
+from fashionflow_core import backends, first_use, pipeline
 from fashionflow_core.backends.graphs import UNetGraph, make_graphs
 from fashionflow_core.backends.torch import load as load_torch
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import FAILED, GRAPHS, VERIFIED, Engines, sha256
+from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.first_use import psnr_of_frames, short_generation
 from fashionflow_core.model_folder import damage
 from fashionflow_export import onnx as onnx_export
 from fashionflow_export.folder import export_model
 from fashionflow_export.formulation import for_engines
 from fashionflow_export.settings import ExportSettings
-from fashionflow_export.verify import psnr_of_frames, short_generation, standard_photo
+from fashionflow_export.source import standard_photo
 
 CPU = torch.device("cpu")
 
@@ -78,7 +80,7 @@ def test_its_record_says_what_it_is(engines: Path, source: Path) -> None:
     networks = load_torch(source, CPU, torch.float32)
     assert parameters["unet"] == sum(weight.numel() for weight in networks.unet.parameters())
     for file, entry in record.files.items():
-        assert (engines / file).stat().st_size == entry["size"]
+        assert (engines / file).stat().st_size == entry.size
     names = {entry["network"] for entry in record.runtimes["onnxruntime"].parity}
     assert names == set(GRAPHS)
     assert record.runtimes["onnxruntime"].generation["min_psnr"] >= 40
@@ -206,6 +208,7 @@ def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
                 weight.normal_(0, 0.5)
     lora = save_lora(networks.unet, tmp_path / "lora", "tiny")
     out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("unet",)), lora)
+    assert record.model == "tiny+lora" == ModelConfig.load(out).name
     assert record.lora == str(lora) and record.runtimes["onnxruntime"].state == VERIFIED
     merged = make_graphs(
         load_torch(merge_lora(source, lora, tmp_path / "merged"), CPU, torch.float32), ModelConfig.load(source)
@@ -221,25 +224,6 @@ def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"dtype": "bf16"}, "--dtype"),
-        ({"frames": 7}, "--frames: must be even"),
-        ({"dynamic_frames": (8, 8)}, "--dynamic-frames"),
-        ({"dynamic_frames": (7, 12)}, "--dynamic-frames"),
-        ({"dynamic_frames": (12, 8)}, "--dynamic-frames"),
-        ({"dynamic_frames": (8, 12), "frames": 8}, "give one of them"),
-        ({"decode_chunk": 0}, "--decode-chunk"),
-        ({"networks": ("unet", "brain")}, "no network 'brain'"),
-        ({"networks": ()}, "--networks"),
-    ],
-)
-def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        ExportSettings(**settings)
-
-
 def test_folders_that_cannot_be_exported(engines: Path, source: Path, tmp_path: Path) -> None:
     with pytest.raises(FashionFlowError, match="holds engines already"):
         export_model(engines, tmp_path / "out")
@@ -250,6 +234,28 @@ def test_folders_that_cannot_be_exported(engines: Path, source: Path, tmp_path: 
     with pytest.raises(FashionFlowError, match="already exists"):
         export_model(source, tmp_path / "photos", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_weights_are_never_replaced(source: Path, tmp_path: Path) -> None:
+    """--overwrite is for engines: a slip of the -o must not cost a model, least of all the one that is exported."""
+    model = Path(shutil.copytree(source, tmp_path / "model"))
+    before = sorted(path.relative_to(model) for path in model.rglob("*"))
+    for exported in (model, source):
+        with pytest.raises(FashionFlowError, match="holds the weights of a model") as caught:
+            export_model(exported, model, ExportSettings(networks=("vae_encoder",)), overwrite=True)
+        assert str(model) in caught.value.message
+    assert sorted(path.relative_to(model) for path in model.rglob("*")) == before
+
+
+def test_the_slower_of_two_exports_replaces_nothing(source: Path, tmp_path: Path) -> None:
+    def another(line: str) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/first").write_text("here")
+
+    settings = ExportSettings(networks=("vae_encoder",), verify=False)
+    with pytest.raises(FashionFlowError, match="already exists"):
+        export_model(source, tmp_path / "out", settings, report=another)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["first", "out"]
 
 
 def test_without_the_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +275,24 @@ def test_a_failed_export_leaves_nothing(source: Path, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_run_has_failed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise FashionFlowError("out of luck")
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(FashionFlowError("out of luck"), FAILED), (torch.OutOfMemoryError("out of memory"), BUILT_NOT_RUN)],
+    ids=["broken", "memory"],
+)
+def test_what_cannot_be_run_has_failed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
+) -> None:
+    """It is kept to be looked at. A machine that is too small says nothing of the engines."""
 
-    monkeypatch.setattr(backends, "open_runners", broken)
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(first_use, "compare", broken)
     out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("vae_encoder",)))
-    assert (record.runtimes["onnxruntime"].state, record.runtimes["onnxruntime"].reason) == (FAILED, "out of luck")
-    assert Engines.load(out) == record
+    assert record.runtimes["onnxruntime"].state == state
+    assert str(error) in record.runtimes["onnxruntime"].reason
+    assert Engines.load(out).runtimes == record.runtimes
 
 
 def test_psnr_of_frames() -> None:

@@ -11,10 +11,10 @@ from engine_folders import edit, shared, tiny_source
 from export_mini import export_mini
 
 from fashionflow_core.contract import FAILED, GRAPHS, Engines
+from fashionflow_core.first_use import psnr_of_frames
 from fashionflow_core.model_folder import INTERPOLATOR
 from fashionflow_core.video import read
 from fashionflow_export import tensorrt as trt
-from fashionflow_export.verify import psnr_of_frames
 
 pytestmark = pytest.mark.slow  # each exports, or starts processes that do
 

@@ -16,10 +16,11 @@ from export_mini import export_mini
 from fashionflow_core import pipeline
 from fashionflow_core.conditioning import known_content
 from fashionflow_core.contract import GRAPHS, Engines
+from fashionflow_core.first_use import psnr_of_frames
 from fashionflow_core.known import KnownFrames
 from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export import tensorrt as trt
-from fashionflow_export.verify import psnr_of_frames, standard_photo
+from fashionflow_export.source import standard_photo
 
 GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
 BANNED = ("torch", "diffusers", "transformers", "fashionflow_core", "onnx", "PIL")

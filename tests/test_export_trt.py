@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_folders import edit, shared, tiny_source
+from command import interruptible
+from engine_folders import edit, shared, tiny_engines, tiny_source
 
-from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, file_entry
+from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, FileRecord
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_export import tensorrt as trt
 from fashionflow_export.folder import export_model
@@ -69,7 +72,7 @@ def test_valid_engines_are_kept_and_stale_ones_named(
 ) -> None:
     source = tiny_source(tmp_path_factory)
     folder = Path(shutil.copytree(decoder, tmp_path / "engines"))
-    before = (folder / "vae_decoder/model.engine").stat().st_ino, file_entry(folder / "vae_decoder/model.engine")
+    before = (folder / "vae_decoder/model.engine").stat().st_ino, FileRecord.of(folder / "vae_decoder/model.engine")
     lines: list[str] = []
 
     def again(**changes: Any) -> Engines:
@@ -112,11 +115,62 @@ def test_a_dynamic_engine_has_a_profile(tmp_path_factory: pytest.TempPathFactory
 
 @needs_rtx
 def test_a_corrupt_graph_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
+    path = tmp_path / "unet/model.onnx"
+    path.parent.mkdir()
     path.write_bytes(b"not a graph")
     with pytest.raises(FashionFlowError, match="TensorRT-RTX cannot read it") as caught:
         build_engine(path, choose_flavor(RTX), RTX, {})
-    assert "\n" not in caught.value.message and str(path) in caught.value.message
+    assert "\n" not in caught.value.message and "unet/model.onnx" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of a tiny encoder."""
+    made = tiny_engines(tmp_path_factory, "tiny-encoder", networks=("vae_encoder",), verify=False)
+    return made / "vae_encoder/model.onnx"
+
+
+@needs_rtx
+def test_what_cannot_be_built_is_one_line(encoder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Polygraphy has opinions of its own, of colours and of engines: they do not stand beside the error."""
+    turing = EngineSettings(flavor="rtx", capabilities=("7.5",))
+    with pytest.raises(
+        FashionFlowError, match=r"vae_encoder/model\.onnx: TensorRT-RTX cannot build it .*FP32"
+    ) as caught:
+        build_engine(encoder, choose_flavor(turing), turing, {})
+    assert caught.value.hint == "another --compute-capability, or the other --dtype may do"
+    assert "\n" not in caught.value.message
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_rtx
+def test_a_build_can_be_interrupted(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT calls us back from its own code, which prints what a signal raises there, and goes on."""
+    steps = []
+
+    def interrupting(trt_module: Any, stop: threading.Event) -> Any:
+        class Monitor(trt_module.IProgressMonitor):
+            def __init__(self) -> None:
+                trt_module.IProgressMonitor.__init__(self)
+
+            def phase_start(self, *_: Any) -> None:
+                if not steps:
+                    steps.append("interrupted")
+                    os.kill(os.getpid(), signal.SIGINT)
+                    stop.wait(30)
+
+            def phase_finish(self, *_: Any) -> None: ...
+
+            def step_complete(self, *_: Any) -> bool:
+                steps.append("asked")
+                return not stop.is_set()
+
+        return Monitor()
+
+    monkeypatch.setattr(trt, "_monitor", interrupting)
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        build_engine(encoder, choose_flavor(RTX), RTX, {})
+    assert steps == ["interrupted", "asked"]
 
 
 @needs_rtx
@@ -156,21 +210,6 @@ def test_traffic_is_counted_from_the_listing() -> None:
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"flavor": "strawberry"}, "--trt-flavor"),
-        ({"capabilities": ("89",)}, "is not like 8.9"),
-        ({"capabilities": ("current", "8.9")}, "current stands alone"),
-        ({"workspace_gb": 0.0}, "--workspace-gb"),
-        ({"workspace_gb": float("nan")}, "--workspace-gb"),
-    ],
-)
-def test_settings_that_cannot_be_meant(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        EngineSettings(**settings)
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, *modules: str, gpu: bool = False) -> None:
@@ -232,7 +271,8 @@ def test_a_capability_that_is_not_listed(tmp_path_factory: pytest.TempPathFactor
 @needs_rtx
 def test_engines_run_and_agree(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     from fashionflow_core import pipeline
-    from fashionflow_export.verify import psnr_of_frames, short_generation, standard_photo
+    from fashionflow_core.first_use import psnr_of_frames, short_generation
+    from fashionflow_export.source import standard_photo
 
     source = tiny_source(tmp_path_factory)
     settings = ExportSettings(runtimes=("onnxruntime", "tensorrt"), dynamic_frames=(4, 12), engines=RTX)

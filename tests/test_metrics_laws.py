@@ -183,8 +183,12 @@ def test_weights_are_these_or_none(metric_weights: Path, tmp_path: Path, kind: s
         torch.save(wrong, path)
         with pytest.raises(FashionFlowError, match="not the weights of this network"):
             load_network(kind, tmp_path)
-    torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(FashionFlowError, match="cannot be read"):
+    for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "holds a list"), ({1: state[name]}, "lacks")):
+        torch.save(other, path)
+        with pytest.raises(FashionFlowError, match=words):
+            load_network(kind, tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(FashionFlowError, match="empty or cut off"):
         load_network(kind, tmp_path)
     loaded = load_network(kind, metric_weights)
     assert not loaded.public and len(loaded.sha256) == 64

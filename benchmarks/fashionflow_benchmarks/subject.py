@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PUBLISHED = "published"  # not a model on this machine but an architecture: speed does not depend on the weights
 SEED = 0
 FULL = (70, 80, 64)  # frames, height and width of the published latents
-REDUCED = (8, 32, 16)  # of the same, where no option says otherwise, on devices on which FULL takes minutes
+REDUCED = (8, 16, 16)  # of the same, where no option says otherwise, on devices on which FULL takes minutes
 STEPS = 25  # of the goals of the bench; the published inference itself takes 1000
 REDUCED_STEPS = 4
 
@@ -63,9 +63,11 @@ class Request:
         device = resolve_device(self.device)
         return device, resolve_dtype(self.dtype, device)
 
-    def sizes(self, device: "torch.device") -> tuple[tuple[int, int, int], str | None]:
+    def sizes(
+        self, device: "torch.device", reduced: tuple[int, int, int] = REDUCED
+    ) -> tuple[tuple[int, int, int], str | None]:
         """(frames, height, width) of the latents of the published architecture, and what is reduced in words."""
-        native = FULL if self.full or device.type == "cuda" else REDUCED
+        native = FULL if self.full or device.type == "cuda" else reduced
         given = (self.frames, self.height, self.width)
         size = tuple(own if one is None else one for one, own in zip(given, native))
         frames, height, width = size

@@ -8,7 +8,8 @@ from typing import Any
 
 from fashionflow_core.contract import ENGINE_FILES, Engines, NetworkRecord
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_export.settings import EngineSettings, Flavor
+from fashionflow_core.flavors import Flavor
+from fashionflow_export.settings import EngineSettings
 from fashionflow_export.tensorrt import build_engine, cache_key
 
 

@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from fashionflow_core.backends.parity import save_cases
+from fashionflow_core.backends.parity import Answers
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.contract import (
     BUILT_NOT_RUN,
     ENGINE_FILES,
-    FAILED,
+    ENGINES_FILE,
     GRAPHS,
     REFERENCES_FILE,
     Engines,
+    FileRecord,
     NetworkRecord,
     RuntimeRecord,
-    file_entry,
 )
 from fashionflow_core.cost import count_flop
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
-from fashionflow_core.model_folder import INTERPOLATOR, atomic_folder, check_target
+from fashionflow_core.first_use import short_generation
+from fashionflow_core.model_folder import INTERPOLATOR, atomic_folder, check_target, is_model
 from fashionflow_core.schedulers import set_timesteps
 from fashionflow_export.engines import add_engines
 from fashionflow_export.formulation import for_engines
@@ -34,7 +35,7 @@ from fashionflow_export.onnx import FLOAT16_MAX, check_exporter, export_onnx, ha
 from fashionflow_export.settings import ExportSettings
 from fashionflow_export.source import Source, inputs_of, make_cases, open_source
 from fashionflow_export.tensorrt import choose_flavor
-from fashionflow_export.verify import Answers, kept_frames, short_generation, verify_folder
+from fashionflow_export.verify import verify_folder
 
 _TOOLS = ("fashionflow", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
 # Where each graph's config.json comes from: it describes the network for people, and nothing reads it to run.
@@ -67,8 +68,10 @@ def export_model(
     """
     settings = settings or ExportSettings()
     config = ModelConfig.load(model)
+    if lora is not None:
+        config = replace(config, name=f"{config.name}+{lora.resolve().name}")  # as `pipeline.load` calls it
     out = out or Path(settings.folder_name(config))
-    check_target(out, overwrite)
+    _check_target(out, overwrite)
     # All that can be refused is refused before the work.
     flavor = choose_flavor(settings.engines) if "tensorrt" in settings.runtimes else None
     check_exporter()
@@ -85,6 +88,7 @@ def export_model(
     frames = np.zeros((0, config.height, config.width, 3), np.uint8)
     if everything and settings.verify:
         frames = short_generation(source.pipe, source.photo, default, batch)
+    answers = Answers(cases, source.photo, frames, range(len(frames)), default)
 
     with atomic_folder(out) as made:
         networks = _write_graphs(made, source, settings, (low, high), default, batch, report)
@@ -98,7 +102,7 @@ def export_model(
             )
         if "onnxruntime" not in settings.runtimes:
             networks = _without_onnx(made, networks)
-        save_cases(made / REFERENCES_FILE, cases, frames[kept_frames(len(frames))])
+        answers.save(made / REFERENCES_FILE)
         engines = Engines(
             model=config.name,
             source=str(model.resolve()),
@@ -114,29 +118,26 @@ def export_model(
             networks=networks,
             runtimes={name: RuntimeRecord(BUILT_NOT_RUN, "it was not run yet", build=builds[name]) for name in builds},
             files={
-                path.relative_to(made).as_posix(): file_entry(path)
+                path.relative_to(made).as_posix(): FileRecord.of(path)
                 for path in sorted(made.rglob("*"))
                 if path.name.startswith(tuple(ENGINE_FILES.values())) or path.name == REFERENCES_FILE
             },
         )
         engines.save(made)
         if settings.verify:
-            answers = Answers(cases, frames, range(len(frames)), default)
-            try:
-                engines = verify_folder(made, engines, answers, report=report)
-            except (FashionFlowError, torch.OutOfMemoryError) as error:
-                # What cannot even be opened has failed too; it is kept for inspection like what answers wrongly.
-                engines = _failed(Engines.load(made), str(error))
-                engines.save(made)
+            # What cannot even be opened has failed too; it is kept for inspection like what answers wrongly.
+            engines = verify_folder(made, engines, answers, report=report, keep_failures=True)
+        _check_target(out, overwrite)  # another export may have been faster
     return out, engines
 
 
-def _failed(engines: Engines, reason: str) -> Engines:
-    """The record with every runtime failed that no verdict was reached on."""
-    for name, record in engines.runtimes.items():
-        if record.state == BUILT_NOT_RUN:
-            engines = engines.with_runtime(name, replace(record, state=FAILED, reason=reason))
-    return engines
+def _check_target(out: Path, overwrite: bool) -> None:
+    """`check_target`, and no export replaces weights: not those it is made of, nor others."""
+    check_target(out, overwrite)
+    if is_model(out) and not (out / ENGINES_FILE).is_file():
+        raise FashionFlowError(
+            f"{out}: holds the weights of a model, and --overwrite replaces engines only", hint="name another -o"
+        )
 
 
 def _write_graphs(

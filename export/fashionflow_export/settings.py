@@ -1,34 +1,23 @@
 """What to export, and how engines are built: checked before anything heavy is imported."""
 
+import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.contract import GRAPHS
+from fashionflow_core.contract import DTYPES, GRAPHS
 from fashionflow_core.errors import UsageError
+from fashionflow_core.flavors import FLAVORS
 
-
-@dataclass(frozen=True)
-class Flavor:
-    """One of NVIDIA's two TensorRTs.
-
-    Attributes:
-        name: what `--trt-flavor` takes.
-        module: its Python module.
-        extra: what installs it.
-        title: what its makers call it.
-    """
-
-    name: str
-    module: str
-    extra: str
-    title: str
-
-
-FLAVORS = {
-    "tensorrt": Flavor("tensorrt", "tensorrt", "trt", "TensorRT"),
-    "rtx": Flavor("rtx", "tensorrt_rtx", "trt-rtx", "TensorRT-RTX"),
+# Far beyond what the models were trained for; more frames than these only fill the memory.
+MAX_FRAMES = 1000
+_OPTIONS = {
+    "flavor": "--trt-flavor",
+    "capabilities": "--compute-capability",
+    "workspace_gb": "--workspace-gb",
+    "timing_cache": "--timing-cache",
+    "refit": "--refit",
 }
 
 
@@ -59,8 +48,8 @@ class EngineSettings:
                 raise UsageError(f"--compute-capability: {capability!r} is not like 8.9, nor current")
         if "current" in self.capabilities and len(self.capabilities) > 1:
             raise UsageError("--compute-capability: current stands alone")
-        if self.workspace_gb is not None and not self.workspace_gb > 0:
-            raise UsageError(f"--workspace-gb: must be above 0, not {self.workspace_gb}")
+        if self.workspace_gb is not None and not 0 < self.workspace_gb < math.inf:
+            raise UsageError(f"--workspace-gb: must be a number above 0, not {self.workspace_gb}")
 
 
 @dataclass(frozen=True)
@@ -88,24 +77,31 @@ class ExportSettings:
     engines: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("fp32", "fp16"):
-            raise UsageError(f"--dtype: engines compute in fp32 or fp16, not {self.dtype}")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype: engines compute in {' or '.join(DTYPES)}, not {self.dtype}")
         if self.dynamic_frames is not None and self.frames is not None:
             raise UsageError("--frames: fixes one number of frames, --dynamic-frames a range: give one of them")
         if self.dynamic_frames is not None:
             low, high = self.dynamic_frames
-            if low % 2 or high % 2 or not 0 < low < high:
+            if low % 2 or high % 2 or not 0 < low < high <= MAX_FRAMES:
                 raise UsageError(
-                    f"--dynamic-frames: must be MIN:MAX, both even, MIN above 0 and below MAX, not {low}:{high}"
+                    "--dynamic-frames: must be MIN:MAX, both even, MIN above 0 and below MAX, MAX at most "
+                    f"{MAX_FRAMES}, not {low}:{high}"
                 )
-        if self.frames is not None and (self.frames <= 0 or self.frames % 2):
-            raise UsageError(f"--frames: must be even and above 0, not {self.frames}")
+        if self.frames is not None and (not 0 < self.frames <= MAX_FRAMES or self.frames % 2):
+            raise UsageError(f"--frames: must be even, above 0 and at most {MAX_FRAMES}, not {self.frames}")
         if self.decode_chunk < 1:
             raise UsageError(f"--decode-chunk: must be at least 1, not {self.decode_chunk}")
         unknown = [name for name in self.networks if name not in GRAPHS]
         if unknown or not self.networks:
             what = f"no network {unknown[0]!r}" if unknown else "none is named"
             raise UsageError(f"--networks: {what}", hint=f"use some of: {', '.join(GRAPHS)}")
+        if len(set(self.networks)) != len(self.networks):
+            raise UsageError("--networks: one is named twice")
+        if "tensorrt" not in self.runtimes:
+            for option in fields(EngineSettings):
+                if getattr(self.engines, option.name) != option.default:
+                    raise UsageError(f"{_OPTIONS[option.name]}: is for TensorRT engines", hint="add --trt")
 
     def range_for(self, config: ModelConfig) -> tuple[int, int]:
         """Fewest and most frames."""
@@ -117,4 +113,5 @@ class ExportSettings:
         low, high = self.range_for(config)
         frames = f"{low}" if low == high else f"{low}-{high}"
         kind = "-".join("onnx" if runtime == "onnxruntime" else "trt" for runtime in self.runtimes)
-        return f"{config.name}-{kind}-{self.dtype}-{frames}x{config.height}x{config.width}"
+        name = re.sub(r"[^\w+.-]+|^[.-]+", "-", config.name)  # it is to be one folder, here
+        return f"{name}-{kind}-{self.dtype}-{frames}x{config.height}x{config.width}"

@@ -16,9 +16,9 @@ from fashionflow_core.backends.torch import TorchNetworks
 from fashionflow_core.conditioning import clip_pixels
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.contract import ENGINES_FILE, GRAPHS, sha256
+from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.known import KnownFrames
-from fashionflow_export.verify import standard_photo
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,11 @@ def inputs_of(source: Source, frames: int, decode_batch: int, kind: str) -> dict
             "vae_decoder": {"latents": local + 0.1 * noise(decode_batch, *latent_shape[1:])},
         }
     )
+
+
+def standard_photo(config: ModelConfig) -> np.ndarray:
+    """What generations are compared on: a rendered figure of the model's frame, uint8 (height, width, 3)."""
+    return render_clip(0, height=config.height, width=config.width, frame_indices=[0]).frames[0]
 
 
 def _rounded(inputs: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:

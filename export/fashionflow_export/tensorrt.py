@@ -5,11 +5,15 @@ and finishes on the one it meets: it builds on machines that have none. Both tak
 number types are those of the ONNX file.
 """
 
+import ctypes
 import os
 import re
 import sys
 import textwrap
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -18,7 +22,8 @@ from typing import Any
 
 from fashionflow_core.contract import sha256
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_export.settings import FLAVORS, EngineSettings, Flavor
+from fashionflow_core.flavors import FLAVORS, Flavor
+from fashionflow_export.settings import EngineSettings
 
 _ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat16": 2, "Int8": 1, "UInt8": 1}
 
@@ -76,7 +81,7 @@ def choose_flavor(settings: EngineSettings) -> Flavor:
 
 
 def _check_capabilities(flavor: Flavor, settings: EngineSettings) -> None:
-    known = [name for name in dir(import_module(flavor.module).ComputeCapability) if re.fullmatch(r"SM\d+", name)]
+    known = [name for name in dir(flavor.load().ComputeCapability) if re.fullmatch(r"SM\d+", name)]
     for capability in settings.capabilities:
         if capability != "current" and _symbol(capability) not in known:
             listed = ", ".join(sorted(f"{name[2:-1]}.{name[-1]}" for name in known))
@@ -91,7 +96,7 @@ def _symbol(capability: str) -> str:
 
 
 def _version(flavor: Flavor) -> str:
-    return str(import_module(flavor.module).__version__)
+    return str(flavor.load().__version__)
 
 
 def cuda_of(flavor: Flavor) -> str:
@@ -146,8 +151,32 @@ def build_engine(
     Raises:
         FashionFlowError: the ONNX file is broken, or the builder cannot make an engine of it.
     """
+    # In a thread of its own. Signals are answered in the main one: in it, TensorRT would call our logger, and what a
+    # signal raises there is printed and lost.
+    stop = threading.Event()
+    _trim_memory()
+    try:
+        with ThreadPoolExecutor(1) as pool:  # leaving it waits for the thread
+            try:
+                return pool.submit(_build, onnx, flavor, settings, profile, stop).result()
+            finally:
+                stop.set()
+    finally:
+        _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Hand what was freed back to the system: glibc keeps it for the thread that freed it, half a GB here."""
+    with suppress(AttributeError, OSError):  # elsewhere there is no such call, and no need of it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _build(
+    onnx: Path, flavor: Flavor, settings: EngineSettings, profile: Mapping[str, Any], stop: threading.Event
+) -> tuple[bytes, dict[str, Any]]:
     _select(flavor)
-    trt = import_module(flavor.module)
+    name = f"{onnx.parent.name}/{onnx.name}"  # the folder it is in has no name yet
+    trt = flavor.load()
     polygraphy = import_module("polygraphy.backend.trt")
 
     logger = _listener(trt)
@@ -159,7 +188,7 @@ def build_engine(
     if not parser.parse_from_file(str(onnx)):
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise FashionFlowError(
-            f"{onnx}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
+            f"{name}: {flavor.title} cannot read it ({textwrap.shorten('; '.join(reasons), 300)})",
             hint="export the model again",
         )
     profiles = [polygraphy.Profile()] if profile else []
@@ -169,15 +198,16 @@ def build_engine(
     if settings.workspace_gb is not None:
         pools = {trt.MemoryPoolType.WORKSPACE: int(settings.workspace_gb * 2**30)}
     config = _config(trt, flavor, settings, builder, network, profiles or None, pools or None)
+    config.progress_monitor = monitor = _monitor(trt, stop)
     try:
         cache = str(settings.timing_cache) if settings.timing_cache else None
         plan = polygraphy.EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
     except Exception as error:  # Polygraphy's own kind, whose text is its log
         reason = logger.errors[0] if logger.errors else str(error)
         raise FashionFlowError(
-            f"{onnx}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})",
-            hint="a larger --workspace-gb, or --trt-flavor of the other kind, may do",
+            f"{name}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})", hint=_build_hint(settings)
         ) from None
+    del monitor  # the builder held no reference of its own
     return bytes(plan), describe(logger.layers, logger.scratch)
 
 
@@ -191,7 +221,33 @@ def _select(flavor: Flavor) -> None:
                 "polygraphy drives the other flavor of TensorRT in this process", hint="build in a process of its own"
             )
     logger = import_module("polygraphy.logger").G_LOGGER
-    logger.module_severity = logger.CRITICAL
+    logger.module_severity = logger.CRITICAL + 1  # what it has to say is in our own line
+
+
+def _build_hint(settings: EngineSettings) -> str:
+    tries = ["the other --dtype"]
+    if settings.workspace_gb is not None:
+        tries.insert(0, "a larger --workspace-gb")
+    if settings.capabilities:
+        tries.insert(0, "another --compute-capability")
+    return f"{', or '.join(tries)} may do"
+
+
+def _monitor(trt: Any, stop: threading.Event) -> Any:
+    """Ends a build between two of its steps once `stop` is set."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None: ...
+
+        def phase_finish(self, phase: str) -> None: ...
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            return not stop.is_set()
+
+    return Monitor()
 
 
 def _config(

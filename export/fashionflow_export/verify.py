@@ -1,54 +1,18 @@
-"""Is an engine folder as good as PyTorch? Network by network, then a short generation, frame by frame."""
+"""Verify the runtimes of an engine folder that run here, and note in it how they did."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fashionflow_core import backends, pipeline
-from fashionflow_core.backends import parity
-from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines, RuntimeRecord
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.backends.parity import Answers, load_answers
+from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines
 from fashionflow_core.device import resolve_device
-from fashionflow_core.errors import FashionFlowError
-
-MIN_PSNR = {"fp32": 40.0, "fp16": 30.0}
-KEPT_FRAMES = 8
-STEPS = 4  # of the short generation
-_BEST = 100.0  # of equal frames; JSON has no infinity
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What engines are compared with: PyTorch's answers, whole or as an engine folder keeps them.
-
-    Attributes:
-        cases: of single networks.
-        frames: of the short generation, uint8 (n, h, w, 3); none: no generation is compared.
-        indices: which frames of the clip those are.
-        count: frames of that clip.
-    """
-
-    cases: Sequence[parity.Case]
-    frames: np.ndarray
-    indices: Sequence[int]
-    count: int
-
-
-def psnr_of_frames(found: np.ndarray, expected: np.ndarray) -> list[float]:
-    """PSNR in dB of each frame, uint8 (f, h, w, 3); equal frames count as 100 dB."""
-    errors = [float(np.mean((a.astype(np.float32) - b) ** 2)) for a, b in zip(found, expected, strict=True)]
-    return [min(10 * math.log10(255**2 / error), _BEST) if error else _BEST for error in errors]
-
-
-def kept_frames(count: int) -> list[int]:
-    """Which frames of the short generation an engine folder keeps."""
-    return np.linspace(0, count - 1, min(KEPT_FRAMES, count)).round().astype(int).tolist()
+from fashionflow_core.errors import FashionFlowError, OutOfMemory
+from fashionflow_core.first_use import judge
 
 
 def verify_folder(
@@ -57,6 +21,7 @@ def verify_folder(
     answers: Answers | None = None,
     device: str = "auto",
     report: Callable[[str], None] = lambda line: None,
+    keep_failures: bool = False,
 ) -> Engines:
     """Verify every runtime of a folder that runs here, and note the states in its `engines.json`.
 
@@ -66,25 +31,38 @@ def verify_folder(
         answers: of PyTorch; None: those that travel with the folder.
         device: auto: onnxruntime on the CPU, TensorRT on the GPU.
         report: takes lines for people.
+        keep_failures: what cannot even be opened or run is noted as failed, instead of raised.
 
     Raises:
-        FashionFlowError: a file is missing, changed or cannot be opened.
+        FashionFlowError: a file is missing, changed or cannot be opened; the folder cannot be written.
     """
-    if answers is None:
-        cases, frames = parity.load_cases(folder, engines)
-        count = ModelConfig.load(folder).frames
-        answers = Answers(cases, frames, kept_frames(count) if len(frames) else [], count)
+    answers = answers or load_answers(folder, engines)
     for runtime, record in engines.runtimes.items():
         chosen = "cpu" if device == "auto" and runtime == "onnxruntime" else device
-        reason, hint = backends.missing(engines, runtime, engine_device(chosen))
+        reason, _ = backends.missing(engines, runtime, engine_device(chosen))
         if reason:
-            report(f"{runtime}: cannot run here: {reason}")
+            earlier = {VERIFIED: "; it was verified before", FAILED: "; it failed before"}.get(record.state, "")
+            report(f"{runtime}: cannot run here, so nothing was compared{earlier}: {reason}")
             if record.state == BUILT_NOT_RUN:
-                engines = engines.with_runtime(runtime, replace(record, reason=f"{reason}; {hint}"))
+                where = f"verified where it is first used; here {reason}"
+                engines = engines.with_runtime(runtime, replace(record, reason=where))
         else:
             report(f"verifying with {runtime}")
-            engines = verify_runtime(folder, engines, runtime, answers, chosen, report)
-        engines.save(folder)
+            try:
+                engines = verify_runtime(folder, engines, runtime, answers, chosen, report)
+            except FashionFlowError as error:
+                if not keep_failures:
+                    raise
+                # A machine that is too small says nothing of the engines.
+                state = BUILT_NOT_RUN if isinstance(error, OutOfMemory) else FAILED
+                engines = engines.with_runtime(runtime, replace(record, state=state, reason=error.message))
+        try:
+            engines.save(folder)
+        except OSError as error:
+            raise FashionFlowError(
+                f"{folder}: the result cannot be noted in it ({(error.strerror or str(error)).lower()})",
+                hint="make the folder writable, or verify a copy of it",
+            ) from None
     return engines
 
 
@@ -104,60 +82,14 @@ def verify_runtime(
     Raises:
         FashionFlowError: a file is missing, changed or cannot be opened.
     """
-    record = engines.runtimes[runtime]
-    chosen = engine_device(device)
     names = [name for name in GRAPHS if name in engines.networks and runtime in engines.networks[name].files]
-    runners = backends.open_runners(folder, engines, runtime, names, chosen)
-    entries = parity.compare(runners, engines, answers.cases)
-    for entry in entries:
-        report(_line(entry))
-    reason = parity.failure(entries)
-    generation: dict[str, Any] = {}
-    if not reason and len(answers.frames) and set(names) == set(GRAPHS):
-        generation = _compare_generation(folder, engines, runtime, answers, device)
-        report(
-            f"generation of {generation['frames']} frames in {generation['steps']} steps: "
-            f"{generation['min_psnr']:.1f} dB at worst, {generation['mean_psnr']:.1f} dB on average"
-        )
-        if generation["min_psnr"] < generation["limit"]:
-            reason = f"frames of a generation at {generation['min_psnr']:.1f} dB, below {generation['limit']:g} dB"
-    state = FAILED if reason else VERIFIED
-    return engines.with_runtime(
-        runtime, RuntimeRecord(state, reason, parity=entries, generation=generation, build=record.build)
-    )
-
-
-def standard_photo(config: ModelConfig) -> np.ndarray:
-    """What generations are compared on: a rendered figure of the model's frame, uint8 (height, width, 3)."""
-    return render_clip(0, height=config.height, width=config.width, frame_indices=[0]).frames[0]
-
-
-def short_generation(pipe: pipeline.FashionFlowPipeline, photo: np.ndarray, frames: int, chunk: int) -> np.ndarray:
-    """The seeded generation that verifications compare, uint8 (f, h, w, 3)."""
-    settings = GenerateSettings(seed=0, steps=STEPS, frames=frames, decode_chunk=chunk)
-    return np.stack(list(pipe.generate(photo, settings).frames))
-
-
-def _compare_generation(folder: Path, engines: Engines, runtime: str, answers: Answers, device: str) -> dict[str, Any]:
-    pipe = pipeline.load(folder, device=device, backend=runtime, allow_unverified=True)
-    photo = standard_photo(pipe.config)
-    chunk = engines.networks["vae_decoder"].inputs["latents"][0]
-    found = short_generation(pipe, photo, answers.count, chunk)[list(answers.indices)]
-    each = psnr_of_frames(found, answers.frames)
-    return {
-        "steps": STEPS,
-        "frames": answers.count,
-        "compared": len(each),
-        "min_psnr": min(each),
-        "mean_psnr": sum(each) / len(each),
-        "limit": min(MIN_PSNR[network.dtype] for network in engines.networks.values()),
-    }
-
-
-def _line(entry: dict[str, Any]) -> str:
-    frames = f", {entry['frames']} frames" if entry["frames"] else ""
-    found = entry.get("wrong") or f"largest error {entry['max_abs']:.2g}, relative {entry['relative']:.2g}"
-    return f"{entry['network']} ({entry['inputs']} inputs{frames}): {found}"
+    if set(names) == set(GRAPHS):
+        pipe: Any = pipeline.load(folder, device=device, backend=runtime, allow_unverified=True)
+        record = judge(engines, runtime, pipe.networks.runners, answers, pipe, report)
+    else:
+        runners = backends.open_runners(folder, engines, runtime, names, engine_device(device))
+        record = judge(engines, runtime, runners, answers, report=report)
+    return engines.with_runtime(runtime, record)
 
 
 def engine_device(device: str) -> torch.device:

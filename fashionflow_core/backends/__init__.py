@@ -1,8 +1,7 @@
 """Runtimes, one file each. The table is lazy: naming a runtime imports nothing but its own file."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.contract import BUILT_NOT_RUN, ENGINES_FILE, FAILED, GRAPHS, VERIFIED, Engines, Networks, Runner
+from fashionflow_core.contract import ENGINES_FILE, FAILED, GRAPHS, Engines, Networks, Runner, refusal
 from fashionflow_core.device import resolve_dtype
 from fashionflow_core.errors import FashionFlowError, UsageError
 
@@ -67,7 +66,7 @@ def load(
         backend: auto, a runtime of `RUNTIMES`, or a mixture of them by network (`parse_backend`).
         device: to run on.
         dtype: to compute in; None: PyTorch chooses by device, engines have one of their own.
-        allow_unverified: run engines that failed their verification, or were never run, without a look.
+        allow_unverified: open engines that failed their verification all the same.
         compile: compile PyTorch's networks before their first call.
         low_memory: PyTorch's networks take turns on the device, and frames are decoded one by one (`offload`).
 
@@ -121,7 +120,7 @@ def _load_engines(
     dtype: torch.dtype | None,
     allow_unverified: bool,
 ) -> Networks:
-    from fashionflow_core.backends.engine_networks import EngineNetworks
+    from fashionflow_core.backends.engine_networks import TORCH_DTYPES, EngineNetworks
     from fashionflow_core.backends.interpolator import Interpolator
 
     if device.type not in ("cpu", "cuda"):
@@ -131,7 +130,17 @@ def _load_engines(
             f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",
             hint="it was exported with --networks: export all of them to generate",
         )
-    chosen = {name: _choose(folder, engines, name, runtime, device) for name, runtime in wanted.items()}
+    lacks = cache(partial(missing, engines, device=device))  # PyTorch hashes gigabytes to answer
+    chosen = {name: _choose(folder, engines, name, runtime, lacks) for name, runtime in wanted.items()}
+    for runtime in sorted(set(chosen.values()) & set(engines.runtimes)):
+        if engines.runtimes[runtime].state == FAILED and not allow_unverified:
+            raise refusal(folder, runtime, engines.runtimes[runtime])
+    own = engines.networks["unet"].dtype
+    if dtype is not None and dtype != TORCH_DTYPES[own]:
+        raise UsageError(
+            f"--dtype: the engines in {folder} compute in {own}",
+            hint="leave --dtype out, or export the model again with that --dtype",
+        )
     runners: dict[str, Any] = {}
     for runtime in sorted(set(chosen.values())):
         names = [name for name in GRAPHS if chosen[name] == runtime]
@@ -141,16 +150,7 @@ def _load_engines(
         number_type = resolve_dtype("auto", device)
         unet = import_module(_PLAIN).open_interpolator(folder, len(config.latents_mean), number_type)
         interpolator = Interpolator(unet.to(device).eval())
-    networks = EngineNetworks(folder, engines, runners, device, interpolator)
-    if dtype is not None and dtype != networks.dtype:
-        raise UsageError(
-            f"--dtype: the engines in {folder} compute in {engines.networks['unet'].dtype}",
-            hint="leave --dtype out, or export the model again with that --dtype",
-        )
-    for runtime in sorted(set(chosen.values()) - {"torch"}):
-        of_it = {name: runner for name, runner in runners.items() if chosen[name] == runtime}
-        _check_state(folder, engines, runtime, of_it, allow_unverified)
-    return networks
+    return EngineNetworks(folder, engines, chosen, runners, device, interpolator)
 
 
 def open_runners(
@@ -172,7 +172,7 @@ def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, 
     return import_module(RUNTIMES[runtime]).missing(engines, device)
 
 
-def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: torch.device) -> str:
+def _choose(folder: Path, engines: Engines, network: str, runtime: str, lacks: Callable[[str], tuple[str, str]]) -> str:
     """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
     files = engines.networks[network].files
     candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
@@ -180,7 +180,7 @@ def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: 
     candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
     reasons = []
     for name in candidates:
-        reason, hint = missing(engines, name, device)
+        reason, hint = lacks(name)
         if not reason:
             return name
         reasons.append((f"{name}: {reason}", hint))
@@ -190,27 +190,3 @@ def _choose(folder: Path, engines: Engines, network: str, runtime: str, device: 
         f"{folder}: cannot be run here ({'; '.join(dict.fromkeys(reason for reason, _ in reasons))})",
         hint=reasons[-1][1],
     )
-
-
-def _check_state(
-    folder: Path, engines: Engines, runtime: str, runners: dict[str, Runner], allow_unverified: bool
-) -> None:
-    """Refuse engines that failed; compare those that never ran with the answers that travel with them, and note it."""
-    record = engines.runtimes.get(runtime)
-    if record is None or allow_unverified:
-        return
-    if record.state == BUILT_NOT_RUN:
-        from fashionflow_core.backends.parity import compare, failure, load_cases
-
-        entries = compare(runners, engines, load_cases(folder, engines)[0])
-        reason = failure(entries)
-        record = replace(record, state=FAILED if reason else VERIFIED, reason=reason, parity=entries)
-        # A mixture says nothing of the networks it left out; a folder that cannot be written is asked again next time.
-        if len(runners) == len(GRAPHS):
-            with suppress(OSError):
-                engines.with_runtime(runtime, record).save(folder)
-    if record.state == FAILED:
-        raise FashionFlowError(
-            f"{folder}: its {runtime} engines failed their verification ({record.reason})",
-            hint="export the model again; --allow-unverified runs them all the same",
-        )

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fashionflow_core.backends.interpolator import Interpolator
-from fashionflow_core.contract import Engines, Runner
+from fashionflow_core.contract import DTYPES, Engines, Runner
 from fashionflow_core.errors import FashionFlowError
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class EngineNetworks:
@@ -19,7 +19,8 @@ class EngineNetworks:
     Args:
         folder: of the engines, named in errors.
         engines: its `engines.json`.
-        runners: one for each of `contract.GRAPHS`.
+        runtimes: of each of `contract.GRAPHS`, the runtime it runs in.
+        runners: one for each of them.
         device: where tensors go in and come out.
         interpolator: of a model that has one; PyTorch runs it on the same device.
     """
@@ -28,15 +29,16 @@ class EngineNetworks:
         self,
         folder: Path,
         engines: Engines,
+        runtimes: Mapping[str, str],
         runners: Mapping[str, Runner],
         device: torch.device,
         interpolator: Interpolator | None = None,
     ) -> None:
         self.interpolator = interpolator
-        self.folder, self.engines, self.runners, self.device = folder, engines, runners, device
+        self.folder, self.engines, self.runtimes, self.runners, self.device = folder, engines, runtimes, runners, device
         unet, encoder = engines.networks["unet"], engines.networks["vae_encoder"]
-        self.dtype = _DTYPES[unet.dtype]
-        self.frame_divisor = 2
+        self.dtype = TORCH_DTYPES[unet.dtype]
+        self.frame_divisor = 2  # `FashionFlowUNet.frame_divisor`
         self.frame_counts: range | None = engines.frame_counts
         self.decode_batch = engines.networks["vae_decoder"].inputs["latents"][0]
         _, channels, height, width = encoder.inputs["image"]
@@ -46,8 +48,7 @@ class EngineNetworks:
 
     @property
     def weights_bytes(self) -> int:
-        bits = {"fp32": 4, "fp16": 2}
-        engines = sum(network.parameters * bits[network.dtype] for network in self.engines.networks.values())
+        engines = sum(network.parameters * DTYPES[network.dtype] for network in self.engines.networks.values())
         return engines + (0 if self.interpolator is None else self.interpolator.weights_bytes)
 
     def count_flop(self, frames: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fashionflow_core.errors import FashionFlowError
 LIMITS = {"fp32": 1e-3, "fp16": 5e-2}
 # Values of an output that a folder keeps: every frame and row still has hundreds of them.
 KEPT = 200_000
+KEPT_FRAMES = 8  # of the short generation
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,45 @@ class Case:
         return replace(self, outputs=outputs, strides=strides)
 
 
-def save_cases(path: Path, cases: Sequence[Case], frames: np.ndarray) -> None:
-    """Write thinned cases, and frames of the short generation (uint8 f h w c), as one `.npz`."""
-    arrays: dict[str, np.ndarray] = {"generation": frames}
-    for number, case in enumerate(map(Case.thin, cases)):
-        start = f"{number}/{case.network}/{case.kind}/{case.frames}"
-        for name, value in case.inputs.items():
-            arrays[f"{start}/in/{name}"] = value.astype(np.float16)
-        for name, value in case.outputs.items():
-            arrays[f"{start}/out/{name}/{case.strides[name]}"] = value
-    # No pickles: it must open with allow_pickle=False.
-    np.savez_compressed(path, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+@dataclass(frozen=True)
+class Answers:
+    """What engines are compared with: PyTorch's answers, whole or as an engine folder keeps them.
+
+    Attributes:
+        cases: of single networks.
+        photo: what the short generation is made of, uint8 (height, width, 3).
+        frames: of that generation, uint8 (n, h, w, 3); none: it was not made, and none is compared.
+        indices: which frames of the clip those are.
+        count: frames of that clip.
+    """
+
+    cases: Sequence[Case]
+    photo: np.ndarray
+    frames: np.ndarray
+    indices: Sequence[int]
+    count: int
+
+    def save(self, path: Path) -> None:
+        """Write them as one `.npz`: cases thinned, of the frames the first, the last and some between."""
+        kept = np.linspace(0, len(self.frames) - 1, min(KEPT_FRAMES, len(self.frames))).round().astype(int)
+        arrays: dict[str, np.ndarray] = {
+            "generation/photo": self.photo,
+            "generation/frames": self.frames[kept],
+            "generation/indices": np.asarray(self.indices, int)[kept],
+            "generation/count": np.asarray(self.count),
+        }
+        for number, case in enumerate(map(Case.thin, self.cases)):
+            start = f"{number}/{case.network}/{case.kind}/{case.frames}"
+            for name, value in case.inputs.items():
+                arrays[f"{start}/in/{name}"] = value.astype(np.float16)
+            for name, value in case.outputs.items():
+                arrays[f"{start}/out/{name}/{case.strides[name]}"] = value
+        # No pickles: it must open with allow_pickle=False.
+        np.savez_compressed(path, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def load_cases(folder: Path, engines: Engines) -> tuple[list[Case], np.ndarray]:
-    """The cases that travel with an engine folder, and the frames of the short generation.
+def load_answers(folder: Path, engines: Engines) -> Answers:
+    """The answers that travel with an engine folder.
 
     Raises:
         FashionFlowError: the file is missing, changed or broken.
@@ -76,20 +102,34 @@ def load_cases(folder: Path, engines: Engines) -> tuple[list[Case], np.ndarray]:
     if REFERENCES_FILE not in engines.files:
         raise FashionFlowError(f"{folder}: holds no {REFERENCES_FILE}", hint="export the model again")
     engines.check_file(folder, REFERENCES_FILE)
+    try:
+        with np.load(folder / REFERENCES_FILE, allow_pickle=False) as arrays:
+            return _read(arrays)
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, BadZipFile) as error:
+        raise FashionFlowError(
+            f"{folder / REFERENCES_FILE}: is broken ({error or type(error).__name__})", hint="export the model again"
+        ) from None
+
+
+def _read(arrays: Any) -> Answers:
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    with np.load(folder / REFERENCES_FILE, allow_pickle=False) as arrays:
-        frames = arrays["generation"]
-        for key in arrays.files:
-            if key == "generation":
-                continue
-            *start, side, rest = key.split("/", 5)
-            name, _, stride = rest.partition("/")
-            case = found.setdefault(tuple(start), {"inputs": {}, "outputs": {}, "strides": {}})
-            if side == "in":
-                case["inputs"][name] = arrays[key].astype(np.float32)
-            else:
-                case["outputs"][name], case["strides"][name] = arrays[key], int(stride)
-    return [Case(start[1], start[2], int(start[3]), **case) for start, case in found.items()], frames
+    for key in arrays.files:
+        if key.startswith("generation/"):
+            continue
+        *start, side, rest = key.split("/", 5)
+        name, _, stride = rest.partition("/")
+        case = found.setdefault(tuple(start), {"inputs": {}, "outputs": {}, "strides": {}})
+        if side == "in":
+            case["inputs"][name] = arrays[key].astype(np.float32)
+        else:
+            case["outputs"][name], case["strides"][name] = arrays[key], int(stride)
+    return Answers(
+        [Case(start[1], start[2], int(start[3]), **case) for start, case in found.items()],
+        arrays["generation/photo"],
+        arrays["generation/frames"],
+        arrays["generation/indices"].tolist(),
+        int(arrays["generation/count"]),
+    )
 
 
 def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -112,7 +152,7 @@ def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Cas
                 wrong = f"{name} has shape {found.shape}, not {tuple(expected_shape)}"
                 break
             found, expected = found.ravel()[:: case.strides[name]], case.outputs[name]
-            if not np.isfinite(found).all():
+            if not (np.isfinite(found).all() and np.isfinite(expected).all()):
                 wrong = f"{name} holds values that are not finite"
                 break
             error = float(np.abs(found - expected).max())

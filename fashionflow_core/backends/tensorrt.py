@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,9 @@ from torch import Tensor
 from fashionflow_core.contract import GRAPHS, Engines, Runner
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import atomic_path
+from fashionflow_core.flavors import FLAVORS
 
 NAME = "tensorrt"
-# Flavor → Python module, what installs it, its makers' name.
-_FLAVORS = {
-    "tensorrt": ("tensorrt", "fashionflow[trt]", "TensorRT"),
-    "rtx": ("tensorrt_rtx", "fashionflow[trt-rtx]", "TensorRT-RTX"),
-}
 # Calls before a CUDA graph is captured: the first ones compile kernels and choose algorithms.
 _WARM_UP = 2
 
@@ -34,13 +29,17 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     record = engines.runtimes.get(NAME)
     if record is None:
         return "the folder holds no engines", "make some: fashionflow export --trt"
-    flavor = record.build.get("flavor")
-    if flavor not in _FLAVORS:
-        return f"its engines are of a flavor {flavor!r} that this version does not know", "export the model again"
-    module, extra, title = _FLAVORS[flavor]
-    if find_spec(module) is None:
+    name = record.build.get("flavor")
+    flavor = FLAVORS.get(str(name))
+    if flavor is None:
+        return f"its engines are of a flavor {name!r} that this version does not know", "export the model again"
+    title, extra = flavor.title, f"fashionflow[{flavor.extra}]"
+    if find_spec(flavor.module) is None:
         return f"{title} is not installed", f"pip install '{extra}'"
-    built, found = str(record.build.get("version")), str(import_module(module).__version__)
+    try:
+        built, found = str(record.build.get("version")), str(flavor.load().__version__)
+    except FashionFlowError as error:
+        return error.message, error.hint or ""
     if built != found:
         return (
             f"its engines were built by {title} {built}, and this is {found}",
@@ -57,8 +56,7 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     Raises:
         FashionFlowError: an engine is missing, changed, or refused by the runtime.
     """
-    build = engines.runtimes[NAME].build
-    trt = import_module(_FLAVORS[build["flavor"]][0])
+    trt = FLAVORS[engines.runtimes[NAME].build["flavor"]].load()
     opened = {}
     for name in networks:
         path = engines.check_files(folder, name, NAME)

@@ -1,8 +1,7 @@
 """What a run would do and how long it would take, without doing any of it."""
 
-from collections.abc import Mapping
+from collections import deque
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from fashionflow_core.catalogue.work import DONE, FAILED, LOST, Work
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
 
-_RECENT = 1000  # lines of the manifest that seconds an item are taken from
+_RECENT = 1000  # last lines of the manifest that seconds and bytes a video are taken from
 # Of more items some should be made first: what they took says more than one timed call, and planning stays small.
 _TIMED_UP_TO = 100_000
 
@@ -26,9 +25,10 @@ class Estimate:
     Attributes:
         items: of the catalogue, and how many of them are `to_do`, `done` and `failed` already.
         devices: one worker each.
-        seconds_each: for one video on one device; `measured` says from what.
+        seconds_each: for one video on one device; `measured` says from what: videos of the same model, frames and steps
+            that were made before, else one timed call.
         seconds: of the whole run.
-        bytes_each: of a video, where the folder has some already.
+        bytes_each: of a video, where the folder has such ones already.
         model, frames, steps, scheduler: of items without settings of their own.
     """
 
@@ -60,7 +60,10 @@ def estimate(request: Request) -> Estimate:
     planner: Planner = planner_for(request, states_of(out))
     settings = request.work.settings.resolve(planner.config)
     counts = count(planner.decide())
-    seconds, measured = _from_manifest(out), "videos made before"
+    frames = (settings.frames - 1) * settings.interpolate + 1
+    alike = {"model_revision": planner.revision, "steps": settings.steps, "frames": frames}
+    seconds, size = _from_manifest(out, alike)
+    measured = "videos made before"
     if seconds is None and 0 < counts["to do"] <= _TIMED_UP_TO:
         seconds, measured = _timed(request), "one timed call of each network"
     workers = min(len(request.devices), max(counts["to do"], 1))
@@ -73,7 +76,7 @@ def estimate(request: Request) -> Estimate:
         seconds_each=seconds,
         seconds=None if seconds is None else seconds * -(-counts["to do"] // workers),
         measured=measured if seconds is not None else "nothing",
-        bytes_each=_bytes(out),
+        bytes_each=size,
         model=planner.config.name,
         frames=settings.frames,
         steps=settings.steps,
@@ -81,19 +84,16 @@ def estimate(request: Request) -> Estimate:
     )
 
 
-def _done(out: Path) -> list[dict[str, Any]]:
-    return list(islice((record for record in read(out / MANIFEST) if record["status"] == DONE), _RECENT))
-
-
-def _from_manifest(out: Path) -> float | None:
-    """Mean seconds that a device had an item."""
-    times: list[Mapping[str, float]] = [record["seconds"] for record in _done(out) if record.get("seconds")]
-    return sum(time["denoise"] + time["decode"] for time in times) / len(times) if times else None
-
-
-def _bytes(out: Path) -> int | None:
-    sizes = [record["output_bytes"] for record in _done(out) if "output_bytes" in record]
-    return round(sum(sizes) / len(sizes)) if sizes else None
+def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int | None]:
+    """Mean seconds that a device had a video, and its mean size, of the last ones with these values."""
+    last: deque[dict[str, Any]] = deque(maxlen=_RECENT)
+    for record in read(out / MANIFEST):
+        if record["status"] == DONE and record.get("seconds") and alike.items() <= record.items():
+            last.append(record)
+    if not last:
+        return None, None
+    seconds = sum(record["seconds"].get("denoise", 0) + record["seconds"].get("decode", 0) for record in last)
+    return seconds / len(last), round(sum(record.get("output_bytes", 0) for record in last) / len(last))
 
 
 def _timed(request: Request) -> float | None:

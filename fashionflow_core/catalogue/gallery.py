@@ -4,6 +4,7 @@ One file a page that asks nothing of anybody: styles and script are in it, poste
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-from fashionflow_core.catalogue.manifest import MANIFEST, latest
+from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
 from fashionflow_core.catalogue.work import DONE
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import write_text
@@ -20,6 +21,7 @@ from fashionflow_core.files import write_text
 PAGE = "index.html"
 PER_PAGE = 2_000
 TEMPLATE = "gallery.html.j2"
+GROUPS = FAILED, FLAGGED, FINE = "failed", "flagged", "fine"  # what needs a look first
 # Name in the manifest → how a page calls it, with its unit, and what it says.
 SCORES = {
     "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
@@ -36,6 +38,7 @@ class Card:
 
     name: str
     caption: str
+    group: str
     status: str
     video: str
     poster: str
@@ -82,27 +85,32 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         raise FashionFlowError(
             f"{out}: holds no {MANIFEST}", hint="name the folder that fashionflow generate wrote with -o"
         )
-    cards = [_card(None if everything_is_there else out, record) for record in latest(out / MANIFEST).values()]
-    cards.sort(key=lambda card: _order(card.name))
-    if len(cards) > PER_PAGE:
-        cards.sort(key=lambda card: (card.status == DONE, not card.flags))
-    parts = [cards[start : start + PER_PAGE] for start in range(0, len(cards), PER_PAGE)] or [[]]
-    names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
-    template = _template()
+    videos = None if everything_is_there else out
     pages = []
-    for number, (part, name) in enumerate(zip(parts, names)):
-        text = template.render(
-            title=_printable(out.resolve().name),
-            cards=part,
-            counts=Counter(_group(card) for card in cards),
-            models=sorted({card.model for card in part if card.model}),
-            seeds=sorted({card.seed for card in part if card.seed}, key=lambda seed: (len(seed), seed)),
-            pages=names,
-            page=number,
-            built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
-        write_text(out / name, text)
-        pages.append(out / name)
+    with (out / MANIFEST).open("rb") as manifest:
+        # Of all items only what orders them is held: there may be a million.
+        starts = latest(out / MANIFEST)
+        found = [(_group(record_at(manifest, start), videos), _order(name), start) for name, start in starts.items()]
+        counts = Counter(group for group, _, _ in found)
+        several = len(found) > PER_PAGE
+        found.sort(key=lambda one: (GROUPS.index(one[0]) if several else 0, one[1]))
+        parts = [found[start : start + PER_PAGE] for start in range(0, len(found), PER_PAGE)] or [[]]
+        names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
+        template = _template()
+        for number, (part, name) in enumerate(zip(parts, names)):
+            cards = [_card(record_at(manifest, start), group) for group, _, start in part]
+            text = template.render(
+                title=_printable(os.path.basename(os.path.realpath(out))),
+                cards=cards,
+                counts=counts,
+                models=sorted({card.model for card in cards if card.model}),
+                seeds=sorted({card.seed for card in cards if card.seed}, key=lambda seed: (len(seed), seed)),
+                pages=names,
+                page=number,
+                built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            )
+            write_text(out / name, text)
+            pages.append(out / name)
     for old in _surplus(out, len(parts)):
         old.unlink()
     return pages
@@ -129,33 +137,23 @@ def _surplus(out: Path, pages: int) -> Iterator[Path]:
         number += 1
 
 
-def _group(card: Card) -> str:
-    if card.status != DONE:
-        return "failed"
-    return "flagged" if card.flags else "fine"
+def _group(record: dict[str, Any], videos: Path | None) -> str:
+    """Which of `GROUPS` an item is in; what is done but not among the videos has failed, too."""
+    if record["status"] != DONE or (videos is not None and not (videos / str(record.get("output", ""))).is_file()):
+        return FAILED
+    return FLAGGED if record.get("flags") else FINE
 
 
-def _order(name: str) -> tuple[Any, ...]:
-    """dress-2 before dress-10."""
-    parts: list[tuple[int, int, str]] = []
-    digits = ""
-    for letter in f"{name.casefold()}\0":
-        if letter.isascii() and letter.isdigit():
-            digits += letter
-            continue
-        if digits:
-            parts.append((0, int(digits[:18]), digits))
-            digits = ""
-        parts.append((1, 0, letter))
-    return tuple(parts)
+def _order(name: str) -> str:
+    """By which dress-2 is before dress-10."""
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
-def _card(out: Path | None, record: dict[str, Any]) -> Card:
+def _card(record: dict[str, Any], group: str) -> Card:
     status, message = str(record["status"]), str(record.get("message", ""))
-    output = str(record.get("output", ""))
-    if out is not None and status == DONE and not (out / output).is_file():
+    if group == FAILED and status == DONE:
         status, message = "missing", "the video is gone; the next run makes it again"
-    poster = str(record.get("poster", ""))
+    output, poster = str(record.get("output", "")), str(record.get("poster", ""))
     found = record.get("scores") or {}
     scores = tuple(
         (SCORES[key][0], f"{found[key]:.3g}{SCORES[key][1]}", SCORES[key][2]) for key in SCORES if key in found
@@ -163,9 +161,10 @@ def _card(out: Path | None, record: dict[str, Any]) -> Card:
     return Card(
         name=_printable(record["item"]),
         caption=_printable(record.get("caption", "")),
+        group=group,
         status=status,
-        video=_link(output) if status == DONE else "",
-        poster=_link(poster) if poster and status == DONE else "",
+        video=_link(output) if group != FAILED else "",
+        poster=_link(poster) if poster and group != FAILED else "",
         is_picture=output.lower().endswith((".gif", ".webp")),
         model=_printable(record.get("model", "")),
         seed=str(record.get("seed", "")),
@@ -174,7 +173,7 @@ def _card(out: Path | None, record: dict[str, Any]) -> Card:
         flags=tuple(map(str, record.get("flags") or ())),
         scores=scores,
         drift=float(found.get("garment_drift", -1)),
-        details=tuple(_details(record)) if status == DONE else (),
+        details=tuple(_details(record)) if group != FAILED else (),
         stage=str(record.get("stage", "")),
         message=_printable(message),
         hint=_printable(record.get("hint", "")),
@@ -204,7 +203,7 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _printable(text: Any) -> str:
     """Text that UTF-8 can hold: bytes of file names that it cannot are shown as a mark."""
-    return os.fsencode(str(text)).decode("utf-8", errors="replace")
+    return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
 
 
 def _link(relative: str) -> str:

@@ -4,15 +4,16 @@ import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.lists import NAME_COLUMNS, SETTINGS, read_list, row_settings
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.photo_formats import sniff
 
 PHOTOS = frozenset(
@@ -76,13 +77,13 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
         stdin: reads standard input.
 
     Raises:
-        UsageError: a list that cannot be understood.
+        UsageError: a list that cannot be understood, or a folder that is the output folder too.
         FashionFlowError: nothing there, or not readable.
     """
     found: list[Any] = []  # a source, or a source and its row of a list
     bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
     passed_over: dict[str, int] = {}
-    url, out = storage.as_given(out), out.resolve()
+    url, real = storage.as_given(out), os.path.realpath(out)
     for argument in arguments:
         path = Path(argument)
         if storage.is_url(argument):
@@ -92,7 +93,8 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
             found += read_list(stdin(), "<stdin>", "")
             bases.add(None)
         elif path.is_dir():
-            found += _walk(path, out, passed_over)
+            _check_apart(argument, argument, real)
+            found += _pictures(_walk(str(path), real), passed_over)
             bases.add(str(path))
         elif path.exists() and path.suffix.lower() in LISTS:
             try:
@@ -101,7 +103,8 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
             except OSError as error:
                 raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
         elif not path.exists() and glob.has_magic(argument):
-            found += _matches(argument, out, passed_over)
+            _check_apart(argument, _fixed_part(argument), real)
+            found += _pictures(_matches(argument, real), passed_over)
             bases.add(_fixed_part(argument))
         elif not path.exists() and len(arguments) == 1:
             raise FashionFlowError(f"{argument}: no such file or folder", hint="check the spelling of the path")
@@ -119,11 +122,21 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
 def describe(passed_over: Mapping[str, int]) -> str:
     """`4 files that are no photos: 3 .txt, 1 .mp4`."""
     kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(passed_over.items()))
-    return f"{sum(passed_over.values())} files that are no photos: {kinds}"
+    total = sum(passed_over.values())
+    return f"{total} files that are no photos: {kinds}" if total > 1 else f"1 file that is no photo: {kinds}"
 
 
-def _walk(folder: Path, out: Path, passed_over: dict[str, int]) -> Iterator[str]:
-    """Every picture below a folder, by name; links are followed, but no folder is entered twice on one way down."""
+def _check_apart(argument: str, folder: str, out: str) -> None:
+    """Photos are not looked for among the videos, whose posters are pictures too."""
+    if os.path.realpath(folder) == out:
+        raise UsageError(f"--out: is where the photos of {argument} are", hint="choose another folder: -o videos/")
+
+
+def _walk(folder: str, out: str) -> Iterator[str]:
+    """Every file below a folder, by name, but for hidden ones and those in the output folder.
+
+    Links are followed, but no folder is entered twice on one way down.
+    """
 
     def enter(here: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
         try:
@@ -133,20 +146,27 @@ def _walk(folder: Path, out: Path, passed_over: dict[str, int]) -> Iterator[str]
             raise FashionFlowError(
                 f"{here}: the folder could not be read ({error.strerror})", hint="check its permissions"
             ) from None
-        if (info.st_dev, info.st_ino) in above or os.path.realpath(here) == str(out):
+        if (info.st_dev, info.st_ino) in above or os.path.realpath(here) == out:
             return
         for entry in inside:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # which entry.is_dir() does not say of links that lead in circles
                 yield from enter(entry.path, above | {(info.st_dev, info.st_ino)})
-            elif _is_picture(entry.path):
-                yield entry.path
             else:
-                suffix = os.path.splitext(entry.name)[1].lower()
-                passed_over[suffix] = passed_over.get(suffix, 0) + 1
+                yield entry.path
 
-    return enter(str(folder), frozenset())
+    return enter(folder, frozenset())
+
+
+def _pictures(files: Iterable[str], passed_over: dict[str, int]) -> Iterator[str]:
+    """The pictures among files; the others are counted."""
+    for file in files:
+        if _is_picture(file):
+            yield file
+        else:
+            suffix = os.path.splitext(file)[1].lower()
+            passed_over[suffix] = passed_over.get(suffix, 0) + 1
 
 
 def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[str]:
@@ -155,14 +175,10 @@ def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[st
     if files == [argument]:
         yield argument
         return
-    for file in files:
-        if file.startswith(out.rstrip("/") + "/") or "/." in file.removeprefix(argument):
-            continue
-        suffix = os.path.splitext(file)[1].lower()
-        if suffix in PHOTOS or suffix in OTHER_PICTURES:
-            yield file
-        else:
-            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+    inside = out.rstrip("/") + "/"
+    yield from _pictures(
+        (file for file in files if not file.startswith(inside) and "/." not in file.removeprefix(argument)), passed_over
+    )
 
 
 def _absolute(path: str) -> str:
@@ -172,7 +188,7 @@ def _absolute(path: str) -> str:
 
 def _is_picture(path: str) -> bool:
     suffix = os.path.splitext(path)[1].lower()
-    if suffix:
+    if suffix or storage.is_url(path):
         return suffix in PHOTOS or suffix in OTHER_PICTURES
     try:
         if not os.path.isfile(path):
@@ -183,17 +199,32 @@ def _is_picture(path: str) -> bool:
         return False
 
 
-def _matches(pattern: str, out: Path, passed_over: dict[str, int]) -> Iterator[str]:
-    for path in sorted(glob.iglob(pattern, recursive=True)):
-        if os.path.isdir(path):
-            continue
-        if Path(path).resolve().is_relative_to(out) and out.is_dir():
-            continue
-        if _is_picture(path):
+def _matches(pattern: str, out: str) -> Iterator[str]:
+    """Every file that matches a pattern, but for those in the output folder."""
+    base, parts = _fixed_part(pattern), Path(pattern).parts
+    if "**" in parts:  # glob would follow a link that leads in a circle forty times
+        wanted = parts[len(Path(base).parts) :]
+        for path in _walk(base, out) if os.path.isdir(base) else ():
+            below = os.path.relpath(path, base)
+            if _fits(Path(below).parts, wanted):
+                yield below if base == "." else path
+        return
+    for path in sorted(glob.iglob(pattern)):
+        if not os.path.isdir(path) and (_is_in(base, out) or not _is_in(path, out)):
             yield path
-        else:
-            suffix = os.path.splitext(path)[1].lower()
-            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, both by their parts; `**` stands for any number of folders."""
+    if not wanted or not parts:
+        return not parts and all(part == "**" for part in wanted)
+    if wanted[0] == "**":
+        return _fits(parts, wanted[1:]) or _fits(parts[1:], wanted)
+    return fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
 
 
 def _fixed_part(pattern: str) -> str:

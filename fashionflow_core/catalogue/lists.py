@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -28,7 +29,9 @@ def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
     Raises:
         UsageError: it cannot be understood.
     """
-    if b"\0" in data[:4096]:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text", as Excel calls it
+        data = data.decode("utf-16", errors="replace").encode()
+    if b"\0" in data:
         raise UsageError(f"{name}: is not a list of photos", hint="one photo needs a video: -o NAME.mp4")
     data = data.removeprefix(codecs.BOM_UTF8)
     first = next((line.strip() for line in io.BytesIO(data) if line.strip()), b"").decode(errors="replace")
@@ -40,15 +43,15 @@ def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
     elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
         separator = max("\t;,", key=first.count)
         rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
-        rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
         try:
+            rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
             for row in rows:
                 where = f"{name}, line {rows.line_num}"
-                if row.pop("", None):
+                if any(row.pop("", None) or ()):
                     raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
                 yield _row({column: value for column, value in row.items() if value not in (None, "")}, where)
         except csv.Error as error:
-            raise UsageError(f"{name}, line {rows.line_num}: {error}", hint="check the quotes") from None
+            raise UsageError(f"{name}, line {max(rows.line_num, 1)}: {error}", hint="check the quotes") from None
     else:
         yield from filter(str.strip, _lines(data))
 
@@ -64,8 +67,9 @@ def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
 def _json(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: is not JSON ({error.msg})", hint='a line is {"photo": "dress.jpg"}') from None
+    except (ValueError, RecursionError) as error:  # numbers and brackets without end are no JSONDecodeError
+        reason = getattr(error, "msg", "a number or brackets without end")
+        raise UsageError(f"{where}: is not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
     if not isinstance(row, dict):
         raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
     return {str(key).lower(): value for key, value in row.items() if value is not None}
@@ -81,6 +85,12 @@ def _row(row: dict[str, Any], where: str) -> Any:
     source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
     if not isinstance(source, str) or not source:
         raise UsageError(f"{where}: names no photo", hint="the column is called photo")
+    for value in (source, *(str(row[key]) for key in (*NAME_COLUMNS, "caption") if key in row)):
+        try:
+            if b"\0" in os.fsencode(value):
+                raise ValueError
+        except ValueError:  # half a character, which JSON can write
+            raise UsageError(f"{where}: {value[:100]!r} has a character that no file name can") from None
     return (source, row) if row else source
 
 

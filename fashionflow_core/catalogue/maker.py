@@ -101,8 +101,12 @@ class Maker:
             photo = one.photo.result()
             if photo.error is not None:
                 self._failed(one.job, photo, "photo", photo.error)
-            elif not self._adopted(one.job, photo):
-                ready.append((one.job, photo))
+                continue
+            try:
+                if not self._adopted(one.job, photo):
+                    ready.append((one.job, photo))
+            except Exception as error:  # what is far away may be out of reach
+                self._failed(one.job, photo, "write", error)
         while ready:
             batch, ready = ready[: self.limit], ready[self.limit :]
             self._generate(batch)
@@ -180,8 +184,6 @@ class Maker:
             drained.drain()
             if drained.error is not None:
                 self._failed(job, photo, "decode", drained.error)
-            elif is_full(error, self.out):
-                self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same again"))
             else:
                 self._failed(job, photo, "write", error)
         else:
@@ -221,9 +223,11 @@ class Maker:
                     return None
             best = min(takes, key=lambda one: badness(one.scores, self.work.gate or Limits()))
             size = best.video.stat().st_size
-            self.outputs.check(job, job.name + self.work.suffix)
-            self.outputs.put(best.poster, job.name + POSTER)
-            self.outputs.put(best.video, job.name + self.work.suffix)
+            places = ((best.poster, job.name + POSTER), (best.video, job.name + self.work.suffix))
+            for _, name in places:
+                self.outputs.check(job, name)
+            for file, name in places:
+                self.outputs.put(file, name)
             for other in takes:
                 other.discard()
         except BaseException:
@@ -296,6 +300,9 @@ class Maker:
         return True
 
     def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:
+        if stage in ("photo", "write") and is_full(error, self.scratch):
+            self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same again"))
+            return
         if not isinstance(error, FashionFlowError):
             traceback.print_exception(error)  # into the worker's log
         self.report(job, job.record(FAILED, **self._of_photo(photo), **failure(stage, error)))

@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from fashionflow_core.catalogue.work import RETRIED
 from fashionflow_core.errors import FashionFlowError
 
 MANIFEST = "manifest.jsonl"
+_NUMBERS = ("input_bytes", "input_mtime_ns", "frames", "output_bytes")
 
 
 class State(NamedTuple):
@@ -88,9 +89,9 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         str(record.get("source", "")),
         sys.intern(f"{record.get('settings_hash', '')} {record.get('model_revision', '')}"),
         str(record.get("input_hash", "")),
-        (int(record.get("input_bytes", 0)), int(record.get("input_mtime_ns", 0))),
-        int(record.get("frames", 0)),
-        int(record.get("output_bytes", 0)),
+        (record.get("input_bytes", 0), record.get("input_mtime_ns", 0)),
+        record.get("frames", 0),
+        record.get("output_bytes", 0),
     )
 
 
@@ -120,6 +121,12 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         FashionFlowError: another line is no record.
     """
+    return (record for _, record in _records(path))
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each with the place in the file where it begins."""
+    start = 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -134,21 +141,30 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
                 if not isinstance(record["item"], str) or not isinstance(record["status"], str):
                     raise TypeError
+                if not all(isinstance(record.get(key, 0), int) for key in _NUMBERS):
+                    raise TypeError
             except (ValueError, TypeError, KeyError):
                 raise FashionFlowError(
                     f"{path}: line {number} is no record of a catalogue",
                     hint="mend or remove that line; its item is then made again",
                 ) from None
-            yield record
+            yield start, record
+            start += len(line)
 
 
-def latest(path: Path) -> dict[str, dict[str, Any]]:
-    """The last record of every item, in the order in which items were first named."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in read(path):
+def latest(path: Path) -> dict[str, int]:
+    """Where the last record of every item begins, in the order in which items were first named; see `record_at`."""
+    found: dict[str, int] = {}
+    for start, record in _records(path):
         if record["status"] != RETRIED:
-            found[record["item"]] = record
+            found[record["item"]] = start
     return found
+
+
+def record_at(file: BinaryIO, start: int) -> dict[str, Any]:
+    """The record that begins there."""
+    file.seek(start)
+    return json.loads(file.readline())
 
 
 def _drop_torn_end(descriptor: int) -> None:

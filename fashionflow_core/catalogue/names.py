@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.catalogue.inputs import OTHER_PICTURES, PHOTOS, Entry, relative_name
+from fashionflow_core.catalogue.out_folder import HIDDEN
 from fashionflow_core.config import VIDEO_SUFFIXES
 
 POSTER = "-poster.jpg"
@@ -39,7 +40,8 @@ def plan_items(
     """Name the videos, in order.
 
     `a.jpg` gives `a`; a later `a.png` gives `a.png`, and a third one `a.png-2`. Names that differ only in capitals or
-    in how accents are stored count as one, as some file systems take them.
+    in how accents are stored count as one, as some file systems take them. A name that a list chose is not changed so:
+    the second photo to have it is refused.
 
     Args:
         entries: of `inputs.read_inputs`.
@@ -56,6 +58,9 @@ def plan_items(
             if path is None:
                 problem = problem or f"its output name {entry.name!r} would leave the output folder"
                 wanted = os.path.basename(entry.source)
+            elif path.parts[0].casefold() == HIDDEN:
+                problem = problem or f"its output name {entry.name!r} is in the folder of files under way"
+                wanted = os.path.basename(entry.source)
             else:
                 # "dress.mp4" asks for the same as "dress".
                 wanted = str(path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path)
@@ -64,14 +69,18 @@ def plan_items(
             before = kept.get(entry.source, [])
             mine = {_key(name) for name in before}
 
-            def free(name: str, mine: set[int] = mine) -> bool:
+            def free(name: str, mine: set[int] = mine, own: bool = entry.own_name) -> bool:
                 key = _key(name)
-                return key not in taken and (key not in reserved or key in mine)
+                return key not in taken and (own or key not in reserved or key in mine)
 
-            name = next((old for old in before if not entry.own_name and free(old)), None)
+            name, why = next((old for old in before if not entry.own_name and free(old)), None), problem
+            if entry.own_name and why is None:
+                name = shortened(full)  # whichever photo had it in an earlier run
+                if _key(name) in taken:
+                    name, why = None, f"its output name {entry.name!r} is that of another photo before it"
             name = name or _free(shortened(full), entry.source, free)
             taken.add(_key(name))
-            yield Item(name, entry.source, variation, entry.caption, entry.settings, problem)
+            yield Item(name, entry.source, variation, entry.caption, entry.settings, why)
 
 
 def _free(name: str, source: str, free: Callable[[str], bool]) -> str:
@@ -113,5 +122,5 @@ def _shortened(part: str) -> str:
 def inside(out: Path, relative: str) -> Path | None:
     """`relative` below `out`, or None if a link on the way leads out of it."""
     path = out / relative
-    real = path.parent.resolve()
-    return path if real == out.resolve() or real.is_relative_to(out.resolve()) else None
+    real = Path(os.path.realpath(path.parent))  # Path.resolve fails where links lead in a circle
+    return path if real.is_relative_to(os.path.realpath(out)) else None

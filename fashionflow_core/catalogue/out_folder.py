@@ -19,6 +19,8 @@ def opened(out: Path) -> Iterator[Path]:
     Raises:
         FashionFlowError: another run has it, or it cannot be made or written to.
     """
+    if os.path.lexists(out) and not out.is_dir():
+        raise FashionFlowError(f"{out}: is no folder", hint="choose another one with -o")
     hidden = out / HIDDEN
     with locked(hidden, "fashionflow generate"):
         scratch = hidden / f"scratch-{os.getpid()}"

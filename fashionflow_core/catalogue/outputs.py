@@ -1,5 +1,6 @@
 """Where finished videos go: into a folder of this machine, or to a file system of fsspec's."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Protocol
 
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.names import inside
-from fashionflow_core.catalogue.placing import metadata
-from fashionflow_core.catalogue.work import FINGERPRINT, Job, Work
+from fashionflow_core.catalogue.placing import is_ours
+from fashionflow_core.catalogue.work import Job, Work
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import sync
 
@@ -55,7 +56,11 @@ class Local:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise FashionFlowError(f"{path}: is a folder", hint="move it away, or choose another -o")
-        if path.exists() and not job.replace and FINGERPRINT not in metadata(path):
+        if not path.exists():
+            return
+        if os.path.exists(job.source) and path.samefile(job.source):
+            raise FashionFlowError(f"{path}: is the photo itself", hint="choose another -o")
+        if not job.replace and not is_ours(path):
             raise _not_ours(str(path))
 
     def put(self, file: Path, name: str) -> None:
@@ -82,7 +87,7 @@ class Remote:
         if job.replace:
             return
         with self.existing(name) as path:
-            if path is not None and FINGERPRINT not in metadata(path):
+            if path is not None and not is_ours(path):
                 raise _not_ours(f"{self.url}/{name}")
 
     def put(self, file: Path, name: str) -> None:

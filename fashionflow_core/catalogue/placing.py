@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashionflow_core.catalogue.work import FINGERPRINT
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.files import atomic_path
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OURS = b"poster of a fashionflow catalogue"
 
 
 class DiskFull(FashionFlowError):
@@ -74,9 +76,16 @@ def is_full(error: BaseException, folder: Path) -> bool:
 
 
 def write_poster(path: Path, frame: "np.ndarray | None") -> None:
-    """Write a video's first frame, uint8 (h, w, 3), as JPEG."""
+    """Write a video's first frame, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
     from PIL import Image
 
     assert frame is not None
     with atomic_path(path) as temporary:
-        Image.fromarray(frame).save(temporary, format="JPEG", quality=88)
+        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a video or poster was made by a catalogue."""
+    with path.open("rb") as file:
+        start = file.read(4096)  # a comment is among the first things in a JPEG
+    return _OURS in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)

@@ -102,7 +102,8 @@ class Planner:
             item.variation,
             mark,
             self.revision,
-            replace=self.rules.overwrite or before is not None,
+            # A video that was made once may be damaged now, and then nothing in it tells that it is ours.
+            replace=self.rules.overwrite or (before is not None and before.status == DONE),
             redo=self.rules.overwrite,
             caption=item.caption,
         )

@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import queue
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import IO, Any
 
 from fashionflow_core.catalogue import protocol
 from fashionflow_core.catalogue.work import LOST, Job, Work, died
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 RETRIES = 1
 PATIENCE = 20.0  # seconds that Ray has to end
@@ -37,6 +38,9 @@ class Actor:
     def __init__(self, work: Work) -> None:
         from fashionflow_core.catalogue.maker import Maker
 
+        if work.remote:  # this may be another machine than the run's, and files under way belong to the one they are on
+            self._scratch = tempfile.TemporaryDirectory(prefix="fashionflow-")
+            work = replace(work, scratch=self._scratch.name)
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._again: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._maker = Maker(work, lambda _job, record: self._records.put(record), self._repeat, self._records.put)
@@ -62,7 +66,7 @@ def make(
     Args:
         jobs: what to do.
         work: of the run.
-        devices: one actor each; a GPU is whichever one Ray gives it.
+        devices: one actor each; a GPU is whichever one Ray gives it. `all`: one for each GPU of the cluster.
         address: of a running cluster; None: Ray is started for this run.
         log: gets what Ray prints.
 
@@ -146,18 +150,31 @@ def _started(address: str | None, devices: Sequence[str]) -> Any:
     return ray
 
 
+def actors(devices: Sequence[str], gpus: int) -> tuple[int, str]:
+    """How many actors, and the device of each: on a cluster with GPUs `auto` is one of those.
+
+    Raises:
+        UsageError: all GPUs are asked for, and there are none.
+    """
+    if devices[0] == "all" and not gpus:
+        raise UsageError("--devices: all asked for, but Ray knows of no GPU", hint="use --devices cpu,cpu")
+    # Ray shows an actor its GPU as the first one.
+    wanted = "cuda" if devices[0].startswith("cuda") or (gpus and devices[0] in ("all", "auto")) else devices[0]
+    return (gpus if devices[0] == "all" else len(devices)), wanted
+
+
 def _pass(ray: Any, jobs: list[Job], work: Work, devices: Sequence[str]) -> Iterator[tuple[int, Any]]:
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    gpu = devices[0].startswith("cuda")
+    count, device = actors(devices, int(ray.cluster_resources().get("GPU", 0)))
+    gpu = device == "cuda"
     rows = [{"number": job.number, "job": pickle.dumps(job)} for job in jobs]
     made = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
         Actor,
-        # Ray shows an actor its GPU as the first one.
-        fn_constructor_args=(replace(work, device="cuda" if gpu else devices[0]),),
-        compute=ray.data.ActorPoolStrategy(size=len(devices), max_tasks_in_flight_per_actor=1),
+        fn_constructor_args=(replace(work, device=device),),
+        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
         num_gpus=1 if gpu else 0,
         num_cpus=0 if gpu else 1,
         max_restarts=-1,

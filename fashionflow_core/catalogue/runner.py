@@ -55,7 +55,6 @@ class Run:
             FashionFlowError: the run cannot go on: no model, no device, a full disk.
             BaseException: what a signal raised meanwhile, after everything was put away.
         """
-        threading.Thread(target=self._plan, daemon=True).start()
         finished = threading.Event()
         threading.Thread(target=self._safely, args=(finished,), daemon=True).start()
         interruption = self._wait(finished)
@@ -67,9 +66,11 @@ class Run:
     def _wait(self, finished: threading.Event) -> BaseException | None:
         """Wait for the run; the first signal asks it to stop, the second one, or half a minute, makes it."""
         interruption, deadline = None, float("inf")
-        while not finished.is_set():
+        while True:
             try:
-                finished.wait(0.2)  # not Thread.join: interrupted, that may take a running thread for a dead one
+                # Not Thread.join: interrupted, that may take a running thread for a dead one.
+                if finished.wait(0.2):
+                    return interruption
                 if time.monotonic() > deadline:
                     self._crew.kill()
             except BaseException as error:
@@ -80,7 +81,6 @@ class Run:
                 else:
                     deadline = 0
                     self._crew.kill()
-        return interruption
 
     def _plan(self) -> None:
         try:
@@ -92,6 +92,7 @@ class Run:
 
     def _safely(self, finished: threading.Event) -> None:
         try:
+            threading.Thread(target=self._plan, daemon=True).start()
             self._loop()
         except BaseException as error:
             self._error = error

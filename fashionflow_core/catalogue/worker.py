@@ -6,13 +6,12 @@ import sys
 import threading
 import traceback
 import warnings
-from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.catalogue import protocol
 from fashionflow_core.catalogue.maker import Maker, Started, Stopped
 from fashionflow_core.catalogue.placing import DiskFull
-from fashionflow_core.catalogue.work import Job, Work
+from fashionflow_core.catalogue.work import Job
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 
@@ -129,11 +128,3 @@ def main() -> None:
     # Threads that wait for a device or a file must not keep a finished process.
     sys.stdout.flush()
     os._exit(0)
-
-
-def log_file(out: Path, number: int) -> Path:
-    """Where worker `number` of a run writes what libraries print."""
-    return out / ".fashionflow" / f"worker-{number}.log"
-
-
-__all__ = ["Work", "log_file", "main"]

@@ -1,19 +1,25 @@
 """Two results beside each other: evaluations, ablations, benchmarks, or any two JSON files of one kind."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.evaluate import judging
 from fashionflow_core.evaluate.report import LABELS, label, table
 
 # What says how something was measured, not what came of it; each difference there is one between the measurements.
 _CONDITIONS = ("protocol", "hardware", "input", "model", "suite", "samples", "schema", "repeats", "warmup")
-# Of an evaluation: where its clips lay, and details of single clips.
-_PASSED_OVER = ("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates")
-_ABLATION = "an ablation"
+# Of an evaluation: where its clips lay, and details of single clips. Of a benchmark: its date, and what its medians
+# are judged by.
+_PASSED_OVER = (
+    *("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates"),
+    *("date", "lower_quartile_s", "upper_quartile_s"),
+)
+_ABLATION, _EVALUATION, _BENCHMARK = "an ablation", "an evaluation", "a benchmark"
 # Parts of an evaluation, and what they add to the name of a metric.
 _GROUPS = {"metrics": "", "floors": ", noise floor", "reference": ", real clips"}
 
@@ -26,7 +32,7 @@ class Row:
         name: its place, names joined by dots.
         a, b: its values.
         ratio: b / a; None where a is 0.
-        verdict: of an evaluation's metric whether b is better or worse, beyond the intervals; else empty.
+        verdict: of an evaluation's metric and a benchmark's median what b is, beyond noise (`judging`); else empty.
     """
 
     name: str
@@ -38,11 +44,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two files have in common, and what was not the same when they were measured."""
+    """What two files have in common, and what was not the same when they were measured.
+
+    Attributes:
+        rows: the numbers of both.
+        conditions: what differed between the measurements.
+        lacking: what only one of them holds.
+        unlike: of the conditions those for which nothing is judged.
+        regressions: names of rows in which b is worse or slower than a, beyond noise.
+    """
 
     rows: list[Row]
     conditions: list[str]
     lacking: list[str]
+    unlike: list[str] = field(default_factory=list)
+    regressions: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """JSON-able."""
@@ -69,24 +85,44 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
+def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = judging.TOLERANCE) -> Comparison:
     """The numbers that both results hold at the same place, and the conditions in which they differ.
 
+    Args:
+        a, b: before and after.
+        tolerance: of a benchmark: how much slower b may be, 1.05 for 5 %.
+
     Raises:
-        FashionFlowError: they have no number in common.
+        FashionFlowError: they are not of one kind, or have no number in common.
     """
     kinds = [_kind(result) for result in (a, b)]
     if kinds[0] != kinds[1]:
         raise FashionFlowError(f"one is {kinds[0]}, the other {kinds[1]}: they cannot be compared")
-    if kinds[0] == _ABLATION:
-        return _joined({title: compare(a[title], b[title]) for title in a if title in b})
+    if kinds[0] not in (_ABLATION, _BENCHMARK):
+        return _one(a, b, kinds[0], tolerance)
+    one, other = map(_suites, (a, b)) if kinds[0] == _BENCHMARK else (dict(a), dict(b))
+    both = [name for name in one if name in other]
+    if not both:
+        raise FashionFlowError(
+            f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: they cannot be "
+            "compared"
+        )
+    inner = _EVALUATION if kinds[0] == _ABLATION else _BENCHMARK
+    parts = {name: _one(one[name], other[name], inner, tolerance) for name in both}
+    found = next(iter(parts.values())) if kinds[0] == _BENCHMARK and len(parts) == 1 else _joined(parts)
+    alone = [f"{name} is only in the {'first' if name in one else 'second'}" for name in sorted({*one} ^ {*other})]
+    return replace(found, lacking=[*found.lacking, *alone])
+
+
+def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float) -> Comparison:
     first, second = (
         dict(_numbers({k: v for k, v in r.items() if k not in (*_CONDITIONS, *_PASSED_OVER)})) for r in (a, b)
     )
     both = [name for name in first if name in second]
     if not both:
         raise FashionFlowError("the two files have no number in common", hint="name two files of one kind")
-    rows = [Row(n, x := first[n], y := second[n], y / x if x else None, _verdict(n, x, y, a, b)) for n in both]
+    unlike, verdicts = _judged(a, b, kind, tolerance)
+    rows = [Row(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, "")) for n in both]
     places = [_leaves({k: v for k, v in r.items() if k in _CONDITIONS}) for r in (a, b)]
     left, right = (dict(place) for place in places)
     conditions = [
@@ -95,11 +131,41 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
         if left.get(name) != right.get(name)
     ]
     lacking = [
-        f"{name} is only in the {which}"
-        for name in sorted({*first} ^ {*second})
-        for which in ["first" if name in first else "second"]
+        f"{name} is only in the {'first' if name in first else 'second'}" for name in sorted({*first} ^ {*second})
     ]
-    return Comparison(rows, conditions, lacking)
+    worse = [row.name for row in rows if row.verdict in (judging.WORSE, judging.SLOWER)]
+    return Comparison(rows, conditions, lacking, unlike, worse)
+
+
+def _judged(
+    a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
+) -> tuple[list[str], dict[str, str]]:
+    """Why nothing can be judged, else the verdicts by place."""
+    if kind == _EVALUATION:
+        unlike = judging.unlike_evaluations(a, b)
+        metrics = [name for name in a["metrics"] if all(r["metrics"].get(name) is not None for r in (a, b))]
+        verdicts = {f"metrics.{name}": judging.of_metric(name, a, b) for name in metrics}
+    elif kind == _BENCHMARK:
+        unlike, others = judging.unlike_benchmarks(a, b), dict(judging.timings(b))
+        verdicts = {
+            f"results.{name}.median_s": judging.of_timing(row, others[name], tolerance)
+            for name, row in judging.timings(a)
+            if name in others
+        }
+    else:
+        return [], {}
+    return unlike, {} if unlike else verdicts
+
+
+def _suites(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The results of a benchmark's file by suite, each with the hardware that it is of."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for number, suite in enumerate(result.get("suites", [result]), 1):
+        if isinstance(suite, Mapping):
+            name = str(suite.get("suite", number))
+            shared = {"hardware": result["hardware"]} if "hardware" in result else {}
+            found[f"{name} {number}" if name in found else name] = shared | dict(suite)
+    return found
 
 
 def text(comparison: Comparison, markdown: bool = False) -> str:
@@ -110,9 +176,12 @@ def text(comparison: Comparison, markdown: bool = False) -> str:
         group, _, metric = row.name.partition(".")
         name = label(metric) + _GROUPS[group] if group in _GROUPS and metric in LABELS else row.name
         ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
-        rows.append([name, f"{row.a:.6g}", f"{row.b:.6g}", ratio, *([row.verdict] if judged else [])])
+        values = [f"{v / 2**20:,.0f} MiB" if name.endswith("_bytes") else f"{v:.6g}" for v in (row.a, row.b)]
+        rows.append([name, *values, ratio, *([row.verdict] if judged else [])])
     lines = [table(rows, markdown)]
     bullet = "- " if markdown else "  "
+    if comparison.unlike:
+        lines += ["", f"Not judged, since these differ: {', '.join(comparison.unlike)}"]
     if comparison.conditions:
         lines += ["", "Not measured alike:", *([""] if markdown else []), *(bullet + c for c in comparison.conditions)]
     if comparison.lacking:
@@ -121,20 +190,22 @@ def text(comparison: Comparison, markdown: bool = False) -> str:
 
 
 def _joined(parts: Mapping[str, Comparison]) -> Comparison:
-    """Comparisons of the rows of two ablations as one; what differs in all of them is said once."""
+    """Comparisons of the rows of two ablations, or of suites, as one; what differs in all of them is said once."""
     return Comparison(
         [replace(row, name=f"{title}: {row.name}") for title, part in parts.items() for row in part.rows],
         list(dict.fromkeys(line for part in parts.values() for line in part.conditions)),
         [f"{title}: {line}" for title, part in parts.items() for line in part.lacking],
+        [f"{title}: {line}" for title, part in parts.items() for line in part.unlike],
+        [f"{title}: {name}" for title, part in parts.items() for name in part.regressions],
     )
 
 
 def _kind(result: Mapping[str, Any]) -> str:
     if result and all(isinstance(row, Mapping) and "metrics" in row for row in result.values()):
         return _ABLATION
-    if "metrics" in result and "protocol" in result:
-        return "an evaluation"
-    return f"a benchmark of {result['suite']}" if "suite" in result else "of an unknown kind"
+    if isinstance(result.get("metrics"), Mapping) and "protocol" in result:
+        return _EVALUATION
+    return _BENCHMARK if "suite" in result or isinstance(result.get("suites"), list) else "of an unknown kind"
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -147,23 +218,10 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(value: Any) -> Iterator[tuple[str, float]]:
-    """Single numbers; lists hold repeats, which their medians stand for."""
+    """Single finite numbers; lists hold repeats, which their medians stand for."""
     for name, leaf in _leaves(value):
-        if isinstance(leaf, int | float) and not isinstance(leaf, bool):
+        if isinstance(leaf, int | float) and not isinstance(leaf, bool) and math.isfinite(leaf):
             yield name, leaf
-
-
-def _verdict(name: str, a: float, b: float, first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    metric = name.removeprefix("metrics.")
-    arrow = LABELS.get(metric, ("", "", 0))[1] if name.startswith("metrics.") else ""
-    if not arrow or a == b:
-        return "equal" if arrow else ""
-    ends = [result.get("intervals", {}).get(metric) for result in (first, second)]
-    if not all(ends):
-        return "no intervals"
-    if ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
-        return "within the intervals"
-    return "better" if (b > a) == (arrow == "↑") else "worse"
 
 
 def _short(value: Any) -> str:

@@ -1,24 +1,34 @@
-"""Videos of a model for a test set: made once, in a folder that a later run goes on with."""
+"""Videos of a model for a test set: a catalogue of its first frames, in a folder that a later run goes on with."""
 
 import hashlib
 import json
-import zlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core import pipeline, registry
+from fashionflow_core import registry
+from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue.inputs import Entry
+from fashionflow_core.catalogue.names import shortened
+from fashionflow_core.catalogue.out_folder import HIDDEN
+from fashionflow_core.catalogue.planner import Decision, Rules
+from fashionflow_core.catalogue.work import DONE, RETRIED, Work, model_revision
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.download import digest
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.evaluate.protocol import Protocol
 from fashionflow_core.evaluate.run import Progress, check, evaluate
 from fashionflow_core.evaluate.sources import Source, find_clips, first_frame, is_photo, look
 from fashionflow_core.files import write_text
-from fashionflow_core.image import fit
+from fashionflow_core.image import fit, write_png
 from fashionflow_core.photo import load_photo
 
 RECORD = "generation.json"
+FRAMES = "first-frames"
+_SEED_BYTES = 6  # of a clip's own seed: every reader of JSON holds such a number exactly
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -26,21 +36,18 @@ class Made:
     """What came of generating.
 
     Attributes:
-        folder: of the videos.
+        clips: the videos, each named like the clip or photo that it was made of: the folder may hold others, too.
         size, fit, resample: height and width of the model's frame, and how photos were brought to it.
-        keys: of the clips or photos of the test set: the folder may hold videos of others, too.
-        made, kept: videos that this run made, and that were there.
         failed: one line a photo without a video.
+        record: what made the videos, JSON-able.
     """
 
-    folder: Path
+    clips: list[Source]
     size: tuple[int, int]
     fit: str
     resample: str
-    keys: frozenset[str]
-    made: int
-    kept: int
     failed: list[str]
+    record: dict[str, Any]
 
 
 def photos_of(data: Path) -> tuple[list[Source], bool]:
@@ -83,45 +90,109 @@ def generate(
     data: Path,
     folder: Path,
     settings: GenerateSettings,
-    device: str = "auto",
-    dtype: str = "auto",
+    devices: Sequence[str] = ("auto",),
     backend: str = "auto",
     on_item: Progress = lambda done, total: None,
+    say: Say = lambda line: None,
 ) -> Made:
     """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
 
-    What each is made of depends on the model, the settings and the name alone, so that a run which was stopped and
-    goes on ends with the same videos. The folder notes what its videos are of, and takes no others.
+    `folder` becomes a catalogue (docs/catalogues.md): what was killed goes on, what fails is in its manifest. A video
+    depends on the model, the settings, the name and the photo alone: each has a seed of its own, drawn from that of the
+    settings and its name, so that the others of the test set do not change it, and no two share their noise. The folder
+    notes what its videos are of, and takes no others.
+
+    Args:
+        devices: one worker each.
+        say: is told what the run says of itself.
 
     Raises:
         UsageError: settings that the model cannot meet.
-        FashionFlowError: no such model or data; `folder` holds videos of another model or of other settings.
+        FashionFlowError: no such model or data; `folder` holds videos of another model or of other settings, another
+            run has it, or it cannot be written.
     """
     sources, are_clips = photos_of(data)
     where = registry.find(model)
     config = ModelConfig.load(where)
     settings.resolve(config)  # refused before the folder is claimed for them
-    _claim(folder, _record(where, config, settings))
+    record = {
+        "model": config.name,
+        "revision": model_revision(where),
+        "backend": backend,
+        "settings": vars(settings) | {"decode_chunk": None},
+        "seeds": "of each clip: the first 48 bits of SHA-256 of SEED:NAME",
+    }
+    _claim(folder, record)
     taken = {source.key: source for source in reversed(sources)}
     failed = [
         f"{source.path}: has the name of {taken[source.key].name}, which is made instead"
         for source in sources
         if taken[source.key] is not source
     ]
-    missing = [key for key in sorted(taken) if not _target(folder, key).is_file()]
-    kept, made = len(taken) - len(missing), 0
-    if missing:
-        pipe = pipeline.load(where, device, dtype, backend)
-        pipe.resolve(settings)
-        for done, key in enumerate(missing, 1):
-            try:
-                _make(pipe, taken[key], are_clips, settings, _target(folder, key))
-                made += 1
-            except FashionFlowError as error:
-                failed.append(error.message)
-            on_item(done, len(missing))
-    size = (config.height, config.width)
-    return Made(folder, size, settings.fit or config.fit, config.resample, frozenset(taken), made, kept, failed)
+    size, mode = (config.height, config.width), settings.fit or config.fit
+    entries = {
+        (entry := _entry(taken[key], are_clips, folder, size, mode, config.resample, settings.seed)).source: entry
+        for key in sorted(taken)
+    }
+    made: dict[str, str] = {}  # source of an entry → name of its video
+
+    def recorded(line: Mapping[str, Any]) -> None:
+        if line["status"] == DONE:
+            made[str(line["source"])] = str(line["output"])
+        elif line["status"] != RETRIED:
+            # What was wrong with a clip or photo names it.
+            named = "" if line["stage"] in ("plan", "photo") else f"{line['item']}: "
+            failed.append(f"{named}{line['message']}")
+        tell()
+
+    def skipped(decision: Decision) -> None:
+        # What failed before is tried again: all that needs no work is there.
+        made[decision.item.source] = decision.item.name + work.suffix
+        tell()
+
+    def tell() -> None:
+        on_item(len(made) + len(failed) - (len(sources) - len(taken)), len(taken))
+
+    work = Work(
+        model=str(where),
+        out=str(folder),
+        scratch="",
+        settings=replace(settings, fit="stretch"),
+        scores=False,
+        loading={"backend": backend} if backend != "auto" else {},
+    )
+    session.run(
+        session.Request(list(entries.values()), work, devices=tuple(devices), rules=Rules(retry_failed=True)),
+        session.Watcher(recorded, skipped, say, lambda line: warnings.warn(line, FashionFlowWarning, stacklevel=2)),
+    )
+    clips = [
+        Source(f"{key}{work.suffix}", folder / made[source])
+        for key, source in zip(sorted(taken), entries, strict=True)
+        if source in made
+    ]
+    return Made(clips, size, mode, config.resample, failed, record)
+
+
+def _entry(
+    source: Source, is_clip: bool, folder: Path, size: tuple[int, int], mode: str, resample: str, seed: int
+) -> Entry:
+    """A clip or photo as the catalogue takes it: a picture of the model's frame, or why there is none.
+
+    It is brought to the whole frame here: a real clip is, too, so that both have one size and show the same part.
+    """
+    picture = folder / HIDDEN / FRAMES / f"{shortened(source.key)}.png"
+    digest = hashlib.sha256(f"{seed}:{source.key}".encode(errors="surrogateescape")).digest()
+    own = {"seed": int.from_bytes(digest[:_SEED_BYTES])}
+    try:
+        frame = first_frame(source) if is_clip else load_photo(source.path)
+    except FashionFlowError as error:
+        return Entry(str(picture), source.key, True, settings=own, problem=str(error))
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FashionFlowError(f"{picture.parent}: cannot be made ({error.strerror})") from None
+    write_png(picture, fit(frame, *size, mode=mode, resample=resample).pixels)
+    return Entry(str(picture), source.key, True, settings=own)
 
 
 def check_model(model: str, settings: GenerateSettings) -> None:
@@ -144,14 +215,17 @@ def evaluate_model(
     device: str = "auto",
     dtype: str = "fp32",
     backend: str = "auto",
+    devices: Sequence[str] | None = None,
     on_video: Progress = lambda done, total: None,
     on_clip: Progress = lambda done, total: None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Make the videos that are missing, then measure all of them, at the model's own frame unless `protocol` names one.
 
     Args:
-        model, data, folder, settings, device, backend: as `generate`, in the device's own number type.
-        protocol, weights, photos, dtype: as `run.evaluate`; photos are those of `data` where that holds photos.
+        model, data, folder, settings, backend, say: as `generate`, in the device's own number type.
+        protocol, weights, photos, device, dtype: as `run.evaluate`; photos are those of `data` where that holds photos.
+        devices: as `generate`; only `device` if None.
 
     Returns:
         As `run.evaluate`; `failed` also names what no video could be made of.
@@ -162,41 +236,16 @@ def evaluate_model(
     of_clips = photos_of(data)[1]
     real, photos = (data, photos) if of_clips else (None, photos or (data if data.is_dir() else data.parent))
     check(real, folder, protocol, weights)
-    made = generate(model, data, folder, settings, device, backend=backend, on_item=on_video)
+    made = generate(model, data, folder, settings, devices or (device,), backend, on_video, say)
     if protocol.resize is None:
         protocol = replace(protocol, resize=made.size, fit=made.fit, resample=made.resample)
-    if not made.made + made.kept:
+    if not made.clips:
         raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
-    found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip, made.keys)
+    found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip, made.clips)
     for reason in made.failed:
         found["failed"].append({"set": "fake", "name": None, "metric": None, "reason": reason})
-    found["protocol"]["generated"] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    found["protocol"]["generated"] = made.record
     return found
-
-
-def _make(
-    pipe: pipeline.FashionFlowPipeline, source: Source, is_clip: bool, settings: GenerateSettings, target: Path
-) -> None:
-    """One video, whole or not at all; the item's number comes from its name, so that others do not change it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    frame = first_frame(source) if is_clip else load_photo(source.path)
-    # Brought to the whole frame first: a real clip is, too, so that both have one size and show the same part.
-    size = (pipe.config.height, pipe.config.width)
-    pixels = fit(frame, *size, mode=settings.fit or pipe.config.fit, resample=pipe.config.resample).pixels
-    item = zlib.crc32(source.key.encode(errors="surrogateescape"))
-    pipe.generate(pixels, replace(settings, fit="stretch"), item=item).save(target)
-
-
-def _target(folder: Path, key: str) -> Path:
-    return folder / f"{key}.mp4"
-
-
-def _record(where: Path, config: ModelConfig, settings: GenerateSettings) -> dict[str, Any]:
-    weights = {
-        path.relative_to(where).as_posix(): digest(path, hashlib.sha256())
-        for path in sorted(where.rglob("*.safetensors"))
-    }
-    return {"model": config.name, "settings": vars(settings) | {"decode_chunk": None}, "weights": weights}
 
 
 def _claim(folder: Path, record: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from fashionflow_core.files import atomic_path, check_target
 
 STILLS = (".png", ".jpg", ".jpeg")
 _TEXT, _GAP = 16, 6  # pixels: height of a line of text, and space around
-_INK, _PAPER, _NONE = (30, 30, 30), (255, 255, 255), (225, 225, 225)
+# The page is no white, which is the wall behind most figures: frames stand out from it.
+_INK, _PAPER, _NONE = (30, 30, 30), (236, 237, 240), (214, 215, 219)
 _LONGEST = 600  # frames of a clip that a grid shows
 
 

@@ -37,7 +37,7 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for panel, metric in zip(panels, shown, strict=True):
         value, ends, floor = result["metrics"][metric], result["intervals"].get(metric), result["floors"].get(metric)
-        bars = [("fake", value, _BLUE)] + ([("half of real", floor, _GREY)] if floor is not None else [])
+        bars = [("fake", value, _BLUE)] + ([("halves of real", floor, _GREY)] if floor is not None else [])
         panel.bar(
             [name for name, _, _ in bars], [height for _, height, _ in bars], color=[c for _, _, c in bars], width=0.6
         )

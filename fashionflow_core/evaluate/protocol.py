@@ -53,9 +53,8 @@ class Protocol:
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
-            raise UsageError(
-                f"--metrics: {', '.join(map(repr, unknown)) or 'none named'}", hint=f"choose from: {','.join(METRICS)}"
-            )
+            named = f"{', '.join(map(repr, unknown))} is none" if unknown else "none named"
+            raise UsageError(f"--metrics: {named}", hint=f"choose from: {','.join(METRICS)}")
         for option, value, allowed in (
             ("--fvd-window", self.fvd_window, FVD_WINDOWS),
             ("--bn-mode", self.bn_mode, BN_MODES),

@@ -1,7 +1,7 @@
 """Folders of clips → the numbers: every clip read once, measured, let go; then the distances of the two sets."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def evaluate(
     device: str = "auto",
     dtype: str = "fp32",
     on_clip: Progress = lambda done, total: None,
-    only: Collection[str] | None = None,
+    of_fake: Sequence[Source] | None = None,
 ) -> dict[str, Any]:
     """Measure the clips of `fake`, against those of `real`.
 
@@ -65,7 +65,7 @@ def evaluate(
         photos: folder of the photos that `fake` was made from, named like its clips.
         device, dtype: of the feature networks; published numbers are of fp32.
         on_clip: told how many clips of how many are done.
-        only: keys (`Source.key`) of the clips of `fake` that count; None: all.
+        of_fake: the clips of `fake`; None: all that are in it.
 
     Returns:
         JSON-able: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
@@ -79,9 +79,10 @@ def evaluate(
     kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
     if photos is not None and not photos.is_dir():
         raise FashionFlowError(f"{photos}: is no folder", hint="name the folder of the photos: --photos DIR")
-    found = {"fake": find_clips(fake), "real": find_clips(real) if real is not None else []}
-    if only is not None:
-        found["fake"] = [source for source in found["fake"] if source.key in only]
+    found = {
+        "fake": list(of_fake) if of_fake is not None else find_clips(fake),
+        "real": find_clips(real) if real is not None else [],
+    }
     chosen = resolve_device(device)
     sets = Sets()
     looked = _look(found, sets, protocol, {"real": real, "fake": fake})

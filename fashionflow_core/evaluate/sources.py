@@ -121,6 +121,10 @@ def _frames(folder: Path) -> list[Path]:
     if 0 < len(numbers) < len(names):
         stray = next(name for name in names if not re.search(r"\d", Path(name).stem))
         raise FashionFlowError(f"{folder}: holds frames and {stray}, which has no number", hint="move it elsewhere")
+    if len(numbers) == len(names):
+        twice = next((b for a, b in pairwise(numbers) if a == b), None)
+        if twice is not None:
+            raise FashionFlowError(f"{folder}: two frames have the number {twice}", hint="keep one of them")
     if len(numbers) == len(names) > 2:
         steps = Counter(b - a for a, b in pairwise(numbers))
         step = min(steps)

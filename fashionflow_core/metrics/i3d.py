@@ -44,21 +44,21 @@ class SameConv3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv3d
         pads = _same(x, conv.kernel_size, conv.stride)
-        if any(pad % 2 for pad in pads):  # the odd zero goes last
-            x = F.pad(x, [side for pad in pads[::-1] for side in (pad // 2, pad - pad // 2)])
-            x = self._in_parts(x)
-        else:
-            x = F.conv3d(x, conv.weight, stride=conv.stride, padding=[pad // 2 for pad in pads])
+        x = self._in_parts(x, pads) if any(pads) else F.conv3d(x, conv.weight, stride=conv.stride)
         return F.relu_(self._normalise_(x))
 
-    def _in_parts(self, x: Tensor, frames: int = 6) -> Tensor:
-        """The convolution, some frames of the output at a time: in the first layer, which is where memory peaks."""
+    def _in_parts(self, x: Tensor, pads: list[int], frames: int = 6) -> Tensor:
+        """The padded convolution, some frames of the output at a time: memory peaks in the first two."""
         conv, (kernel, stride) = self.conv3d, (self.conv3d.kernel_size[0], self.conv3d.stride[0])
-        sizes = [(size - k) // s + 1 for size, k, s in zip(x.shape[2:], conv.kernel_size, conv.stride)]
+        sizes = [-(-size // s) for size, s in zip(x.shape[2:], conv.stride)]
         out = x.new_empty((len(x), conv.out_channels, *sizes))
+        sides = [side for pad in pads[:0:-1] for side in (pad // 2, pad - pad // 2)]  # the odd zero goes last
         for start in range(0, sizes[0], frames):
             stop = min(start + frames, sizes[0])
-            needed = x[:, :, start * stride : (stop - 1) * stride + kernel]
+            first = start * stride - pads[0] // 2
+            last = first + (stop - start - 1) * stride + kernel
+            needed = x[:, :, max(first, 0) : last]
+            needed = F.pad(needed, [*sides, max(-first, 0), max(last - x.shape[2], 0)])
             out[:, :, start:stop] = F.conv3d(needed, conv.weight, stride=conv.stride)
         return out
 
@@ -79,7 +79,9 @@ class SameConv3d(nn.Module):
 def _pool(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
     # What is pooled comes from a ReLU, so that zeros around it and nothing around it have the same maximum.
     before = [pad // 2 for pad in _same(x, kernel, stride)]
-    return F.max_pool3d(x, kernel, stride, padding=before, ceil_mode=True)
+    # Frames that do not meet are pooled some at a time: torch notes a place, of eight bytes, for every maximum.
+    parts = x.split(6, dim=2) if kernel[0] == 1 else (x,)
+    return torch.cat([F.max_pool3d(part, kernel, stride, padding=before, ceil_mode=True) for part in parts], dim=2)
 
 
 class Mixed(nn.Module):

@@ -1,6 +1,7 @@
 """The public weights of the feature networks: which files they are, and how one is opened, exactly or not at all."""
 
 import hashlib
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,25 +102,49 @@ def load_network(kind: str, folder: Path, device: str = "cpu", dtype: Any = None
     import torch
 
     path = find_weights(kind, folder)
+    again = f"get it again: {FILES[kind].url}"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, operating system: torch promises no kind
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
-        raise FashionFlowError(
-            f"{path}: cannot be read as weights ({reason})", hint=f"get it again: {FILES[kind].url}"
-        ) from None
+        raise FashionFlowError(f"{path}: cannot be read as weights ({_reason(error)})", hint=again) from None
     network = _empty(kind)
     try:
         network.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        lines = [" ".join(line.split()) for line in str(error).splitlines()]
-        reason = (lines[1] if len(lines) > 1 else lines[0])[:150]
-        raise FashionFlowError(
-            f"{path}: is not the weights of this network ({reason})", hint=f"get it again: {FILES[kind].url}"
-        ) from None
+    except (RuntimeError, TypeError, AttributeError):  # whose texts list every tensor
+        unlike = _unlike(state, network.state_dict())
+        raise FashionFlowError(f"{path}: is not the weights of this network ({unlike})", hint=again) from None
     sha256 = digest(path, hashlib.sha256())
     network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
     return Loaded(network, sha256, is_public(kind, sha256))
+
+
+def _reason(error: Exception) -> str:
+    """Why a file is no weights, in a few words."""
+    if isinstance(error, EOFError):
+        return "it is empty or cut off"
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
+        return "it holds more than tensors, or is damaged; nothing else in it is ever run"
+    return (text.strip().splitlines() or [type(error).__name__])[0][:150]
+
+
+def _unlike(state: Any, wanted: "dict[str, Any]") -> str:
+    """In what a file's content is not the tensors of a network."""
+    if not isinstance(state, dict):
+        return f"it holds a {type(state).__name__}, not named tensors"
+    for words, names in (
+        # Counts of batches are newer than the files of the field.
+        ("lacks", [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]),
+        ("has besides", [name for name in state if name not in wanted]),
+        ("has in another shape", [n for n in wanted if n in state and _shape(state[n]) != _shape(wanted[n])]),
+    ):
+        if names:
+            return f"it {words} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    return "it holds what are no tensors"
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if hasattr(value, "shape") else None
 
 
 def _empty(kind: str) -> "nn.Module":

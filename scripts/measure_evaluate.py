@@ -1,0 +1,135 @@
+"""Memory of one evaluation of many clips, with all metrics and the networks as they are, within minutes on a CPU.
+
+    python scripts/measure_evaluate.py --clips samples --weights-dir weights --count 1000
+
+Links stand for the clips: each of `--clips` (as long as a window, and of one size) many times over, under other names,
+as real and as fake. What was made of a file before (its frames, what networks and measures make of them) is taken from
+the first time, as a copy of its own, since equal files give equal numbers; all else is as ever. The very last clip goes
+through the networks again, so that the largest step meets the fullest memory. Distances of copies mean nothing.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashionflow_benchmarks.timing import hardware
+from fashionflow_core.evaluate import measure, run
+from fashionflow_core.evaluate.protocol import Protocol
+from fashionflow_core.evaluate.sources import find_clips
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def remembered(function: Callable[..., Any], key: Callable[..., bytes], last: int) -> Callable[..., Any]:
+    """The function, computed once for each key and again from the call `last` on; a fresh copy each time."""
+    known: dict[bytes, Any] = {}
+    calls = 0
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        name = key(*arguments, **more)
+        if name not in known or calls >= last:
+            known[name] = function(*arguments, **more)
+        found = known[name]
+        if isinstance(found, tuple):
+            return tuple(part.copy() for part in found)
+        return found.copy()
+
+    return call
+
+
+def of_frames(*arguments: Any, **more: Any) -> bytes:
+    """What stands for the frames among the arguments."""
+    total = hashlib.blake2b(repr([x for x in (*arguments, *more.values()) if isinstance(x, str)]).encode())
+    for value in (*arguments, *more.values()):
+        if isinstance(value, np.ndarray):
+            total.update(value[::7, ::8, ::8].tobytes())
+        elif isinstance(value, measure.Clip):
+            total.update(value.head[::7, ::8, ::8].tobytes())
+    return total.digest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--weights-dir", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=1000, help="clips of each set")
+    parser.add_argument("--bootstrap", type=int, default=10)
+    options = parser.parse_args()
+    count, clips = options.count, find_clips(options.clips)
+    for name in ("fvd_features", "vfid_features", "inception_features"):
+        setattr(measure, name, remembered(getattr(measure, name), of_frames, 2 * count))
+    run.compare = remembered(run.compare, of_frames, count)  # type: ignore[assignment]
+    read_clip, read = run.read_clip, {}
+
+    def read_once(looked: Any, *arguments: Any) -> measure.Clip:
+        name = looked.source.path.stat().st_ino
+        if name not in read:
+            read[name] = read_clip(looked, *arguments)
+        head = read[name].head.copy()
+        return measure.Clip(head, head, 0)
+
+    run.read_clip = read_once  # type: ignore[assignment]
+    describe, described = measure.describe, {}
+
+    def describe_once(measured: measure.Measured, clip: measure.Clip, photo: Path | None) -> None:
+        name = of_frames(clip)
+        if name not in described:
+            described[name] = measure.Measured("", "", 0, 0)
+            describe(described[name], clip, photo)
+        measured.numbers, measured.skin = dict(described[name].numbers), described[name].skin
+        measured.drift = described[name].drift.copy()
+
+    run.describe = describe_once  # type: ignore[assignment]
+    before, start = peak_bytes(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [Path(shutil.copy(clip.path, folder)) for clip in clips]
+        for which in ("real", "fake"):
+            (Path(folder) / which).mkdir()
+            for index in range(count):
+                source = copies[(index + (which == "fake")) % len(copies)]
+                os.link(source, Path(folder) / which / f"clip-{index:05}{source.suffix}")
+        shown = {}
+
+        def tell(done: int, total: int) -> None:
+            if done in (20, 100, 500, 1000) or done == total:
+                shown[str(done)] = peak_bytes()
+                print(done, shown[str(done)], file=sys.stderr, flush=True)
+
+        protocol = Protocol(bootstrap=options.bootstrap, fvd_window="first")
+        found = run.evaluate(Path(folder) / "real", Path(folder) / "fake", protocol, options.weights_dir, on_clip=tell)
+    print(
+        json.dumps(
+            {
+                "samples": found["samples"],
+                "failed": len(found["failed"]),
+                "peak_bytes_before": before,
+                "peak_bytes_after_clips": shown,
+                "peak_bytes": peak_bytes(),
+                "seconds": round(time.perf_counter() - start, 1),
+                "hardware": hardware(torch.device("cpu"), "float32"),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
