@@ -8,23 +8,29 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fashionflow_benchmarks import timing
 from fashionflow_benchmarks.limits import Work, measure_limits, rows
-from fashionflow_benchmarks.subject import FULL as FULL_SIZE
 from fashionflow_benchmarks.subject import PUBLISHED, STEPS, Request
 from fashionflow_benchmarks.timing import Timing
 from fashionflow_core.errors import UsageError
 
+if TYPE_CHECKING:
+    from fashionflow_benchmarks.shapes import Shape
+
 PAPER = 9.3  # times, for 70 frames; neither hardware nor numbers of steps are named there
 WARMUP = 2
-FEW = 60  # consecutive calls that show constancy on a CPU; on a GPU it is all of a video's
+FEW = 20  # consecutive calls that show constancy on a CPU; on a GPU it is all of a video's
 ALL_STEPS = 1000
 
 
-def dreampose(request: Request) -> dict[str, Any]:
+def dreampose(request: Request, architectures: "Shape | None" = None) -> dict[str, Any]:
     """Time single calls of all four, in turns, and multiply them out; with `--full` make whole videos instead.
+
+    Args:
+        request: sizes, steps of (c), device.
+        architectures: how wide and deep the networks are, and their own sizes; None: as published, at the request's sizes.
 
     Raises:
         UsageError: a model: it is architectures that are compared.
@@ -38,14 +44,8 @@ def dreampose(request: Request) -> dict[str, Any]:
         )
     device, dtype = request.place
     on_gpu = device.type == "cuda"
-    shape = shapes.FULL if on_gpu or request.full else shapes.REDUCED
-    shape = dataclasses.replace(
-        shape,
-        frames=request.frames or shape.frames,
-        height=request.height or shape.height,
-        width=request.width or shape.width,
-    )
-    whole = (shape.frames, shape.height, shape.width) == FULL_SIZE and shape.label == shapes.FULL.label
+    (frames, height, width), reduced = request.sizes(device)
+    shape = architectures or dataclasses.replace(shapes.FULL, frames=frames, height=height, width=width)
     few = request.steps or STEPS
     how = dataclasses.replace(frame_by_frame.OPTIMISED, compiled=on_gpu)
     with contextlib.ExitStack() as stack:
@@ -71,7 +71,7 @@ def dreampose(request: Request) -> dict[str, Any]:
         "suite": "dreampose",
         "title": f"a video of {shape.frames} frames: frame by frame (a, d), and all frames at once (b, c)",
         "model": {"name": "published architectures", "weights": "random, seed 0"},
-        "reduced": None if whole else f"{shape.label}; latents {shape.frames}x{shape.height}x{shape.width}",
+        "reduced": architectures.label if architectures else reduced,
         "input": shape.as_dict(),
         "repeats": request.repeats,
         "warmup": WARMUP,
