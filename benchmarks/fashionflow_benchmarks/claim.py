@@ -30,7 +30,7 @@ def dreampose(request: Request, architectures: "Shape | None" = None) -> dict[st
 
     Args:
         request: sizes, steps of (c), device.
-        architectures: how wide and deep the networks are, and their own sizes; None: as published, at the request's sizes.
+        architectures: networks and their sizes; None: as wide as published, at the sizes of the request.
 
     Raises:
         UsageError: a model: it is architectures that are compared.
