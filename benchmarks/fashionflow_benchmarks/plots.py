@@ -19,9 +19,9 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         _growth(figure, result)
     else:
-        rows = result["results"]
+        rows = _shown(result)
         figure = Figure(figsize=(6.4, 1.3 + 0.42 * len(rows)), layout="constrained")
-        _bars(figure.subplots(), result)
+        _bars(figure.subplots(), result["suite"], rows)
     machine = result["hardware"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     made = f"\n{result['reduced']}" if result["reduced"] else ""
@@ -31,9 +31,14 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def _bars(panel: Any, result: Mapping[str, Any]) -> None:
+def _shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The rows that say something beside each other: of the claim whole videos, not single calls."""
     rows = result["results"]
-    memory = result["suite"] == "memory"
+    return {name: row for name, row in rows.items() if " video" in name} if result["suite"] == "dreampose" else rows
+
+
+def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
+    memory = suite == "memory"
     names = list(rows)
     values = [rows[name]["peak_memory_bytes"] / 2**20 if memory else rows[name]["median_s"] for name in names]
     places = list(range(len(names)))
@@ -48,12 +53,18 @@ def _bars(panel: Any, result: Mapping[str, Any]) -> None:
         panel.annotate(shown, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
     panel.set_yticks(places, names, fontsize=8)
     panel.invert_yaxis()
-    panel.set_xlim(0, 1.2 * max(ends))
+    if suite == "dreampose":  # from seconds to hours
+        panel.set_xscale("log")
+        panel.set_xlim(min(values) / 3, 3 * max(ends))
+    else:
+        panel.set_xlim(0, 1.2 * max(ends))
     panel.set_xlabel("peak memory, MiB" if memory else "seconds, median and quartiles", fontsize=8)
     plain(panel)
 
 
 def _growth(figure: Any, result: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
     panels = figure.subplots(1, len(result["exponents"]), sharey=True)
     sizes = result["input"]["sizes"]
     for panel, (axis, fitted) in zip(panels, result["exponents"].items()):
@@ -63,6 +74,8 @@ def _growth(figure: Any, result: Mapping[str, Any]) -> None:
         panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=GREY, linewidth=1, label="in proportion")
         panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
         panel.set_xticks([], minor=True)
+        for which in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            which(StrMethodFormatter("{x:g}"))
         panel.set_xlabel("pixels of the latents" if axis == "pixels" else axis, fontsize=8)
         panel.legend(fontsize=7, frameon=False)
         plain(panel)

@@ -68,9 +68,9 @@ def scale(request: Request) -> dict[str, Any]:
     large = device.type == "cuda" or request.full
     frames, height, width = request.sizes(device)[0]
     axes: dict[str, list[tuple[int, int, int, int]]] = {  # batch, frames, height, width
-        "frames": [(1, f, height, width) for f in ((10, 18, 36, 70, 140) if large else (8, 16, 32))],
+        "frames": [(1, f, height, width) for f in ((10, 18, 36, 70, 140) if large else (8, 16, 32, 64))],
         "pixels": [(1, frames, h, w) for h, w in _pixels(large)],
-        "batch": [(b, frames, height, width) for b in (BATCHES if large else SMALL_BATCHES)],
+        "batch": [(b, frames, height, width) for b in BATCHES],
     }
     limits = measure_limits(device, dtype)
     with torch.random.fork_rng(devices=[]):
@@ -118,7 +118,7 @@ def scale(request: Request) -> dict[str, Any]:
 
 
 def _pixels(large: bool) -> Sequence[tuple[int, int]]:
-    return ((32, 32), (48, 48), (80, 64), (96, 96)) if large else ((16, 16), (32, 16), (32, 32), (48, 32))
+    return ((32, 32), (48, 48), (80, 64), (96, 96)) if large else ((16, 16), (32, 16), (32, 32), (64, 48))
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
