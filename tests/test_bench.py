@@ -74,6 +74,7 @@ def test_step_in_half_precision_of_given_size(tiny: Path) -> None:
     assert result["difference"]["max_abs"] < 0.2
 
 
+@pytest.mark.slow
 def test_step_without_a_model_is_the_published_architecture() -> None:
     result = step.bench_step(None, frames=2, height=16, width=16, device="cpu", repeats=1)
     assert result["model"]["parameters"] == 71_671_548

@@ -89,6 +89,7 @@ def test_suites_of_a_model_folder(tiny: Path, name: str) -> None:
         assert row in text and f"| {row} |" in markdown
 
 
+@pytest.mark.slow
 def test_every_second_of_a_video_has_a_stage(tiny: Path) -> None:
     (result,) = suites.run(["video"], Request(str(tiny), device="cpu", repeats=3, steps=3), lambda _: None)
     rows = result["results"]

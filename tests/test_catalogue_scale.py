@@ -20,6 +20,7 @@ RESIDENT = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="me
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_batches_give_the_videos_of_single_photos(tmp_path: Path) -> None:
     photos, model = shop(tmp_path / "photos", 5), build_tiny_model(tmp_path / "tiny")
     for batch in ("1", "4"):
@@ -32,6 +33,7 @@ def test_batches_give_the_videos_of_single_photos(tmp_path: Path) -> None:
         )  # a level in a frame may be more in a video of noise: tests/test_batch.py
 
 
+@pytest.mark.slow
 def test_batches_take_what_is_alike_and_shrink_where_memory_runs_out(tmp_path: Path) -> None:
     photos, model, log = shop(tmp_path / "photos", 24), conventions(tmp_path / "model"), tmp_path / "batches"
     rows = [{"photo": f"photos/{n:03d}.jpg", "steps": 3 if n % 6 == 5 else 2, "seed": n} for n in range(24)]

@@ -327,6 +327,7 @@ def test_bench_suites(tmp_path: Path, tiny: Path) -> None:
         assert_refused(again, 1, "step", "exists")
 
 
+@pytest.mark.slow
 def test_several_suites_in_markdown(tmp_path: Path, tiny: Path) -> None:
     result = run(
         *("bench", "clip", "vae", "--model", tiny, "--repeats", "1", "--markdown", "-o", "both.json"), cwd=tmp_path
@@ -346,4 +347,4 @@ def test_several_suites_in_markdown(tmp_path: Path, tiny: Path) -> None:
     ],
 )
 def test_bench_refuses(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    assert_refused(run("bench", *arguments, cwd=tmp_path), 2, said)
+    assert_refused(run("bench", "--quiet", *arguments, cwd=tmp_path), 2, said)

@@ -118,6 +118,7 @@ def test_refusals(tmp_path: Path, arguments: tuple[str, ...], code: int, words: 
     assert_refused(run("evaluate", *arguments, cwd=tmp_path, env=home), code, words)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::fashionflow_core.errors.FashionFlowWarning")
 def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     model = build_tiny_model(tmp_path / "tiny", frames=16)
@@ -179,6 +180,7 @@ def test_engines_are_judged_like_the_model_they_were_made_from(
     assert refused.returncode == 1 and "holds PyTorch weights and no engines" in refused.stderr
 
 
+@pytest.mark.slow
 def test_photos_alone(tmp_path: Path):
     model = build_tiny_model(tmp_path / "tiny", frames=4)
     (tmp_path / "photos").mkdir()

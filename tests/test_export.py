@@ -60,7 +60,8 @@ def _inputs(record: Any, frames: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def test_a_folder_is_a_whole_model(engines: Path, source: Path) -> None:
     assert damage(engines) == []
-    assert not list(engines.rglob("*.safetensors"))
+    weights = [path.parent.name for path in engines.rglob("*.safetensors")]
+    assert weights == ["interpolator"]  # PyTorch runs it, beside any runtime (docs/export.md)
     config, original = ModelConfig.load(engines), ModelConfig.load(source)
     assert (config.name, config.height, config.width, config.fps) == ("tiny", 64, 48, original.fps)
     assert config.frames == 12  # the model's own 4 are not among them
@@ -197,6 +198,7 @@ def test_published_conventions_are_inside_the_graphs(tmp_path: Path) -> None:
     assert min(psnr_of_frames(*frames)) > 50
 
 
+@pytest.mark.slow
 def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
     from fashionflow_core.lora import add_lora, merge_lora, save_lora
 

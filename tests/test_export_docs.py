@@ -36,6 +36,7 @@ def _example() -> str:
     return block
 
 
+@pytest.mark.slow
 def test_the_example_makes_our_video(mini: Path, tmp_path: Path) -> None:
     shutil.copytree(mini, tmp_path / "mini-onnx")
     pipe = pipeline.load(mini, device="cpu")

@@ -203,6 +203,7 @@ def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path) -> None:
     """Posters come as they near the window, and a frame while scrolling takes a frame's time."""
     out = catalogue(tmp_path / "out", 2000)

@@ -53,6 +53,7 @@ def test_a_video_gets_frames_in_between(place: Path, tiny: Path):
     assert video.read_metadata(place / "in-x2.mp4")["fashionflow_interpolate"] == "2"
 
 
+@pytest.mark.slow
 def test_slow_motion_webm_and_the_same_seed(place: Path, tiny: Path):
     for name in ("a.webm", "b.webm"):
         arguments = ("--factor", "4", "--fps", "12.5", "--frames", "6", "--seed", "5", "--quiet", "-o", name)
@@ -70,6 +71,7 @@ def test_the_plan_is_told_and_nothing_made(place: Path, tiny: Path):
     assert [path.name for path in place.iterdir()] == ["in.mp4"]
 
 
+@pytest.mark.slow
 def test_generate_with_frames_in_between(place: Path, tiny: Path, golden: Path):
     arguments = ("generate", golden / "blue.jpg", "-m", tiny, "--interpolate", "2", "--json", "-o", "out.mp4")
     result = run(*arguments, cwd=place)
@@ -136,6 +138,7 @@ def lora(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_lora(unet, tmp_path_factory.mktemp("lora") / "dresses", "tiny")
 
 
+@pytest.mark.slow
 def test_generate_with_a_lora_is_generate_with_the_merged_model(place: Path, plain: Path, lora: Path, golden: Path):
     merged = run("models", "merge", plain, lora, "-o", "merged", cwd=place)
     assert (merged.returncode, merged.stdout) == (0, "merged\n"), merged.stderr

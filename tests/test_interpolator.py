@@ -242,6 +242,7 @@ def test_a_model_json_from_before_has_none(place: Path, tmp_path: Path):
     assert not pipeline.load(old, device="cpu").config.interpolator
 
 
+@pytest.mark.slow
 def test_engines_bring_it_along(tmp_path_factory: pytest.TempPathFactory, video: list[np.ndarray]):
     pytest.importorskip("onnxruntime")
     source = tiny_source(tmp_path_factory)

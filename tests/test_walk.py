@@ -45,6 +45,7 @@ def test_the_walk_of_the_readme_works_as_written(tmp_path: Path):
     assert not np.array_equal(video.read(tmp_path / "mini.mp4"), frames)  # it learnt
 
 
+@pytest.mark.slow
 def test_a_video_of_the_published_model_is_prepared_trained_on_and_interpolated(tmp_path: Path, golden: Path):
     """512x640, 70 frames: what users of the published model have."""
     source = golden / "green01.mp4"
