@@ -27,7 +27,7 @@ def bench(
     suites: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SUITE]...",
+            metavar="SUITE",
             help="step, vae, clip, video, dreampose, backends, batch, scale, memory; "
             "none: step, vae, clip and video. See docs/performance.md.",
             show_default=False,

@@ -14,7 +14,7 @@ from fashionflow_benchmarks.limits import Work
 from fashionflow_benchmarks.subject import FULL, REDUCED, Request, open_subject
 from fashionflow_benchmarks.timing import Timing
 from fashionflow_core import cost
-from fashionflow_core.errors import UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError
 
 CPU = torch.device("cpu")
 
@@ -155,6 +155,11 @@ def test_the_claim_four_ways() -> None:
 def test_suites_refuse(names: list[str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(suites.run(names, replace(Request(device="cpu"), **options), lambda _: None))
+
+
+def test_the_claim_refuses_sizes_before_it_makes_networks() -> None:
+    with pytest.raises(FashionFlowError, match="3 frames"):
+        claim.dreampose(Request(device="cpu", frames=3))
 
 
 def test_sizes_are_reduced_where_they_would_take_minutes() -> None:

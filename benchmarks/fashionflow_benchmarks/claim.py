@@ -34,9 +34,13 @@ def dreampose(request: Request, architectures: "Shape | None" = None) -> dict[st
 
     Raises:
         UsageError: a model: it is architectures that are compared.
+        FashionFlowError: sizes that a U-Net cannot halve.
     """
+    import torch
+
     from fashionflow_benchmarks import dreampose as frame_by_frame
     from fashionflow_benchmarks import ours, published, reported, shapes
+    from fashionflow_core.models import FashionFlowUNet
 
     if request.model != PUBLISHED:
         raise UsageError(
@@ -46,6 +50,8 @@ def dreampose(request: Request, architectures: "Shape | None" = None) -> dict[st
     on_gpu = device.type == "cuda"
     (frames, height, width), reduced = request.sizes(device)
     shape = architectures or dataclasses.replace(shapes.FULL, frames=frames, height=height, width=width)
+    with torch.device("meta"):  # refused before the first of four gigabytes
+        FashionFlowUNet(**shape.unet3d).check_shape(shape.frames, shape.height, shape.width)
     few = request.steps or STEPS
     how = dataclasses.replace(frame_by_frame.OPTIMISED, compiled=on_gpu)
     with contextlib.ExitStack() as stack:

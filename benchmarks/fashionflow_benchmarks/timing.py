@@ -127,7 +127,7 @@ def _resident_bytes(field: str) -> int:
 
 
 def hardware(device: "torch.device", dtype: str) -> dict[str, Any]:
-    """What a number was measured on: processor, GPU, versions, arithmetic settings, commit and date (UTC)."""
+    """What a number was measured on: processor, GPU, driver, versions, arithmetic settings, commit and date (UTC)."""
     import torch
 
     cuda = device.type == "cuda"
@@ -143,6 +143,7 @@ def hardware(device: "torch.device", dtype: str) -> dict[str, Any]:
         "load_average_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "gpu": properties.name if properties else None,
         "gpu_memory_bytes": properties.total_memory if properties else None,
+        "driver": _driver() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32 if cuda else None,
@@ -162,6 +163,16 @@ def _cpu_model() -> str:
         lines = []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver, which its own tool knows."""
+    command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.split("\n")[0].strip() or None
 
 
 def _commit() -> dict[str, Any]:
