@@ -32,9 +32,12 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rows that say something beside each other: of the claim whole videos, not single calls."""
+    """The rows that say something beside each other: of the claim whole videos, by their names, not single calls."""
     rows = result["results"]
-    return {name: row for name, row in rows.items() if " video" in name} if result["suite"] == "dreampose" else rows
+    if result["suite"] != "dreampose":
+        return rows
+    names = dict(note.split(" ", 1) for note in result["notes"] if note.startswith("("))  # (a) → what it is
+    return {name.replace("video", names[name[:3]]): row for name, row in rows.items() if " video" in name}
 
 
 def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
@@ -49,7 +52,7 @@ def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
         panel.errorbar(values, places, xerr=[low, high], color=INK, capsize=3, fmt="none", linewidth=1)
     ends = [value if memory else rows[name]["upper_quartile_s"] for name, value in zip(names, values)]
     for place, value, end in zip(places, values, ends):
-        shown = f"{value:,.0f} MiB" if memory else f"{value:.3g} s"
+        shown = f"{value:,.0f} MiB" if memory else f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
         panel.annotate(shown, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
     panel.set_yticks(places, names, fontsize=8)
     panel.invert_yaxis()
@@ -63,7 +66,7 @@ def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
 
 
 def _growth(figure: Any, result: Mapping[str, Any]) -> None:
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     panels = figure.subplots(1, len(result["exponents"]), sharey=True)
     sizes = result["input"]["sizes"]
@@ -74,8 +77,9 @@ def _growth(figure: Any, result: Mapping[str, Any]) -> None:
         panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=GREY, linewidth=1, label="in proportion")
         panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
         panel.set_xticks([], minor=True)
-        for which in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-            which(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("pixels of the latents" if axis == "pixels" else axis, fontsize=8)
         panel.legend(fontsize=7, frameon=False)
         plain(panel)
