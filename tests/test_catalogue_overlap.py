@@ -91,15 +91,15 @@ def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
     from fashionflow_core import pipeline
     from fashionflow_core.photo import load_photo
 
-    photos, model = photographed(tmp_path / "photos", 6), registry.find("mini")
-    settings = GenerateSettings(frames=16, steps=6)
+    photos, model = photographed(tmp_path / "photos", 8), registry.find("mini")
+    settings = GenerateSettings(frames=24, steps=6)
     pipe = pipeline.load(model, device="cpu")
     pixels = [load_photo(path) for path in sorted(photos.iterdir())]
 
     def alone(count: int = len(pixels)) -> float:
         start = time.monotonic()
         for photo in pixels[:count]:
-            assert sum(1 for _ in pipe.generate(photo, settings).frames) == 16
+            assert sum(1 for _ in pipe.generate(photo, settings).frames) == 24
         return time.monotonic() - start
 
     alone(1)  # the first calls take longer
