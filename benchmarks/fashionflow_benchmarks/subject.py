@@ -156,7 +156,7 @@ class Subject:
             **more,
         }
 
-    def inputs(self, batch: int = 1, frames: int | None = None) -> "dict[str, torch.Tensor]":
+    def inputs(self, batch: int = 1) -> "dict[str, torch.Tensor]":
         """Seeded noise: sample, timestep and context of clips; latents, pixels and clip_pixels of one frame each."""
         import torch
 
@@ -168,7 +168,7 @@ class Subject:
 
         adapter, side = networks.adapter.config, networks.image_encoder.config.image_size
         return {
-            "sample": noise(batch, networks.input_channels, frames or self.frames, *self.size),
+            "sample": noise(batch, networks.input_channels, self.frames, *self.size),
             "timestep": torch.tensor([500], device=networks.device),
             "context": noise(batch, adapter["clip_tokens"], adapter["clip_dim"]),
             "latents": noise(batch, networks.latent_channels, *self.size),
