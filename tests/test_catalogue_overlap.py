@@ -90,7 +90,8 @@ def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
     """The bundled model on one processor, in turn with the same clips made by its networks and put nowhere.
 
     What is beside the networks then takes another processor, of shared memory and perhaps of the same core, which
-    slows the networks by itself: measured 0.98 to 1.16 on two, 1.29 under load. So this is a guard; the goal, 1.1, is held by the test above alone.
+    slows the networks by itself: measured 0.98 to 1.16 on two, 1.29 under load. So this is a guard; the goal, 1.1, is
+    held by the test above alone.
     """
     from fashionflow_core import pipeline
     from fashionflow_core.photo import load_photo
