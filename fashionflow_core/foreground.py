@@ -50,12 +50,17 @@ def shrink(mask: np.ndarray, times: int = 1) -> np.ndarray:
     return mask
 
 
-def _swept(found: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def _marks(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For `_swept`: odd numbers at walls, even ones for what is found; both grow downwards."""
+    position = np.arange(1, len(allowed) + 1, dtype=np.int16)[:, None]
+    return np.where(allowed, np.int16(0), 2 * position + np.int16(1)), 2 * position
+
+
+def _swept(found: np.ndarray, allowed: np.ndarray, marks: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """`found` carried down columns through `allowed`: from a run's first found pixel to the run's end."""
-    position = np.arange(1, len(found) + 1, dtype=np.int16)[:, None]
-    # Found pixels are marked even, walls odd, and both grow downwards: the largest so far is the latest of either.
-    marks = np.where(found, 2 * position, np.where(allowed, np.int16(0), 2 * position + np.int16(1)))
-    latest = np.maximum.accumulate(marks, axis=0)
+    walls, even = marks
+    # The largest so far is the latest of either; found pixels are no walls.
+    latest = np.maximum.accumulate(np.maximum(walls, found * even), axis=0)
     return (latest > 0) & (latest & 1 == 0) & allowed
 
 
@@ -63,14 +68,15 @@ def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """All of `allowed` that is connected with `seed`: sweeps in four directions until nothing changes."""
     # Sweeping along the first axis is fast, so that rows are swept in a transposed copy.
     across = np.ascontiguousarray(allowed.T)
+    ways = [(way, _marks(way)) for way in (allowed, allowed[::-1], across, across[::-1])]
     found = seed & allowed
     before = -1
     while (now := int(np.count_nonzero(found))) != before:
         before = now
-        found = _swept(found, allowed)
-        found = _swept(found[::-1], allowed[::-1])[::-1]
-        turned = _swept(np.ascontiguousarray(found.T), across)
-        found = np.ascontiguousarray(_swept(turned[::-1], across[::-1])[::-1].T)
+        found = _swept(found, *ways[0])
+        found = _swept(found[::-1], *ways[1])[::-1]
+        turned = _swept(np.ascontiguousarray(found.T), *ways[2])
+        found = np.ascontiguousarray(_swept(turned[::-1], *ways[3])[::-1].T)
     return found
 
 

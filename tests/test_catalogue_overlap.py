@@ -1,6 +1,8 @@
 """Photos are opened, videos encoded and scored while the device works: a run takes what the networks alone take."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -85,14 +87,25 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+BUSY = """
+import time
+start, spent = time.monotonic(), time.process_time()
+while time.monotonic() < start + 0.5:
+    pass
+print((time.process_time() - spent) / (time.monotonic() - start))
+"""
+
+
+def two_are_free() -> bool:
+    """Whether two programs get a processor each now; beside another one that computes no overlap can be had."""
+    command = [sys.executable, "-S", "-c", BUSY]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    return min(float(one.communicate()[0]) for one in both) > 0.9
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
-    """The bundled model on one processor, in turn with the same clips made by its networks and put nowhere.
-
-    What is beside the networks then takes another processor, of shared memory and perhaps of the same core, which
-    slows the networks by itself: measured 0.98 to 1.16 on two, 1.29 under load. So this is a guard; the goal, 1.1, is
-    held by the test above alone.
-    """
+    """The bundled model on one processor and what is beside it on another, in turn with the networks alone."""
     from fashionflow_core import pipeline
     from fashionflow_core.photo import load_photo
 
@@ -109,11 +122,16 @@ def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
 
     alone(1)  # the first calls take longer
     ratios = []
-    for number in range(4):
+    for number in range(5):
         out = tmp_path / f"out-{number}"
+        free = two_are_free()
         before = alone()
         wall, _ = run(photos, out, Work(str(model), str(out), "", settings=settings))
-        ratios.append(wall / ((before + alone()) / 2))  # what else runs here comes and goes
-        if ratios[-1] <= 1.25:
+        ratio = wall / ((before + alone()) / 2)  # what else runs here comes and goes
+        if ratio <= 1.1:
             return
+        if free and two_are_free():
+            ratios.append(ratio)
+    if not ratios:
+        pytest.skip("other programs had the processors all the time")
     raise AssertionError(ratios)

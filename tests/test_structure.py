@@ -31,6 +31,7 @@ FLOORS = {
     "fashionflow_core.json_file": 0,
     "fashionflow_core.flavors": 0,
     "fashionflow_core.device": 0,
+    "fashionflow_core.priority": 0,
     "fashionflow_core.models.*": 1,
     "fashionflow_core.known": 1,
     "fashionflow_core.image": 1,

@@ -89,9 +89,10 @@ def score(path: str | Path, photo: np.ndarray) -> dict[str, float]:
     step = max(1, frames.shape[1] // SCORED_HEIGHT)
     chosen = np.unique(np.linspace(0, len(frames) - 1, SCORED_FRAMES).round().astype(int))
     frames = frames[chosen, ::step, ::step]
+    _, figure, garment = drift.find_parts(frames)
     if len(frames) > 1:
-        scores["garment_drift"] = drift.garment_drift(frames)
-    areas = np.array([np.count_nonzero(drift.figure_mask(frame)) for frame in frames])
+        scores["garment_drift"] = drift.garment_drift(frames, garment)
+    areas = np.count_nonzero(figure, axis=(1, 2))
     # A hundredth of the frame is a speck, not a figure to be lost.
     there = areas[0] > frames[0].shape[0] * frames[0].shape[1] / 100
     scores["figure_kept"] = float(min(areas.min() / areas[0], 1.0)) if there else 1.0

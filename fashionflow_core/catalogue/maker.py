@@ -20,7 +20,9 @@ from fashionflow_core.catalogue.outputs import outputs
 from fashionflow_core.catalogue.placing import DiskFull, FrameQueue, is_full, metadata, write_poster
 from fashionflow_core.catalogue.takes import Take, of_takes
 from fashionflow_core.catalogue.work import DONE, FAILED, FINGERPRINT, Job, Work, failure, fingerprint
+from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
+from fashionflow_core.priority import give_way
 
 if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
@@ -46,7 +48,7 @@ class Started:
 
 
 class Maker:
-    """Makes videos of jobs, one batch after the other.
+    """Makes videos of jobs, one batch after the other, once it is open; `start` may be called before.
 
     Args:
         work: of the run.
@@ -54,7 +56,12 @@ class Maker:
         again: called, from any thread, with a job that is to be made once more.
         full: called, from any thread, if the disk is full.
         log: where the helper process writes.
+
+    Raises:
+        FashionFlowError: the folder of the run is not a model.
     """
+
+    pipe: "FashionFlowPipeline"
 
     def __init__(
         self,
@@ -70,21 +77,29 @@ class Maker:
         self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
         # Before there are threads: two that import PyAV at once each get half of it.
         importlib.import_module("av.video.reformatter")
-        module, function = work.opener.split(":")
-        opener = getattr(importlib.import_module(module), function)
-        start = time.perf_counter()
-        self.pipe: FashionFlowPipeline = opener(work.model, device=work.device, dtype=work.dtype, **work.loading)
-        self.pipe.resolve(work.settings)  # what the networks cannot do should end the run, not each of its items
-        self.loading = time.perf_counter() - start
-        self.device = str(self.pipe.networks.device)
-        self.photos = Photos(work, self.pipe.config, log)
+        self.photos = Photos(work, ModelConfig.load(work.model), log)
         self._opening = ThreadPoolExecutor(1, "photos")
-        self._writing = ThreadPoolExecutor(1, "videos")
+        self._writing = ThreadPoolExecutor(1, "videos", initializer=give_way)
         # The clip that is written and one more: a device that is faster than the encoder waits here.
         self._behind = threading.Semaphore(2)
         self.limit = work.batch or 1
         self.grown: Callable[[int], None] = lambda limit: None
+
+    def open(self) -> float:
+        """Open the model; returns the seconds it took.
+
+        Raises:
+            FashionFlowError: the model cannot be opened, or cannot do what the run asks of it.
+        """
+        start = time.perf_counter()
+        module, function = self.work.opener.split(":")
+        opener = getattr(importlib.import_module(module), function)
+        work = self.work
+        self.pipe = opener(work.model, device=work.device, dtype=work.dtype, **work.loading)
+        self.pipe.resolve(work.settings)  # what the networks cannot do should end the run, not each of its items
+        self.device = str(self.pipe.networks.device)
         self._room = free_memory(self.pipe.networks.device) if not work.batch else None
+        return time.perf_counter() - start
 
     def start(self, job: Job) -> Started:
         """Begin to open a job's photo."""

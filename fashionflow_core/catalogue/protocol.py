@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,20 +52,24 @@ class Child:
     Args:
         module: to run.
         log: gets whatever it prints; None: nowhere.
-        arguments: of its command line.
+        environment: variables that it gets beside those of this process.
     """
 
-    def __init__(self, module: str, log: Path | None = None, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, module: str, log: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
         sink: Any = subprocess.DEVNULL if log is None else log.open("wb")
         try:
             self.process = subprocess.Popen(
                 # -P: a file of the user's in the current folder is no module. Not -m: classes of a module that runs as
                 # `__main__` cannot be sent.
-                [sys.executable, "-P", "-c", f"from {module} import main; main()", *arguments],
+                [sys.executable, "-P", "-c", f"from {module} import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env={
+                    **os.environ,
+                    **(environment or {}),
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                },
             )
         finally:
             if log is not None:

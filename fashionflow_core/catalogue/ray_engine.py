@@ -44,6 +44,7 @@ class Actor:
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._again: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._maker = Maker(work, lambda _job, record: self._records.put(record), self._repeat, self._records.put)
+        self._maker.open()
 
     def _repeat(self, started: Any) -> None:
         self._again.put(started)

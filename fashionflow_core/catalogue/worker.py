@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import IO, Any
 
 from fashionflow_core.catalogue import protocol
@@ -21,7 +22,7 @@ class _Worker:
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._sending = threading.Lock()
-        self.jobs: queue.SimpleQueue[Job | Started | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Started | None] = queue.SimpleQueue()
         self.stop = threading.Event()
         self.is_ready = False
 
@@ -29,13 +30,16 @@ class _Worker:
         with self._sending:
             protocol.send(self._outgoing, message)
 
-    def listen(self) -> None:
-        """On a thread of its own: a run that is gone ends this process at once, wherever it is."""
+    def listen(self, start: Callable[[Job], Started]) -> None:
+        """On a thread of its own: a run that is gone ends this process at once, wherever it is.
+
+        Photos are begun as they are named, the first ones while the model is still being opened.
+        """
         try:
             while True:
                 kind, *rest = protocol.receive(self._incoming)
                 if kind == "job":
-                    self.jobs.put(rest[0])
+                    self.jobs.put(start(rest[0]))
                 else:
                     if kind == "stop":
                         self.stop.set()
@@ -46,12 +50,13 @@ class _Worker:
     def run(self) -> None:
         """Open the model, then make videos until "stop" or "end"."""
         _, work, log = protocol.receive(self._incoming)
-        threading.Thread(target=self.listen, daemon=True).start()
         maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
         maker.grown = lambda limit: self.say("room", limit)
+        threading.Thread(target=self.listen, args=(maker.start,), daemon=True).start()
+        loading = maker.open()
         self.is_ready = True
-        self.say("ready", maker.device, maker.limit, maker.loading)
+        self.say("ready", maker.device, maker.limit, loading)
         self._loop(maker)
         maker.finish()
         self.say("ended")
@@ -64,7 +69,6 @@ class _Worker:
     def _loop(self, maker: Maker) -> None:
         waiting: list[Started] = []
         while True:
-            # Everything that has come is begun at once, so that photos are open when the device is free.
             while not waiting or not self.jobs.empty():
                 job = self.jobs.get()
                 if job is None:
@@ -72,7 +76,7 @@ class _Worker:
                         return
                     self.jobs.put(None)
                     break
-                waiting.append(maker.start(job) if isinstance(job, Job) else job)
+                waiting.append(job)
             if self.stop.is_set():
                 return
             batch = _alike(waiting, maker.limit)

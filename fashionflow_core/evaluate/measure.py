@@ -88,9 +88,7 @@ def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
     if len(frames) < 3:
         measured.lacking["drift"] = f"has {len(frames)} frames, and drift needs 3"
         return
-    palette = drift.frame_palette(frames[0])
-    figure = np.stack([drift.figure_mask(frame) for frame in frames])
-    garment = np.stack([drift.garment_mask(frame, palette) for frame in frames])
+    palette, figure, garment = drift.find_parts(frames)
     skin = np.stack([skin_mask(f, palette, whole, worn) for f, whole, worn in zip(frames, figure, garment)])
     widths = drift.silhouette_width(frames, figure)
     measured.drift = drift.garment_drift_over_time(frames, garment)

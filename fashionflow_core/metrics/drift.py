@@ -12,11 +12,12 @@ import numpy as np
 
 from fashionflow_core.color import ciede2000, srgb_to_lab
 from fashionflow_core.foreground import figure_mask, figure_rows
-from fashionflow_core.metrics.garment import Palette, frame_palette, garment_mask
+from fashionflow_core.metrics.garment import Outline, Palette, frame_palette, garment_mask
 
 __all__ = [
     "Palette",
     "figure_mask",
+    "find_parts",
     "frame_palette",
     "garment_drift",
     "garment_drift_over_time",
@@ -43,6 +44,25 @@ def _luma(frame: np.ndarray) -> np.ndarray:
     return frame.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
+def find_parts(frames: np.ndarray) -> tuple[Palette, np.ndarray, np.ndarray]:
+    """Figure and garment of a clip, each frame taken apart once.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+
+    Returns:
+        the colours of skin, hair and shoes in frame 0, which serve for all frames; `figure_mask` and `garment_mask` of
+        each frame, bool `(f, h, w)`.
+    """
+    first = Outline.of(_check(frames)[0])
+    palette = frame_palette(first)
+    figure, garment = np.empty(frames.shape[:3], bool), np.empty(frames.shape[:3], bool)
+    for index, frame in enumerate(frames):
+        seen = Outline.of(frame) if index else first
+        figure[index], garment[index] = seen.figure, garment_mask(seen, palette)
+    return palette, figure, garment
+
+
 def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
     """CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0, frame by frame.
 
@@ -51,18 +71,18 @@ def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None)
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
-        masks: bool `(f, h, w)` of the garment; found by `garment_mask`, with frame 0's palette, if None.
+        masks: bool `(f, h, w)` of the garment; found by `find_parts` if None.
 
     Returns:
         float64 `(f - 1,)`, frames 1 and on: 0 (the colour holds) and up; about 1 is just noticeable, 6 is visible,
         above 20 it is another garment.
     """
     _check(frames, 2)
-    palette = frame_palette(frames[0])
+    if masks is None:
+        masks = find_parts(frames)[2]
     colours: list[np.ndarray] = []
     first = np.zeros(frames.shape[1:3], bool)
-    for index, frame in enumerate(frames):
-        mask = garment_mask(frame, palette) if masks is None else masks[index]
+    for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         if index == 0:
             # No garment in the photo: everything between its borders stands for one.
             first = mask if mask.any() else np.ones_like(mask)
@@ -162,10 +182,10 @@ def score_clip(frames: np.ndarray, truth: np.ndarray | None = None) -> dict[str,
         `silhouette_error` (mean absolute difference of widths, pixels) and `psnr` (dB).
     """
     _check(frames, 3)
-    figure = np.stack([figure_mask(frame) for frame in frames])
+    _, figure, garment = find_parts(frames)
     widths = silhouette_width(frames, figure)
     scores = {
-        "garment_drift": garment_drift(frames),
+        "garment_drift": garment_drift(frames, garment),
         "motion": motion(frames),
         "temporal_energy": temporal_energy(frames),
         "sharpness": sharpness(frames, figure),

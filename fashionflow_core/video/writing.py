@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.files import atomic_path, check_target
+from fashionflow_core.priority import give_way
 from fashionflow_core.video import animated, encoders, formats, reading
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import Plan, VideoInfo
@@ -204,7 +205,7 @@ class _Behind:
 
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
-        self._thread = ThreadPoolExecutor(1, "encoding")
+        self._thread = ThreadPoolExecutor(1, "encoding", initializer=give_way)
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, frame: NDArray[np.uint8]) -> None:

@@ -1,0 +1,110 @@
+"""What works beside the networks of a catalogue: begins before they do, and gives way to them."""
+
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from catalogues import conventions, last, photo
+from quick_model import QuickPipeline
+from quick_model import load as quick
+
+from fashionflow_core import video
+from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue.helper import Helper
+from fashionflow_core.catalogue.inputs import read_inputs
+from fashionflow_core.catalogue.work import Work
+from fashionflow_core.priority import NICENESS, give_way
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="threads and processes as Linux's /proc shows them")
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def children() -> list[str]:
+    """Processes that threads of this one have started."""
+    return [number for task in Path("/proc/self/task").iterdir() for number in (task / "children").read_text().split()]
+
+
+def load_after_helper(folder: str, **more: Any) -> QuickPipeline:
+    """A model that is open only once the worker's helper is at the first photo."""
+    deadline = time.monotonic() + 30
+    while not children():
+        if time.monotonic() > deadline:
+            raise RuntimeError("no helper was started while the model was being opened")
+        time.sleep(0.01)
+    return quick(folder, **more)
+
+
+@LINUX
+def test_photos_are_opened_while_the_model_is_opened(tmp_path: Path) -> None:
+    path, out = photo(tmp_path / "a.jpg"), tmp_path / "out"
+    work = Work(str(conventions(tmp_path / "model")), str(out), "", opener=f"{__name__}:load_after_helper")
+    entries = read_inputs([str(path)], out, bytes).entries
+    assert session.run(session.Request(entries, work, devices=("cpu",)), page=False).made == 1
+    assert last(out)["a"]["status"] == "done"
+
+
+@LINUX
+def test_threads_beside_the_networks_give_way_with_all_they_start() -> None:
+    before = niceness()
+    with ThreadPoolExecutor(1, initializer=give_way) as outer:
+        assert outer.submit(niceness).result() == max(before, NICENESS)
+        with outer.submit(ThreadPoolExecutor, 1, initializer=give_way).result() as inner:
+            assert inner.submit(niceness).result() == max(before, NICENESS)  # not twice
+        started: list[int] = []
+        thread = outer.submit(lambda: threading.Thread(target=lambda: started.append(niceness()))).result()
+        outer.submit(thread.start).result()
+        thread.join()
+        assert started == [max(before, NICENESS)]
+    assert niceness() == before
+
+
+@LINUX
+def test_a_video_is_encoded_by_threads_that_give_way(tmp_path: Path) -> None:
+    """The frames come from a thread that keeps its priority: it has the networks."""
+    frames = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
+    seen: dict[str, set[int]] = {"frames": set(), "others": set()}
+    before = {task.name for task in Path("/proc/self/task").iterdir()}
+
+    def made() -> Any:
+        for frame in frames:
+            seen["frames"].add(niceness())
+            tasks = {task.name for task in Path("/proc/self/task").iterdir()} - before
+            seen["others"] |= {os.getpriority(os.PRIO_PROCESS, int(task)) for task in tasks}
+            yield frame
+            time.sleep(0.02)
+
+    video.write(made(), tmp_path / "out.mp4", 25, len(frames))
+    assert seen == {"frames": {niceness()}, "others": {max(niceness(), NICENESS)}}
+
+
+@LINUX
+def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
+    """Threads that wait for each other in loops took four times the time of the processors that scoring needs."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, 20, 16, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    frames = np.concatenate([np.roll(noise, 3 * number, axis=2) for number in range(24)])
+    info = video.write(frames, tmp_path / "clip.mp4", 25, len(frames))
+    helper = Helper()
+    try:
+        helper.ask("score", str(info.path), frames[0])
+        (child,) = children()
+        assert os.getpriority(os.PRIO_PROCESS, int(child)) == max(niceness(), NICENESS)
+
+        def spent() -> float:
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        start, before = time.monotonic(), spent()
+        for _ in range(4):
+            assert "garment_drift" in helper.ask("score", str(info.path), frames[0])
+        assert spent() - before < 1.5 * (time.monotonic() - start)
+    finally:
+        helper.close()
