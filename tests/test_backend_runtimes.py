@@ -17,6 +17,7 @@ from fashionflow_core import backends, pipeline
 from fashionflow_core.backends import onnxruntime as onnx_runtime
 from fashionflow_core.backends import tensorrt as tensorrt_runtime
 from fashionflow_core.backends.engine_networks import EngineNetworks
+from fashionflow_core.backends.torch import load
 from fashionflow_core.contract import BUILT_NOT_RUN, VERIFIED, Engines
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_export.verify import verify_folder
@@ -112,6 +113,25 @@ def test_other_weights_are_not_timed(copy: Path, name: str) -> None:
     edit(copy, lambda record: record.update(lora="/some/lora"))
     with pytest.raises(FashionFlowError, match=f"{name} cannot run here: a LoRA was fused"):
         runtimes.run(Request(str(copy), backends=(name, "onnxruntime"), device="cpu"))
+
+
+def _copied_kernels(networks: Any) -> int:
+    """How many weights of convolutions are copied in a pass of the U-Net and a decode; told by their last two sides."""
+    with torch.profiler.profile(record_shapes=True) as profile:
+        networks.denoise(torch.randn(2, 4, 4, 32, 32), torch.tensor([5]), torch.randn(2, 17, 32))
+        networks.decode(torch.randn(2, 4, 32, 32))
+    events: Any = profile.events()
+    copied = [event.input_shapes[0][2:] for event in events if event.name == "aten::copy_"]
+    return sum(shape in ([3, 3], [3, 1], [7, 7]) for shape in copied)
+
+
+def test_no_weight_is_copied_at_each_call(tmp_path: Path) -> None:
+    """Of networks in training all are: their weights are in torch's usual order. Both say the same."""
+    folder = build_tiny_model(tmp_path / "model", levels=1)
+    made, trained = backends.load(folder, "torch", CPU), load(folder, CPU, torch.float32)
+    assert _copied_kernels(made) == 0 < _copied_kernels(trained)
+    inputs = torch.randn(1, 4, 4, 16, 12), torch.tensor([5]), torch.randn(1, 17, 32)
+    assert (made.denoise(*inputs) - trained.denoise(*inputs)).abs().max() < 1e-5
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ def scale(request: Request) -> dict[str, Any]:
     """
     import torch
 
+    from fashionflow_core.backends.torch import settle
     from fashionflow_core.models import FashionFlowUNet
 
     if request.model != PUBLISHED:
@@ -77,6 +78,7 @@ def scale(request: Request) -> dict[str, Any]:
         torch.manual_seed(SEED)
         unet = FashionFlowUNet()
     torch.nn.Module.to(unet, device, dtype).eval()
+    settle(unet)
     generator = torch.Generator().manual_seed(SEED)
     calls, work, sizes = {}, {}, {}
 

@@ -69,6 +69,8 @@ def bench_step(
     """
     import torch
 
+    from fashionflow_core.backends.torch import settle
+
     if repeats < 1:
         raise UsageError(f"--repeats: must be at least 1, not {repeats}")
     target = resolve_device(device)
@@ -82,6 +84,7 @@ def bench_step(
     with _memory_errors(size):
         literal = literal_twin(unet)
         torch.nn.Module.to(unet, target, number).eval()
+        settle(unet)
         literal.to(target, number).eval()
         generator = torch.Generator().manual_seed(SEED)
         sample = torch.randn((1, channels, *size), generator=generator).to(target, number)
@@ -159,7 +162,8 @@ def literal_twin(unet: "FashionFlowUNet") -> "LiteralUNet":
     config = _arguments(unet)
     with torch.device("meta"):
         literal = LiteralUNet(**config)
-    literal.load_state_dict(ours_to_published(unet.state_dict()), strict=True, assign=True)
+    weights = {name: weight.contiguous() for name, weight in ours_to_published(unet.state_dict()).items()}
+    literal.load_state_dict(weights, strict=True, assign=True)
     return literal
 
 

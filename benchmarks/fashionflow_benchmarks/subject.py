@@ -247,7 +247,7 @@ def published_pipeline(shape: "Shape", device: "torch.device", dtype: "torch.dty
             clip_tokens=shape.tokens,
             clip_dim=shape.clip["hidden_size"],
         )
-        networks: Any = TorchNetworks(unet, adapter, make_vae(shape), make_clip(shape)).to(device, dtype)
+        networks: Any = TorchNetworks(unet, adapter, make_vae(shape), make_clip(shape)).to(device, dtype).settle(device)
     height, width = shape.pixels
     config = dataclasses.replace(
         published_config(), height=height, width=width, frames=shape.frames, scheduler="ddim", steps=STEPS

@@ -105,6 +105,7 @@ def check_turns(compile: bool, low_memory: bool) -> None:
 
 def finish(networks: Any, device: torch.device, compile: bool, low_memory: bool) -> Any:
     """PyTorch's networks as they are to run; with `low_memory` they are on the CPU, and `device` is where they work."""
+    networks.settle(device)
     if low_memory:
         from fashionflow_core.backends.offload import OffloadedNetworks
 
