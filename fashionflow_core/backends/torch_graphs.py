@@ -33,7 +33,7 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
         FashionFlowError: the model folder is broken.
     """
     source = Path(engines.source)
-    model = torch_backend.load(source, device, resolve_dtype("auto", device))
+    model = torch_backend.load(source, device, resolve_dtype("auto", device)).settle(device)
     graphs = make_graphs(model, ModelConfig.load(source))
     return {name: _TorchGraph(graphs[name], name, device) for name in networks}
 
