@@ -234,8 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             for start in range(0, len(body[:cut]), 1 << 16):
                 piece = body[:cut][start : start + (1 << 16)]
-                self.wfile.write(piece)
+                # Counted first: a client that has read the last piece may ask for the sum before this thread runs on.
                 self.request_log.sent += len(piece)
+                try:
+                    self.wfile.write(piece)
+                except OSError:
+                    self.request_log.sent -= len(piece)
+                    raise
                 time.sleep(pause)
             if cut is not None:
                 self.close_connection = True
