@@ -123,9 +123,9 @@ def test_a_second_run_on_the_same_folder_is_refused_at_once(tmp_path: Path) -> N
         wait_until((out / ".fashionflow" / ".lock").exists, process, tmp_path / "log")
         second = quick(photos, "-o", "out", "--model", model, "--quiet", cwd=tmp_path)
         assert process.poll() is None
-        assert_refused(second, 1, "out/.fashionflow: another fashionflow generate is writing to it")
+        assert_refused(second, 1, "out: another run of fashionflow is writing to it")
         start = time.monotonic()  # of the refusal itself, without Python's start
-        with pytest.raises(FashionFlowError, match="another fashionflow generate"), opened(out):
+        with pytest.raises(FashionFlowError, match="another run of fashionflow"), opened(out):
             pass
         assert time.monotonic() - start < 1
 

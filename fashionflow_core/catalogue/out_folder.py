@@ -22,7 +22,7 @@ def opened(out: Path) -> Iterator[Path]:
     if os.path.lexists(out) and not out.is_dir():
         raise FashionFlowError(f"{out}: is no folder", hint="choose another one with -o")
     hidden = out / HIDDEN
-    with locked(hidden, "fashionflow generate"):
+    with locked(hidden, "run of fashionflow", shown=out):  # of `generate` or `evaluate`, which fill it in one way
         scratch = hidden / f"scratch-{os.getpid()}"
         try:
             # What runs that were killed have left; all that was whole has been moved out of there.

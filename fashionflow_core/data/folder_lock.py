@@ -12,11 +12,12 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path, command: str) -> Iterator[None]:
+def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[None]:
     """Make a folder, and be the only one that writes to it; the lock goes with the process, however that ends.
 
     Args:
         command: who does, for the message to a second one.
+        shown: the folder as the user knows it, where `folder` is a hidden part of it.
 
     Raises:
         FashionFlowError: another process has it, or it cannot be made or written to.
@@ -26,12 +27,12 @@ def locked(folder: Path, command: str) -> Iterator[None]:
         lock = FileLock(folder / LOCK_FILE).acquire(timeout=0)
     except Timeout:
         raise FashionFlowError(
-            f"{folder}: another {command} is writing to it",
-            hint="wait until it is done, or choose another folder with -o",
+            f"{shown or folder}: another {command} is writing to it",
+            hint="wait until it is done, or choose another folder",
         ) from None
     except OSError as error:
         raise FashionFlowError(
-            f"{folder}: cannot be written ({error.strerror})", hint="choose another folder with -o"
+            f"{shown or folder}: cannot be written ({error.strerror})", hint="choose another folder"
         ) from None
     with lock:
         yield
