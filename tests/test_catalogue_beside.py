@@ -1,5 +1,6 @@
 """What works beside the networks of a catalogue: begins before they do, and gives way to them."""
 
+import io
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from quick_model import QuickPipeline
 from quick_model import load as quick
 
 from fashionflow_core import video
-from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue import protocol, session, worker
 from fashionflow_core.catalogue.helper import Helper
 from fashionflow_core.catalogue.inputs import read_inputs
 from fashionflow_core.catalogue.work import Work
@@ -50,6 +51,26 @@ def test_photos_are_opened_while_the_model_is_opened(tmp_path: Path) -> None:
     entries = read_inputs([str(path)], out, bytes).entries
     assert session.run(session.Request(entries, work, devices=("cpu",)), page=False).made == 1
     assert last(out)["a"]["status"] == "done"
+
+
+def test_a_job_that_comes_after_the_end_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose disk is full ends by itself; what the run sent before it knew is not begun, and nothing breaks."""
+    incoming = io.BytesIO()
+    protocol.send(incoming, ("job", "a"))
+    protocol.send(incoming, ("stop",))
+    protocol.send(incoming, ("job", "b"))
+    incoming.seek(0)
+    begun, photos = [], ThreadPoolExecutor(1)
+
+    def start(job: Any) -> Any:
+        photos.submit(begun.append, job).result()
+        photos.shutdown()  # as at the worker's end
+
+    listening = worker._Worker(incoming, io.BytesIO())
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    listening.listen(start)
+    assert begun == ["a"] and listening.stop.is_set() and ended == [1]
 
 
 @LINUX

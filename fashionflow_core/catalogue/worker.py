@@ -39,7 +39,8 @@ class _Worker:
             while True:
                 kind, *rest = protocol.receive(self._incoming)
                 if kind == "job":
-                    self.jobs.put(start(rest[0]))
+                    if not self.stop.is_set():  # set by a full disk, of which the run may not know yet
+                        self.jobs.put(start(rest[0]))
                 else:
                     if kind == "stop":
                         self.stop.set()

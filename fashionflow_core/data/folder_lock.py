@@ -17,7 +17,7 @@ def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[No
 
     Args:
         command: who does, for the message to a second one.
-        shown: the folder as the user knows it, where `folder` is a hidden part of it.
+        shown: the folder as a second one knows it, where `folder` is a hidden part of it.
 
     Raises:
         FashionFlowError: another process has it, or it cannot be made or written to.
@@ -32,7 +32,7 @@ def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[No
         ) from None
     except OSError as error:
         raise FashionFlowError(
-            f"{shown or folder}: cannot be written ({error.strerror})", hint="choose another folder"
+            f"{folder}: cannot be written ({error.strerror})", hint="choose another folder"
         ) from None
     with lock:
         yield
