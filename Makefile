@@ -8,7 +8,7 @@ DEMO_VIDEO ?= demo.mp4
 # trt-rtx, which CI adds, builds real engines without a GPU; it exists for Linux and Windows.
 EXTRAS ?= dev,train,onnx
 # Each worker imports torch (half a gigabyte); more than four is slower on most machines.
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -33,8 +33,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
+# A file's tests stay in one process, since they share models and engines that take long to make.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n auto --maxprocesses 4 --dist loadfile; together=$$?; \
+	$(BIN)/python -m pytest -m "slow and alone" && exit $$together
 
 lint: style types
 

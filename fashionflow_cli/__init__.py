@@ -1,1 +1,1 @@
-"""The `fashionflow` command: parse, call, print. No tensor work happens here."""
+"""Command line `fashionflow`: parse, call, print."""

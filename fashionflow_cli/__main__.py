@@ -1,4 +1,4 @@
-"""`python -m fashionflow_cli`, for where the console script is not on the path."""
+"""`python -m fashionflow_cli`."""
 
 from fashionflow_cli.main import main
 

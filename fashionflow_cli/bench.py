@@ -1,14 +1,14 @@
-"""`fashionflow bench`: measurements, each with the hardware it was taken on."""
+"""`fashionflow bench`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fashionflow_cli.console import Size, note, one_of, parse_size, quiet_libraries, result
-from fashionflow_core.device import DTYPES
+from fashionflow_cli import options
+from fashionflow_cli.console import Size, note, parse_size, quiet_libraries, result
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import check_target
+from fashionflow_core.utils.files import check_target
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -16,9 +16,9 @@ fashionflow bench                                  the quick set: step, vae, cli
 
 fashionflow bench dreampose --json dreampose.json  our speed beside frame-by-frame sampling
 
-fashionflow bench step video --model mini --plots plots/
+fashionflow bench step video --model mini-latent --plots plots/
 
-fashionflow bench backends --model mini-onnx --backend torch --backend onnxruntime
+fashionflow bench backends --model mini-latent-onnx --backend torch --backend onnxruntime
 """
 PUBLISHED = "published"  # as in `subject`, which imports too much for --help
 
@@ -71,10 +71,8 @@ def bench(
             show_default="torch, compiled",
         ),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Number type.", envvar="FASHIONFLOW_DTYPE", **one_of(("auto", *DTYPES)))
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", envvar="FASHIONFLOW_DEVICE")] = "auto",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
     out: Annotated[
         Path | None, typer.Option("--json", "-o", help="Also write the results to this file.", metavar="FILE")
@@ -84,9 +82,7 @@ def bench(
         Path | None, typer.Option("--plots", help="Also draw a PNG of each suite into this folder.", metavar="DIR")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure speed and memory: of the networks, of whole videos, and beside frame-by-frame sampling."""
     if out is not None:
@@ -94,12 +90,12 @@ def bench(
     quiet_libraries()
     from fashionflow_benchmarks import report
     from fashionflow_benchmarks import suites as known
-    from fashionflow_benchmarks.subject import Request
+    from fashionflow_benchmarks.model_under_test import BenchRequest
 
     names = suites or []
     known.check(names)
     pictures = _pictures(plots, names or known.QUICK, overwrite) if plots is not None else {}
-    request = Request(
+    request = BenchRequest(
         model=model,
         frames=frames,
         height=size.height if size else None,
@@ -126,9 +122,9 @@ def bench(
 
 def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: bool) -> dict[str, Path]:
     """The file of each suite's picture, checked before the work."""
-    from fashionflow_core import drawing
+    from fashionflow_core.utils import plotting
 
-    drawing.check("--plots")
+    plotting.check("--plots")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`fashionflow compare` and `fashionflow grid`: results, and videos, beside each other."""
+"""`fashionflow compare` and `fashionflow grid`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import WARNINGS, note, quiet_libraries, result, result_json
+from fashionflow_cli.console import note, quiet_libraries, result, result_json
 from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, Json, Markdown, Overwrite, check_one_form, option
 from fashionflow_core.errors import FashionFlowError, PartialError
 
@@ -71,11 +71,10 @@ def grid(
     quiet: options.Quiet = False,
 ) -> None:
     """Show the same clips of several methods side by side, as one picture (the paper's Figure 3) or one video."""
-    WARNINGS.quiet = quiet
     quiet_libraries()
-    from fashionflow_core.evaluate import pictures
+    from fashionflow_core.evaluate import contact_sheet
 
-    failed = pictures.grid(folders, out, columns, height, limit, overwrite)
+    failed = contact_sheet.grid(folders, out, columns, height, limit, overwrite)
     for line in failed:
         note(f"failed: {line}")
     result(str(out))

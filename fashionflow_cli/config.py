@@ -1,4 +1,4 @@
-"""`fashionflow config show`: every setting of a run, its value, and where that value comes from."""
+"""`fashionflow config show`: every setting, its value and its source."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,8 +39,8 @@ def show(
 
 def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, str]]:
     """Every setting of `generate` under `arguments` → (value, source); what the model decides is read from it."""
-    from fashionflow_core import registry
     from fashionflow_core.config import ModelConfig
+    from fashionflow_core.store import registry
 
     command: Any = ctx.find_root().command
     generate = command.commands["generate"]
@@ -54,6 +54,8 @@ def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, 
         "size": f"{config.height}x{config.width}",
         "conditioning": config.conditioning[0],
     }
+    if config.latents == "motion":
+        of_model |= {"motion": config.motion, "size": "the photo's"}
     for name, value in of_model.items():
         if settings[name][0] is None:
             settings[name] = (value, f"model {config.name}")

@@ -1,4 +1,4 @@
-"""Where a setting comes from: flag > `FASHIONFLOW_*` > the file of `--config` > the model > the default.
+"""Sources of settings: flag, environment, `--config` file, model, default.
 
 Typer resolves the first three and the last: the file becomes its `default_map`. The model's values stand behind the
 options that are None.
@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from fashionflow_core.errors import UsageError
-from fashionflow_core.yaml_file import read_mapping
+from fashionflow_core.utils.settings_files import read_mapping
 
 # Not settings of a run: what they would do in a file nobody expects.
 _FLAGS_ONLY = frozenset({"config", "help"})

@@ -1,4 +1,4 @@
-"""What every command shares: results on stdout, everything else on stderr, option types."""
+"""Console output: results on stdout, everything else on stderr."""
 
 import json
 import os
@@ -8,10 +8,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import typer
 
+from fashionflow_core.config import PHOTO_SIZE
 from fashionflow_core.errors import FashionFlowWarning
 
 
@@ -30,6 +31,11 @@ def parse_size(text: str | Size) -> Size:
     if not match:
         raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 320x256")
     return Size(int(match[1]), int(match[2]))
+
+
+def parse_frame(text: str | Size) -> Size | str:
+    """As `parse_size`; or `photo`, the photo's own size."""
+    return text if text == PHOTO_SIZE else parse_size(text)
 
 
 class Color(NamedTuple):
@@ -82,21 +88,6 @@ def parse_batch(text: str | int) -> int:
     return int(text)
 
 
-def one_of(choices: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments for an option that takes one of `choices`, which the core keeps: check, completion, help."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in choices:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}")
-        return value
-
-    return {
-        "callback": check,
-        "autocompletion": lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)],
-        "metavar": "|".join(choices),
-    }
-
-
 def result(text: str) -> None:
     """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
     print(text, flush=True)
@@ -114,17 +105,25 @@ def note(text: str, quiet: bool = False) -> None:
 
 
 class Warnings:
-    """Prints our own warnings as one line each, and remembers them; those of libraries are no part of our reports."""
+    """Prints our own warnings as one line each, and remembers them; those of libraries are not part of our reports.
+
+    Each run of the command line has one, `context.ensure_object(Warnings)`, and is inside of it as a context manager.
+    """
 
     def __init__(self) -> None:
         self.quiet = False
         self.lines: list[str] = []
         self._printed: set[str] = set()
+        self._caught = warnings.catch_warnings()
 
-    def install(self) -> None:
-        """Take over `warnings.showwarning` for this process."""
+    def __enter__(self) -> Self:
+        self._caught.__enter__()
         warnings.simplefilter("always", FashionFlowWarning)
         warnings.showwarning = self._show
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._caught.__exit__(*error)
 
     def take(self) -> list[str]:
         """What was warned of since the last call."""
@@ -145,9 +144,6 @@ class Warnings:
             tqdm.write(f"warning: {line}", file=sys.stderr)
         else:
             note(f"warning: {line}")
-
-
-WARNINGS = Warnings()
 
 
 def complain(message: str, hint: str | None = None) -> None:

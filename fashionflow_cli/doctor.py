@@ -1,4 +1,4 @@
-"""`fashionflow doctor`: what this machine can run, line by line, and what mends what it cannot."""
+"""`fashionflow doctor`."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,9 +14,7 @@ _VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG")
 
 def doctor(
     ctx: typer.Context,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on stdout, for programs.", envvar="FASHIONFLOW_JSON")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")] = False,
 ) -> None:
     """Try what this machine can run: torch and its number types, encoders, engines, models, disk, hub.
 

@@ -1,21 +1,25 @@
-"""`fashionflow evaluate` and `fashionflow ablation`: videos judged, and the paper's tables made anew."""
+"""`fashionflow evaluate` and `fashionflow ablation`."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fashionflow_cli import evaluate_options as given
+from fashionflow_cli import evaluate_options as evaluating
 from fashionflow_cli import options
-from fashionflow_cli.catalogue import devices_of
-from fashionflow_cli.console import WARNINGS, note, parse_size, progress, quiet_libraries, result, result_json
-from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, PROTOCOL, check_one_form, option
-from fashionflow_core.config import GenerateSettings
+from fashionflow_cli.console import note, parse_size, progress, quiet_libraries, result, result_json
+from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, PROTOCOL, check_outputs, option, options_of, settings_of
+from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import PartialError, UsageError
-from fashionflow_core.files import check_target, write_text
+from fashionflow_core.store import registry
+from fashionflow_core.utils.files import write_text
+
+if TYPE_CHECKING:
+    from fashionflow_core.evaluate.run import EvaluateProgress
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -23,7 +27,7 @@ fashionflow evaluate --real fashion/test --fake videos --resize 640x512 -o evalu
 
 fashionflow evaluate --fake videos --photos photos --metrics drift
 
-fashionflow evaluate --model mini --data fashion/test --generated videos --paper
+fashionflow evaluate --model mini-latent --data fashion/test --generated videos --paper
 """
 ABLATION_EXAMPLES = """[bold]Example[/bold]
 
@@ -56,8 +60,8 @@ def evaluate(
         Path | None,
         option(CLIPS, "photos", text="Photos that the clips were made from, of the same names: first-frame fidelity."),
     ] = None,
-    metrics: given.Metrics = (),
-    weights_dir: given.Weights = None,
+    metrics: evaluating.Metrics = (),
+    weights_dir: evaluating.Weights = None,
     resize: Annotated[
         Any,
         option(
@@ -77,91 +81,65 @@ def evaluate(
             metavar="<name>",
         ),
     ] = None,
-    clip_frames: given.ClipFrames = 70,
-    fvd_window: given.FvdWindow = "random",
-    bn_mode: given.BnMode = "train",
-    is_splits: given.Splits = 1,
-    inception_frames: given.InceptionFrames = None,
-    seed: given.Seed = 0,
-    bootstrap: given.Bootstrap = 100,
+    clip_frames: evaluating.ClipFrames = 70,
+    fvd_window: evaluating.FvdWindow = "random",
+    bn_mode: evaluating.BnMode = "train",
+    is_splits: evaluating.Splits = 1,
+    inception_frames: evaluating.InceptionFrames = None,
+    seed: evaluating.Seed = 0,
+    bootstrap: evaluating.Bootstrap = 100,
     conditioning: options.Conditioning = None,
     frames: options.Frames = None,
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     device: options.Device = "auto",
-    devices: given.Devices = None,
-    dtype: given.Dtype = "fp32",
+    devices: evaluating.Devices = None,
+    dtype: evaluating.Dtype = "fp32",
     backend: options.Backend = "auto",
     config: options.Config = None,
-    out: given.Out = None,
-    report: given.Report = None,
-    overwrite: given.Overwrite = False,
+    out: evaluating.Out = None,
+    report: evaluating.Report = None,
+    overwrite: evaluating.Overwrite = False,
     paper: Annotated[
         bool, option(OUTPUT, "paper", text="Also the paper's table of methods, with its figures beside ours.")
     ] = False,
-    markdown: given.Markdown = False,
+    markdown: evaluating.Markdown = False,
     quiet: options.Quiet = False,
-    as_json: given.Json = False,
+    as_json: evaluating.Json = False,
 ) -> None:
     """Judge videos: FVD, VFID, FID and IS as the field computes them, PSNR and SSIM, colour drift and more.
 
     Every number comes with its interval, its noise floor and the protocol that makes it reproducible. A clip that
     cannot be measured is named and takes no part.
     """
-    WARNINGS.quiet = quiet
+    given = dict(locals())
     if (model is None) == (fake is None):
         raise UsageError("--fake, --model: name the clips to judge, or the model to make them, one of both")
     if (model is None) != (data is None):
         raise UsageError("--model, --data: one of them needs the other")
     if model is not None and real is not None:
         raise UsageError("--real: the real clips are those of --data", hint="leave --real out")
-    check_one_form(markdown, as_json)
-    _check_outputs(out, report, overwrite)
+    check_outputs(given)
     quiet_libraries()
-    from fashionflow_core.evaluate import reported
+    from fashionflow_core.evaluate import report_folder
     from fashionflow_core.evaluate.generated import evaluate_model, photos_of
     from fashionflow_core.evaluate.report import methods, results
     from fashionflow_core.evaluate.run import evaluate as measure
 
-    has_real = real is not None or (data is not None and photos_of(data)[1])
-    protocol = given.protocol_of(
-        tuple(metrics) or given.possible(has_real),
-        clip_frames=clip_frames,
-        fvd_window=fvd_window,
-        bn_mode=bn_mode,
-        is_splits=is_splits,
-        inception_frames=inception_frames,
-        resize=tuple(resize) if resize else None,
-        fit=fit or "stretch",
-        seed=seed,
-        bootstrap=bootstrap,
-    )
-    weights = given.weights_folder(weights_dir)
-    workers = devices_of(devices or device)
-    with _bars(quiet) as (made, measured):
+    chosen = options_of(given, real is not None or (data is not None and photos_of(data)[1]))
+    with _bars(quiet) as shown:
         if fake is not None:
-            found = measure(real, fake, protocol, weights, photos, device, dtype, measured)
+            found = measure(real, fake, chosen, shown)
         else:
             assert model is not None and data is not None
-            settings = GenerateSettings(
-                seed=seed, frames=frames, steps=steps, scheduler=scheduler, conditioning=conditioning, fit=fit
-            )
             folder = generated if generated is not None else Path(f"generated-{Path(model).name}")
-            found = evaluate_model(
-                *(model, data, folder, settings, protocol, weights, photos, device, dtype, backend, workers),
-                *(made, measured, partial(_say, quiet)),
-            )
-    if out is not None:
-        write_text(out, json.dumps(found, indent=1) + "\n")
+            found = evaluate_model(model, data, folder, settings_of(given), chosen, shown)
     if report is not None:
-        reported.write(found, report)
-    if as_json:
-        result_json(found)
-    else:
-        result(results(found, markdown))
-        if paper:
-            result("\n" + methods({model or Path(found["fake"]).name: found}, markdown))
-    _finish([found])
+        report_folder.write(found, report)
+    text = results(found, markdown)
+    if paper:
+        text += "\n\n" + methods({model or Path(found["fake"]).name: found}, markdown)
+    _finish(given, found, [found], text)
 
 
 def ablation(
@@ -183,113 +161,89 @@ def ablation(
     generated: Annotated[
         Path, option(CLIPS, "generated", text="Folder of the videos that are made, in three folders.")
     ] = Path("ablation"),
-    metrics: given.Metrics = ("is", "fvd", "vfid"),
-    weights_dir: given.Weights = None,
-    clip_frames: given.ClipFrames = 70,
-    fvd_window: given.FvdWindow = "random",
-    bn_mode: given.BnMode = "train",
-    is_splits: given.Splits = 1,
-    inception_frames: given.InceptionFrames = None,
-    seed: given.Seed = 0,
-    bootstrap: given.Bootstrap = 100,
+    metrics: evaluating.Metrics = ("is", "fvd", "vfid"),
+    weights_dir: evaluating.Weights = None,
+    clip_frames: evaluating.ClipFrames = 70,
+    fvd_window: evaluating.FvdWindow = "random",
+    bn_mode: evaluating.BnMode = "train",
+    is_splits: evaluating.Splits = 1,
+    inception_frames: evaluating.InceptionFrames = None,
+    seed: evaluating.Seed = 0,
+    bootstrap: evaluating.Bootstrap = 100,
     frames: options.Frames = None,
     steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     device: options.Device = "auto",
-    devices: given.Devices = None,
-    dtype: given.Dtype = "fp32",
+    devices: evaluating.Devices = None,
+    dtype: evaluating.Dtype = "fp32",
     backend: options.Backend = "auto",
     config: options.Config = None,
-    out: given.Out = None,
-    overwrite: given.Overwrite = False,
-    markdown: given.Markdown = False,
+    out: evaluating.Out = None,
+    overwrite: evaluating.Overwrite = False,
+    markdown: evaluating.Markdown = False,
     quiet: options.Quiet = False,
-    as_json: given.Json = False,
+    as_json: evaluating.Json = False,
 ) -> None:
     """The paper's table 2: global conditioning alone, local alone, and both, on the same clips.
 
     One model that was trained for all three may be named three times.
     """
-    WARNINGS.quiet = quiet
-    check_one_form(markdown, as_json)
-    _check_outputs(out, None, overwrite)
+    given = dict(locals())
+    check_outputs(given)
     quiet_libraries()
-    from fashionflow_core.evaluate.generated import check_model, evaluate_model, photos_of
+    from fashionflow_core.evaluate.generated import evaluate_model, photos_of
     from fashionflow_core.evaluate.report import TABLE_2
     from fashionflow_core.evaluate.report import ablation as table
 
-    protocol = given.protocol_of(
-        tuple(metrics),
-        clip_frames=clip_frames,
-        fvd_window=fvd_window,
-        bn_mode=bn_mode,
-        is_splits=is_splits,
-        inception_frames=inception_frames,
-        seed=seed,
-        bootstrap=bootstrap,
-    )
-    weights = given.weights_folder(weights_dir)
-    shared: dict[str, Any] = {"seed": seed, "frames": frames, "steps": steps, "scheduler": scheduler}
-    rows = {
-        title: (conditioning, model, GenerateSettings(**shared, conditioning=conditioning))
+    chosen = options_of(given)
+    rows = [
+        (title, model, replace(settings_of(given), conditioning=conditioning))
         for title, conditioning, model in zip(
             TABLE_2, ("global", "local", "both"), (model_global, model_local, model_both), strict=True
         )
-    }
-    for _, model, settings in rows.values():
-        check_model(model, settings)  # the third may be refused after hours of the first
+    ]
+    for _, model, settings in rows:
+        settings.resolve(ModelConfig.load(registry.find(model)))  # the third may be refused after hours of the first
     photos_of(data)
-    workers = devices_of(devices or device)
     found: dict[str, dict[str, Any]] = {}
-    for title, (conditioning, model, settings) in rows.items():
+    for title, model, settings in rows:
         note(f"{title}: {model}", quiet)
-        with _bars(quiet) as (made, measured):
-            found[title] = evaluate_model(
-                *(model, data, generated / conditioning, settings, protocol, weights, None, device, dtype, backend),
-                *(workers, made, measured, partial(_say, quiet)),
-            )
-    if out is not None:
-        write_text(out, json.dumps(found, indent=1) + "\n")
-    if as_json:
-        result_json(found)
-    else:
-        result(table(found, markdown))
-    _finish(list(found.values()))
+        with _bars(quiet) as shown:
+            found[title] = evaluate_model(model, data, generated / str(settings.conditioning), settings, chosen, shown)
+    _finish(given, found, list(found.values()), table(found, markdown))
 
 
 @contextmanager
-def _bars(quiet: bool) -> Iterator[tuple[Callable[[int, int], None], Callable[[int, int], None]]]:
+def _bars(quiet: bool) -> Iterator["EvaluateProgress"]:
     """A bar for the videos that are made, then one for the clips that are measured; how many is known only then."""
-    with ExitStack() as stack:
-        shown: list[Any] = ["", None]
-
-        def show(label: str, unit: str, done: int, total: int) -> None:
-            if shown[0] != label:
-                stack.close()
-                shown[:] = label, stack.enter_context(progress(label, total, unit, quiet))
-            shown[1](done)
-
-        yield partial(show, "generating", "video"), partial(show, "measuring", "clip")
-
-
-def _say(quiet: bool, line: str) -> None:
-    """A line about the run that makes videos, past the bar that may be under way."""
     from tqdm import tqdm
 
-    if not quiet:
-        tqdm.write(line, file=sys.stderr)
+    from fashionflow_core.evaluate.run import EvaluateProgress
+
+    with ExitStack() as stack:
+        bars: dict[str, Any] = {}
+
+        def show(label: str, unit: str, done: int, total: int) -> None:
+            if label not in bars:
+                stack.close()
+                bars[label] = stack.enter_context(progress(label, total, unit, quiet))
+            bars[label](done)
+
+        def say(line: str) -> None:  # past the bar that may be under way
+            if not quiet:
+                tqdm.write(line, file=sys.stderr)
+
+        yield EvaluateProgress(partial(show, "generating", "video"), partial(show, "measuring", "clip"), say)
 
 
-def _check_outputs(out: Path | None, report: Path | None, overwrite: bool) -> None:
-    if out is not None:
-        check_target(out, overwrite)
-    if report is not None:
-        from fashionflow_core.evaluate import reported
-
-        reported.check(report, overwrite)
-
-
-def _finish(results: list[dict[str, Any]]) -> None:
+def _finish(given: dict[str, Any], record: dict[str, Any], results: list[dict[str, Any]], text: str) -> None:
+    """Write and print what was found, then name what failed."""
+    if given["out"] is not None:
+        write_text(given["out"], json.dumps(record, indent=1) + "\n")
+    if given["as_json"]:
+        result_json(record)
+    else:
+        result(text)
     failed = [failure for found in results for failure in found["failed"]]
     for failure in failed:
         note(f"failed: {failure['reason']}")

@@ -1,19 +1,24 @@
-"""The options of `evaluate`, `ablation`, `compare` and `grid`.
+"""Options of evaluate, ablation, compare and grid.
 
 None can be set by an environment variable: FASHIONFLOW_DTYPE or FASHIONFLOW_MODEL, set for `generate`, would change
 what is measured without anybody seeing it. What is measured by is on the command line, or in the file of --config.
 """
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fashionflow_cli.generate_catalogue import devices_of
 from fashionflow_cli.options import MACHINE
+from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.files import check_target
 
 if TYPE_CHECKING:
-    from fashionflow_core.evaluate.protocol import Protocol
+    from fashionflow_core.evaluate.protocol import EvaluateOptions
 
 CLIPS, PROTOCOL, OUTPUT = "Clips", "Protocol", "Output"
 
@@ -108,22 +113,37 @@ def check_one_form(markdown: bool, as_json: bool) -> None:
         raise UsageError("--json, --markdown: name one of them")
 
 
-def possible(has_real: bool) -> tuple[str, ...]:
-    """The metrics that are computed where none are named: all, or those that need no real clips."""
-    from fashionflow_core.evaluate.protocol import FREE, METRICS, SCORES
+def check_outputs(given: Mapping[str, Any]) -> None:
+    """Refuse two forms of output at once, and files or a report that are there already."""
+    check_one_form(given["markdown"], given["as_json"])
+    if given["out"] is not None:
+        check_target(given["out"], given["overwrite"])
+    if given.get("report") is not None:
+        from fashionflow_core.evaluate import report_folder
 
-    return METRICS if has_real else (*SCORES, *FREE)
-
-
-def protocol_of(metrics: tuple[str, ...], **choices: Any) -> "Protocol":
-    """The protocol of the options."""
-    from fashionflow_core.evaluate.protocol import Protocol
-
-    return Protocol(metrics=metrics, **choices)
+        report_folder.check(given["report"], given["overwrite"])
 
 
-def weights_folder(folder: Path | None) -> Path:
-    """Where the feature networks' files are."""
-    from fashionflow_core.registry import metrics_home
+def options_of(given: Mapping[str, Any], has_real: bool = True) -> "EvaluateOptions":
+    """The options of a command, by the names of its parameters.
 
-    return folder or metrics_home()
+    Args:
+        given: the parameters.
+        has_real: whether there are real clips to compare with: metrics that need them are then computed by default.
+    """
+    from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol, default_metrics
+
+    protocol = {field.name: given[field.name] for field in fields(Protocol) if given.get(field.name) is not None}
+    protocol["metrics"] = tuple(given["metrics"]) or default_metrics(has_real)
+    if "resize" in protocol:
+        protocol["resize"] = tuple(protocol["resize"])
+    others = {name: given[name] for name in ("device", "dtype", "backend")}
+    devices = devices_of(given["devices"] or given["device"])
+    return EvaluateOptions(Protocol(**protocol), given["weights_dir"], given.get("photos"), **others, devices=devices)
+
+
+def settings_of(given: Mapping[str, Any]) -> GenerateSettings:
+    """The settings that videos are made with, likewise."""
+    return GenerateSettings(
+        **{field.name: given[field.name] for field in fields(GenerateSettings) if field.name in given}
+    )

@@ -1,4 +1,4 @@
-"""`fashionflow export` and `fashionflow verify`: engines of a model, and whether they say what PyTorch says."""
+"""`fashionflow export` and `fashionflow verify`."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fashionflow_cli.console import WARNINGS, note, one_of, quiet_libraries, result, result_json
-from fashionflow_core.contract import GRAPHS
+from fashionflow_cli import options
+from fashionflow_cli.console import Warnings, note, quiet_libraries, result, result_json
+from fashionflow_cli.options import one_of
 from fashionflow_core.errors import UsageError
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -21,19 +22,7 @@ fashionflow export --trt --trt-flavor rtx --dtype fp16 --model ./my-model -o eng
 fashionflow generate dress.jpg --model mini-onnx
 """
 SHAPE, TRT = "Numbers and shapes", "TensorRT"
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A name from [bold]fashionflow models list[/bold], or a model folder.",
-        envvar="FASHIONFLOW_MODEL",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")]
-Json = Annotated[
-    bool, typer.Option("--json", help="The record on stdout, instead of the path.", envvar="FASHIONFLOW_JSON")
-]
+Json = Annotated[bool, typer.Option("--json", help="The record on stdout, instead of the path.")]
 
 
 def parse_frames(text: str) -> tuple[int, int]:
@@ -49,9 +38,10 @@ def parse_frames(text: str) -> tuple[int, int]:
 
 
 def export(
+    ctx: typer.Context,
     onnx: Annotated[bool, typer.Option("--onnx", help="Make ONNX files, which onnxruntime runs.")] = False,
     trt: Annotated[bool, typer.Option("--trt", help="Make TensorRT engines, which NVIDIA GPUs run.")] = False,
-    model: Model = "mini",
+    model: options.Model = "mini",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -60,8 +50,12 @@ def export(
     ] = None,
     lora: Annotated[Path | None, typer.Option(help="A LoRA folder, fused into the U-Net.", metavar="DIR")] = None,
     networks: Annotated[
-        str, typer.Option(help="Which networks, separated by commas; only all of them generate.", metavar="NAMES")
-    ] = ",".join(GRAPHS),
+        str | None,
+        typer.Option(
+            help="Which networks, separated by commas; only all of them generate. [dim]\\[default: all][/dim]",
+            metavar="NAMES",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Compare with PyTorch.")] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an engine folder; engines in it that still fit are kept.")
@@ -71,7 +65,11 @@ def export(
     ] = "fp32",
     frames: Annotated[
         int | None,
-        typer.Option(min=2, help="Frames of a clip, fixed. [dim]\\[default: the model's][/dim]", rich_help_panel=SHAPE),
+        typer.Option(
+            min=2,
+            help="Frames of a clip, fixed; of a motion model keyframes. [dim]\\[default: the model's][/dim]",
+            rich_help_panel=SHAPE,
+        ),
     ] = None,
     dynamic_frames: Annotated[
         str | None,
@@ -106,18 +104,17 @@ def export(
     refit: Annotated[
         bool, typer.Option("--refit", help="TensorRT: weights can be replaced later.", rich_help_panel=TRT)
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make engines of a model, and verify them against PyTorch.
 
     The folder takes the model's place: fashionflow generate --model DIR needs no PyTorch weights and no other option.
     """
-    WARNINGS.quiet = quiet
     runtimes = tuple(name for name, wanted in (("onnxruntime", onnx), ("tensorrt", trt)) if wanted)
     if not runtimes:
         raise UsageError("export: nothing to make", hint="pass --onnx, --trt or both")
-    from fashionflow_core import registry
+    from fashionflow_core.store import registry
     from fashionflow_export.settings import EngineSettings, ExportSettings
 
     settings = ExportSettings(
@@ -125,7 +122,7 @@ def export(
         dtype=dtype,
         frames=frames,
         dynamic_frames=parse_frames(dynamic_frames) if dynamic_frames else None,
-        networks=tuple(name.strip() for name in networks.split(",")),
+        networks=() if networks is None else tuple(name.strip() for name in networks.split(",")),
         decode_chunk=decode_chunk,
         verify=verify,
         engines=EngineSettings(
@@ -138,13 +135,14 @@ def export(
     )
     source = registry.find(model)
     quiet_libraries()
-    from fashionflow_export.folder import export_model  # torch and diffusers: after all that can be refused without
+    from fashionflow_export.export import export_model  # torch and diffusers: after all that can be refused without
 
     folder, engines = export_model(source, out, settings, lora, overwrite, lambda line: note(line, quiet))
-    _print(folder, engines, quiet, as_json)
+    _print(folder, engines, ctx.ensure_object(Warnings), as_json)
 
 
 def verify(
+    ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An engine folder.", show_default=False)],
     device: Annotated[
         str,
@@ -153,34 +151,36 @@ def verify(
             envvar="FASHIONFLOW_DEVICE",
         ),
     ] = "auto",
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Compare an engine folder with PyTorch's answers that travel with it, and note the result in it.
 
     Needs no PyTorch weights: networks are compared one by one, then a short generation frame by frame.
     """
-    WARNINGS.quiet = quiet
-    from fashionflow_core.contract import Engines
+    from fashionflow_core.store.engine_folder import Engines
 
     record = Engines.load(folder)
     quiet_libraries()
     from fashionflow_export.verify import verify_folder
 
     engines = verify_folder(folder, record, None, device, lambda line: note(line, quiet))
-    _print(folder, engines, quiet, as_json)
+    _print(folder, engines, ctx.ensure_object(Warnings), as_json)
 
 
-def _print(folder: Path, engines: Any, quiet: bool, as_json: bool) -> None:
+def _print(folder: Path, engines: Any, warned: Warnings, as_json: bool) -> None:
     """The states, the result, and exit code 1 where something failed."""
     from dataclasses import asdict
 
     from fashionflow_export.verify import require_verified
 
     for runtime, record in engines.runtimes.items():
-        note(f"{runtime}: {record.state.replace('_', ' ')}" + (f" ({record.reason})" if record.reason else ""), quiet)
+        note(
+            f"{runtime}: {record.state.replace('_', ' ')}" + (f" ({record.reason})" if record.reason else ""),
+            warned.quiet,
+        )
     if as_json:
-        result_json({"path": str(folder), **asdict(engines), "warnings": WARNINGS.take()})
+        result_json({"path": str(folder), **asdict(engines), "warnings": warned.take()})
     elif all(record.state != "failed" for record in engines.runtimes.values()):
         result(str(folder))
     require_verified(folder, engines)

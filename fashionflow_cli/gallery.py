@@ -1,4 +1,4 @@
-"""`fashionflow gallery`: the page of a folder of videos, built again."""
+"""`fashionflow gallery`: rebuild the page of a folder of videos."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def gallery(
     ],
 ) -> None:
     """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores, and what failed and why."""
-    from fashionflow_core.catalogue import session, storage
+    from fashionflow_core.catalogue import run, storage
 
-    for page in session.rebuild(storage.as_given(out)):
+    for page in run.rebuild(storage.as_given(out)):
         result(page)

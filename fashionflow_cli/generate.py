@@ -1,100 +1,105 @@
-"""`fashionflow generate`: one photo in, one or more videos out; many photos go on to `catalogue`."""
+"""`fashionflow generate`."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fashionflow_cli import catalogue, options
-from fashionflow_cli.console import WARNINGS, note, progress, quiet_libraries, result, result_json
-from fashionflow_core.config import VIDEO_SUFFIXES, GenerateSettings
-from fashionflow_core.errors import UsageError
-from fashionflow_core.files import check_target
+from fashionflow_cli import generate_catalogue, options
+from fashionflow_cli.config_file import sources
+from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
+from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
+from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions, ModelConfig
+from fashionflow_core.errors import FashionFlowWarning, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fashionflow_core.pipeline import FashionFlowPipeline, Plan
+    from fashionflow_core.motion.distance import Variations
 
-STDIN = Path("-")
 EXAMPLES = """[bold]Examples[/bold]
 
 fashionflow generate dress.jpg -o dress.mp4
 
 fashionflow generate dress.jpg --variations 4 --seed 7 --poster
 
-fashionflow generate dress.heic --fit crop -o dress.webm --frames-dir frames
-
-fashionflow generate photos/ -o videos/ --batch 4
-
-fashionflow generate - --model ./my-model --config shop.yaml --dry-run < dress.png
+fashionflow generate photos/ -o videos/ --config shop.yaml
 """
 
 
 def generate(
+    ctx: typer.Context,
     photos: Annotated[
         list[Path],
         typer.Argument(
             metavar="PHOTO...",
-            help="The garment photo: JPEG, PNG, WebP, AVIF, TIFF, GIF or HEIC; - reads it from stdin. "
-            "Or many: several photos, a folder, a pattern, or a list (.txt, .csv, .jsonl; - with -o FOLDER).",
+            help="JPEG, PNG, WebP, AVIF, TIFF, GIF or HEIC; - is stdin. With -o FOLDER also several, "
+            "folders, patterns, lists (.txt, .csv, .jsonl; -).",
             show_default=False,
         ),
     ],
+    # video
     out: options.Out = None,
+    fps: options.Fps = None,
+    poster: options.Poster = False,
+    overwrite: options.Overwrite = False,
+    # photo
     fit: options.Fit = None,
     size: options.Frame = None,
+    # motion
+    motion: options.Motion = None,
+    motion_amount: options.MotionAmount = None,
+    loop: options.Loop = False,
+    duration: options.Duration = None,
+    # model and machine
+    model: options.Model = "mini",
+    lora: options.Lora = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    backend: options.Backend = "auto",
+    # sampling
+    seed: options.Seed = 0,
+    variations: options.Variations = 1,
+    frames: options.Frames = None,
+    steps: options.Steps = None,
+    # several photos
+    format: options.Format = "mp4",
+    devices: options.Devices = None,
+    gate: options.Gate = False,
+    reroll: options.Reroll = 0,
+    scores: options.Scores = True,
+    retry_failed: options.RetryFailed = False,
+    # settings and reporting
+    config: options.Config = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    # advanced
+    matte: options.MatteFile = None,
     background: options.Background = options.WHITE,
     max_megapixels: options.MaxMegapixels = 50.0,
     codec: options.Codec = None,
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
-    fps: options.Fps = None,
     frames_dir: options.FramesDir = None,
-    poster: options.Poster = False,
-    overwrite: options.Overwrite = False,
-    format: options.Format = "mp4",
-    devices: options.Devices = None,
-    batch: options.Batch = 0,
-    engine: options.Engine = "local",
-    ray_address: options.RayAddress = None,
-    gate: options.Gate = False,
-    gate_limits: options.GateLimits = None,
-    reroll: options.Reroll = 0,
-    scores: options.Scores = True,
-    retry_failed: options.RetryFailed = False,
-    model: options.Model = "mini",
-    lora: options.Lora = None,
-    conditioning: options.Conditioning = None,
-    frames: options.Frames = None,
     interpolate: options.Interpolate = 1,
-    steps: options.Steps = None,
     scheduler: options.Scheduler = None,
     guidance: options.Guidance = 1.0,
     guidance_interval: options.GuidanceInterval = options.EVERYWHERE,
-    seed: options.Seed = 0,
-    variations: options.Variations = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    backend: options.Backend = "auto",
+    conditioning: options.Conditioning = None,
+    batch: options.Batch = 0,
+    gate_limits: options.GateLimits = None,
+    executor: options.Executor = "local",
+    ray_address: options.RayAddress = None,
     compile: options.Compile = False,
     low_memory: options.LowMemory = False,
     allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
-    config: options.Config = None,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
 ) -> None:
-    """Turn one garment photo into a short video of a moving figure.
-
-    The path of each video goes to stdout, progress and warnings to stderr.
-    """
-    WARNINGS.quiet = quiet
+    """Turn garment photos into short videos of a moving figure. More: docs/cli.md."""
     settings = GenerateSettings(
         seed=seed,
         frames=frames,
@@ -108,175 +113,127 @@ def generate(
         guidance_interval=guidance_interval,
         conditioning=conditioning,
         interpolate=interpolate,
+        motion=motion,
+        motion_amount=motion_amount,
+        loop=loop,
+        duration=duration,
     )
-    if catalogue.wanted(photos, out):
-        if frames_dir is not None:
-            raise UsageError("--frames-dir: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
-        common = {"dtype": dtype, "background": background, "max_megapixels": max_megapixels}
-        common["coding"] = {"crf": crf, "codec": codec, "encoder": encoder}
-        opening = {
-            "backend": backend,
-            "allow_unverified": allow_unverified,
-            "compile": compile,
-            "low_memory": low_memory,
-        }
-        common["loading"] = {name: value for name, value in opening.items() if value not in ("auto", False)}
-        common["loading"] |= {"lora": str(lora.resolve())} if lora is not None else {}
-        more = (gate, gate_limits, reroll, scores, engine, ray_address, retry_failed)
-        chosen = catalogue.Options(f".{format}", devices, batch, *more)
-        catalogue.generate(
-            photos, out, settings, variations, common, chosen, model, device, overwrite, dry_run, quiet, as_json
+    load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
+    encode = EncodeOptions(crf, codec, encoder)
+    if generate_catalogue.wanted(photos, out):
+        for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
+            if value is not None:
+                raise UsageError(f"{option}: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
+        from fashionflow_core.catalogue.jobs import RunSpec
+        from fashionflow_core.catalogue.planner import Rules
+        from fashionflow_core.catalogue.run import LOCAL, Request
+
+        limits = generate_catalogue.limits_of(gate, gate_limits, reroll)
+        work = RunSpec(
+            model=model,
+            out=generate_catalogue.folder_of(out),
+            scratch="",
+            settings=settings,
+            load=load if lora is None else replace(load, lora=str(lora.resolve())),
+            encode=encode,
+            batch=batch,
+            suffix=f".{format}",
+            background=background,
+            max_megapixels=max_megapixels,
+            scores=scores or limits is not None,
+            gate=limits,
+            reroll=reroll,
         )
+        rules = Rules(retry_failed, overwrite, keep_other_models=sources(ctx)["model"][1] == "default")
+        workers = generate_catalogue.devices_of(devices or device, executor == LOCAL)
+        request = Request((), work, variations, workers, rules, executor=executor, ray_address=ray_address)
+        generate_catalogue.generate(photos, request, dry_run, quiet, as_json)
         return
     (photo,) = photos
+    out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{VIDEO_SUFFIXES[0]}")
     targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)
-    coding = {"crf": crf, "codec": codec, "encoder": encoder}
     quiet_libraries()
 
-    from fashionflow_core import registry, video
-    from fashionflow_core.foreground import warn_if_no_figure
-    from fashionflow_core.photo import load_photo
+    from fashionflow_core import video
+    from fashionflow_core.images.loading import load_photo
+    from fashionflow_core.images.person import warn_if_no_figure
+    from fashionflow_core.store import registry
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
-    video.check_options(targets[0].video, **coding)
+    video.check_options(targets[0].video, encode)
+    name = "<stdin>" if photo == STDIN else str(photo)
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
-    warn_if_no_figure(pixels, "<stdin>" if photo == STDIN else str(photo))
-    of_photo = WARNINGS.take()
     folder = registry.find(model)
-    note(f"loading {folder}", quiet)
-    start = time.perf_counter()
-    from fashionflow_core import pipeline  # imports torch, which takes seconds: after all that can be refused without
-
-    pipe = pipeline.load(folder, device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    loading = time.perf_counter() - start
-    note(f"{pipe.config.name}: {pipe.config.purpose}", quiet)
+    model_config = ModelConfig.load(folder)
+    settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
+    if model_config.latents == "appearance":
+        warn_if_no_figure(pixels, name)
+    mask = None if matte is None else read_mask(matte, pixels.shape[:2], max_megapixels)
+    warned = ctx.ensure_object(Warnings)
+    studio = Studio.open(folder, load, encode, warned, quiet, as_json)
+    note(f"{studio.pipe.config.name}: {studio.pipe.config.purpose}", quiet)
     if dry_run:
-        print_plan(pipe.plan(settings, pixels, measure=True), targets, of_photo + WARNINGS.take(), as_json)
+        studio.print_plan(studio.pipe.plan(settings, pixels, measure=True), targets)
         return
+    of_photo = warned.take()
+    from fashionflow_core.motion.distance import Variations
+
+    variations_made = Variations()
     for target in targets:
-        made = make_video(pipe, pixels, settings, target, coding, quiet)
-        made["seconds"] = {"load": round(loading, 3), **made["seconds"]}
-        made["warnings"] = of_photo + WARNINGS.take()
-        if as_json:
-            result_json(made)
-        else:
-            result(str(target.video))
-
-
-@dataclass(frozen=True)
-class Target:
-    """One video to make: its number among the variations, its file, and its poster and folder of frames if wanted."""
-
-    item: int
-    video: Path
-    poster: Path | None
-    frames_dir: Path | None
-
-
-def plan_targets(
-    photo: Path, out: Path | None, variations: int, poster: bool, frames_dir: Path | None, overwrite: bool
-) -> list[Target]:
-    """Name everything that will be written, and check that it may be, before any work.
-
-    Raises:
-        UsageError: no suffix of a video, or a file that would replace the photo (or video) it is made from.
-        FashionFlowError: a file exists, or its folder is missing or not writable.
-    """
-    from fashionflow_core.video import FrameFolder
-
-    stem = "video" if photo == STDIN else photo.stem or "video"
-    out = out if out is not None else Path(f"{stem}{VIDEO_SUFFIXES[0]}")
-    if out.suffix.lower() not in VIDEO_SUFFIXES:
-        known = ", ".join(VIDEO_SUFFIXES)
-        raise UsageError(f"--out: {out} does not end in one of {known}", hint="the suffix chooses the kind of video")
-    targets = []
-    for item in range(variations):
-        number = "" if variations == 1 else f"-{item + 1}"
-        path = out.with_name(f"{out.stem}{number}{out.suffix}")
-        first = path.with_name(f"{path.stem}-poster.png") if poster else None
-        folder = frames_dir.with_name(f"{frames_dir.name}{number}") if frames_dir is not None else None
-        targets.append(Target(item, path, first, folder))
-    for target in targets:
-        for path in (target.video, target.poster):
-            if path is None:
-                continue
-            if path.exists() and photo.exists() and path.samefile(photo):
-                raise UsageError(f"{path}: would replace what it is made from", hint="pass another name with -o")
-            check_target(path, overwrite)
-        if target.frames_dir is not None:
-            FrameFolder.check(target.frames_dir, overwrite)
-    return targets
+        warned.lines = of_photo + warned.lines
+        make_video(studio, pixels, settings, target, name, mask, variations_made)
 
 
 def make_video(
-    pipe: "FashionFlowPipeline",
+    studio: Studio,
     photo: "np.ndarray",
     settings: GenerateSettings,
-    target: Target,
-    coding: dict[str, Any],
-    quiet: bool,
-) -> dict[str, Any]:
-    """Generate and write one video with its poster and frames; returns what `--json` reports about it."""
-    from fashionflow_core import image, video
-
+    target: VideoOutput,
+    name: str,
+    mask: "np.ndarray | None",
+    variations: "Variations",
+) -> None:
+    """Generate, write and report one video with its poster and frames."""
+    pipe = studio.pipe
     request = pipe.resolve(settings)  # refused before a bar is drawn
     start = time.perf_counter()
-    with progress("denoising", pipe.count_steps(request), "step", quiet) as denoised:
-        clip = pipe.generate(photo, settings, item=target.item, on_step=lambda done, _steps: denoised(done))
+    with progress("denoising", pipe.count_steps(request), "step", studio.quiet) as denoised:
+        (clip,) = pipe.generate_batch(
+            [photo],
+            [settings],
+            [target.item],
+            lambda done, _steps: denoised(done),
+            None if mask is None else [mask],
+        )
+    for line in clip.warnings:
+        warnings.warn(f"{name}: {line}", FashionFlowWarning, stacklevel=1)
+    distance = None
+    if request.motion is not None and (found := variations.add(name, clip.latents)) is not None:
+        distance = round(found, 4)
+        note(f"motion distance from the nearest variation: {distance:.2f}", studio.quiet)
     generated = time.perf_counter()
-    first: list[np.ndarray] = []
-    with ExitStack() as stack:
-        taps = [lambda frame: None if first else first.append(frame)]
-        if target.frames_dir is not None:
-            # Its own check was made before the work; what it replaces is replaced only when the video is in place.
-            taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
-        decoded = stack.enter_context(progress("decoding", clip.count, "frame", quiet))
-        frames = watch(clip.frames, decoded, taps)
-        info = video.write(frames, target.video, clip.fps, clip.count, clip.metadata, **coding)
-    if target.poster is not None:
-        image.write_png(target.poster, first[0])
-    written = time.perf_counter()
-    return {
-        "path": str(target.video),
-        "poster": str(target.poster) if target.poster else None,
-        "frames_dir": str(target.frames_dir) if target.frames_dir else None,
-        "frames": info.frames,
-        "fps": info.fps,
-        "height": info.height,
-        "width": info.width,
-        "codec": info.codec,
-        "encoder": info.encoder,
-        "seed": request.seed,
-        "item": target.item,
-        "model": pipe.config.name,
-        "scheduler": request.scheduler,
-        "steps": request.steps,
-        "seconds": {"denoise": round(generated - start, 3), "decode": round(written - generated, 3)},
-    }
+    made: dict[str, Any] = studio.write(clip.frames, target, clip.fps, clip.count, clip.metadata, "decoding")
+    made["poster"] = str(target.poster) if target.poster else None
+    made["item"] = target.item
+    made["motion"] = asdict(request.motion) if request.motion else None
+    made["motion_distance"] = distance
+    studio.report(made, request, {"denoise": generated - start, "decode": time.perf_counter() - generated})
 
 
-def watch(
-    frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], taps: "list[Callable[[np.ndarray], None]]"
-) -> "Iterator[np.ndarray]":
-    """Pass frames on as they come, show each to the taps, and report how many there were."""
-    for number, frame in enumerate(frames, start=1):
-        for tap in taps:
-            tap(frame)
-        yield frame
-        on_frame(number)
+def read_mask(path: Path, shape: tuple[int, ...], max_megapixels: float) -> "np.ndarray":
+    """A mask from a picture: float32 (h, w), 0 to 1, white is the figure.
 
+    Raises:
+        UsageError: it is not of the photo's size.
+        FashionFlowError: it cannot be read.
+    """
+    from fashionflow_core.images.loading import load_photo
 
-def print_plan(plan: "Plan", targets: list[Target], warned: list[str], as_json: bool) -> None:
-    """What `--dry-run` says: what would be made, how, and at what cost."""
-    files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
-    described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan), "warnings": warned}
-    if as_json:
-        result_json(described)
-        return
-    described["tflop"] = ", ".join(f"{part} {count:.3g}" for part, count in plan.tflop.items())
-    described["seconds"] = f"{plan.seconds:.0f} a video, reckoned from one timed step" if plan.seconds else None
-    described["weights_bytes"] = f"{plan.weights_bytes:,}"
-    for name, value in described.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        result(f"{name.replace('_', ' '):14}  {'-' if text in (None, '') else text}")
+    grey = load_photo(path, background=options.BLACK, max_megapixels=max_megapixels)
+    if grey.shape[:2] != tuple(shape):
+        raise UsageError(
+            f"--matte: {path} has {grey.shape[0]}x{grey.shape[1]} pixels, the photo {shape[0]}x{shape[1]}",
+            hint="make the mask from the photo itself",
+        )
+    return grey.mean(axis=2, dtype="float32") / 255

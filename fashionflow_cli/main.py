@@ -1,4 +1,4 @@
-"""The app, and the one place where errors become a line, a hint and an exit code."""
+"""The Typer app and the one error boundary."""
 
 import os
 import signal
@@ -25,8 +25,9 @@ from fashionflow_cli import (
     models,
     train,
 )
-from fashionflow_cli.console import WARNINGS, complain
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_cli.console import Warnings, complain
+from fashionflow_cli.wording import CommandLine
+from fashionflow_core.errors import FashionFlowError, Wording
 
 DEBUG = "FASHIONFLOW_DEBUG"
 
@@ -75,11 +76,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options that stand before the command; what they do happens in their callbacks."""
+    ctx.with_resource(ctx.ensure_object(Warnings))
 
 
 class _Stopped(BaseException):
@@ -116,7 +119,7 @@ class _Signals:
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 SIGINT, 143 SIGTERM."""
     _prepare_streams()
-    WARNINGS.install()
+    Wording.current = CommandLine()
     signals = _Signals()
     try:
         code = _run()

@@ -1,4 +1,4 @@
-"""`fashionflow models`: which models there are, what one is, and how checkpoints and LoRAs become one."""
+"""`fashionflow models`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,17 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from fashionflow_cli import options
 from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
 
 app = typer.Typer(help="List, describe, fetch, import and remove models.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.", envvar="FASHIONFLOW_JSON")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the models this installation knows, and where they are."""
-    from fashionflow_core import registry
+    from fashionflow_core.store import registry
 
     entries = registry.list_models()
     if as_json:
@@ -32,10 +33,13 @@ def list_(as_json: Json = False) -> None:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    from fashionflow_core import model_folder
+    from fashionflow_core.store import folder as model_folder
 
     path: Path | None = entry.path
-    state = "missing" if path is None else "damaged" if model_folder.damage(path) else "installed"
+    state = "missing"
+    if path is not None:
+        damage = model_folder.damage if model_folder.is_model(path) else model_folder.network_damage
+        state = "damaged" if damage(path) else "installed"
     return {
         "name": entry.name,
         "path": str(path) if path is not None else None,
@@ -58,7 +62,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Describe one model: purpose, conventions, sizes."""
-    from fashionflow_core import registry
+    from fashionflow_core.store import registry
 
     description = registry.show(name)
     if as_json:
@@ -114,7 +118,7 @@ def import_(
     Only tensors are read from it: a checkpoint that holds anything else is refused and runs nothing.
     """
     quiet_libraries()
-    from fashionflow_core.checkpoint import import_checkpoint
+    from fashionflow_core.store.published import import_checkpoint
 
     note(f"importing {checkpoint}")
     result(str(import_checkpoint(checkpoint, out, vae=vae, clip=clip, overwrite=overwrite)))
@@ -130,7 +134,8 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME",
-            help="[bold]published[/bold], the hub id ORGANISATION/NAME of a repository that is a model folder, or "
+            help="[bold]published[/bold]; the hub id ORGANISATION/NAME of a repository that is a model folder; "
+            "[bold]parser[/bold]: a SegFormer for clothes, which motion models then find figures with; or "
             "[bold]metrics[/bold]: the networks of [bold]fashionflow evaluate[/bold].",
             show_default=False,
         ),
@@ -155,18 +160,16 @@ def pull(
         str | None, typer.Option("--sha256", help="What the checkpoint must hash to.", metavar="HEX")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed model of that name.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch a model through the Hugging Face hub and install it under its name.
 
-    Interrupted downloads go on where they stopped, every file is checked by its hash, and nothing is installed unless
-    all of it is whole. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are respected.
+    Every file is checked by its hash, and nothing is installed unless all of it is whole. HF_HOME, HF_ENDPOINT,
+    HF_TOKEN and HF_HUB_OFFLINE are respected.
     """
     quiet_libraries()
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it speaks of every connection that it takes up again
-    from fashionflow_core.pull import pull as pull_model
+    from fashionflow_core.store.install import pull as pull_model
 
     with _transfers(quiet) as show_progress:
         target = pull_model(
@@ -199,7 +202,8 @@ def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @app.command(
-    epilog="[bold]Example[/bold]\n\nfashionflow models merge mini runs/lora/lora -o my-model", no_args_is_help=True
+    epilog="[bold]Example[/bold]\n\nfashionflow models merge mini-latent runs/lora/lora -o my-model",
+    no_args_is_help=True,
 )
 def merge(
     model: Annotated[
@@ -214,8 +218,8 @@ def merge(
 ) -> None:
     """Fuse a LoRA into a model: a new model folder that needs no `--lora`, and can be exported."""
     quiet_libraries()
-    from fashionflow_core import registry
-    from fashionflow_core.lora import merge_lora
+    from fashionflow_core.runtimes.lora import merge_lora
+    from fashionflow_core.store import registry
 
     result(str(merge_lora(registry.find(model), lora, out, overwrite=overwrite)))
 
@@ -223,12 +227,10 @@ def merge(
 @app.command(no_args_is_help=True)
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.", show_default=False)],
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", envvar="FASHIONFLOW_QUIET")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Delete an installed model. The bundled one, and models outside of the models folder, stay."""
-    from fashionflow_core import registry
+    from fashionflow_core.store import registry
 
     folder, freed = registry.remove(name)
     note(f"removed {folder} ({_megabytes(freed)}, {freed} bytes)", quiet)
@@ -241,6 +243,6 @@ def path(
     ],
 ) -> None:
     """Print the folder of a model."""
-    from fashionflow_core import registry
+    from fashionflow_core.store import registry
 
     result(str(registry.find(name).absolute()))

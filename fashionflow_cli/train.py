@@ -1,23 +1,33 @@
-"""`fashionflow train`: settings in, one run, a model folder out."""
+"""`fashionflow train`."""
 
 import os
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fashionflow_cli.console import note, one_of, progress, quiet_libraries, result, result_json
-from fashionflow_cli.options import MACHINE, REPORTING, Device, DryRun, Overwrite, Quiet, option
+from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
+from fashionflow_cli.options import MACHINE, REPORTING, Device, DryRun, Overwrite, Quiet, one_of, option
+from fashionflow_core.training.config import FIELDS
 
 RUN, SETTINGS = "Run", "Settings"
 PARTS = 100  # of the bar: a run may end by steps, epochs or minutes
 
-EXAMPLES = """[bold]Examples[/bold]
+_GROUPS = "\n\n".join(
+    f"[bold]{group or 'no group'}[/bold]: {', '.join(name.rpartition('.')[2] for name in names)}"
+    for group, names in groupby(FIELDS, lambda name: name.rpartition(".")[0])
+)
+EXAMPLES = f"""[bold]Settings[/bold] of --set GROUP.KEY=VALUE and of the file, explained in docs/training.md
 
-fashionflow train --set preset=mini --set data=cache --set max_steps=2000 -o runs/first
+{_GROUPS}
 
-fashionflow train fashion.yaml --set lr=1e-4 -o runs/fashion
+[bold]Examples[/bold]
+
+fashionflow train --set preset=mini-latent --set data.path=cache --set schedule.max_steps=2000 -o runs/first
+
+fashionflow train fashion.yaml --set optimizer.lr=1e-4 -o runs/fashion
 
 fashionflow train fashion.yaml -o runs/fashion --resume
 
@@ -33,7 +43,7 @@ def train(
         Path | None,
         typer.Argument(
             metavar="CONFIG.yaml",
-            help="Settings, one [bold]key: value[/bold] a line; with --resume by default those of the run.",
+            help="Settings, [bold]group: {key: value}[/bold]; with --resume by default those of the run.",
             show_default=False,
         ),
     ] = None,
@@ -41,8 +51,9 @@ def train(
         list[str] | None,
         typer.Option(
             "--set",
-            metavar="KEY=VALUE",
-            help="One setting, over the file's; may be repeated. [bold]preset=paper|published|mini[/bold] comes first.",
+            metavar="GROUP.KEY=VALUE",
+            help="One setting, over the file's; may be repeated. [bold]preset=paper|published|mini-latent[/bold] "
+            "comes first.",
             rich_help_panel=SETTINGS,
         ),
     ] = None,
@@ -66,8 +77,8 @@ def train(
 
     What was saved goes on exactly where it was: after --resume, SIGTERM or a lost machine.
     """
-    from fashionflow_core import registry
     from fashionflow_core.errors import FashionFlowError, UsageError
+    from fashionflow_core.store import registry
     from fashionflow_core.training.settings import load_config
 
     if resume and overwrite:

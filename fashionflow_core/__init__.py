@@ -1,4 +1,4 @@
-"""FashionFlow from Python: `import fashionflow_core as ff; ff.load("mini").generate("dress.jpg").save("dress.mp4")`.
+"""FashionFlow from Python: `import fashionflow_core as ff; ff.load().generate("dress.jpg").save("dress.mp4")`.
 
 Names come from their modules when they are first asked for, so that importing this package imports nothing heavy.
 `__init__.pyi` tells type checkers the same. docs/python.md is the guide.
@@ -9,12 +9,14 @@ from typing import Any
 
 # name → the module of this package that it comes from
 _HOME = {
-    "load": "api",
-    "list_models": "registry",
+    "load": "pipeline",
+    "list_models": "store.registry",
     "Clip": "pipeline",
     "FashionFlowPipeline": "pipeline",
-    "Plan": "plan",
+    "RunCost": "diffusion.cost_estimate",
+    "EncodeOptions": "config",
     "GenerateSettings": "config",
+    "LoadOptions": "config",
     "ModelConfig": "config",
     "FashionFlowError": "errors",
     "FashionFlowWarning": "errors",

@@ -1,7 +1,8 @@
-"""Settings as frozen dataclasses, validated once: what a model's weights depend on, and what one generation asks for.
+"""Settings as frozen dataclasses: `model.json` (checked), generation, loading, encoding.
 
 `ModelConfig` is `model.json` of a model folder. `GenerateSettings` is one request; a field left at None takes the
-model's value, so the order is flag > environment > model > default.
+model's value, so the order is flag > environment > model > default. `LoadOptions` and `EncodeOptions` are taken
+whole by everything that opens a model or writes a video.
 """
 
 import dataclasses
@@ -11,26 +12,32 @@ from numbers import Integral
 from pathlib import Path
 from typing import Self
 
-from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.json_file import build, read_object
+from fashionflow_core.errors import FashionFlowError, SettingError, command, option
+from fashionflow_core.utils.typed_files import build, read_object
 
 FIT_MODES = ("pad", "crop", "stretch")
 RESAMPLING = ("bilinear", "bicubic", "lanczos")
 PIXEL_RANGES = ("zero_one", "minus_one_one")
-KNOWN_CONTENT = ("none", "rgb", "latents")
+KNOWN_CONTENT = ("none", "rgb", "latents", "photo")
 MASK_FILLS = ("zero", "nearest", "linear")
-MODES = ("generate", "interpolate", "extend")
+MODES = ("generate", "interpolate", "extend", "loop")
+LATENTS = ("appearance", "motion")
+MOTIONS = ("turn", "sway", "simple")
 CONDITIONING = ("both", "local", "global")
 INTERPOLATION = (1, 2, 4)
 SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
 MODEL_FILE = "model.json"
+PHOTO_SIZE = "photo"  # a size: all of the photo's pixels
+LONGEST_SIDE = 1280  # pixels of a motion model's video, where no size is asked
+DEFAULT_TURN, LARGEST_TURN = 25.0, 35.0  # degrees
+MOST_FRAMES = 100_000
 
 
-def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...], error: type[FashionFlowError]) -> None:
+def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise error(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
+        raise FashionFlowError(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class ModelConfig:
         interpolator: whether frames in between have a U-Net of their own, `interpolator/`. It sees the given latents
             before and after each frame, and says in one call what the clip has beyond their linear mixture: one that
             says zero blends. Sampling settings are then the other U-Net's alone.
+        latents: what the U-Net's latents mean: appearance (a VAE decodes them into pixels) or motion (they move the
+            photo's own pixels; height and width are then those of the figure's box that the networks see).
+        keyframes, keyframe_seconds: of motion: latent frames of a clip, and the time from one to the next.
+        motion: of motion models: what is done when nothing is asked, one of `MOTIONS`.
         conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
             context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
         context_dropout: share of training clips whose context was null; guidance needs it above 0.
@@ -97,19 +108,27 @@ class ModelConfig:
     conditioning: tuple[str, ...] = ("both",)
     context_dropout: float = 0.0
     distilled: bool = False
+    latents: str = "appearance"
+    keyframes: int = 0
+    keyframe_seconds: float = 0.0
+    motion: str = "turn"
 
     def __post_init__(self) -> None:
         where = f"{MODEL_FILE} of {self.name}"
-        _one_of(where, "fit", self.fit, FIT_MODES, FashionFlowError)
-        _one_of(where, "resample", self.resample, RESAMPLING, FashionFlowError)
-        _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES, FashionFlowError)
-        _one_of(where, "known_content", self.known_content, KNOWN_CONTENT, FashionFlowError)
-        _one_of(where, "mask_fill", self.mask_fill, MASK_FILLS, FashionFlowError)
-        _one_of(where, "scheduler", self.scheduler, SCHEDULERS, FashionFlowError)
+        _one_of(where, "latents", self.latents, LATENTS)
+        _one_of(where, "motion", self.motion, MOTIONS)
+        if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
+            raise FashionFlowError(f"{where}: a motion model needs keyframes (at least 4) and keyframe_seconds")
+        _one_of(where, "fit", self.fit, FIT_MODES)
+        _one_of(where, "resample", self.resample, RESAMPLING)
+        _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES)
+        _one_of(where, "known_content", self.known_content, KNOWN_CONTENT)
+        _one_of(where, "mask_fill", self.mask_fill, MASK_FILLS)
+        _one_of(where, "scheduler", self.scheduler, SCHEDULERS)
         for mode in self.modes:
-            _one_of(where, "modes", mode, MODES, FashionFlowError)
+            _one_of(where, "modes", mode, MODES)
         if self.interpolate_scheduler:
-            _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS, FashionFlowError)
+            _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS)
         if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
             raise FashionFlowError(f"{where}: interpolate_steps or interpolate_mixture is out of range")
         if not self.interpolate_strides or min(self.interpolate_strides) < 2:
@@ -117,7 +136,9 @@ class ModelConfig:
         if not self.conditioning:
             raise FashionFlowError(f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}")
         for conditioning in self.conditioning:
-            _one_of(where, "conditioning", conditioning, CONDITIONING, FashionFlowError)
+            _one_of(where, "conditioning", conditioning, CONDITIONING)
+        if (self.known_content == "photo") != (self.latents == "motion"):
+            raise FashionFlowError(f"{where}: known_content photo belongs to latents motion, and to nothing else")
         if not 0 <= self.context_dropout <= 1:
             raise FashionFlowError(f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}")
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
@@ -143,13 +164,60 @@ class ModelConfig:
             values = read_object(path)
         except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
-                f"{folder}: is not a model folder (no {MODEL_FILE})", hint="see the known ones: fashionflow models list"
+                f"{folder}: is not a model folder (no {MODEL_FILE})",
+                hint=f"see the known ones: {command('models list')}",
             ) from None
         return build(cls, values, path)
 
     def to_json(self) -> str:
         """The text of `model.json`."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is opened.
+
+    Attributes:
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: number type of the networks: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
+        backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
+        lora: folder of a LoRA that is fused into the U-Net of PyTorch weights.
+        allow_unverified: run engines that failed their verification, and skip that of engines that never ran.
+        compile: compile PyTorch's networks before their first call; pays off over many runs.
+        low_memory: PyTorch's networks take turns on the device and decode one frame at a time: slower, for small GPUs.
+
+    Raises:
+        UsageError: `compile` and `low_memory`: what is compiled is tied to where its weights are.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    backend: str = "auto"
+    lora: str | Path | None = None
+    allow_unverified: bool = False
+    compile: bool = False
+    low_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.compile and self.low_memory:
+            raise SettingError("compile, low_memory", "only one of them", hint="leave one out")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How a video is encoded; what goes together depends on the file's suffix (`video.check_options`).
+
+    Attributes:
+        crf: constant rate factor, less is better and larger; None: the codec's default, which looks like the original.
+            Not for GIF and WebP.
+        codec: one of `CODECS` that the container holds; None: its default.
+        encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.
+    """
+
+    crf: int | None = None
+    codec: str | None = None
+    encoder: str = "software"
 
 
 @dataclass(frozen=True)
@@ -163,7 +231,8 @@ class GenerateSettings:
         steps: denoising steps, at least 1.
         scheduler: one of `SCHEDULERS`.
         fit: pad, crop or stretch.
-        size: (height, width) in pixels; only the model's native size is possible, other sizes are an error.
+        size: (height, width) in pixels, or "photo": the photo's own. An appearance model has one size; a motion model
+            draws any, by default the photo's own up to `LONGEST_SIDE` pixels.
         decode_chunk: frames decoded by the VAE at a time.
         guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call a step instead of two).
         guidance_interval: the part of the noise schedule with guidance, as two fractions of its timesteps, lower first:
@@ -172,6 +241,10 @@ class GenerateSettings:
         conditioning: both, local or global; one that the model was trained for.
         interpolate: make this many frames of each by filling in between (paper 3.3): 1 (none), 2 or 4. The video keeps
             its duration unless `fps` says otherwise.
+        motion: of motion models: turn; sway, with little turning; or simple, a hand-made motion without the network.
+        motion_amount: of motion models: degrees that the figure turns at most to a side, 0 to 35.
+        loop: of motion models: the video ends where it began, so that it repeats without a jump.
+        duration: of motion models: seconds; more than the model's own are made by continuing.
     """
 
     seed: int = 0
@@ -180,39 +253,56 @@ class GenerateSettings:
     steps: int | None = None
     scheduler: str | None = None
     fit: str | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | str | None = None
     decode_chunk: int = 7
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     conditioning: str | None = None
     interpolate: int = 1
+    motion: str | None = None
+    motion_amount: float | None = None
+    loop: bool = False
+    duration: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scheduler is not None:
-            _one_of("--scheduler", "the value", self.scheduler, SCHEDULERS, UsageError)
-        if self.fit is not None:
-            _one_of("--fit", "the value", self.fit, FIT_MODES, UsageError)
+        for field, allowed in (
+            ("scheduler", SCHEDULERS),
+            ("fit", FIT_MODES),
+            ("motion", MOTIONS),
+            ("conditioning", CONDITIONING),
+        ):
+            value = getattr(self, field)
+            if value is not None and value not in allowed:
+                raise SettingError(field, f"the value is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
         for field in ("seed", "frames", "steps", "decode_chunk"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-                raise UsageError(f"--{field.replace('_', '-')}: must be a whole number, not {value!r}")
-        for field in ("frames", "fps", "steps", "decode_chunk"):
+                raise SettingError(field, f"must be a whole number, not {value!r}")
+        if self.motion_amount is not None and not 0 <= self.motion_amount <= LARGEST_TURN:
+            raise SettingError(
+                "motion_amount",
+                f"must be from 0 to {LARGEST_TURN:g} degrees, not {self.motion_amount:g}",
+                hint="a photo does not show what a larger turn would need to show",
+            )
+        if isinstance(self.size, str) and self.size != PHOTO_SIZE:
+            raise SettingError("size", f"must be HEIGHTxWIDTH or {PHOTO_SIZE}, not {self.size!r}")
+        if self.duration is not None and self.frames is not None:
+            raise SettingError("frames, duration", "only one of them", hint="leave one out")
+        for field in ("frames", "fps", "steps", "decode_chunk", "duration"):
             value = getattr(self, field)
             if value is not None and not value > 0:
-                raise UsageError(f"--{field.replace('_', '-')}: must be above 0, not {value}")
-        if self.conditioning is not None:
-            _one_of("--conditioning", "the value", self.conditioning, CONDITIONING, UsageError)
+                raise SettingError(field, f"must be above 0, not {value}")
         if self.interpolate not in INTERPOLATION:
-            raise UsageError(f"--interpolate: must be 2 or 4 (or 1: none), not {self.interpolate!r}")
+            raise SettingError("interpolate", f"must be 2 or 4 (or 1: none), not {self.interpolate!r}")
         if not 1 <= self.guidance_scale <= 100:
-            raise UsageError(f"--guidance: must be from 1 (none) to 100, not {self.guidance_scale}")
+            raise SettingError("guidance_scale", f"must be from 1 (none) to 100, not {self.guidance_scale}")
         ends = tuple(self.guidance_interval)
         if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
-            raise UsageError(
-                f"--guidance-interval: must be two fractions from 0 to 1, lower first, not {self.guidance_interval}"
+            raise SettingError(
+                "guidance_interval", f"must be two fractions from 0 to 1, lower first, not {self.guidance_interval}"
             )
         if not 0 <= self.seed < 2**63:
-            raise UsageError(f"--seed: must be from 0 to 2^63 - 1, not {self.seed}")
+            raise SettingError("seed", f"must be from 0 to 2^63 - 1, not {self.seed}")
 
     def resolve(self, model: ModelConfig) -> "ResolvedSettings":
         """The request with the model's values where it says nothing.
@@ -221,29 +311,47 @@ class GenerateSettings:
             UsageError: another frame size than the model's, a conditioning or interpolation it was not trained for, or
                 guidance of a model, or under a conditioning, that has nothing to be guided away from.
         """
+        if model.latents == "motion":
+            return self._resolve_motion(model)
+        asked = (("motion", self.motion), ("motion_amount", self.motion_amount), ("loop", self.loop or None))
+        for field, value in asked:
+            if value is not None:
+                hint = f"leave it out, or use a motion model: {option('model', 'mini')}"
+                raise SettingError(field, f"model {model.name} does not move the photo", hint)
+        if self.duration is not None:
+            raise SettingError(
+                "duration",
+                f"model {model.name} makes clips of its own length",
+                hint=f"use {option('frames')} and {option('fps')}",
+            )
         native = (model.height, model.width)
+        if isinstance(self.size, str):
+            raise SettingError("size", f"model {model.name} has a size of its own", hint=f"leave {option('size')} out")
         if self.size is not None and tuple(self.size) != native:
-            raise UsageError(
-                f"--size: {self.size[0]}x{self.size[1]} is not possible with model {model.name}: "
+            raise SettingError(
+                "size",
+                f"{self.size[0]}x{self.size[1]} is not possible with model {model.name}: "
                 f"its adapter is tied to {native[0]}x{native[1]} (height x width)",
-                hint="leave --size out, or choose another model",
+                hint=f"leave {option('size')} out, or choose another model",
             )
         conditioning = self.conditioning or model.conditioning[0]
         if conditioning not in model.conditioning:
-            raise UsageError(
-                f"--conditioning: model {model.name} was not trained for {conditioning!r}",
+            raise SettingError(
+                "conditioning",
+                f"model {model.name} was not trained for {conditioning!r}",
                 hint=f"it was trained for: {', '.join(model.conditioning)}",
             )
         if self.guidance_scale != 1 and not model.context_dropout:
-            raise UsageError(
-                f"--guidance: model {model.name} was trained without dropped context, "
-                "so there is nothing to guide away from",
-                hint="leave --guidance out, or choose a model trained with dropped context",
+            raise SettingError(
+                "guidance_scale",
+                f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
+                hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
             )
         if self.guidance_scale != 1 and conditioning == "local":
-            raise UsageError(
-                "--guidance: local conditioning leaves the context out, so there is nothing to guide towards",
-                hint="leave --guidance out, or use --conditioning both or global",
+            raise SettingError(
+                "guidance_scale",
+                "local conditioning leaves the context out, so there is nothing to guide towards",
+                hint=f"leave {option('guidance_scale')} out, or use {option('conditioning', 'both')} or global",
             )
         if self.interpolate != 1:
             _check_interpolation(model, conditioning)
@@ -269,23 +377,89 @@ class GenerateSettings:
             else self.scheduler or model.interpolate_scheduler or model.scheduler,
         )
 
+    def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
+        """The same for a model whose latents are motion."""
+        if self.conditioning not in (None, "both"):
+            raise SettingError(
+                "conditioning",
+                f"model {model.name} moves the photo itself, which no conditioning can leave out",
+                hint=f"the paper's ablation is for appearance models: {option('model', 'mini-latent')}",
+            )
+        if self.guidance_scale != 1 and not model.context_dropout:
+            raise SettingError(
+                "guidance_scale",
+                f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
+                hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
+            )
+        fps = float(self.fps or model.fps * self.interpolate)
+        # Frames are those before interpolation, as for every model.
+        rate = fps / self.interpolate
+        seconds = self.duration or model.frames / model.fps
+        frames = int(self.frames or max(2, round(seconds * rate)))
+        if frames > MOST_FRAMES:
+            raise SettingError(
+                "duration", f"{seconds:g} s at {rate:g} frames per second are more than {MOST_FRAMES} frames"
+            )
+        motion = self.motion or model.motion
+        return ResolvedSettings(
+            seed=int(self.seed),
+            frames=frames,
+            fps=fps,
+            steps=int(self.steps or model.steps),
+            scheduler=self.scheduler or model.scheduler,
+            fit=self.fit or model.fit,
+            size=None if self.size is None or isinstance(self.size, str) else (int(self.size[0]), int(self.size[1])),
+            decode_chunk=int(self.decode_chunk),
+            guidance_scale=float(self.guidance_scale),
+            guidance_interval=(float(self.guidance_interval[0]), float(self.guidance_interval[1])),
+            conditioning="both",
+            interpolate=int(self.interpolate),
+            interpolate_steps=0,
+            interpolate_scheduler="motion",
+            motion=ResolvedMotion(
+                kind=motion,
+                turn=float(DEFAULT_TURN if self.motion_amount is None else self.motion_amount),
+                loop=bool(self.loop),
+                longest_side=0 if self.size == PHOTO_SIZE else LONGEST_SIDE,
+            ),
+        )
+
 
 def _check_interpolation(model: ModelConfig, conditioning: str) -> None:
     if "interpolate" not in model.modes:
-        raise UsageError(
-            f"--interpolate: model {model.name} was not trained to fill in between frames",
-            hint="use a model that was: fashionflow models show NAME lists its modes, mask_interpolate trains it",
+        raise SettingError(
+            "interpolate",
+            f"model {model.name} was not trained to fill in between frames",
+            hint=f"use a model that was: {command('models show', 'NAME')} lists its modes, masks.interpolate trains it",
         )
     if conditioning == "global":
-        raise UsageError(
-            "--interpolate: global conditioning gives no frames to fill in between",
-            hint="leave --interpolate out, or use --conditioning both or local",
+        raise SettingError(
+            "interpolate",
+            "global conditioning gives no frames to fill in between",
+            hint=f"leave {option('interpolate')} out, or use {option('conditioning', 'both')} or local",
         )
 
 
 @dataclass(frozen=True)
+class ResolvedMotion:
+    """What a motion model is asked for.
+
+    Attributes:
+        kind: one of `MOTIONS`.
+        turn: degrees that the figure turns at most to a side.
+        loop: whether the video ends where it began.
+        longest_side: most pixels of the video's longer side, where no size is given; 0: as many as the photo has.
+    """
+
+    kind: str
+    turn: float
+    loop: bool
+    longest_side: int
+
+
+@dataclass(frozen=True)
 class ResolvedSettings:
-    """`GenerateSettings` of which nothing is left open."""
+    """`GenerateSettings` of which nothing is left open; `size` is None where a motion model takes the photo's own."""
 
     seed: int
     frames: int
@@ -293,7 +467,7 @@ class ResolvedSettings:
     steps: int
     scheduler: str
     fit: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     decode_chunk: int
     guidance_scale: float
     guidance_interval: tuple[float, float]
@@ -301,6 +475,14 @@ class ResolvedSettings:
     interpolate: int
     interpolate_steps: int
     interpolate_scheduler: str
+    motion: ResolvedMotion | None = None
+
+    @property
+    def video_frames(self) -> int:
+        """Frames of a generated video, those in between included."""
+        if self.motion is not None and self.motion.loop:  # from the last frame to the first one there are some, too
+            return self.frames * self.interpolate
+        return (self.frames - 1) * self.interpolate + 1
 
     @property
     def filling(self) -> "ResolvedSettings":

@@ -1,34 +1,37 @@
-"""Photo → video, as named steps over networks, scheduler and conventions: fit, condition, sample, decode.
+"""Pipeline from photo to video: load a model, fit, condition, sample, decode.
 
-A plain composition. Networks come from any runtime of `backends`; nothing here knows which.
+A plain composition. Networks come from any runtime of `runtimes`; nothing here knows which.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fashionflow_core import backends
-from fashionflow_core.clip import Clip, assemble
-from fashionflow_core.conditioning import Conditioner, condition, load_processor
-from fashionflow_core.config import MODEL_FILE, GenerateSettings, ModelConfig, ResolvedSettings
-from fashionflow_core.contract import ENGINES_FILE, Networks
-from fashionflow_core.decoding import decode_latents
-from fashionflow_core.denoising import Sampler, memory_explained, sampler
-from fashionflow_core.device import resolve_device, resolve_dtype
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.first_use import verify_first_use
-from fashionflow_core.image import Box, Fitted, Photo, as_pixels, fit
-from fashionflow_core.interpolation import Filler, Window, of_latents, plan_passes, predicted, sampled
-from fashionflow_core.lora import open_with_lora
-from fashionflow_core.plan import Plan, Work, make_plan
-from fashionflow_core.sampling import OnStep, counted, item_generator
-from fashionflow_core.schedulers import make_scheduler
+from fashionflow_core import runtimes
+from fashionflow_core.config import MODEL_FILE, GenerateSettings, LoadOptions, ModelConfig, ResolvedSettings
+from fashionflow_core.diffusion.clip import Clip, assemble
+from fashionflow_core.diffusion.conditioning import Conditioner, condition, load_processor
+from fashionflow_core.diffusion.cost_estimate import RunCost, Workload, make_plan
+from fashionflow_core.diffusion.decoding import decode_latents
+from fashionflow_core.diffusion.interpolation import Filler, GapWindow, of_latents, plan_passes, predicted, sampled
+from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, memory_explained, sampler
+from fashionflow_core.diffusion.schedulers import make_scheduler
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, UsageError, option
+from fashionflow_core.images.fitting import Box, Fitted, Photo, as_pixels, fit
+from fashionflow_core.motion.conditions import PHOTO_CHANNELS
+from fashionflow_core.motion.figure_box import GRID
+from fashionflow_core.runtimes.interface import Networks
+from fashionflow_core.runtimes.verification import verify_first_use
+from fashionflow_core.store import registry
+
+if TYPE_CHECKING:
+    from fashionflow_core.motion.generation import MotionGenerator
 
 
 class FashionFlowPipeline:
@@ -46,6 +49,11 @@ class FashionFlowPipeline:
     ) -> None:
         self.networks, self.config, self.make_scheduler = networks, config, make_scheduler
         self.conditioner = Conditioner(networks, processor, config)
+        self.motion: MotionGenerator | None = None
+        if config.latents == "motion":
+            from fashionflow_core.motion import generation
+
+            self.motion = generation.MotionGenerator(networks, self.conditioner, config, make_scheduler)
 
     def resolve(self, settings: GenerateSettings) -> ResolvedSettings:
         """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.
@@ -54,21 +62,24 @@ class FashionFlowPipeline:
             UsageError: as `GenerateSettings.resolve`; a number of frames its U-Net cannot halve.
         """
         resolved = settings.resolve(self.config)
-        if resolved.frames % self.networks.frame_divisor:
-            raise UsageError(
-                f"--frames: {resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
-                f"{self.config.name} needs"
+        if resolved.motion is None and resolved.frames % self.networks.frame_divisor:
+            raise SettingError(
+                "frames",
+                f"{resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
+                f"{self.config.name} needs",
             )
         counts = self.networks.frame_counts
-        if counts is not None and resolved.frames not in counts:
+        # A motion model's U-Net sees keyframes: their number depends on the duration (`MotionGenerator`).
+        if resolved.motion is None and counts is not None and resolved.frames not in counts:
             taken = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            raise UsageError(
-                f"--frames: these engines of {self.config.name} were built for {taken} frames, not {resolved.frames}",
-                hint="export the model again with --frames or --dynamic-frames",
+            raise SettingError(
+                "frames",
+                f"these engines of {self.config.name} were built for {taken} frames, not {resolved.frames}",
+                hint=f"export the model again with {option('frames')} or {option('dynamic_frames')}",
             )
         if resolved.scheduler == "lcm" and not self.config.distilled:
             warnings.warn(
-                f"--scheduler: lcm is for distilled models, which {self.config.name} is not: "
+                f"{option('scheduler')}: lcm is for distilled models, which {self.config.name} is not: "
                 "videos move less, and may lose fine detail",
                 FashionFlowWarning,
                 stacklevel=3,
@@ -81,6 +92,7 @@ class FashionFlowPipeline:
         settings: GenerateSettings | None = None,
         item: int = 0,
         on_step: OnStep | None = None,
+        matte: np.ndarray | None = None,
         **changes: Any,
     ) -> Clip:
         """Generate one video from one photo.
@@ -90,6 +102,7 @@ class FashionFlowPipeline:
             settings: the request.
             item: with the seed it fixes all randomness; number the photos of a batch, or the variations of a photo.
             on_step: called after each denoising step with (steps done, steps in all).
+            matte: of motion models: where the figure is, float (h, w) in 0..1 of the photo's size; None: it is found.
             changes: fields of `GenerateSettings` that take the place of those in `settings`.
 
         Raises:
@@ -97,7 +110,10 @@ class FashionFlowPipeline:
             FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds.
         """
         settings = replace(settings or GenerateSettings(), **changes)
-        return self.generate_batch([photo], [settings], [item], on_step)[0]
+        (clip,) = self.generate_batch([photo], [settings], [item], on_step, None if matte is None else [matte])
+        for line in clip.warnings:
+            warnings.warn(line, FashionFlowWarning, stacklevel=2)
+        return clip
 
     def generate_batch(
         self,
@@ -105,6 +121,7 @@ class FashionFlowPipeline:
         settings: Sequence[GenerateSettings],
         items: Sequence[int],
         on_step: OnStep | None = None,
+        mattes: Sequence[np.ndarray | None] | None = None,
     ) -> list[Clip]:
         """Generate one video from each of several photos in the same calls of the networks.
 
@@ -115,11 +132,18 @@ class FashionFlowPipeline:
             photos: as for `generate`, or fitted to the model's frame already.
             settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
             items, on_step: as for `generate`.
+            mattes: as for `generate`, one a photo.
 
         Raises:
             UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer may fit. ValueError: unlike requests.
         """
         config, requests = self.config, [self.resolve(one) for one in settings]
+        if self.motion is not None:
+            return self.motion.generate_batch(photos, requests, items, on_step, mattes)
+        if mattes is not None:
+            raise SettingError(
+                "matte", f"model {config.name} repaints the whole frame", hint=f"leave {option('matte')} out"
+            )
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
@@ -170,12 +194,14 @@ class FashionFlowPipeline:
             UsageError: a model that was not trained for it, or fewer than two frames; at once.
             FashionFlowError: as `generate`; and if fewer frames are given than `count`.
         """
+        if self.motion is not None:
+            raise self._only_photos()
         asked = replace(settings or GenerateSettings(), **changes)
         request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
         if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale != 1):
             warnings.warn(
-                f"--steps, --scheduler, --guidance: change nothing here: {self.config.name} fills in between with a "
-                "network of its own",
+                f"{option('steps')}, {option('scheduler')}, {option('guidance_scale')}: change nothing here: "
+                f"{self.config.name} fills in between with a network of its own",
                 FashionFlowWarning,
                 stacklevel=2,
             )
@@ -183,11 +209,21 @@ class FashionFlowPipeline:
         filler = self._filler(request, counted(on_step, windows * request.interpolate_steps), count)
         return filler.frames(iter(given), request, item_generator(request.seed, 0))
 
+    def _only_photos(self) -> UsageError:
+        return SettingError(
+            "model",
+            f"{self.config.name} moves photos, and cannot fill in frames of a finished video",
+            hint=f"use {option('model', 'mini-latent')}; "
+            f"generate {option('interpolate', 2)} makes more frames of a new video",
+        )
+
     def count_steps(self, request: ResolvedSettings) -> int:
         """Denoising steps of one `generate`, those that fill in frames included."""
+        if self.motion is not None:
+            return self.motion.count_steps(request)
         return request.steps + request.interpolate_steps * sum(map(len, self._passes(request, request.frames)))
 
-    def _passes(self, request: ResolvedSettings, count: int) -> list[list[Window]]:
+    def _passes(self, request: ResolvedSettings, count: int) -> list[list[GapWindow]]:
         factor, divisor = request.interpolate, self.networks.frame_divisor
         if factor == 1:
             return []
@@ -211,7 +247,7 @@ class FashionFlowPipeline:
         measure: bool = False,
         video_frames: int = 0,
         **changes: Any,
-    ) -> Plan:
+    ) -> RunCost:
         """What `generate` or `interpolate` would do with these settings, and what that costs; none of it is done.
 
         Args:
@@ -225,12 +261,16 @@ class FashionFlowPipeline:
             FashionFlowError: the photo cannot be read; with `measure`, out of memory.
         """
         request = self.resolve(replace(settings or GenerateSettings(), **changes))
-        size = request.size
+        if self.motion is not None:
+            if video_frames:
+                raise self._only_photos()
+            return self.motion.plan(request, photo, measure)
+        size = (self.config.height, self.config.width)
         if photo is not None:
             box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
             size = (box.height, box.width)
         given = video_frames or request.frames
-        work = Work(
+        work = Workload(
             generated=not video_frames,
             windows=[window.frames for windows in self._passes(request, given) for window in windows],
             frames=(given - 1) * request.interpolate + 1,
@@ -255,58 +295,27 @@ class FashionFlowPipeline:
         return decode_latents(self.networks, self.config, latents, box, chunk)
 
 
-def load(
-    folder: str | Path,
-    device: str = "auto",
-    dtype: str = "auto",
-    backend: str = "auto",
-    lora: str | Path | None = None,
-    allow_unverified: bool = False,
-    compile: bool = False,
-    low_memory: bool = False,
-) -> FashionFlowPipeline:
-    """Open a model folder, or an engine folder.
+def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **changes: Any) -> FashionFlowPipeline:
+    """Open a model.
 
     Args:
-        folder: a model folder (DESIGN: `model.json` and one folder a part).
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
-        backend: as for `backends.load`.
-        lora: folder of a LoRA that `fashionflow train` made, fused into the U-Net of PyTorch weights.
-        allow_unverified: run engines that failed their verification, or never ran, without a look.
-        compile, low_memory: as for `backends.load`.
+        model: a name of `list_models()`, a model folder or an engine folder; a `Path` is always a
+            folder.
+        options: how; see `LoadOptions`.
+        changes: fields of `LoadOptions` that take the place of those in `options`, such as device="cuda".
 
     Raises:
-        FashionFlowError: the folder is not a model, a part is missing or broken, or parts do not belong together;
-            engines that do not answer as PyTorch does.
-        UsageError: a device or dtype this machine does not have.
+        FashionFlowError: no such model, a part of it is missing or broken, or parts do not belong together; engines
+            that do not answer as PyTorch does.
+        UsageError: a device, dtype or backend that this machine does not have, or options that do not go together.
     """
-    folder = Path(folder)
+    options = replace(options, **changes)
+    folder = model if isinstance(model, Path) else registry.find(model)
     config = ModelConfig.load(folder)
-    chosen = resolve_device(device)
-    number_type = None if dtype == "auto" else resolve_dtype(dtype, chosen)
-    networks: Any
-    if lora is None:
-        networks = backends.load(folder, backend, chosen, number_type, allow_unverified, compile, low_memory)
-    elif (folder / ENGINES_FILE).is_file() or backend not in ("auto", "torch"):
-        raise UsageError(
-            f"--lora: {folder} is to be run as engines, whose weights are fixed",
-            hint="fuse it before: fashionflow export --lora, or fashionflow models merge MODEL LORA -o OUT",
-        )
-    else:
-        backends.check_turns(compile, low_memory)
-        start = torch.device("cpu") if low_memory else chosen
-        networks = open_with_lora(folder, lora, start, number_type or resolve_dtype("auto", chosen))
-        networks = backends.finish(networks, chosen, compile, low_memory)
-        config = replace(config, name=f"{config.name}+{Path(lora).resolve().name}")
-    patch, channels = config.vae_patch_size, len(config.latents_mean)
-    known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
-    for what, wanted, found in (
-        ("latent channels", channels, networks.latent_channels),
-        ("U-Net input channels", channels + known_channels, networks.input_channels),
-        ("VAE pixel channels", 3 * patch**2, networks.pixel_shape[0]),
-        ("a frame size", (config.height, config.width), tuple(patch * side for side in networks.pixel_shape[1:])),
-    ):
+    networks: Any = runtimes.load(folder, options, config)
+    if options.lora is not None:
+        config = replace(config, name=f"{config.name}+{Path(options.lora).resolve().name}")
+    for what, wanted, found in _expected(config, networks):
         if found != wanted:
             raise FashionFlowError(
                 f"{folder}: {MODEL_FILE} asks for {what} {wanted}, the networks have {found}",
@@ -314,6 +323,33 @@ def load(
             )
     make_scheduler(folder, config.scheduler)  # a broken one should not be found after minutes of work
     pipe = FashionFlowPipeline(networks, load_processor(folder), config, lambda name: make_scheduler(folder, name))
-    if not allow_unverified:
+    if not options.allow_unverified:
         verify_first_use(folder, pipe)
+    if pipe.motion is not None and (parser := registry.pulled_parser()) is not None:
+        from fashionflow_core.models.clothes_parser import ClothesParser
+
+        pipe.motion.clothes = ClothesParser.load(parser, pipe.networks.device)
     return pipe
+
+
+def _expected(config: ModelConfig, networks: Any) -> list[tuple[str, Any, Any]]:
+    """What model.json and networks must agree about: name, its value in the one, its value in the other."""
+    channels = len(config.latents_mean)
+    found = [("latent channels", channels, networks.latent_channels)]
+    inputs = ("U-Net input channels", networks.input_channels)
+    if config.latents == "motion":
+        return [
+            *found,
+            (inputs[0], channels + PHOTO_CHANNELS + 1, inputs[1]),
+            ("photo channels", PHOTO_CHANNELS, networks.photo_channels),
+            ("a grid of", GRID, (networks.latent_height, networks.latent_width)),
+        ]
+    patch = config.vae_patch_size
+    known_channels = {"none": 0, "rgb": 3 + 1, "latents": channels + 1}[config.known_content]
+    sides = tuple(patch * side for side in networks.pixel_shape[1:])
+    return [
+        *found,
+        (inputs[0], channels + known_channels, inputs[1]),
+        ("VAE pixel channels", 3 * patch**2, networks.pixel_shape[0]),
+        ("a frame size", (config.height, config.width), sides),
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fashionflow_core.files import atomic_path
+from fashionflow_core.utils.files import atomic_path
 from fashionflow_core.video import read
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_core.contract import Engines
-from fashionflow_core.files import write_text
+from fashionflow_core.store.engine_folder import Engines
+from fashionflow_core.utils.files import write_text
 
 
 def export(model: Path, folder: Path, dtype: str) -> dict[str, Any]:

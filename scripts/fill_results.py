@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_benchmarks import report
-from fashionflow_core.files import write_text
+from fashionflow_core.utils.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -18,7 +18,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-MINUTES=${MINUTES:-17}       # of U-Net training
+MOTION_MINUTES=${MOTION_MINUTES:-12}   # of further training of mini, the motion model; the newest bundled model comes first
+MOTION_CLIPS=${MOTION_CLIPS:-3000}
+MOTION_BATCH=${MOTION_BATCH:-16}
+LATENT=${LATENT:-}           # yes: also train mini-latent anew
+MINUTES=${MINUTES:-17}       # of its U-Net training
 INTERPOLATOR_MINUTES=${INTERPOLATOR_MINUTES:-3}
 DECODER_MINUTES=${DECODER_MINUTES:-2}
 CLIPS=${CLIPS:-3000}
@@ -59,28 +63,38 @@ install_wheels() {
 
 work() {
     install_wheels
-    local run="$WORK/run" model="$WORK/mini"
+    local run="$WORK/run" model="$WORK/mini-latent"
     fashionflow() { $PYTHON -m fashionflow_cli.main "$@"; }
     mkdir -p "$WORK/results" "$run"
-    fashionflow data synth -o "$run/clips" --clips "$CLIPS" --jobs "$(nproc)"
-    $PYTHON scripts/start_mini.py "$run/clips" -o "$run/start"
-    fashionflow data prepare "$run/clips" -o "$run/cache" --model "$run/start" --strides 1 --workers "$(nproc)"
-    fashionflow train --set preset=mini --set base="$run/start" --set data="$run/cache" --dtype bf16 -o "$run/unet" \
-        --set batch_size="$BATCH" --set lr="$LR" --set ema_decay=0.999 --set max_minutes="$MINUTES" --set workers=4
-    fashionflow train --init-from "$run/unet/model" --set preset=mini-interpolator --set data="$run/cache" --dtype bf16 \
-        --set batch_size="$BATCH" --set max_minutes="$INTERPOLATOR_MINUTES" --set workers=4 -o "$run/between"
-    fashionflow train --set preset=mini-decoder --set base="$run/between/model" --set data="$run/clips" --set name=mini \
-        --set max_minutes="$DECODER_MINUTES" --dtype bf16 -o "$run/last"
-    cp -r "$run/last/model" "$model"
-    $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
-    PYTHONPATH="$PYTHONPATH:scripts" $PYTHON scripts/score_interpolation.py --model "$model" --figures "$FIGURES" \
-        --out "$WORK/results/interpolation-scores.json"
-    $PYTHON -m fashionflow_cli.main bench step --model "$model" --json "$WORK/results/bench-step-mini.json"
+    fashionflow data synth --motion -o "$run/motion" --clips "$MOTION_CLIPS" --seed 1 --jobs "$(nproc)"
+    fashionflow train --init-from mini --set preset=mini-motion --set data.path="$run/motion" --set name=mini \
+        --set data.batch_size="$MOTION_BATCH" --set schedule.max_minutes="$MOTION_MINUTES" --set data.workers=8 -o "$run/motion-unet"
+    cp -r "$run/motion-unet/model" "$WORK/mini"
+    fashionflow bench video --model "$WORK/mini" --json "$WORK/results/bench-video-mini.json" || true
+    if [ -n "$LATENT" ]; then work_latent "$run" "$model"; fi
     if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
         measure "$WORK/results" || true
         $PYTHON -m pytest -q -m gpu tests | tee "$WORK/results/gpu-tests.txt" || true
     fi
     touch "$WORK/done"
+}
+
+work_latent() {
+    local run=$1 model=$2
+    fashionflow data synth -o "$run/clips" --clips "$CLIPS" --jobs "$(nproc)"
+    $PYTHON scripts/start_mini.py "$run/clips" -o "$run/start"
+    fashionflow data prepare "$run/clips" -o "$run/cache" --model "$run/start" --strides 1 --workers "$(nproc)"
+    fashionflow train --set preset=mini-latent --set base="$run/start" --set data.path="$run/cache" --dtype bf16 -o "$run/unet" \
+        --set data.batch_size="$BATCH" --set optimizer.lr="$LR" --set optimizer.ema_decay=0.999 --set schedule.max_minutes="$MINUTES" --set data.workers=4
+    fashionflow train --init-from "$run/unet/model" --set preset=mini-latent-interpolator --set data.path="$run/cache" --dtype bf16 \
+        --set data.batch_size="$BATCH" --set schedule.max_minutes="$INTERPOLATOR_MINUTES" --set data.workers=4 -o "$run/between"
+    fashionflow train --set preset=mini-latent-decoder --set base="$run/between/model" --set data.path="$run/clips" \
+        --set name=mini-latent --set schedule.max_minutes="$DECODER_MINUTES" --dtype bf16 -o "$run/last"
+    cp -r "$run/last/model" "$model"
+    $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
+    PYTHONPATH="$PYTHONPATH:scripts" $PYTHON scripts/score_interpolation.py --model "$model" --figures "$FIGURES" \
+        --out "$WORK/results/interpolation-scores.json"
+    $PYTHON -m fashionflow_cli.main bench step --model "$model" --json "$WORK/results/bench-step-mini.json"
 }
 
 measure() {
@@ -119,7 +133,9 @@ engines() {
 
 collect() {
     # At most 8 files of 16 MiB come back: weights as one tar, cut into pieces that `accept` joins.
-    [ -d "$WORK/mini" ] && tar -C "$WORK" -cf - mini | split -b 15M - "$OUT/mini.tar."
+    for name in mini mini-latent; do
+        [ -d "$WORK/$name" ] && tar -C "$WORK" -cf - "$name" | split -b 15M - "$OUT/$name.tar."
+    done
     cp "$WORK"/results/*.json "$OUT"/ 2> /dev/null || true
     cp "$WORK"/log "$OUT"/log.txt
 }
@@ -145,8 +161,13 @@ accept() {
     local folder
     folder=$(mktemp -d)
     cat "$1"/mini.tar.* | tar -C "$folder" -xf -
-    "${BIN:-.venv/bin}"/python scripts/score_bundled.py --model "$folder/mini" --figures "$FIGURES"
-    echo "compare with docs/bundled-model.md; to take it: cp -r $folder/mini/. fashionflow_core/assets/mini/"
+    "${BIN:-.venv/bin}"/fashionflow generate examples/dress.jpg --model "$folder/mini" -o "$folder/dress.mp4"
+    echo "look at $folder/dress.mp4, copy $folder/mini/. to fashionflow_core/assets/mini/, then: python scripts/score_motion.py"
+    if compgen -G "$1/mini-latent.tar.*" > /dev/null; then
+        cat "$1"/mini-latent.tar.* | tar -C "$folder" -xf -
+        "${BIN:-.venv/bin}"/python scripts/score_bundled.py --model "$folder/mini-latent" --figures "$FIGURES"
+        echo "compare with docs/mini-latent.md; to take it: cp -r $folder/mini-latent/. fashionflow_core/assets/mini-latent/"
+    fi
 }
 
 case "${1:-}" in
@@ -162,7 +183,7 @@ case "${1:-}" in
     remote) remote ;;
     accept) accept "${2:?the folder that the device tool filled}" ;;
     dry-run)
-        export WORK OUT MINUTES=0.5 INTERPOLATOR_MINUTES=0.2 DECODER_MINUTES=0.1 CLIPS=6 BATCH=1 FIGURES=1 WAIT=1200 PYTHON=.venv/bin/python
+        export WORK OUT MOTION_MINUTES=0.3 MOTION_CLIPS=4 MOTION_BATCH=1 LATENT=yes MINUTES=0.5 INTERPOLATOR_MINUTES=0.2 DECODER_MINUTES=0.1 CLIPS=6 BATCH=1 FIGURES=1 WAIT=1200 PYTHON=.venv/bin/python
         WORK=$(mktemp -d) OUT=$(mktemp -d)
         remote
         ls -l "$OUT"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from fashionflow_core.data.synthetic import render_clip
-from fashionflow_core.files import atomic_path
+from fashionflow_core.synthetic.clips import render_clip
+from fashionflow_core.utils.files import atomic_path
 
 EXAMPLES = {"dress.jpg": 1_000_109, "coat.jpg": 1_000_107, "trousers.jpg": 1_000_118}
 

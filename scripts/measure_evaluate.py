@@ -26,7 +26,7 @@ import torch
 
 from fashionflow_benchmarks.timing import hardware
 from fashionflow_core.evaluate import measure, run
-from fashionflow_core.evaluate.protocol import Protocol
+from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol
 from fashionflow_core.evaluate.sources import find_clips
 
 
@@ -62,7 +62,7 @@ def of_frames(*arguments: Any, **more: Any) -> bytes:
     for value in (*arguments, *more.values()):
         if isinstance(value, np.ndarray):
             total.update(value[::7, ::8, ::8].tobytes())
-        elif isinstance(value, measure.Clip):
+        elif isinstance(value, measure.VideoFrames):
             total.update(value.head[::7, ::8, ::8].tobytes())
     return total.digest()
 
@@ -80,20 +80,20 @@ def main() -> None:
     run.compare = remembered(run.compare, of_frames, count)  # type: ignore[assignment]
     read_clip, read = run.read_clip, {}
 
-    def read_once(looked: Any, *arguments: Any) -> measure.Clip:
+    def read_once(looked: Any, *arguments: Any) -> measure.VideoFrames:
         name = looked.source.path.stat().st_ino
         if name not in read:
             read[name] = read_clip(looked, *arguments)
         head = read[name].head.copy()
-        return measure.Clip(head, head, 0)
+        return measure.VideoFrames(head, head, 0)
 
     run.read_clip = read_once  # type: ignore[assignment]
     describe, described = measure.describe, {}
 
-    def describe_once(measured: measure.Measured, clip: measure.Clip, photo: Path | None) -> None:
+    def describe_once(measured: measure.ClipMeasurement, clip: measure.VideoFrames, photo: Path | None) -> None:
         name = of_frames(clip)
         if name not in described:
-            described[name] = measure.Measured("", "", 0, 0)
+            described[name] = measure.ClipMeasurement("", "", 0, 0)
             describe(described[name], clip, photo)
         measured.numbers, measured.skin = dict(described[name].numbers), described[name].skin
         measured.drift = described[name].drift.copy()
@@ -115,7 +115,8 @@ def main() -> None:
                 print(done, shown[str(done)], file=sys.stderr, flush=True)
 
         protocol = Protocol(bootstrap=options.bootstrap, fvd_window="first")
-        found = run.evaluate(Path(folder) / "real", Path(folder) / "fake", protocol, options.weights_dir, on_clip=tell)
+        asked, progress = EvaluateOptions(protocol, options.weights_dir), run.EvaluateProgress(clip=tell)
+        found = run.evaluate(Path(folder) / "real", Path(folder) / "fake", asked, progress)
     print(
         json.dumps(
             {

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fashionflow_benchmarks.subject import PUBLISHED, SEED, Request, open_subject
-from fashionflow_core.files import write_text
+from fashionflow_benchmarks.model_under_test import PUBLISHED, SEED, BenchRequest, open_subject
+from fashionflow_core.utils.files import write_text
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=25)
     parser.add_argument("--out", type=Path, help="text file")
     args = parser.parse_args()
-    subject = open_subject(Request(args.model, steps=args.steps, device=args.device, dtype=args.dtype))
+    subject = open_subject(BenchRequest(args.model, steps=args.steps, device=args.device, dtype=args.dtype))
     photo, on_gpu = subject.photo(), subject.networks.device.type == "cuda"
 
     def generate() -> None:

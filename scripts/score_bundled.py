@@ -19,17 +19,22 @@ import numpy as np
 import torch
 
 from fashionflow_benchmarks.timing import hardware
-from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.conventions import denormalize_latents, from_vae_pixels, normalize_latents, to_vae_pixels
-from fashionflow_core.data.synthetic import render_clip
-from fashionflow_core.files import write_text
+from fashionflow_core.diffusion.conditioning import frames_to_tensor, tensor_to_frames
+from fashionflow_core.diffusion.sampling import item_generator
 from fashionflow_core.metrics.drift import score_clip
 from fashionflow_core.pipeline import FashionFlowPipeline, load
-from fashionflow_core.registry import find
-from fashionflow_core.sampling import item_generator
+from fashionflow_core.runtimes.preprocessing import (
+    denormalize_latents,
+    from_vae_pixels,
+    normalize_latents,
+    to_vae_pixels,
+)
+from fashionflow_core.store.registry import find
+from fashionflow_core.synthetic.clips import render_clip
+from fashionflow_core.utils.files import write_text
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/bundled-model.md)
+UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/mini-latent.md)
 COLUMNS = (
     "garment_drift",
     "motion_ratio",
@@ -78,7 +83,7 @@ class Job:
 @functools.cache
 def opened(folder: Path, device: str, dtype: str) -> FashionFlowPipeline:
     """One pipeline a process."""
-    return load(folder, device, dtype)
+    return load(folder, device=device, dtype=dtype)
 
 
 def score_figure(job: Job) -> tuple[dict[str, dict[str, float]], float]:
@@ -152,7 +157,7 @@ def table(result: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini", help="name or folder")
+    parser.add_argument("--model", default="mini-latent", help="name or folder")
     parser.add_argument("--figures", type=int, default=16)
     parser.add_argument("--first-seed", type=int, default=UNSEEN)
     parser.add_argument("--steps", type=int)

@@ -5,8 +5,8 @@
 Every second (or fourth) frame of a figure is given; scores are of the frames in between alone, against the truth.
 `blend` mixes the two given frames beside each linearly, `repeat` shows the one before. Both are scored on the given
 frames themselves and, as `blend, vae` and `repeat, vae`, on what the model's VAE makes of them. `vae` is the truth
-through it: more than that, a model has only by what `detail.py` carries over from given frames. Motion and flicker are
-of the whole clip, as ratios to the truth's.
+through it: more than that, a model has only by what `vae_residual.py` carries over from given frames. Motion and
+flicker are of the whole clip, as ratios to the truth's.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from score_bundled import UNSEEN, reconstruct
 
 from fashionflow_benchmarks.timing import hardware
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.data.synthetic import render_clip
-from fashionflow_core.files import write_text
 from fashionflow_core.metrics.drift import motion, psnr, sharpness, temporal_energy
 from fashionflow_core.pipeline import FashionFlowPipeline, load
-from fashionflow_core.registry import find
+from fashionflow_core.store.registry import find
+from fashionflow_core.synthetic.clips import render_clip
+from fashionflow_core.utils.files import write_text
 
 FIRST = UNSEEN + 200_000  # settings were chosen on some from UNSEEN on, and from 500,000 behind it
 COLUMNS = ("psnr", "motion_ratio", "flicker_ratio", "sharpness_ratio")
@@ -72,7 +72,7 @@ class Job:
 @functools.cache
 def opened(folder: Path, device: str) -> FashionFlowPipeline:
     """One pipeline a process."""
-    return load(folder, device)
+    return load(folder, device=device)
 
 
 def score_figure(job: Job) -> dict[str, dict[str, float]]:
@@ -106,7 +106,7 @@ def table(means: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini", help="name or folder")
+    parser.add_argument("--model", default="mini-latent", help="name or folder")
     parser.add_argument("--figures", type=int, default=8)
     parser.add_argument("--first-seed", type=int, default=FIRST)
     parser.add_argument("--factors", type=int, nargs="+", default=[2, 4])

@@ -1,9 +1,9 @@
-"""Make the model folder that the bundled model's training starts from: a VAE that is a PCA, and untrained networks.
+"""Make the model folder that training of mini-latent starts from: a VAE that is a PCA, and untrained networks.
 
-    fashionflow data synth -o runs/mini/clips --clips 1500 --jobs 4
-    python scripts/start_mini.py runs/mini/clips -o runs/mini/start
+    fashionflow data synth -o runs/mini-latent/clips --clips 1500 --jobs 4
+    python scripts/start_mini.py runs/mini-latent/clips -o runs/mini-latent/start
 
-`fashionflow data prepare` and `fashionflow train` (preset mini, then mini-decoder) do the rest: docs/bundled-model.md.
+docs/mini-latent.md has the rest: `fashionflow data prepare` and `fashionflow train`, with the presets of mini-latent.
 
 The VAE is a diffusers AutoencoderKL that starts as an exact PCA of 8x8 patches. From scratch such a network stalls far
 below the PCA it should beat. Here it *is* the PCA before the first step: all residual branches start at zero, and the
@@ -27,21 +27,21 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
-from fashionflow_core.backends.torch import quiet_libraries
-from fashionflow_core.betas import shifted_cosine_betas
 from fashionflow_core.config import MODEL_FILE, ModelConfig
-from fashionflow_core.conventions import to_vae_pixels
-from fashionflow_core.model_folder import atomic_folder, check_target
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
-from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.models.noise_schedules import shifted_cosine_betas
+from fashionflow_core.runtimes.preprocessing import to_vae_pixels
+from fashionflow_core.store.folder import atomic_folder, check_target
+from fashionflow_core.training.config import VAEConfig
 from fashionflow_core.training.vae import read_frames
+from fashionflow_core.utils.libraries import quiet_libraries
 
 CONSTANT = 60.0  # M: the signal has deviation 1, so the norm's divisor varies by about 0.1 % between images
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of the bundled model; how it is trained is the preset mini of `fashionflow_core.training.presets`.
+    """Sizes of mini-latent; its preset in `fashionflow_core.training.presets` has the training settings.
 
     Attributes:
         height, width, frames, fps: of a clip.
@@ -72,8 +72,8 @@ class Recipe:
     def model_config(self) -> ModelConfig:
         """`model.json`. Training measures the latents' statistics; those of whitened latents are 0 and 1."""
         return ModelConfig(
-            name="mini-start",
-            purpose="untrained, the start of mini's training: its videos are noise",
+            name="mini-latent-start",
+            purpose="untrained, the start of mini-latent's training: its videos are noise",
             height=self.height,
             width=self.width,
             frames=self.frames,
@@ -213,8 +213,7 @@ def make_start(clips: Path, folder: Path, recipe: Recipe, videos: int = 400, per
     """Write the start folder; returns the share of the pixels' variance that the PCA keeps."""
     check_target(folder, overwrite=False)
     config = recipe.model_config()
-    settings = TrainConfig(max_steps=1, vae_clips=videos, vae_frames_per_clip=per_video)
-    frames = torch.from_numpy(read_frames(clips, settings, config))
+    frames = torch.from_numpy(read_frames(clips, VAEConfig(clips=videos, frames_per_clip=per_video), 0, config))
     pixels = to_vae_pixels(rearrange(frames, "n h w c -> n c h w").float() / 255, config)
     mean, components, deviation = pca(pixels, recipe.latent_channels)
     torch.manual_seed(0)

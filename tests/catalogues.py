@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import tiny_config
 
 from fashionflow_core import video
-from fashionflow_core.catalogue.names import POSTER
+from fashionflow_core.catalogue.naming import POSTER
 
 
 def photo(path: Path, number: int = 0, size: tuple[int, int] = (72, 96)) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 from tiny import build_tiny_model
 
-from fashionflow_core.contract import ENGINES_FILE, FileRecord
+from fashionflow_core.store.engine_folder import ENGINES_FILE, FileRecord
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
@@ -37,7 +37,7 @@ def tiny_source(factory: pytest.TempPathFactory) -> Path:
 
 def tiny_engines(factory: pytest.TempPathFactory, name: str, **settings: Any) -> Path:
     """The tiny model, exported; `settings` are those of `ExportSettings`."""
-    from fashionflow_export.folder import export_model
+    from fashionflow_export.export import export_model
     from fashionflow_export.settings import ExportSettings
 
     source = tiny_source(factory)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fashionflow_core.data import synthetic
+from fashionflow_core.synthetic import clips
 
 HEIGHT, WIDTH = 320, 256
 
@@ -33,13 +33,13 @@ class Rendered:
 
 
 def _empty(seed: int) -> np.ndarray:
-    figure = synthetic.sample_figure(seed)
-    return np.rint(synthetic._background(figure, HEIGHT, WIDTH) * 255).astype(np.uint8)
+    figure = clips.sample_figure(seed)
+    return np.rint(clips.studio_background(figure, HEIGHT, WIDTH) * 255).astype(np.uint8)
 
 
 def worn(seed: int, frame: int = 0) -> Rendered:
     """A person before a plain background, seen from the front in frame 0."""
-    clip = synthetic.render_clip(seed, height=HEIGHT, width=WIDTH, frame_indices=[frame])
+    clip = clips.render_clip(seed, height=HEIGHT, width=WIDTH, frame_indices=[frame])
     (photo,), (garment,) = clip.frames, clip.garment_mask
     person = np.abs(photo.astype(int) - _empty(seed)).max(axis=2) > 12
     person[: int(0.03 * HEIGHT)] = False

@@ -1,6 +1,6 @@
 """A Hugging Face hub on 127.0.0.1: what its client asks of the real one, with faults on demand and a log of it all.
 
-Written after the answers that huggingface_hub 2.4 reads: repository and tree listings under /api/models, files under
+Written after the answers that huggingface_hub 2.4 reads: listings of repositories under /api/models, files under
 /ID/resolve/COMMIT/FILE with their headers, large files by a redirect to another host, Range requests.
 """
 
@@ -44,7 +44,6 @@ class Hub:
         pause: file name → seconds to wait after every 64 KiB.
         corrupt: file names that arrive with one bit turned.
         gated: repositories that need a permission.
-        whole_only: file names that are always sent from their beginning, whatever part is asked for.
         no_head: file names for which only GET is answered.
         failing: how many of the next requests are answered with 503.
         hang: nothing is answered at all.
@@ -58,7 +57,6 @@ class Hub:
     pause: dict[str, float] = field(default_factory=dict)
     corrupt: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
-    whole_only: set[str] = field(default_factory=set)
     no_head: set[str] = field(default_factory=set)
     failing: int = 0
     hang: threading.Event = field(default_factory=threading.Event)
@@ -94,10 +92,9 @@ def _commit(hub: Hub, repo: str, revision: str) -> str | None:
 
 def _entry(path: str, content: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob}
+    entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": blob}
     if is_large(path):
-        sha256 = hashlib.sha256(content).hexdigest()
-        entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 134}
+        entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
     return entry
 
 
@@ -133,8 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.05)
         if failing:
             return self._answer(503)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
-            return self._describe(match[1], match[2] or "revision", match[3] or "main")
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+            return self._describe(match[1], match[2] or "main")
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._resolve(match[1], match[2], match[3])
         if match := re.fullmatch(r"/(?:storage|plain)/(.+)", path):
@@ -161,20 +158,14 @@ class _Handler(BaseHTTPRequestHandler):
             return commit
         return None
 
-    def _describe(self, repo: str, what: str, revision: str) -> None:
+    def _describe(self, repo: str, revision: str) -> None:
         if (commit := self._find(repo, revision)) is None:
             return
         files = self.hub.repos[repo][commit]
-        described: Any = [_entry(path, content) for path, content in files.items()]
-        if what == "revision":  # without "blobs" it names the files and no more
-            siblings = [
-                {"rfilename": entry["path"], "size": entry["size"], "blobId": entry["oid"]}
-                | ({"lfs": {"sha256": entry["lfs"]["oid"], **entry["lfs"]}} if "lfs" in entry else {})
-                for entry in described
-            ]
-            if "blobs=" not in self.path:
-                siblings = [{"rfilename": path} for path in files]
-            described = {"id": repo, "sha": commit, "siblings": siblings}
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in files]
+        if "blobs=" in self.path:  # without it the files are named and no more
+            siblings = [_entry(path, content) for path, content in files.items()]
+        described = {"id": repo, "sha": commit, "siblings": siblings}
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(described).encode())
 
     def _resolve(self, repo: str, revision: str, path: str) -> None:
@@ -191,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content)), "Location": place}
             self._answer(302, headers | linked)
         else:
-            self._send(path, content, headers | {"ETag": f'"{_entry(path, content)["oid"]}"'})
+            self._send(path, content, headers | {"ETag": f'"{_entry(path, content)["blobId"]}"'})
 
     def _send(self, name: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         hub, base = self.hub, name.split("/")[-1]
@@ -202,8 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, status = 0, 200
         if self.command == "HEAD" and base in hub.no_head:
             return self._answer(403)
-        asked = "" if base in hub.whole_only else self.headers["Range"] or ""
-        if match := re.fullmatch(r"bytes=(\d+)-", asked):
+        if match := re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or ""):
             start, status = int(match[1]), 206
             if start >= len(content):
                 return self._answer(416)
@@ -269,6 +259,7 @@ def surroundings(hub: Hub, folder: Path) -> dict[str, str]:
         "HF_HOME": str(folder / "hf"),
         "HF_ENDPOINT": hub.url,
         "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
         "HF_TOKEN": "hf_secret",
     }
 

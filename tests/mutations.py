@@ -150,7 +150,7 @@ def peak() -> int:
 def read_all(folder: Path, first: int, last: int) -> dict[str, Any]:
     """Read the photos of these numbers; what came out. A crash or a hang ends the process, `folder` tells where."""
     from fashionflow_core.errors import FashionFlowError
-    from fashionflow_core.photo import load_photo
+    from fashionflow_core.images.loading import load_photo
 
     warnings.simplefilter("ignore")
     path, at = folder / f"photo{first}", folder / f"number{first}"

@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue import run
 from fashionflow_core.catalogue.inputs import read_inputs
-from fashionflow_core.catalogue.work import Work
+from fashionflow_core.catalogue.jobs import RunSpec
 
 
 def resident() -> int:
@@ -30,10 +30,10 @@ def main() -> None:
         if seen == count // 10:
             early = resident()
 
-    watcher = session.Watcher(recorded=recorded)
-    request = session.Request(entries, Work(model=model, out=out, scratch="", scores=False), module="noop_worker")
+    watcher = run.Watcher(recorded=recorded)
+    request = run.Request(entries, RunSpec(model=model, out=out, scratch="", scores=False), module="noop_worker")
     start, spent = time.perf_counter(), time.process_time()
-    summary = session.run(request, watcher, page=False)
+    summary = run.run(request, watcher, page=False)
     assert summary.made == count, summary
     print(time.perf_counter() - start, time.process_time() - spent, resident() - early)
 

@@ -3,24 +3,24 @@
 import threading
 from typing import Any
 
-from fashionflow_core.catalogue import protocol
-from fashionflow_core.catalogue.work import DONE
+from fashionflow_core.catalogue import ipc
+from fashionflow_core.catalogue.jobs import DONE
 
 
 def main() -> None:
     """Answer every job at once, as `worker.main` does in the end."""
-    incoming, outgoing = protocol.streams()
+    incoming, outgoing = ipc.streams()
     saying = threading.Lock()
 
     def say(*message: Any) -> None:
         with saying:
-            protocol.send(outgoing, message)
+            ipc.send(outgoing, message)
 
-    protocol.receive(incoming)
+    ipc.receive(incoming)
     say("ready", "none", 4, 0.0)
     while True:
         try:
-            kind, *rest = protocol.receive(incoming)
+            kind, *rest = ipc.receive(incoming)
         except EOFError:
             return
         if kind != "job":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.loading import load_photo
 
 GOLDEN = Path(__file__).parent / "golden"
 ORIENTATION = 0x0112

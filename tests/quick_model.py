@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fashionflow_core.config import GenerateSettings, ModelConfig, ResolvedSettings
+from fashionflow_core.config import GenerateSettings, LoadOptions, ModelConfig, ResolvedSettings
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 
 OPENER = "quick_model:load"
@@ -35,6 +35,7 @@ class QuickClip:
     fps: float
     metadata: dict[str, str]
     count: int = 4
+    warnings: tuple[str, ...] = ()
 
     @property
     def frames(self) -> Iterator[np.ndarray]:
@@ -101,6 +102,6 @@ def _mean(photo: Any) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def load(folder: str, device: str = "auto", dtype: str = "auto", **_more: Any) -> QuickPipeline:
+def load(folder: Path, options: LoadOptions) -> QuickPipeline:
     """As `pipeline.load`."""
-    return QuickPipeline(ModelConfig.load(folder), device)
+    return QuickPipeline(ModelConfig.load(folder), options.device)

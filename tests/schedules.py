@@ -8,10 +8,10 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from fashionflow_core.betas import shifted_cosine_betas
-from fashionflow_core.checkpoint import published_betas
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import item_generator
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.sampling import item_generator
+from fashionflow_core.models.noise_schedules import shifted_cosine_betas
+from fashionflow_core.store.published import published_betas
 
 TRAIN_STEPS = 1000
 

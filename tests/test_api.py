@@ -59,13 +59,26 @@ def test_settings_and_errors_need_no_torch():
 
 
 def test_models_by_name_and_by_folder(tmp_path: Path):
-    assert ff.load("mini", device="cpu").config.name == "mini"
+    assert ff.load("mini-latent", device="cpu").config.name == "mini-latent"
     folder = build_tiny_model(tmp_path / "tiny")
     assert ff.load(folder, device="cpu").config.name == ff.load(str(folder), device="cpu").config.name == "tiny"
+    with pytest.raises(ff.FashionFlowError, match="is not a model folder"):
+        ff.load(Path("mini-latent"))  # a Path is a folder, never a name
     with pytest.raises(ff.FashionFlowError, match="neither a known model nor a folder"):
         ff.load("minni")
-    with pytest.raises(ff.UsageError, match="--dtype"):
-        ff.load("mini", dtype="fp64")
+    with pytest.raises(ff.UsageError, match="dtype"):
+        ff.load("mini-latent", dtype="fp64")
+
+
+def test_options_as_a_whole_and_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, read = build_tiny_model(tmp_path / "tiny"), []
+    load = ff.ModelConfig.load.__func__
+    monkeypatch.setattr(ff.ModelConfig, "load", classmethod(lambda cls, path: read.append(path) or load(cls, path)))
+    networks = ff.load(folder, ff.LoadOptions(device="cpu", dtype="fp32"), dtype="bf16").networks
+    assert str(networks.dtype) == "torch.bfloat16"  # keywords win
+    assert read == [folder]  # model.json is read once
+    with pytest.raises(ff.UsageError, match="compile, low_memory"):
+        ff.LoadOptions(compile=True, low_memory=True)
 
 
 # ---- photos --------------------------------------------------------------------------------------------------------
@@ -136,7 +149,7 @@ def test_keywords_win_over_settings(model: ff.FashionFlowPipeline, photo: np.nda
 
 def test_a_wrong_setting_is_refused_before_any_work(model: ff.FashionFlowPipeline, photo: np.ndarray):
     wrong: list[tuple[dict[str, Any], str]]
-    wrong = [({"steps": 0}, "--steps"), ({"frames": 5}, "--frames"), ({"scheduler": "heun"}, "heun")]
+    wrong = [({"steps": 0}, "steps"), ({"frames": 5}, "frames"), ({"scheduler": "heun"}, "heun")]
     for changes, says in wrong:
         with pytest.raises(ff.UsageError, match=says):
             model.generate(photo, **changes)

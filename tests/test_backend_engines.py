@@ -10,13 +10,15 @@ import torch
 from engine_folders import edit, replace_file, tiny_engines, tiny_source
 from tiny import build_tiny_model
 
-from fashionflow_core import backends, first_use, pipeline
-from fashionflow_core.backends.engine_networks import EngineNetworks
-from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines
+from fashionflow_core import pipeline, runtimes
+from fashionflow_core.config import LoadOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.first_use import psnr_of_frames, short_generation
-from fashionflow_core.model_folder import damage
-from fashionflow_export.source import standard_photo
+from fashionflow_core.runtimes import verification
+from fashionflow_core.runtimes.engine_networks import EngineNetworks
+from fashionflow_core.runtimes.verification import psnr_of_frames, short_generation
+from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, GRAPHS_OF, VERIFIED, Engines
+from fashionflow_core.store.folder import damage
+from fashionflow_export.exported_model import standard_photo
 from fashionflow_export.verify import require_verified, verify_folder
 
 CPU = torch.device("cpu")
@@ -59,11 +61,12 @@ def _wait(record: dict[str, Any]) -> None:
     ],
 )
 def test_mixtures(text: str, expected: tuple[str, ...] | None) -> None:
+    graphs = GRAPHS_OF["appearance"]
     if expected is None:
         with pytest.raises(UsageError):
-            backends.parse_backend(text)
+            runtimes.parse_backend(text)
     else:
-        assert tuple(backends.parse_backend(text)[name] for name in GRAPHS) == expected
+        assert tuple(runtimes.parse_backend(text, graphs)[name] for name in graphs) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,11 +82,11 @@ def test_mixtures(text: str, expected: tuple[str, ...] | None) -> None:
 )
 def test_mixtures_that_cannot_be_meant(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        backends.parse_backend(text)
+        runtimes.parse_backend(text)
 
 
 def test_auto_runs_what_is_there(engines: Path) -> None:
-    networks = backends.load(engines, "auto", CPU)
+    networks = runtimes.load(engines, LoadOptions("cpu"))
     assert isinstance(networks, EngineNetworks)
     assert networks.frame_counts == range(8, 13, 2)
     assert (networks.latent_channels, networks.latent_height, networks.latent_width) == (4, 16, 12)
@@ -101,7 +104,7 @@ def test_a_mixture_is_the_same_video(engines: Path, mixture: str) -> None:
 def test_a_mixture_needs_the_weights_it_came_from(copy: Path, tmp_path: Path) -> None:
     edit(copy, lambda record: record.update(source=str(tmp_path / "gone")))
     with pytest.raises(FashionFlowError, match="exported from are not here"):
-        backends.load(copy, "vae=torch", CPU)
+        runtimes.load(copy, LoadOptions("cpu", backend="vae=torch"))
     pipeline.load(copy, device="cpu")  # the engines themselves need none
 
 
@@ -111,12 +114,12 @@ def test_a_mixture_refuses_other_weights(copy: Path, source: Path, tmp_path: Pat
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     edit(copy, lambda record: record.update(source=str(other)))
     with pytest.raises(FashionFlowError, match="has changed since the export"):
-        backends.load(copy, "vae=torch", CPU)
+        runtimes.load(copy, LoadOptions("cpu", backend="vae=torch"))
 
 
 def test_batches_go_through(engines: Path) -> None:
     """Batches are cut into what a graph was built for; neighbours never change an answer."""
-    networks = backends.load(engines, "onnxruntime", CPU)
+    networks = runtimes.load(engines, LoadOptions("cpu", backend="onnxruntime"))
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(7, 4, 16, 12, generator=generator)
     together = networks.decode(latents)
@@ -130,7 +133,7 @@ def test_batches_go_through(engines: Path) -> None:
 
 
 def test_arithmetic_is_that_of_the_source(engines: Path, source: Path) -> None:
-    networks, original = (backends.load(folder, "auto", CPU) for folder in (engines, source))
+    networks, original = (runtimes.load(folder, LoadOptions("cpu")) for folder in (engines, source))
     for frames in (8, 10, 12):
         counted, expected = networks.count_flop(frames), original.count_flop(frames)
         assert counted["denoise"] == expected["denoise"]
@@ -144,16 +147,16 @@ def test_arithmetic_is_that_of_the_source(engines: Path, source: Path) -> None:
 def test_plain_weights_are_no_engines(source: Path) -> None:
     for name in ("onnxruntime", "tensorrt", "unet=onnxruntime"):
         with pytest.raises(FashionFlowError, match="holds PyTorch weights and no engines") as caught:
-            backends.load(source, name, CPU)
+            runtimes.load(source, LoadOptions("cpu", backend=name))
         assert caught.value.hint is not None and str(source) in caught.value.hint
 
 
 def test_settings_that_engines_cannot_meet(engines: Path) -> None:
     with pytest.raises(UsageError, match=r"engines in .* compute in fp32"):
         pipeline.load(engines, device="cpu", dtype="bf16")
-    with pytest.raises(UsageError, match="--compile"):
+    with pytest.raises(UsageError, match="compile"):
         pipeline.load(engines, device="cpu", compile=True)
-    networks = backends.load(engines, "auto", CPU)
+    networks = runtimes.load(engines, LoadOptions("cpu"))
     with pytest.raises(FashionFlowError, match=r"unet takes sample of shape"):
         networks.denoise(torch.zeros(1, networks.input_channels, 8, 16, 16), torch.tensor([1]), torch.zeros(1, 17, 32))
 
@@ -201,7 +204,7 @@ def test_without_onnxruntime(engines: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_running_out_of_memory_is_told_as_such(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline then decodes fewer frames, or says what would need less."""
-    networks: Any = backends.load(engines, "onnxruntime", CPU)
+    networks: Any = runtimes.load(engines, LoadOptions("cpu", backend="onnxruntime"))
 
     class Full:
         def run(self, *_: Any) -> None:
@@ -220,7 +223,7 @@ def test_first_use_compares_and_remembers(copy: Path) -> None:
     with pytest.warns(FashionFlowWarning, match="onnxruntime engines have never run: they are compared"):
         pipeline.load(copy, device="cpu")
     record = Engines.load(copy).runtimes["onnxruntime"]
-    assert record.state == VERIFIED and {entry["network"] for entry in record.parity} == set(GRAPHS)
+    assert record.state == VERIFIED and {entry["network"] for entry in record.parity} == set(GRAPHS_OF["appearance"])
     assert record.generation["min_psnr"] >= 40 and record.generation["compared"] == 8
     with warnings.catch_warnings(action="error"):
         pipeline.load(copy, device="cpu")  # remembered
@@ -230,7 +233,7 @@ def test_first_use_compares_and_remembers(copy: Path) -> None:
 def test_first_use_compares_a_generation(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that are near enough one by one may still not make the same video."""
     edit(copy, _wait)
-    monkeypatch.setitem(first_use.MIN_PSNR, "fp32", 200.0)
+    monkeypatch.setitem(verification.MIN_PSNR, "fp32", 200.0)
     with pytest.raises(FashionFlowError, match=r"failed their verification .frames of a generation at .* below 200 dB"):
         pipeline.load(copy, device="cpu")
     assert _state(copy) == FAILED
@@ -259,7 +262,7 @@ def test_first_use_of_a_mixture_says_nothing_of_the_rest(copy: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*have never run")
 def test_first_use_finds_a_wrong_engine(copy: Path, tmp_path: Path) -> None:
     """Another network of the same shapes: nothing but its answers is wrong."""
-    from fashionflow_export.folder import export_model
+    from fashionflow_export.export import export_model
     from fashionflow_export.settings import ExportSettings
 
     other = build_tiny_model(tmp_path / "other", seed=1)

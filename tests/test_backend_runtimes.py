@@ -12,14 +12,16 @@ from engine_folders import edit, tiny_engines
 from tiny import build_tiny_model
 
 from fashionflow_benchmarks import report, runtimes
-from fashionflow_benchmarks.subject import Request
-from fashionflow_core import backends, pipeline
-from fashionflow_core.backends import onnxruntime as onnx_runtime
-from fashionflow_core.backends import tensorrt as tensorrt_runtime
-from fashionflow_core.backends.engine_networks import EngineNetworks
-from fashionflow_core.backends.torch import load
-from fashionflow_core.contract import BUILT_NOT_RUN, VERIFIED, Engines
+from fashionflow_benchmarks.model_under_test import BenchRequest
+from fashionflow_core import pipeline
+from fashionflow_core import runtimes as backends
+from fashionflow_core.config import LoadOptions
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.runtimes import onnxruntime as onnx_runtime
+from fashionflow_core.runtimes import tensorrt as tensorrt_runtime
+from fashionflow_core.runtimes.engine_networks import EngineNetworks
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, VERIFIED, Engines
 from fashionflow_export.verify import verify_folder
 
 CPU = torch.device("cpu")
@@ -49,7 +51,7 @@ def test_engines_of_another_version_are_named(copy: Path) -> None:
     edit(copy, lambda record: _as_tensorrt(record, version="0.9.1"))
     with pytest.raises(FashionFlowError, match=r"built by TensorRT-RTX 0\.9\.1, and this is"):
         pipeline.load(copy, device="cpu", backend="tensorrt")
-    assert isinstance(backends.load(copy, "auto", CPU), EngineNetworks)  # what does run here
+    assert isinstance(backends.load(copy, LoadOptions("cpu")), EngineNetworks)  # what does run here
 
 
 def test_engines_without_their_runtime(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +84,7 @@ def test_engines_without_a_gpu(copy: Path) -> None:
     edit(copy, lambda record: _as_tensorrt(record, version=rtx.__version__))
     with pytest.raises(FashionFlowError, match="needs an NVIDIA GPU") as caught:
         pipeline.load(copy, device="cpu", backend="tensorrt")
-    assert caught.value.hint == "use --backend onnxruntime or torch"
+    assert caught.value.hint == "use backend=onnxruntime or torch"
 
 
 def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
 
 def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
     names = ("torch", "onnxruntime", "vae=torch")
-    result = runtimes.run(Request(str(engines), backends=names, device="cpu", repeats=2))
+    result = runtimes.run(BenchRequest(str(engines), backends=names, device="cpu", repeats=2))
     assert list(result["results"]) == [f"{call}, {name}" for name in names for call in ("denoise", "decode")]
     assert all(len(row["seconds"]) == 2 and row["flop"] > 0 for row in result["results"].values())
     assert 0 < result["difference"]["onnxruntime"]["max_abs"] < 1e-3
@@ -101,18 +103,18 @@ def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
     assert "denoise, onnxruntime" in report.text(result)
     for wrong, message in (
         ({"backends": ("torch", "torch")}, "once"),
-        ({"frames": 4}, "--frames"),
+        ({"frames": 4}, "frames"),
         ({"model": "published"}, "no engines"),
     ):
         with pytest.raises(UsageError, match=message):
-            runtimes.run(replace(Request(str(engines), backends=names, device="cpu"), **wrong))
+            runtimes.run(replace(BenchRequest(str(engines), backends=names, device="cpu"), **wrong))
 
 
 @pytest.mark.parametrize("name", ["torch", "compiled"])
 def test_other_weights_are_not_timed(copy: Path, name: str) -> None:
     edit(copy, lambda record: record.update(lora="/some/lora"))
     with pytest.raises(FashionFlowError, match=f"{name} cannot run here: a LoRA was fused"):
-        runtimes.run(Request(str(copy), backends=(name, "onnxruntime"), device="cpu"))
+        runtimes.run(BenchRequest(str(copy), backends=(name, "onnxruntime"), device="cpu"))
 
 
 def _copied_kernels(networks: Any) -> int:
@@ -128,7 +130,7 @@ def _copied_kernels(networks: Any) -> int:
 def test_no_weight_is_copied_at_each_call(tmp_path: Path) -> None:
     """Of networks in training all are: their weights are in torch's usual order. Both say the same."""
     folder = build_tiny_model(tmp_path / "model", levels=1)
-    made, trained = backends.load(folder, "torch", CPU), load(folder, CPU, torch.float32)
+    made, trained = backends.load(folder, LoadOptions("cpu", backend="torch")), load(folder, CPU, torch.float32)
     assert _copied_kernels(made) == 0 < _copied_kernels(trained)
     inputs = torch.randn(1, 4, 4, 16, 12), torch.tensor([5]), torch.randn(1, 17, 32)
     assert (made.denoise(*inputs) - trained.denoise(*inputs)).abs().max() < 1e-5
@@ -137,7 +139,9 @@ def test_no_weight_is_copied_at_each_call(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compiled_networks_say_the_same(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "model", levels=1)
-    plain, compiled = (backends.load(folder, "torch", CPU, compile=compile) for compile in (False, True))
+    plain, compiled = (
+        backends.load(folder, LoadOptions("cpu", backend="torch", compile=compile)) for compile in (False, True)
+    )
     generator = torch.Generator().manual_seed(0)
     inputs = (torch.randn(1, 4, 4, 16, 12, generator=generator), torch.tensor([5]), torch.randn(1, 17, 32))
     assert (plain.denoise(*inputs) - compiled.denoise(*inputs)).abs().max() < 1e-4
@@ -147,7 +151,7 @@ def test_compiled_networks_say_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_onnxruntime_on_cuda(engines: Path) -> None:
-    networks = backends.load(engines, "onnxruntime", torch.device("cuda"))
+    networks = backends.load(engines, LoadOptions("cuda", backend="onnxruntime"))
     record = verify_folder(engines, Engines.load(engines), device="cuda").runtimes["onnxruntime"]
     assert record.state == VERIFIED
     runner: Any = networks

@@ -16,14 +16,14 @@ from golden.named_weights import named_normal
 from tiny_baselines import CPU, EAGER, STEPS, TINY
 from torch import Tensor, nn
 
-from fashionflow_benchmarks import baseline, dreampose, published, reported
+from fashionflow_benchmarks import baseline, dreampose, dreampose_figures, published
 from fashionflow_benchmarks.baseline import Baseline
 from fashionflow_benchmarks.dreampose import OPTIMISED, DreamPose, How, open_dreampose
 from fashionflow_benchmarks.published import AncestralSteps, Published, open_published
 from fashionflow_benchmarks.shapes import FULL, REDUCED
-from fashionflow_core.betas import published_betas
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import sample
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.sampling import sample
+from fashionflow_core.models.noise_schedules import published_betas
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def test_parameters_of_the_published_networks() -> None:
     assert found["vae"] == 83_653_863
     assert found["clip"] == 87_456_000
     assert found["adapter"] == 1280 * 768 + 768 + 54 * 50 + 50
-    assert reported.stored_bytes(found) == pytest.approx(3.78e9, rel=1e-3)
+    assert dreampose_figures.stored_bytes(found) == pytest.approx(3.78e9, rel=1e-3)
 
 
 def test_optimising_leaves_the_arithmetic_of_denoising() -> None:
@@ -270,8 +270,8 @@ def test_batches_are_of_one_size(total: int, most: int, share: int) -> None:
 
 
 def test_published_figures_are_marked_as_theirs() -> None:
-    assert "not measured here" in reported.line() and "10 minutes" in reported.line()
-    assert all(figure.source and figure.value > 0 for figure in reported.REPORTED)
+    assert "not measured here" in dreampose_figures.line() and "10 minutes" in dreampose_figures.line()
+    assert all(figure.source and figure.value > 0 for figure in dreampose_figures.REPORTED)
 
 
 # ---- on a GPU -------------------------------------------------------------------------------------------------------

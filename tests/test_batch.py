@@ -5,10 +5,10 @@ import pytest
 from tiny import build_tiny_model
 
 from fashionflow_core import pipeline
-from fashionflow_core.catalogue.memory import MOST, batch_that_fits
+from fashionflow_core.catalogue.gpu_memory import MOST, batch_that_fits
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import OutOfMemory
-from fashionflow_core.registry import ASSETS
+from fashionflow_core.store.registry import ASSETS
 
 
 def photos(count: int, height: int = 96, width: int = 64) -> list[np.ndarray]:
@@ -40,7 +40,7 @@ def test_neighbours_do_not_change_a_video(tiny: pipeline.FashionFlowPipeline, sc
 
 @pytest.mark.slow
 def test_neighbours_do_not_change_a_video_of_the_bundled_model() -> None:
-    mini = pipeline.load(ASSETS / "mini", device="cpu")
+    mini = pipeline.load(ASSETS / "mini-latent", device="cpu")
     settings = [GenerateSettings(seed=seed, frames=8) for seed in (0, 1)]
     together = mini.generate_batch(photos(2, 320, 256), settings, [0, 0])
     for photo, request, clip in zip(photos(2, 320, 256), settings, together):

@@ -13,9 +13,9 @@ import torch
 from tiny import build_tiny_model
 
 from fashionflow_benchmarks import report, step, timing
-from fashionflow_benchmarks.subject import FULL
-from fashionflow_core import cost
+from fashionflow_benchmarks.model_under_test import FULL
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.runtimes import flops
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(tiny: Path) -> dict[str, Any]:
-    return step.bench_step(tiny, dtype="float32", device="cpu", repeats=3)
+    return step.bench_step(tiny, dtype="fp32", device="cpu", repeats=3)
 
 
 def test_step_of_a_model_folder(result: dict[str, Any], tiny: Path) -> None:
@@ -68,7 +68,7 @@ def test_step_names_its_hardware(result: dict[str, Any]) -> None:
 
 
 def test_step_in_half_precision_of_given_size(tiny: Path) -> None:
-    result = step.bench_step(tiny, frames=2, height=8, width=4, dtype="bfloat16", device="cpu", repeats=1)
+    result = step.bench_step(tiny, frames=2, height=8, width=4, dtype="bf16", device="cpu", repeats=1)
     assert [result["input"][key] for key in ("frames", "height", "width")] == [2, 8, 4]
     assert result["hardware"]["dtype"] == "bfloat16"
     assert result["difference"]["max_abs"] < 0.2
@@ -88,7 +88,7 @@ def test_arithmetic_of_a_published_pass() -> None:
 
     with torch.device("meta"):
         unet = FashionFlowUNet().eval()
-        flop = cost.count_flop(unet, (1, 4, *FULL), (1,), (1, 50, 768))
+        flop = flops.count_flop(unet, (1, 4, *FULL), (1,), (1, 50, 768))
     assert flop / 2e9 == pytest.approx(810.4, abs=0.1)
 
 

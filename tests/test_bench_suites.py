@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_benchmarks import claim, limits, networks, report, scaling, shapes, step, suites
-from fashionflow_benchmarks.limits import Work
-from fashionflow_benchmarks.subject import FULL, REDUCED, Request, open_subject
+from fashionflow_benchmarks import dreampose_comparison, networks, report, roofline, scaling, shapes, step, suites
+from fashionflow_benchmarks.model_under_test import FULL, REDUCED, BenchRequest, open_subject
+from fashionflow_benchmarks.roofline import CallCost
 from fashionflow_benchmarks.timing import Timing
-from fashionflow_core import cost
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.runtimes import flops
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_traffic_by_hand(forward: Any, shapes: list[tuple[int, ...]], floats: int) -> None:
     """Every operator reads its tensors and writes its result once, in float32."""
-    found = cost.count_traffic(forward, *shapes)
+    found = flops.count_traffic(forward, *shapes)
     if forward is torch.nn.functional.scaled_dot_product_attention:
         assert 4 * floats <= found < 4 * floats * 1.1  # and the logarithms of its sums
     else:
@@ -50,20 +50,19 @@ def test_traffic_by_hand(forward: Any, shapes: list[tuple[int, ...]], floats: in
 
 def test_half_precision_halves_the_traffic() -> None:
     linear = torch.nn.Linear(64, 64).to(torch.bfloat16)
-    assert (
-        cost.count_traffic(lambda x: linear(x.bfloat16()), (8, 64)) == 2 * (8 * 64 + 64 * 64 + 64 + 8 * 64) + 6 * 8 * 64
-    )
+    expected = 2 * (8 * 64 + 64 * 64 + 64 + 8 * 64) + 6 * 8 * 64
+    assert flops.count_traffic(lambda x: linear(x.bfloat16()), (8, 64)) == expected
 
 
 def test_shares_of_the_limits() -> None:
     timings = {"call": Timing((2.0, 2.0), None, None), "unknown": Timing((1.0,), None, None)}
-    found = limits.rows(timings, {"call": Work(8, 30)}, limits.Limits(16.0, 20.0))
+    found = roofline.rows(timings, {"call": CallCost(8, 30)}, roofline.Roofline(16.0, 20.0))
     assert (found["call"]["matmul_share"], found["call"]["copy_share"]) == (0.25, 0.75)
     assert found["unknown"]["matmul_share"] is None and found["unknown"]["flop"] is None
 
 
 def test_limits_are_those_of_the_machine() -> None:
-    found = limits.measure_limits(CPU, torch.float32)
+    found = roofline.measure_limits(CPU, torch.float32)
     assert 1e9 < found.matmul_flop_per_s < 1e14 and 1e8 < found.copy_bytes_per_s < 1e13
 
 
@@ -76,7 +75,7 @@ def test_exponents() -> None:
 @pytest.mark.parametrize("name", ["vae", "clip", "video", "batch", "memory"])
 def test_suites_of_a_model_folder(tiny: Path, name: str) -> None:
     noted: list[str] = []
-    (result,) = suites.run([name], Request(str(tiny), device="cpu", repeats=2), noted.append)
+    (result,) = suites.run([name], BenchRequest(str(tiny), device="cpu", repeats=2), noted.append)
     assert noted == [name] == [result["suite"]]
     content = report.join([result])
     report.check(content)
@@ -90,8 +89,9 @@ def test_suites_of_a_model_folder(tiny: Path, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_second_of_a_video_has_a_stage(tiny: Path) -> None:
-    (result,) = suites.run(["video"], Request(str(tiny), device="cpu", repeats=3, steps=3), lambda _: None)
+    (result,) = suites.run(["video"], BenchRequest(str(tiny), device="cpu", repeats=3, steps=3), lambda _: None)
     rows = result["results"]
     stages = [name for name in rows if name != "photo to mp4"]
     assert stages == ["photo", "encode", "denoise", "decode", "write", "other"]
@@ -100,20 +100,21 @@ def test_every_second_of_a_video_has_a_stage(tiny: Path) -> None:
     watched = sum(min(rows[name]["seconds"]) for name in stages)
     assert 0.3 * whole < watched < 3 * whole  # the machine's other work comes and goes between the two
     unet = rows["denoise"]["flop"] / 3
-    once = open_subject(Request(str(tiny), device="cpu")).networks.count_flop(4)
+    once = open_subject(BenchRequest(str(tiny), device="cpu")).networks.count_flop(4)
     assert unet == once["denoise"] and rows["decode"]["flop"] == 4 * once["decode"]
 
 
 def test_a_frame_decoded_in_a_chunk(tiny: Path) -> None:
-    result = networks.vae(Request(str(tiny), device="cpu", repeats=1))
+    result = networks.vae(BenchRequest(str(tiny), device="cpu", repeats=1))
     rows = result["results"]
     assert rows["decode 4"]["flop"] == 4 * rows["decode 1"]["flop"]
     assert result["per_frame_s"]["decode 4"] == rows["decode 4"]["median_s"] / 4
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_growth_of_the_published_architecture() -> None:
-    result = scaling.scale(Request(device="cpu", frames=2, height=16, width=16, repeats=2))
+    result = scaling.scale(BenchRequest(device="cpu", frames=2, height=16, width=16, repeats=2))
     for axis in ("frames", "pixels", "batch"):
         assert result["exponents"][axis]["flop"] == pytest.approx(1, abs=0.05)
         rows = {name: row for name, row in result["results"].items() if name.startswith(axis)}
@@ -125,10 +126,11 @@ def test_growth_of_the_published_architecture() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_claim_four_ways() -> None:
     """Reduced widths; arithmetic of whole videos is that of the baselines' own calls."""
     small = replace(shapes.REDUCED, frames=2)
-    result = claim.dreampose(Request(device="cpu", repeats=1, steps=3), small)
+    result = dreampose_comparison.dreampose(BenchRequest(device="cpu", repeats=1, steps=3), small)
     report.check(report.join([result]))
     rows = result["results"]
     assert result["reduced"] and result["arithmetic"] == pytest.approx(12.2, abs=0.05)
@@ -151,26 +153,26 @@ def test_the_claim_four_ways() -> None:
     ("names", "options", "message"),
     [
         (["stpe"], {}, "no suite 'stpe'"),
-        (["scale"], {"model": "mini"}, "bench scale"),
-        (["dreampose"], {"model": "mini"}, "bench dreampose"),
-        (["vae"], {"model": "mini", "height": 8, "width": 8}, "--latent-size"),
+        (["scale"], {"model": "mini-latent"}, "bench scale"),
+        (["dreampose"], {"model": "mini-latent"}, "bench dreampose"),
+        (["vae"], {"model": "mini-latent", "height": 8, "width": 8}, "--latent-size"),
     ],
 )
 def test_suites_refuse(names: list[str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        list(suites.run(names, replace(Request(device="cpu"), **options), lambda _: None))
+        list(suites.run(names, replace(BenchRequest(device="cpu"), **options), lambda _: None))
 
 
 def test_the_claim_refuses_sizes_before_it_makes_networks() -> None:
     with pytest.raises(FashionFlowError, match="3 frames"):
-        claim.dreampose(Request(device="cpu", frames=3))
+        dreampose_comparison.dreampose(BenchRequest(device="cpu", frames=3))
 
 
 def test_sizes_are_reduced_where_they_would_take_minutes() -> None:
-    assert Request().sizes(CPU)[0] == REDUCED and "reduced" in str(Request().sizes(CPU)[1])
-    assert Request(full=True).sizes(CPU) == (FULL, None)
-    assert Request().sizes(torch.device("cuda")) == (FULL, None)
-    assert Request(frames=6).sizes(CPU)[0] == (6, *REDUCED[1:])
+    assert BenchRequest().sizes(CPU)[0] == REDUCED and "reduced" in str(BenchRequest().sizes(CPU)[1])
+    assert BenchRequest(full=True).sizes(CPU) == (FULL, None)
+    assert BenchRequest().sizes(torch.device("cuda")) == (FULL, None)
+    assert BenchRequest(frames=6).sizes(CPU)[0] == (6, *REDUCED[1:])
 
 
 def test_pictures(tiny: Path, tmp_path: Path) -> None:

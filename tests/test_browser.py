@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fashionflow_core import video
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.synthetic.clips import render_clip
 
 FPS = 25
 VIDEOS = [("h264.mp4", "h264"), ("hevc.mp4", "hevc"), ("av1.mp4", "av1"), ("vp9.webm", "vp9"), ("av1.webm", "av1")]

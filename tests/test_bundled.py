@@ -1,4 +1,4 @@
-"""The bundled model keeps its promises: size, arithmetic, reconstruction, videos that move and hold colours."""
+"""The bundled appearance model: size, arithmetic, reconstruction, videos that move and hold colours."""
 
 import json
 import subprocess
@@ -11,22 +11,24 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fashionflow_core import image, pipeline, registry, video
-from fashionflow_core.backends.torch import TorchNetworks
-from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
+from fashionflow_core import pipeline, video
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.diffusion.conditioning import frames_to_tensor, tensor_to_frames
+from fashionflow_core.images import fitting
+from fashionflow_core.images.loading import load_photo
 from fashionflow_core.metrics.drift import psnr, score_clip
-from fashionflow_core.photo import load_photo
+from fashionflow_core.runtimes.preprocessing import from_vae_pixels, to_vae_pixels
+from fashionflow_core.runtimes.torch import TorchNetworks
+from fashionflow_core.store import registry
+from fashionflow_core.synthetic.clips import render_clip
 
 ROOT = Path(__file__).parents[1]
-UNSEEN = 2_000_000  # neither trained on nor scored in docs/bundled-model.md
+UNSEEN = 2_000_000  # neither trained on nor scored in docs/mini-latent.md
 
 
 @pytest.fixture(scope="module")
 def mini() -> Path:
-    return registry.find("mini")
+    return registry.find("mini-latent")
 
 
 def test_it_is_small_and_holds_safetensors_only(mini: Path) -> None:
@@ -74,15 +76,16 @@ def test_the_bundled_photo_becomes_a_video_that_moves_and_stays_itself(tmp_path:
     """The main job as a user runs it: a subprocess, the default settings, a photo that comes with the project."""
     target = tmp_path / "dress.mp4"
     photo = ROOT / "examples" / "dress.jpg"
-    command = [sys.executable, "-m", "fashionflow_cli.main", "generate", str(photo), "-o", str(target), "--json"]
+    command = [sys.executable, "-m", "fashionflow_cli.main", "generate", str(photo), "--model", "mini-latent"]
+    command += ["-o", str(target), "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "mini" in done.stderr
+    assert "mini-latent" in done.stderr
     report = json.loads(done.stdout)
     assert (report["frames"], report["fps"], report["height"], report["width"]) == (70, 25, 320, 256)
     frames = video.read(target)
     assert frames.shape == (70, 320, 256, 3)
-    first = image.fit(load_photo(photo), 320, 256, "pad", "lanczos").pixels
+    first = fitting.fit(load_photo(photo), 320, 256, "pad", "lanczos").pixels
     assert psnr(frames[:1], first[None]) > 26  # frame 0 is the photo, through the VAE
     scores = score_clip(frames)
     assert scores["garment_drift"] < 6

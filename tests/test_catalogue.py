@@ -15,12 +15,13 @@ from quick_model import SECONDS
 from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
-from fashionflow_core.catalogue.gate import Limits
+from fashionflow_core.catalogue import gallery
+from fashionflow_core.catalogue.jobs import RunSpec, fingerprint, settings_hash
 from fashionflow_core.catalogue.manifest import Manifest
-from fashionflow_core.catalogue.out_folder import opened
-from fashionflow_core.catalogue.work import Work, settings_hash
-from fashionflow_core.config import GenerateSettings
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.catalogue.outputs import opened
+from fashionflow_core.catalogue.quality_gate import QualityLimits
+from fashionflow_core.config import EncodeOptions, GenerateSettings, LoadOptions
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +179,18 @@ def test_pictures_of_the_user_are_no_posters(tmp_path: Path) -> None:
 
 
 def test_manifests_that_are_none(tmp_path: Path) -> None:
-    """One line names the line; what is behind the last line's end was cut off by a kill."""
+    """One warning names the line, which is skipped; what is behind the last line's end was cut off by a kill."""
     path, good = tmp_path / "manifest.jsonl", b'{"item": "a", "status": "done", "frames": 4}\n'
-    for bad in (b"\xff\xfe\n", b"[]\n", b"{}\n", b'{"item": "a", "status": "done", "frames": null}\n', b"\n"):
-        path.write_bytes(good + bad)
-        with pytest.raises(FashionFlowError, match=r"manifest\.jsonl: line 2 is no record"):
-            Manifest(tmp_path)
+    fields = (b'"frames": null', b'"frames": true', b'"scores": [1]', b'"scores": {"motion": "2"}', b'"output": 3')
+    fields += (b'"fps": "25"', b'"flags": "x"', b'"seconds": {"denoise": []}', b'"warnings": {}', b'"source": null')
+    wrong = [b'{"item": "b", "status": "done", ' + field + b"}\n" for field in fields]
+    for bad in (b"\xff\xfe\n", b"[]\n", b"{}\n", b"\n", b"[" * 9000 + b"\n", *wrong):
+        path.write_bytes(good + bad + good.replace(b'"a"', b'"c"'))
+        with pytest.warns(FashionFlowWarning, match=r"manifest\.jsonl: line 2 is not a record"):
+            manifest = Manifest(tmp_path)
+        assert list(manifest.states) == ["a", "c"]
+        manifest.close()
+        gallery.build(tmp_path)
     for torn in (b"\0\0\0", b'{"item": "a', b"\xff", b"x" * 200_000):
         path.write_bytes(good + torn)
         manifest = Manifest(tmp_path)
@@ -247,17 +254,16 @@ def test_what_makes_a_video_another_one(tmp_path: Path) -> None:
     config, plain = tiny_config(), GenerateSettings()
 
     def hashed(settings: GenerateSettings = plain, variation: int = 0, **given: Any) -> str:
-        values: dict[str, Any] = {"loading": {"lora": weights}} | given
-        work = Work(model="", out="", scratch="", **values)
+        work = RunSpec(model="", out="", scratch="", **{"load": LoadOptions(lora=weights), **given})
         return settings_hash(settings.resolve(config), work, variation)
 
     first = hashed()
     for alike in (
         hashed(GenerateSettings(decode_chunk=2)),
         hashed(GenerateSettings(frames=config.frames)),
-        hashed(device="cuda:1", batch=4, scores=False),
-        hashed(coding={"crf": None, "encoder": "software"}),
-        hashed(gate=Limits()),
+        hashed(load=LoadOptions("cuda:1", lora=weights, low_memory=True), batch=4, scores=False),
+        hashed(encode=EncodeOptions(None, None, "software")),
+        hashed(gate=QualityLimits()),
     ):
         assert alike == first
     different = [
@@ -265,10 +271,30 @@ def test_what_makes_a_video_another_one(tmp_path: Path) -> None:
         hashed(GenerateSettings(steps=7)),
         hashed(variation=1),
         hashed(suffix=".webm"),
-        hashed(coding={"crf": 3}),
+        hashed(encode=EncodeOptions(crf=3)),
         hashed(background=(0, 0, 0)),
-        hashed(gate=Limits(), reroll=2),
-        hashed(loading={}),
+        hashed(gate=QualityLimits(), reroll=2),
+        hashed(load=LoadOptions()),
     ]
     weights.write_bytes(b"two")
     assert len({first, *different, hashed()}) == len(different) + 2
+
+
+def test_finished_catalogues_keep_their_hashes(tmp_path: Path) -> None:
+    """Values taken before options became dataclasses: another hash would make every finished video again."""
+    (tmp_path / "lora.safetensors").write_bytes(b"one")
+    settings = GenerateSettings().resolve(tiny_config())
+    plain = settings_hash(settings, RunSpec(model="", out="", scratch=""), 0)
+    assert (plain, fingerprint("a", plain, "b")) == ("fcea905ed5fa5857", "4f1d7f6f775983fd")
+    work = RunSpec(
+        model="",
+        out="",
+        scratch="",
+        load=LoadOptions("cpu", "bf16", "torch", tmp_path / "lora.safetensors", allow_unverified=True, compile=True),
+        encode=EncodeOptions(0, "av1", "hardware"),
+        suffix=".webm",
+        background=(0, 0, 0),
+        gate=QualityLimits(),
+        reroll=2,
+    )
+    assert settings_hash(settings, work, 1) == "bcfd37c1ae9eb253"

@@ -16,11 +16,12 @@ from quick_model import QuickPipeline
 from quick_model import load as quick
 
 from fashionflow_core import video
-from fashionflow_core.catalogue import protocol, session, worker
-from fashionflow_core.catalogue.helper import Helper
+from fashionflow_core.catalogue import ipc, run, worker
 from fashionflow_core.catalogue.inputs import read_inputs
-from fashionflow_core.catalogue.work import Work
-from fashionflow_core.priority import NICENESS, give_way
+from fashionflow_core.catalogue.jobs import RunSpec
+from fashionflow_core.catalogue.photo_process import Helper
+from fashionflow_core.config import LoadOptions
+from fashionflow_core.utils.priority import NICENESS, give_way
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="threads and processes as Linux's /proc shows them")
 
@@ -34,31 +35,31 @@ def children() -> list[str]:
     return [number for task in Path("/proc/self/task").iterdir() for number in (task / "children").read_text().split()]
 
 
-def load_after_helper(folder: str, **more: Any) -> QuickPipeline:
+def load_after_helper(folder: Path, options: LoadOptions) -> QuickPipeline:
     """A model that is open only once the worker's helper is at the first photo."""
     deadline = time.monotonic() + 30
     while not children():
         if time.monotonic() > deadline:
             raise RuntimeError("no helper was started while the model was being opened")
         time.sleep(0.01)
-    return quick(folder, **more)
+    return quick(folder, options)
 
 
 @LINUX
 def test_photos_are_opened_while_the_model_is_opened(tmp_path: Path) -> None:
     path, out = photo(tmp_path / "a.jpg"), tmp_path / "out"
-    work = Work(str(conventions(tmp_path / "model")), str(out), "", opener=f"{__name__}:load_after_helper")
+    work = RunSpec(str(conventions(tmp_path / "model")), str(out), "", opener=f"{__name__}:load_after_helper")
     entries = read_inputs([str(path)], out, bytes).entries
-    assert session.run(session.Request(entries, work, devices=("cpu",)), page=False).made == 1
+    assert run.run(run.Request(entries, work, devices=("cpu",)), page=False).made == 1
     assert last(out)["a"]["status"] == "done"
 
 
 def test_a_job_that_comes_after_the_end_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose disk is full ends by itself; what the run sent before it knew is not begun, and nothing breaks."""
     incoming = io.BytesIO()
-    protocol.send(incoming, ("job", "a"))
-    protocol.send(incoming, ("stop",))
-    protocol.send(incoming, ("job", "b"))
+    ipc.send(incoming, ("job", "a"))
+    ipc.send(incoming, ("stop",))
+    ipc.send(incoming, ("job", "b"))
     incoming.seek(0)
     begun, photos = [], ThreadPoolExecutor(1)
 

@@ -14,8 +14,8 @@ from catalogues import conventions, lines, plain, quick, shop
 from command import environment
 from quick_model import DEADLY, STILL
 
-from fashionflow_core.catalogue.gate import Limits
-from fashionflow_core.catalogue.lists import NAME_COLUMNS, SETTINGS, SOURCE_COLUMNS
+from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, SOURCE_COLUMNS
+from fashionflow_core.catalogue.quality_gate import QualityLimits
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "catalogues.md").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def test_manifest_lines_are_as_documented(tmp_path: Path) -> None:
 def test_columns_and_limits_are_named() -> None:
     for column in (*SOURCE_COLUMNS, *NAME_COLUMNS, *SETTINGS):
         assert f"`{column.replace('guidance_scale', 'guidance')}`" in TEXT, column
-    for limit in fields(Limits):
+    for limit in fields(QualityLimits):
         assert re.search(rf"^\| `{limit.name}`:.*\| {limit.default:g} \|", TEXT, re.M), limit.name
 
 

@@ -9,9 +9,9 @@ from command import assert_refused
 from quick_model import LOG, STILL, UNLUCKY
 
 from fashionflow_core import video
-from fashionflow_core.catalogue.gate import Limits, badness, flags, reroll_seed, score
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed, score
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.synthetic.clips import render_clip
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def clip() -> np.ndarray:
 
 def judged(folder: Path, frames: np.ndarray, photo: np.ndarray | None = None) -> list[str]:
     video.write(frames, folder / "a.mp4", 25, len(frames))
-    return flags(score(folder / "a.mp4", frames[0] if photo is None else photo), Limits())
+    return flags(score(folder / "a.mp4", frames[0] if photo is None else photo), QualityLimits())
 
 
 def test_good_clips_pass_and_each_fault_has_its_flag(clip: np.ndarray, tmp_path: Path) -> None:
@@ -50,16 +50,16 @@ def test_scores_are_numbers_whatever_the_video(tmp_path: Path) -> None:
 
 
 def test_limits() -> None:
-    limits = Limits.parse("drift=6, still=0.5")
-    assert (limits.drift, limits.still, limits.psnr) == (6, 0.5, Limits().psnr)
+    limits = QualityLimits.parse("drift=6, still=0.5")
+    assert (limits.drift, limits.still, limits.psnr) == (6, 0.5, QualityLimits().psnr)
     for text in ("colour=3", "drift", "drift=x", "drift=-1", "drift=nan"):
-        with pytest.raises(UsageError, match="--gate-limits"):
-            Limits.parse(text)
+        with pytest.raises(UsageError, match="gate_limits"):
+            QualityLimits.parse(text)
     fine = {"garment_drift": 3.0, "first_psnr": 30.0, "flicker": 2.0, "motion": 1.0, "figure_kept": 0.9}
-    assert flags(fine, Limits()) == [] and badness(fine, Limits()) == 0
+    assert flags(fine, QualityLimits()) == [] and badness(fine, QualityLimits()) == 0
     bad, worse = fine | {"garment_drift": 12.0}, fine | {"garment_drift": 20.0, "motion": 0.1}
-    assert flags(bad, Limits()) == ["colour"] and flags(worse, Limits()) == ["colour", "still"]
-    assert 0 < badness(bad, Limits()) < badness(worse, Limits())
+    assert flags(bad, QualityLimits()) == ["colour"] and flags(worse, QualityLimits()) == ["colour", "still"]
+    assert 0 < badness(bad, QualityLimits()) < badness(worse, QualityLimits())
     assert len({reroll_seed(seed, number) for seed in range(100) for number in range(1, 10)}) == 900
 
 

@@ -14,7 +14,7 @@ from command import assert_refused, environment
 from photos import CASES
 
 from fashionflow_core.catalogue.inputs import Entry, read_inputs
-from fashionflow_core.catalogue.names import MAX_BYTES, POSTER, plan_items, shortened
+from fashionflow_core.catalogue.naming import MAX_BYTES, POSTER, plan_items, shortened
 from fashionflow_core.errors import FashionFlowError, UsageError
 
 
@@ -74,7 +74,7 @@ def test_the_folder_of_the_photos_is_no_output_folder(here: Path) -> None:
     photo(here / "shop" / "a.jpg")
     photo(here / "out" / "a-poster.jpg")
     for argument, out in (("shop", "shop"), ("shop/*.jpg", "shop"), ("shop/**", "./shop"), ("**/*.jpg", ".")):
-        with pytest.raises(UsageError, match="--out: is where the photos of"):
+        with pytest.raises(UsageError, match="out: is where the photos of"):
             read(argument, out=out)
     assert [entry.name for entry in read("shop", out=".")] == [entry.name for entry in read("shop/*", out=".")] == ["a"]
     assert [entry.source for entry in read("*/*.jpg")] == ["shop/a.jpg"]  # posters are no photos
@@ -115,7 +115,8 @@ def test_lists(here: Path) -> None:
         assert entries[0].settings == {"steps": 5, "guidance_interval": (0.1, 0.9)}
         assert entries[1].settings is None
     assert read("-", stdin=b"photo,seed\np/a.jpg,3\n")[0].settings == {"seed": 3}
-    assert names("-", stdin=os.fsencode("p/\udcff\udcfe.jpg")) == ["\udcff\udcfe"]
+    # Bytes that are no UTF-8, and no name of a file: Windows text.
+    assert names("-", stdin=os.fsencode("p/\udcff\udcfe.jpg")) == ["ÿþ"]
     (here / "excel.txt").write_text("photo\tseed\np/a.jpg\t7\n", encoding="utf-16")
     (here / "excel.txt").rename(here / "excel.tsv")
     (here / "commas.csv").write_text("photo,seed,,\r\np/a.jpg,7,,\r\np/b.jpg,8,,,,\r\n")
@@ -164,7 +165,7 @@ def test_rows_with_values_out_of_range_fail_alone(here: Path) -> None:
         "photo,seed,frames,scheduler\na.jpg,-1,,\nb.jpg,x,,\nc.jpg,,,magic\nd.jpg,1,4,ddim\n"
     )
     problems = [entry.problem for entry in read("list.csv")]
-    assert problems[0] and "--seed" in problems[0]
+    assert problems[0] and "seed" in problems[0]
     assert problems[1] and "'x'" in problems[1]
     assert problems[2] and "magic" in problems[2]
     assert problems[3] is None
@@ -308,7 +309,7 @@ import time
 from resource import RUSAGE_SELF, getrusage
 from pathlib import Path
 from fashionflow_core.catalogue.inputs import read_inputs
-from fashionflow_core.catalogue.names import plan_items
+from fashionflow_core.catalogue.naming import plan_items
 text = "".join(f"/photos/spring/{n // 1000:05d}/dress-{n:07d}.jpg\\n" for n in range(100_000)).encode()
 before, start = getrusage(RUSAGE_SELF).ru_maxrss, time.process_time()
 entries = read_inputs(["-"], Path("out"), lambda: text).entries

@@ -15,7 +15,7 @@ from command import started, wait_until
 from quick_model import DARK, DEADLY, HELD, HOLD, LOG, POISON, SECONDS
 from tiny import build_tiny_model
 
-from fashionflow_core.catalogue.runner import PATIENCE
+from fashionflow_core.catalogue.supervisor import PATIENCE
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's /proc")
 
@@ -192,7 +192,8 @@ def test_a_full_disk_stops_the_run(tmp_path: Path, small_disk: Path) -> None:
     assert "full" in result.stderr or "no space left" in result.stderr
     assert "Traceback" not in result.stderr and result.stderr.splitlines()[-1].startswith("hint: free some space")
     made = assert_whole(out)
-    assert len(made) < 40 and len(made) == len(done(out))
+    # A video of each worker may have found room where its line then found none; the next run adopts it.
+    assert len(made) < 40 and len(done(out)) <= len(made) <= len(done(out)) + 2
     assert not [record for record in lines(out) if record["status"] == "failed"]
     ballast.unlink()
     result = quick(*command, cwd=tmp_path)

@@ -14,13 +14,13 @@ from catalogues import conventions
 from PIL import Image
 from quick_model import OPENER, SECONDS
 
-from fashionflow_core import registry
-from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue import run as session
 from fashionflow_core.catalogue.inputs import read_inputs
-from fashionflow_core.catalogue.work import Work
+from fashionflow_core.catalogue.jobs import RunSpec
 from fashionflow_core.config import GenerateSettings
+from fashionflow_core.store import registry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BESIDE = ("photo", "encode", "score")
 
 
@@ -33,7 +33,7 @@ def photographed(folder: Path, count: int) -> Path:
     return folder
 
 
-def run(photos: Path, out: Path, work: Work) -> tuple[float, list[Mapping[str, float]]]:
+def run(photos: Path, out: Path, work: RunSpec) -> tuple[float, list[Mapping[str, float]]]:
     """Seconds from the open model to the last line of the manifest, and those of each video's stages."""
     times: list[float] = []
     stages: list[Mapping[str, float]] = []
@@ -60,7 +60,7 @@ def test_what_is_no_work_of_the_device_is_done_beside_it(tmp_path: Path, monkeyp
     def timed(name: str, seconds: float) -> tuple[float, list[Mapping[str, float]]]:
         monkeypatch.setenv(SECONDS, str(seconds))
         out = tmp_path / name
-        return run(photos, out, Work(str(model), str(out), "", opener=OPENER))
+        return run(photos, out, RunSpec(str(model), str(out), "", opener=OPENER))
 
     ratios = []
     for number in range(4):
@@ -107,9 +107,9 @@ def two_are_free() -> bool:
 def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
     """The bundled model on one processor and what is beside it on another, in turn with the networks alone."""
     from fashionflow_core import pipeline
-    from fashionflow_core.photo import load_photo
+    from fashionflow_core.images.loading import load_photo
 
-    photos, model = photographed(tmp_path / "photos", 6), registry.find("mini")
+    photos, model = photographed(tmp_path / "photos", 6), registry.find("mini-latent")
     settings = GenerateSettings(frames=16, steps=6)
     pipe = pipeline.load(model, device="cpu")
     pixels = [load_photo(path) for path in sorted(photos.iterdir())]
@@ -126,7 +126,7 @@ def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
         out = tmp_path / f"out-{number}"
         free = two_are_free()
         before = alone()
-        wall, _ = run(photos, out, Work(str(model), str(out), "", settings=settings))
+        wall, _ = run(photos, out, RunSpec(str(model), str(out), "", settings=settings))
         ratio = wall / ((before + alone()) / 2)  # what else runs here comes and goes
         if ratio <= 1.1:
             return

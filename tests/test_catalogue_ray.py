@@ -1,4 +1,4 @@
-"""`--engine ray`: the same run on Ray Data, with actors of this machine; what starts Ray is slow."""
+"""`--executor ray`: the same run on Ray Data, with actors of this machine; what starts Ray is slow."""
 
 import json
 import pickle
@@ -11,14 +11,14 @@ from catalogues import assert_whole, conventions, last, lines, photo, plain, qui
 from command import assert_refused, wait_until
 from quick_model import DEADLY, LOG, OPENER, POISON, SECONDS
 
+from fashionflow_core.catalogue.jobs import Job, RunSpec
 from fashionflow_core.catalogue.outputs import Remote
-from fashionflow_core.catalogue.ray_engine import Actor, actors
-from fashionflow_core.catalogue.work import Job, Work
-from fashionflow_core.config import GenerateSettings
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.catalogue.ray_executor import Actor, actors
+from fashionflow_core.config import GenerateSettings, LoadOptions
+from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 
 slow = pytest.mark.slow
-TWO = ("--engine", "ray", "--devices", "cpu,cpu")
+TWO = ("--executor", "ray", "--devices", "cpu,cpu")
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_one_item_is_poison_and_one_kills_its_worker(tmp_path: Path) -> None:
     """20 items, two actors: 18 done, 1 failed, 1 lost; resuming repeats none of the 18."""
@@ -57,6 +58,7 @@ def test_one_item_is_poison_and_one_kills_its_worker(tmp_path: Path) -> None:
 
 
 @slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_a_signal_ends_ray_too(tmp_path: Path) -> None:
     photos, model, out = shop(tmp_path / "photos", 12), conventions(tmp_path / "model"), tmp_path / "out"
@@ -77,7 +79,7 @@ def test_the_actors_of_a_cluster() -> None:
     assert actors(("cuda:0", "cuda:1"), gpus=4) == (2, "cuda")
     assert (actors(("auto",), gpus=4), actors(("auto",), gpus=0)) == ((1, "cuda"), (1, "auto"))
     assert actors(("all",), gpus=16) == (16, "cuda")
-    with pytest.raises(UsageError, match="--devices: all"):
+    with pytest.raises(UsageError, match="devices: all"):
         actors(("all",), gpus=0)
 
 
@@ -86,9 +88,11 @@ def test_files_under_way_are_on_the_machine_of_the_actor(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(Path(__file__).parent)
     source, model = photo(tmp_path / "a.jpg"), conventions(tmp_path / "model")
     (tmp_path / "out").mkdir()
-    work = Work(str(model), "nowhere", "nowhere/scratch", f"file:/{'/'}{tmp_path}/out", opener=OPENER, device="cpu")
+    work = RunSpec(
+        str(model), "nowhere", "nowhere/scratch", f"file:/{'/'}{tmp_path}/out", load=LoadOptions("cpu"), opener=OPENER
+    )
     job = Job(0, "a", str(source), GenerateSettings(), 0, "", "")
-    actor = Actor(work)
+    actor = Actor(work, Wording.current)
     row = actor({"number": 0, "job": pickle.dumps(job)})
     assert json.loads(row["record"])["status"] == "done", row
     assert assert_whole(tmp_path / "out") == ["a.mp4"]
@@ -102,14 +106,15 @@ def test_files_under_way_are_on_the_machine_of_the_actor(tmp_path: Path, monkeyp
 
 
 @slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_no_cluster_and_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop(tmp_path / "photos", 1)
     command = ("photos", "-o", "out", "--model", conventions(tmp_path / "model"), "-q")
-    assert_refused(quick(*command, "--ray-address", "auto", cwd=tmp_path), 2, "--ray-address: is for --engine ray")
-    nobody = quick(*command, "--engine", "ray", "--ray-address", "auto", cwd=tmp_path)
+    assert_refused(quick(*command, "--ray-address", "auto", cwd=tmp_path), 2, "--ray-address: is for --executor ray")
+    nobody = quick(*command, "--executor", "ray", "--ray-address", "auto", cwd=tmp_path)
     assert_refused(nobody, 1, "--ray-address: auto")
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "ray.py").write_text("raise ImportError('no ray')")
-    missing = quick(*command, "--engine", "ray", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "hidden")})
+    missing = quick(*command, "--executor", "ray", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "hidden")})
     assert_refused(missing, 1, "needs the extra 'ray'")

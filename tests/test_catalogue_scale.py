@@ -58,6 +58,7 @@ def test_batches_take_what_is_alike_and_shrink_where_memory_runs_out(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_plan_of_a_catalogue(tmp_path: Path) -> None:
     photos, model = shop(tmp_path / "photos", 6), build_tiny_model(tmp_path / "tiny")
     (photos / "bad.jpg").write_bytes(b"no photo")
@@ -82,6 +83,7 @@ def test_a_plan_of_a_catalogue(tmp_path: Path) -> None:
 
 @RESIDENT
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_million_paths_are_planned(tmp_path: Path) -> None:
     """In under a minute of one processor and 500 MB."""
     with (tmp_path / "list.txt").open("w") as file:
@@ -93,7 +95,7 @@ def test_a_million_paths_are_planned(tmp_path: Path) -> None:
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print('used', used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
-    command = [*COMMAND, "generate", "list.txt", "-o", "out", "--dry-run"]
+    command = [*COMMAND, "generate", "list.txt", "-o", "out", "--model", "mini-latent", "--dry-run"]
     result = subprocess.run(
         [sys.executable, "-c", code, *command],
         cwd=tmp_path,
@@ -108,7 +110,7 @@ def test_a_million_paths_are_planned(tmp_path: Path) -> None:
 
 
 @RESIDENT
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.alone])])
 def test_what_a_run_itself_costs(tmp_path: Path, count: int) -> None:
     """At most 5 ms an item with everything on the disk, 2 of them of a processor, and memory that stays flat."""
     model = conventions(tmp_path / "model")
@@ -134,6 +136,7 @@ def resident(pid: int) -> int:
 
 @RESIDENT
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_thousand_photos_one_of_them_cut_off(tmp_path: Path) -> None:
     """999 videos, one failed line, exit code 3; run, worker and its helper grow by less than 50 MB."""
     photos, out, model = shop(tmp_path / "photos", 1000), tmp_path / "out", build_tiny_model(tmp_path / "tiny")

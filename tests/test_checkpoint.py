@@ -16,14 +16,14 @@ from golden.named_weights import named_normal
 from safetensors.torch import load_file, save_file
 from tiny import build_sources, hollow_published, named_published, seeded
 
-from fashionflow_core.checkpoint import (
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.store.published import (
     import_checkpoint,
     published_betas,
     read_checkpoint,
 )
-from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
 PARTS = ("unet", "adapter", "vae", "image_encoder", "feature_extractor", "scheduler")
 
@@ -230,16 +230,16 @@ def test_unfit_sources_are_refused_and_leave_nothing(tmp_path: Path, hollow: Pat
         AutoencoderKL(latent_channels=8, norm_num_groups=4, block_out_channels=(8,)).save_pretrained(wide)
     vae, clip = str(sources / "vae"), str(sources / "clip")
     cases = [
-        (None, clip, "--vae CompVis/stable-diffusion-v1-4: cannot be fetched"),
-        (vae, None, "--clip openai/clip-vit-base-patch32: cannot be fetched"),
-        ("./nowhere/vae", clip, "--vae ./nowhere/vae: no such folder"),
+        (None, clip, "vae=CompVis/stable-diffusion-v1-4: cannot be fetched"),
+        (vae, None, "clip=openai/clip-vit-base-patch32: cannot be fetched"),
+        ("./nowhere/vae", clip, "vae=./nowhere/vae: no such folder"),
         (str(empty), clip, "holds no config.json"),
         (str(pickled), clip, "has no .safetensors file, only .bin"),
         (str(lacking_vae), clip, "2 weights are missing or misshapen"),
         (vae, str(lacking_clip), "2 weights are missing or misshapen"),
-        (str(torn), clip, f"--vae {torn}: cannot be opened"),
+        (str(torn), clip, f"vae={torn}: cannot be opened"),
         (str(wide), clip, "makes of 3 channels 8 at 1/1 the size"),
-        (vae, vae, f"--clip {vae}: "),
+        (vae, vae, f"clip={vae}: "),
     ]
     before = sorted(tmp_path.iterdir())
     for vae_source, clip_source, expected in cases:

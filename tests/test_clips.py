@@ -10,8 +10,8 @@ import pytest
 from clips import moving, muxed
 
 from fashionflow_core import video
-from fashionflow_core.data.clips import (
-    Window,
+from fashionflow_core.dataset.clips import (
+    ClipWindow,
     choose_windows,
     decode_windows,
     iter_videos,
@@ -19,7 +19,7 @@ from fashionflow_core.data.clips import (
     named_videos,
 )
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import fit
+from fashionflow_core.images.fitting import fit
 
 FRAME = (48, 64)  # what `moving` draws, so that fitting to it changes nothing
 
@@ -31,7 +31,7 @@ def numbered(path: Path, count: int = 30, fps: float = 25.0) -> Path:
     return path
 
 
-def shades(path: Path, window: Window) -> list[int]:
+def shades(path: Path, window: ClipWindow) -> list[int]:
     """Which frames of `muxed` a window shows."""
     source = measure(path)
     ((_, frames),) = decode_windows(source, [window], source.height, source.width, "stretch", "bilinear")
@@ -73,7 +73,7 @@ def test_windows_are_the_frames_of_the_video(tmp_path: Path, suffix: str):
     """Against reading the whole video and slicing it; windows overlap, and come in the order of their ends."""
     path = numbered(tmp_path / f"a{suffix}")
     frames = video.read(path)
-    windows = [Window(20, 1, 5), Window(3, 4, 5), Window(0, 1, 5), Window(4, 2, 5), Window(0, 7, 5)]
+    windows = [ClipWindow(20, 1, 5), ClipWindow(3, 4, 5), ClipWindow(0, 1, 5), ClipWindow(4, 2, 5), ClipWindow(0, 7, 5)]
     found = list(decode_windows(measure(path), windows, *FRAME, "pad", "lanczos"))
     assert [window.last for window, _ in found] == sorted(window.last for window in windows)
     for window, cut in found:
@@ -83,7 +83,7 @@ def test_windows_are_the_frames_of_the_video(tmp_path: Path, suffix: str):
 @pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
 def test_a_clip_is_fitted_as_its_first_frame(tmp_path: Path, mode: str):
     path = numbered(tmp_path / "a.mp4")
-    ((_, frames),) = decode_windows(measure(path), [Window(2, 3, 6)], 80, 32, mode, "lanczos")
+    ((_, frames),) = decode_windows(measure(path), [ClipWindow(2, 3, 6)], 80, 32, mode, "lanczos")
     read = video.read(path)
     first = fit(read[2], 80, 32, mode, "lanczos")
     np.testing.assert_array_equal(frames[0], first.pixels)
@@ -100,7 +100,7 @@ def test_windows_are_fixed_by_seed_and_name_and_all_different():
     class Video:
         frames = 350
 
-    def draw(**changes: Any) -> list[Window]:
+    def draw(**changes: Any) -> list[ClipWindow]:
         asked: dict[str, Any] = {"frames": 70, "per_video": 12, "seed": 0, "name": "a"} | changes
         return choose_windows(Video(), **asked)
 
@@ -128,10 +128,10 @@ def test_short_videos_give_what_they_have():
         frames = 10
 
     assert choose_windows(Video(), 11) == []
-    assert choose_windows(Video(), 10, per_video=9) == [Window(0, 1, 10)]
+    assert choose_windows(Video(), 10, per_video=9) == [ClipWindow(0, 1, 10)]
     assert set(choose_windows(Video(), 5, per_video=99)) == {
-        *(Window(start, 1, 5) for start in range(6)),
-        *(Window(start, 2, 5) for start in range(2)),
+        *(ClipWindow(start, 1, 5) for start in range(6)),
+        *(ClipWindow(start, 2, 5) for start in range(2)),
     }
     assert len(choose_windows(Video(), 1, per_video=99)) == 30
     assert choose_windows(Video(), 4, strides=(4,)) == []
@@ -145,8 +145,8 @@ def test_a_varying_rate_is_read_at_a_steady_one(tmp_path: Path):
     assert source.fps == pytest.approx(25) and source.frames == 15
     shown = [max(i for i, time in enumerate(times) if time < tick * 40 + 20) for tick in range(15)]
     assert source.order == tuple(shown)
-    assert shades(path, Window(0, 1, 15)) == shown
-    assert shades(path, Window(3, 2, 6)) == shown[3:15:2]
+    assert shades(path, ClipWindow(0, 1, 15)) == shown
+    assert shades(path, ClipWindow(3, 2, 6)) == shown[3:15:2]
 
 
 def test_rounded_times_are_no_varying_rate(tmp_path: Path):
@@ -165,7 +165,7 @@ def test_times_without_sense_are_refused(tmp_path: Path):
 def test_turned_videos_come_upright(tmp_path: Path, turn: int):
     """The bright corner is stored at the upper left; players show it turned counter-clockwise by `turn`."""
     source = measure(muxed(tmp_path / "a.mp4", list(range(0, 400, 40)), turn=turn))
-    ((_, frames),) = decode_windows(source, [Window(0, 1, 4)], source.height, source.width, "stretch", "bilinear")
+    ((_, frames),) = decode_windows(source, [ClipWindow(0, 1, 4)], source.height, source.width, "stretch", "bilinear")
     assert frames.shape == (4, 32, 64, 3) if turn == 180 else (4, 64, 32, 3)
     corners = {90: (-1, 0), -90: (0, -1), 180: (-1, -1)}
     for corner in itertools.product((0, -1), repeat=2):
@@ -175,7 +175,7 @@ def test_turned_videos_come_upright(tmp_path: Path, turn: int):
 def test_pixels_are_made_square(tmp_path: Path):
     source = measure(muxed(tmp_path / "a.mp4", list(range(0, 400, 40)), aspect=Fraction(2, 1)))
     assert (source.height, source.width) == (32, 128)
-    ((_, frames),) = decode_windows(source, [Window(0, 1, 2)], 32, 128, "pad", "lanczos")
+    ((_, frames),) = decode_windows(source, [ClipWindow(0, 1, 2)], 32, 128, "pad", "lanczos")
     assert frames[0][2, 28].mean() > 200 > 50 > frames[0][2, 40].mean()
 
 
@@ -193,7 +193,7 @@ def test_damage_in_the_middle_costs_only_what_comes_after_it(tmp_path: Path):
     source = measure(numbered(tmp_path / "a.mp4", count=30))
     shorter = numbered(tmp_path / "b.mp4", count=12)
     shorter.replace(source.path)
-    found = decode_windows(source, [Window(0, 1, 5), Window(10, 2, 5)], *FRAME, "pad", "lanczos")
-    assert next(found)[0] == Window(0, 1, 5)
+    found = decode_windows(source, [ClipWindow(0, 1, 5), ClipWindow(10, 2, 5)], *FRAME, "pad", "lanczos")
+    assert next(found)[0] == ClipWindow(0, 1, 5)
     with pytest.raises(FashionFlowError, match=r"a\.mp4: ends before its frame 12, of 30 that it announces"):
         next(found)

@@ -42,7 +42,7 @@ def bench(suite: str = "step", /, **medians: float | dict[str, Any]) -> dict[str
     return {
         "schema": 1,
         "suite": suite,
-        "model": {"name": "mini", "parameters": 5},
+        "model": {"name": "mini-latent", "parameters": 5},
         "input": {"frames": 8},
         "results": rows,
         "hardware": MACHINE | {"commit": "abc", "date": "today"},

@@ -13,8 +13,9 @@ from tiny import build_tiny_model, tiny_config
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from fashionflow_core import backends
-from fashionflow_core.conditioning import (
+from fashionflow_core import runtimes
+from fashionflow_core.config import LoadOptions
+from fashionflow_core.diffusion.conditioning import (
     Conditioner,
     clip_pixels,
     frames_to_tensor,
@@ -22,12 +23,17 @@ from fashionflow_core.conditioning import (
     load_processor,
     tensor_to_frames,
 )
-from fashionflow_core.contract import Networks
-from fashionflow_core.conventions import denormalize_latents, from_vae_pixels, normalize_latents, to_vae_pixels
+from fashionflow_core.diffusion.sampling import item_generator
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import fit
-from fashionflow_core.photo import load_photo
-from fashionflow_core.sampling import item_generator
+from fashionflow_core.images.fitting import fit
+from fashionflow_core.images.loading import load_photo
+from fashionflow_core.runtimes.interface import Networks
+from fashionflow_core.runtimes.preprocessing import (
+    denormalize_latents,
+    from_vae_pixels,
+    normalize_latents,
+    to_vae_pixels,
+)
 
 CPU = torch.device("cpu")
 
@@ -152,7 +158,7 @@ class Watched:
 
 
 def _watched(model: Path, **overrides: Any) -> tuple[Conditioner, Watched]:
-    networks: Any = Watched(backends.load(model, "torch", CPU, torch.float32))
+    networks: Any = Watched(runtimes.load(model, LoadOptions("cpu", "fp32", backend="torch")))
     return Conditioner(networks, load_processor(model), tiny_config(**overrides)), networks
 
 

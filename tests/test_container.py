@@ -135,7 +135,7 @@ class Image:
 def test_the_context_is_what_the_wheel_is_made_of() -> None:
     files = {str(path) for path in context_files()}
     assert {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE"} <= files
-    assert "fashionflow_core/assets/mini/model.json" in files
+    assert "fashionflow_core/assets/mini-latent/model.json" in files
     assert not [name for name in files if name.startswith(("tests", "docs", "benchmarks/results", "scripts"))]
 
 
@@ -166,7 +166,9 @@ def test_the_cpu_image_makes_a_video(tmp_path: Path) -> None:
     work.mkdir()
     shutil.copy(ROOT / "examples" / "dress.jpg", work)
     assert "Usage: fashionflow" in images["cpu"].run(cwd=work).stdout
-    made = images["cpu"].run("generate", "dress.jpg", "--steps", "2", "--frames", "8", cwd=work)
+    made = images["cpu"].run(
+        "generate", "dress.jpg", "--model", "mini-latent", "--steps", "2", "--frames", "8", cwd=work
+    )
     assert (made.returncode, made.stdout) == (0, "dress.mp4\n"), made.stderr
     assert video.probe(work / "dress.mp4").frames == 8
     assert images["cpu"].env["FASHIONFLOW_HOME"].startswith(str(tmp_path)), "models that are pulled stay in the cache"

@@ -14,7 +14,7 @@ from command import assert_refused, run, started, wait_until
 from tiny import build_tiny_model
 
 from fashionflow_core import video
-from fashionflow_core.data.latents import LatentCache
+from fashionflow_core.dataset.cache import LatentCache
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_folder_becomes_a_cache(videos: Path, model: Path, tmp_path: Path):
     ]
     assert not (tmp_path / "new").exists()
 
-    done = run(*command, cwd=tmp_path, env={"FASHIONFLOW_WORKERS": "3"})
+    done = run(*command, "--workers", "3", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "new/cache\n"), done.stderr
     assert "8 clips encoded, 0 kept, 8 in all" in done.stderr
     cache = LatentCache(tmp_path / "new" / "cache")

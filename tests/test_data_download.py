@@ -13,9 +13,9 @@ from clips import moving
 from command import assert_refused, run, started, wait_until
 from video_server import Site, serving
 
-from fashionflow_core import download as http
 from fashionflow_core import video
-from fashionflow_core.data.download import Fetched, Item, download_all, read_list, safe_name
+from fashionflow_core.dataset.download import Fetched, ListEntry, download_all, read_list, safe_name
+from fashionflow_core.utils import download as http
 
 ONLINE = {"HF_HUB_OFFLINE": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 
@@ -59,7 +59,7 @@ def test_lists_are_read_line_by_line():
     )
     items = {item.url: item for item in read_list(text, "list")}
     assert items["https://h/a/91%2B3w%20x.mp4?v=1"].name == "91+3w x.mp4"
-    assert items["https://h/b.mp4"] == Item("https://h/b.mp4", "train/b one.mp4", digest)
+    assert items["https://h/b.mp4"] == ListEntry("https://h/b.mp4", "train/b one.mp4", digest)
     other = items["https://h/91+3w%20x.mp4"].name
     assert other.startswith("91+3w x-") and other.endswith(".mp4") and len(other) == len("91+3w x-12345678.mp4")
     assert items["https://h/91+3W"].name == "X.mp4"  # an address holds no space: what follows is a name

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashionflow_core.detail import restore_detail
+from fashionflow_core.diffusion.vae_residual import restore_detail
 
 FACTOR = 4
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fashionflow_core.device import DTYPES, resolve_device, resolve_dtype
 from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.device import DTYPES, resolve_device, resolve_dtype
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -49,7 +49,7 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, 
     _machine(monkeypatch)
     with pytest.raises(UsageError, match=says) as caught:
         resolve_device(name)
-    assert caught.value.message.startswith("--device") and "\n" not in caught.value.message
+    assert caught.value.message.startswith("device") and "\n" not in caught.value.message
 
 
 def test_a_number_beyond_the_last_gpu(monkeypatch: pytest.MonkeyPatch):
@@ -72,6 +72,6 @@ def test_named_dtypes():
 
 
 def test_no_such_dtype():
-    with pytest.raises(UsageError, match="--dtype: 'float32'") as caught:
+    with pytest.raises(UsageError, match="dtype: 'float32'") as caught:
         resolve_dtype("float32", CPU)
     assert caught.value.hint is not None and "bf16" in caught.value.hint

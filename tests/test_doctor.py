@@ -46,7 +46,8 @@ def _doctor(tmp_path: Path, **env: str) -> tuple[int, dict[str, Any], Checks]:
 def test_every_line_is_what_this_machine_is(tmp_path: Path):
     import torch
 
-    from fashionflow_core import registry, video
+    from fashionflow_core import video
+    from fashionflow_core.store import registry
 
     code, report, checks = _doctor(tmp_path)
     assert code == 0 and report["can_run"] and report["schema"] == doctor.SCHEMA
@@ -68,10 +69,10 @@ def test_every_line_is_what_this_machine_is(tmp_path: Path):
         for place in line["details"].values() if line["level"] == "ok" else ():
             beside = next(p for p in (Path(place["path"]), *Path(place["path"]).parents) if p.is_dir())
             assert place["free_bytes"] == pytest.approx(shutil.disk_usage(beside).free, rel=0.1)
-    bundled = next(check for check in checks["models"] if check["summary"].startswith("mini"))
-    mini = registry.find("mini")
+    bundled = next(check for check in checks["models"] if check["summary"].startswith("mini-latent"))
+    mini = registry.find("mini-latent")
     size = sum(path.stat().st_size for path in mini.rglob("*") if path.is_file())
-    assert bundled["details"] == {"name": "mini", "path": str(mini), "size_bytes": size, "damage": []}
+    assert bundled["details"] == {"name": "mini-latent", "path": str(mini), "size_bytes": size, "damage": []}
 
     details = checks["torch"][0]["details"]
     assert (details["version"], details["cuda"]) == (torch.__version__, torch.version.cuda)

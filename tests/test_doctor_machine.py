@@ -14,7 +14,7 @@ from hub_imitation import imitated_hub
 from tiny import build_tiny_model
 
 from fashionflow_core import doctor
-from fashionflow_core.doctor import findings, machine, network
+from fashionflow_core.doctor import findings, probe
 
 
 def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -27,7 +27,7 @@ def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for free, level in ((10**7, "problem"), (10**9, "note"), (10**10, "ok")):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(10**12, 0, free))
-        checks = list(machine.disks())
+        checks = list(findings.disks())
         assert {check.level for check in checks} == {level} | ({"ok"} if level == "note" else set())
         assert not any(check.blocks for check in checks)
         assert level == "ok" or any("FASHIONFLOW_HOME" in str(check.mend) for check in checks)
@@ -37,15 +37,15 @@ def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     (tmp_path / "memory.max").write_text(f"{10**9}\n")
     (tmp_path / "memory.current").write_text(f"{3 * 10**8}\n")
-    monkeypatch.setattr(machine, "_cgroups", lambda: iter([tmp_path]))
-    processors, memory = machine.processors(), machine.memory()
+    monkeypatch.setattr(findings, "_cgroup_folders", lambda: iter([tmp_path]))
+    processors, memory = findings.processors(), findings.memory()
     assert processors.details["usable"] == 0.5 and "cgroup quota 0.5" in processors.summary
     assert (memory.details["total_bytes"], memory.details["available_bytes"]) == (10**9, 7 * 10**8)
     assert memory.level == "problem" and "container" in str(memory.mend)
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine.processors().details["cgroup_quota"] is None
-    assert machine.memory().details["cgroup_limit_bytes"] is None
+    assert findings.processors().details["cgroup_quota"] is None
+    assert findings.memory().details["cgroup_limit_bytes"] is None
 
 
 def test_damaged_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -56,18 +56,18 @@ def test_damaged_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     weights.write_bytes(weights.read_bytes()[:-10])
     (torn / "adapter" / "config.json").unlink()
     (home / ".whole.x3" / "made").mkdir(parents=True)
-    checks = {check.summary.split(":")[0]: check for check in machine.models()}
+    checks = {check.summary.split(":")[0]: check for check in findings.models()}
     assert checks["whole"].level == "ok" and checks["whole"].details["path"] == str(whole)
     assert checks["torn"].level == "problem" and not checks["torn"].blocks
     assert "diffusion_pytorch_model.safetensors" in checks["torn"].summary
     assert "adapter/config.json is missing" in checks["torn"].summary
     assert "fashionflow models remove torn" in str(checks["torn"].mend)
     assert any(str(home / ".whole.x3") in str(check.mend) for check in checks.values())
-    shutil.copytree(whole, tmp_path / "mini")
-    shutil.rmtree(tmp_path / "mini" / "unet")
-    known = machine.registry.KnownModel("", "", bundled=tmp_path / "mini")
-    monkeypatch.setitem(machine.registry.KNOWN, "mini", known)
-    assert not doctor.can_run(machine.models())  # the bundled one is the default job's
+    shutil.copytree(whole, tmp_path / "mini-latent")
+    shutil.rmtree(tmp_path / "mini-latent" / "unet")
+    known = findings.registry.KnownModel("", "", bundled=tmp_path / "mini-latent")
+    monkeypatch.setitem(findings.registry.KNOWN, "mini-latent", known)
+    assert not doctor.can_run(findings.models())  # the bundled one is the default job's
 
 
 def test_a_pulled_model_is_checked_against_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -75,7 +75,7 @@ def test_a_pulled_model_is_checked_against_its_record(tmp_path: Path, monkeypatc
     folder = build_tiny_model(tmp_path / "models" / "tiny")
     files = {"model.json": {"size": 1}, "unet/config.json": {"size": 2}, "gone.json": {"size": 3}}
     (folder / "source.json").write_text(json.dumps({"repo": "a/b", "commit": "c", "files": files}))
-    damage = next(c.details["damage"] for c in machine.models() if c.summary.startswith("tiny"))
+    damage = next(c.details["damage"] for c in findings.models() if c.summary.startswith("tiny"))
     assert len(damage) == 3 and "gone.json is missing" in damage
 
 
@@ -139,13 +139,13 @@ def test_the_hub_in_every_mood(monkeypatch: pytest.MonkeyPatch):
 
     def seen(address: str) -> doctor.Check:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        return network.hub(network.reach())
+        return findings.hub(probe.reach())
 
     with imitated_hub() as hub:
         assert seen(hub.url).level == "ok" and seen(hub.url + "/nowhere").level == "ok"
         hub.failing = 1
         assert "answers 503" in seen(hub.url).summary
-        monkeypatch.setattr(network, "LIMIT", 0.3)
+        monkeypatch.setattr(probe, "HUB_LIMIT", 0.3)
         hub.hang.set()
         start = time.monotonic()
         assert "timed out" in seen(hub.url).summary and time.monotonic() - start < 2
@@ -162,6 +162,6 @@ def test_the_hub_in_every_mood(monkeypatch: pytest.MonkeyPatch):
         dropped = seen(f"http://127.0.0.1:{server.getsockname()[1]}")
         assert dropped.level == "note" and "cannot be reached" in dropped.summary and dropped.mend
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert network.offline() == "HF_HUB_OFFLINE"
-    check = network.hub(None)
+    assert findings.offline() == "HF_HUB_OFFLINE"
+    check = findings.hub(None)
     assert check.level == "ok" and "HF_HUB_OFFLINE is set" in check.summary

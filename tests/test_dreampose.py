@@ -89,7 +89,7 @@ def test_guidance_of_photo_and_poses(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     predict = model.predict
     monkeypatch.setattr(model, "predict", lambda *inputs: seen.append(predict(*inputs)) or seen[-1])
-    dreampose.Walk(model, context, start, model.poses(2), STEPS)()
+    dreampose.DreamPoseSampling(model, context, start, model.poses(2), STEPS)()
     assert seen[0].shape == (2, 4, 16, 16)
     assert torch.equal(seen[0], torch.full_like(seen[0], 1 + 8 * (10 - 1) + 3 * (100 - 10)))
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashionflow_core.color import ciede2000, srgb_to_lab
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.images.lab import ciede2000, srgb_to_lab
+from fashionflow_core.images.loading import load_photo
 from fashionflow_core.metrics import drift
-from fashionflow_core.photo import load_photo
+from fashionflow_core.synthetic.clips import render_clip
 
 # Sharma, Wu and Dalal 2005, table 1: two L*a*b* colours and their difference.
 SHARMA = np.array(

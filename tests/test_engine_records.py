@@ -9,7 +9,7 @@ from engine_folders import edit, tiny_engines
 
 from fashionflow_core import pipeline
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.model_folder import damage
+from fashionflow_core.store.folder import damage
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.evaluate.protocol import METRICS, Protocol
+from fashionflow_core.evaluate.protocol import METRICS, EvaluateOptions, Protocol
 from fashionflow_core.evaluate.run import evaluate
 from fashionflow_core.evaluate.sources import find_clips, look, read_clip, window_start
 
@@ -40,7 +40,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
     """Everything measured of the two sets."""
-    return evaluate(sets / "real", sets / "fake", ALL, metric_weights)
+    return evaluate(sets / "real", sets / "fake", EvaluateOptions(ALL, metric_weights))
 
 
 def test_everything_is_measured(whole: dict[str, Any]):
@@ -65,7 +65,7 @@ def test_everything_is_measured(whole: dict[str, Any]):
 
 
 def test_a_set_and_itself(sets: Path, metric_weights: Path, whole: dict[str, Any]):
-    found = evaluate(sets / "real", sets / "real", replace(ALL, bootstrap=0), metric_weights)
+    found = evaluate(sets / "real", sets / "real", EvaluateOptions(replace(ALL, bootstrap=0), metric_weights))
     for metric in ("fvd", "vfid", "fid"):
         assert found["metrics"][metric] == pytest.approx(0, abs=1e-7 * whole["metrics"][metric])
     assert found["metrics"]["ssim"] == 1 and found["metrics"]["psnr"] is None
@@ -75,8 +75,8 @@ def test_a_set_and_itself(sets: Path, metric_weights: Path, whole: dict[str, Any
 
 
 def test_numbers_do_not_depend_on_run_or_side(sets: Path, metric_weights: Path, whole: dict[str, Any]):
-    again = evaluate(sets / "real", sets / "fake", QUICK, metric_weights)
-    turned = evaluate(sets / "fake", sets / "real", QUICK, metric_weights)
+    again = evaluate(sets / "real", sets / "fake", EvaluateOptions(QUICK, metric_weights))
+    turned = evaluate(sets / "fake", sets / "real", EvaluateOptions(QUICK, metric_weights))
     for part in ("metrics", "intervals", "floors"):
         assert again[part]["vfid"] == whole[part]["vfid"]
     for metric in QUICK.metrics:
@@ -86,8 +86,8 @@ def test_numbers_do_not_depend_on_run_or_side(sets: Path, metric_weights: Path, 
 def test_frames_as_pictures_are_the_same_clip(sets: Path, metric_weights: Path, tmp_path: Path):
     for path in sorted((sets / "fake").iterdir()):
         write_frames(tmp_path / "fake" / path.stem, video.read(path), first=8)  # frame-8, frame-9, frame-10
-    as_video = evaluate(sets / "real", sets / "fake", QUICK, metric_weights)
-    as_frames = evaluate(sets / "real", tmp_path / "fake", QUICK, metric_weights)
+    as_video = evaluate(sets / "real", sets / "fake", EvaluateOptions(QUICK, metric_weights))
+    as_frames = evaluate(sets / "real", tmp_path / "fake", EvaluateOptions(QUICK, metric_weights))
     # Windows depend on the clip's key, and paired metrics on the frames: all as with the videos.
     assert as_frames["metrics"] == pytest.approx(as_video["metrics"], rel=1e-6)
 
@@ -137,11 +137,11 @@ def test_what_cannot_be_measured_is_named_and_changes_no_number(
     sets: Path, metric_weights: Path, tmp_path: Path, which: str
 ):
     folders = {name: shutil.copytree(sets / name, tmp_path / name) for name in ("real", "fake")}
-    expected = evaluate(folders["real"], folders["fake"], QUICK, metric_weights)["metrics"]
+    expected = evaluate(folders["real"], folders["fake"], EvaluateOptions(QUICK, metric_weights))["metrics"]
     lines = broken(folders[which])
     for make in lines.values():
         make()
-    found = evaluate(folders["real"], folders["fake"], QUICK, metric_weights)
+    found = evaluate(folders["real"], folders["fake"], EvaluateOptions(QUICK, metric_weights))
     assert found["metrics"] == expected
     reasons = {failure["name"]: failure["reason"] for failure in found["failed"]}
     assert sorted(reasons) == sorted(line.split("|")[0] for line in lines)
@@ -154,7 +154,7 @@ def test_what_cannot_be_measured_is_named_and_changes_no_number(
 def test_short_clips_take_part_where_they_can(sets: Path, metric_weights: Path, tmp_path: Path):
     fake = shutil.copytree(sets / "fake", tmp_path / "fake")
     write_clip(fake / "clip 0.mp4", named_clip("short", (7, 48, 32)))
-    found = evaluate(sets / "real", fake, replace(ALL, metrics=("vfid", "is", "psnr")), metric_weights)
+    found = evaluate(sets / "real", fake, EvaluateOptions(replace(ALL, metrics=("vfid", "is", "psnr")), metric_weights))
     assert found["samples"]["vfid"] == {"real": 5, "fake": 4} and found["samples"]["is"] == {"fake": 5 * 3}
     assert {(failure["name"], failure["metric"]) for failure in found["failed"]} == {
         ("clip 0.mp4", "vfid"),
@@ -170,9 +170,9 @@ def test_too_few_clips(sets: Path, metric_weights: Path, tmp_path: Path, count: 
     write_set(fake, "fake", count)
     if not count:
         with pytest.raises(FashionFlowError, match="holds no clips"):
-            evaluate(sets / "real", fake, QUICK, metric_weights)
+            evaluate(sets / "real", fake, EvaluateOptions(QUICK, metric_weights))
         return
-    found = evaluate(sets / "real", fake, QUICK, metric_weights)
+    found = evaluate(sets / "real", fake, EvaluateOptions(QUICK, metric_weights))
     assert found["metrics"]["vfid"] is None and found["metrics"]["psnr"] is not None
     assert [f["reason"] for f in found["failed"]] == ["vfid needs at least 2 fake clips, and has 1"]
 
@@ -180,15 +180,15 @@ def test_too_few_clips(sets: Path, metric_weights: Path, tmp_path: Path, count: 
 def test_all_broken_is_an_error(sets: Path, metric_weights: Path, tmp_path: Path):
     (tmp_path / "x.mp4").write_text("no video")
     with pytest.raises(FashionFlowError, match=r"none of its 1 clips can be used: .*x\.mp4"):
-        evaluate(sets / "real", tmp_path, QUICK, metric_weights)
+        evaluate(sets / "real", tmp_path, EvaluateOptions(QUICK, metric_weights))
 
 
 def test_sizes_that_all_differ(sets: Path, metric_weights: Path, tmp_path: Path):
     write_set(tmp_path, "real", 3, (16, 64, 48))
     with pytest.raises(FashionFlowError) as error:
-        evaluate(tmp_path, sets / "fake", QUICK, metric_weights)
-    assert "64x48" in error.value.message and "--resize 48x32" in (error.value.hint or "")
-    found = evaluate(tmp_path, sets / "fake", replace(QUICK, resize=(48, 32)), metric_weights)
+        evaluate(tmp_path, sets / "fake", EvaluateOptions(QUICK, metric_weights))
+    assert "64x48" in error.value.message and "resize=48x32" in (error.value.hint or "")
+    found = evaluate(tmp_path, sets / "fake", EvaluateOptions(replace(QUICK, resize=(48, 32)), metric_weights))
     assert found["failed"] == [] and found["samples"]["vfid"] == {"real": 3, "fake": 5}
 
 
@@ -226,18 +226,18 @@ def test_fvd_windows(choice: str):
 
 def test_without_weights(sets: Path, tmp_path: Path):
     with pytest.raises(FashionFlowError) as error:
-        evaluate(sets / "real", sets / "fake", QUICK, tmp_path)
+        evaluate(sets / "real", sets / "fake", EvaluateOptions(QUICK, tmp_path))
     assert "rgb_imagenet.pt" in error.value.message
     assert "https://" in (error.value.hint or "") and "models pull metrics" in (error.value.hint or "")
-    found = evaluate(sets / "real", sets / "fake", Protocol(metrics=("psnr", "drift")), tmp_path)
+    found = evaluate(sets / "real", sets / "fake", EvaluateOptions(Protocol(metrics=("psnr", "drift")), tmp_path))
     assert found["metrics"]["psnr"] > 0 and found["protocol"]["weights"] == {}
 
 
 def test_without_real_clips(sets: Path, tmp_path: Path):
-    found = evaluate(None, sets / "fake", Protocol(metrics=("drift",)), tmp_path)
+    found = evaluate(None, sets / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path))
     assert found["real"] is None and found["metrics"]["motion"] > 0 and found["samples"]["pairs"] == 0
     with pytest.raises(UsageError, match="vfid, psnr, ssim need real clips"):
-        evaluate(None, sets / "fake", QUICK, tmp_path)
+        evaluate(None, sets / "fake", EvaluateOptions(QUICK, tmp_path))
 
 
 def test_names_pair_clips(tmp_path: Path):
@@ -247,41 +247,40 @@ def test_names_pair_clips(tmp_path: Path):
     write_clip(tmp_path / "fake" / "a b" / "ü.webm", clip)
     write_clip(tmp_path / "fake" / "alone.mp4", clip)
     paired = Protocol(metrics=("psnr", "ssim"), bootstrap=0)
-    found = evaluate(tmp_path / "real", tmp_path / "fake", paired, tmp_path)
+    found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(paired, tmp_path))
     assert found["samples"]["pairs"] == 1 and found["metrics"]["ssim"] > 0.8
     write_clip(tmp_path / "fake" / "a b" / "ü.mp4", clip)
-    found = evaluate(tmp_path / "real", tmp_path / "fake", paired, tmp_path)
+    found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(paired, tmp_path))
     assert found["metrics"]["psnr"] is None
     assert "several clips have this name" in found["failed"][0]["reason"]
-    found = evaluate(tmp_path / "real/a b/ü.mp4", tmp_path / "fake/alone.mp4", paired, tmp_path)
+    found = evaluate(tmp_path / "real/a b/ü.mp4", tmp_path / "fake/alone.mp4", EvaluateOptions(paired, tmp_path))
     assert found["metrics"]["ssim"] == 1
 
 
-def test_clips_that_lie_or_are_squeezed(tmp_path: Path):
+def test_turned_clips_are_measured_upright_and_squeezed_ones_refused(tmp_path: Path):
     times = list(range(0, 400, 40))
     (tmp_path / "fake").mkdir()
     muxed(tmp_path / "fake" / "lying.mp4", times, turn=90)
     muxed(tmp_path / "fake" / "squeezed.mp4", times, aspect=Fraction(2, 1))
-    muxed(tmp_path / "fake" / "plain.mp4", times)
-    found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path)
-    assert [clip["name"] for clip in found["clips"]] == ["plain.mp4"]
+    found = evaluate(None, tmp_path / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path))
+    assert [clip["name"] for clip in found["clips"]] == ["lying.mp4"]
     reasons = {failure["name"]: failure["reason"] for failure in found["failed"]}
-    assert "turned by 90 degrees" in reasons["lying.mp4"] and "not square" in reasons["squeezed.mp4"]
+    assert list(reasons) == ["squeezed.mp4"] and "not square" in reasons["squeezed.mp4"]
 
 
 def test_sets_without_a_name_in_common(tmp_path: Path):
     """As usual for distances: no failure, a remark."""
     write_clip(tmp_path / "real" / "a.mp4", named_clip("a"))
     write_clip(tmp_path / "fake" / "b.mp4", named_clip("b"))
-    found = evaluate(tmp_path / "real", tmp_path / "fake", Protocol(metrics=("psnr",)), tmp_path)
+    found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
     assert found["metrics"]["psnr"] is None and found["failed"] == [] and "same name" in found["warnings"][0]
 
 
 def test_a_folder_inside_the_other(sets: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="lies in"):
-        evaluate(sets, sets / "fake", Protocol(metrics=("psnr",)), tmp_path)
+        evaluate(sets, sets / "fake", EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
     with pytest.raises(UsageError, match="lies in"):
-        evaluate(sets / "fake", sets, Protocol(metrics=("psnr",)), tmp_path)
+        evaluate(sets / "fake", sets, EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
 
 
 def test_tiny_and_broken_photos(tmp_path: Path):
@@ -289,7 +288,9 @@ def test_tiny_and_broken_photos(tmp_path: Path):
     write_clip(tmp_path / "fake" / "tiny.mp4", named_clip("a", (4, 16, 8)))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no photo")
-    found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
+    found = evaluate(
+        None, tmp_path / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
+    )
     reasons = [failure["reason"] for failure in found["failed"]]
     assert len(reasons) == 2 and "tiny.mp4: is 16x8, too small" in reasons[0] and "a.jpg" in reasons[1]
 
@@ -297,7 +298,7 @@ def test_tiny_and_broken_photos(tmp_path: Path):
 def test_rates_that_differ_are_remarked(tmp_path: Path):
     for name, rate in (("real", 30), ("fake", 25)):
         write_clip(tmp_path / name / "a.mp4", named_clip("a"), rate)
-    found = evaluate(tmp_path / "real", tmp_path / "fake", Protocol(metrics=("psnr",)), tmp_path)
+    found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
     assert any("real 30, fake 25" in line for line in found["warnings"])
 
 
@@ -306,9 +307,11 @@ def test_photos_of_clips(tmp_path: Path):
     write_frames(tmp_path / "fake" / "dress02", frames)
     (tmp_path / "photos").mkdir()
     Image.fromarray(frames[0]).save(tmp_path / "photos" / "dress.png")
-    found = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
+    found = evaluate(
+        None, tmp_path / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
+    )
     assert found["metrics"]["first_frame_ssim"] == 1
-    without = evaluate(None, tmp_path / "fake", Protocol(metrics=("drift",)), tmp_path)
+    without = evaluate(None, tmp_path / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path))
     assert "first_frame_ssim" not in without["metrics"]
 
 

@@ -21,7 +21,7 @@ from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.evaluate import report
 from fashionflow_core.evaluate.generated import evaluate_model
-from fashionflow_core.evaluate.protocol import Protocol
+from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol
 
 QUICK = ("--metrics", "vfid,psnr,ssim", "--bootstrap", "10")
 
@@ -97,8 +97,8 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake"), 1, "weights-inception-2015-12-05-6726825d.pth"),
         (("--fake", "nowhere", "--metrics", "drift"), 1, "nowhere"),
         (("--real", "fake"), 2, "--fake"),
-        (("--fake", "fake", "--model", "mini", "--data", "fake"), 2, "one of both"),
-        (("--model", "mini"), 2, "--data"),
+        (("--fake", "fake", "--model", "mini-latent", "--data", "fake"), 2, "one of both"),
+        (("--model", "mini-latent"), 2, "--data"),
         (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
         (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv' is none"),
         (("--fake", "fake", "--metrics", ","), 2, "names no metric"),
@@ -137,9 +137,8 @@ def test_generates_first_and_goes_on(metric_weights: Path, tmp_path: Path):
     def again(**changes: Any) -> dict[str, Any]:
         protocol = Protocol(metrics=("vfid", "psnr", "ssim"), bootstrap=10)
         settings = GenerateSettings(**changes)
-        return evaluate_model(
-            str(model), tmp_path / "data", tmp_path / "made", settings, protocol, metric_weights, device="cpu"
-        )
+        options = EvaluateOptions(protocol, metric_weights, device="cpu")
+        return evaluate_model(str(model), tmp_path / "data", tmp_path / "made", settings, options)
 
     (tmp_path / "made" / "clip 1.mp4").unlink()  # as if it had been stopped
     kept = (tmp_path / "made" / "clip 0.mp4").stat().st_mtime_ns

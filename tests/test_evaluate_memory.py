@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clip_sets import named_clip, write_clip
 
-from fashionflow_core.evaluate.protocol import Protocol
+from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol
 from fashionflow_core.evaluate.run import evaluate
 
 FRAMES, HEIGHT, WIDTH = 16, 64, 48
@@ -20,7 +20,9 @@ def peak_bytes(folder: Path, count: int) -> int:
         for index in range(1, count):
             os.link(clip, clip.with_name(f"clip {index}.mp4"))
     tracemalloc.start()
-    found = evaluate(folder / "real", folder / "fake", Protocol(metrics=("psnr",), bootstrap=0), folder)
+    found = evaluate(
+        folder / "real", folder / "fake", EvaluateOptions(Protocol(metrics=("psnr",), bootstrap=0), folder)
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found["samples"]["pairs"] == count

@@ -13,19 +13,21 @@ from engine_folders import tiny_engines, tiny_source
 from onnx import TensorProto
 from tiny import build_tiny_model, seeded
 
-from fashionflow_core import backends, first_use, pipeline
-from fashionflow_core.backends.graphs import UNetGraph, make_graphs
-from fashionflow_core.backends.torch import load as load_torch
+from fashionflow_core import pipeline, runtimes
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines, sha256
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.first_use import psnr_of_frames, short_generation
-from fashionflow_core.model_folder import damage
+from fashionflow_core.runtimes import verification
+from fashionflow_core.runtimes.graphs import UNetGraph, make_graphs
+from fashionflow_core.runtimes.torch import load as load_torch
+from fashionflow_core.runtimes.verification import psnr_of_frames, short_generation
+from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, GRAPHS, GRAPHS_OF, VERIFIED, Engines
+from fashionflow_core.store.folder import damage
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_export import onnx as onnx_export
-from fashionflow_export.folder import export_model
-from fashionflow_export.formulation import for_engines
+from fashionflow_export.channels_first_unet import for_engines
+from fashionflow_export.export import export_model
+from fashionflow_export.exported_model import standard_photo
 from fashionflow_export.settings import ExportSettings
-from fashionflow_export.source import standard_photo
 
 CPU = torch.device("cpu")
 
@@ -83,13 +85,14 @@ def test_its_record_says_what_it_is(engines: Path, source: Path) -> None:
     for file, entry in record.files.items():
         assert (engines / file).stat().st_size == entry.size
     names = {entry["network"] for entry in record.runtimes["onnxruntime"].parity}
-    assert names == set(GRAPHS)
+    assert names == set(GRAPHS_OF["appearance"])
     assert record.runtimes["onnxruntime"].generation["min_psnr"] >= 40
 
 
 def test_tensors_are_named_and_float32_outside(engines: Path, halves: Path) -> None:
     for folder, inside in ((engines, TensorProto.FLOAT), (halves, TensorProto.FLOAT16)):
-        for name, graph in GRAPHS.items():
+        for name in GRAPHS_OF["appearance"]:
+            graph = GRAPHS[name]
             model = onnx.load(str(folder / name / "model.onnx"))
             assert [(entry.domain, entry.version) for entry in model.opset_import if not entry.domain] == [("", 20)]
             assert tuple(value.name for value in model.graph.input) == graph.inputs
@@ -134,7 +137,7 @@ def test_the_formulation_for_engines_is_the_same_network(source: Path) -> None:
 def test_one_dynamic_file_takes_every_even_number(engines: Path, source: Path, frames: int) -> None:
     """A naive export of the position bias runs at another length and is wrong by 0.01."""
     record = Engines.load(engines)
-    runner = backends.open_runners(engines, record, "onnxruntime", ["unet"], CPU)["unet"]
+    runner = runtimes.open_runners(engines, record, "onnxruntime", ["unet"], CPU)["unet"]
     inputs = _inputs(record.networks["unet"], frames)
     graph = make_graphs(load_torch(source, CPU, torch.float32), ModelConfig.load(source))["unet"]
     with torch.inference_mode():
@@ -160,7 +163,7 @@ def test_half_precision_is_exported_and_close(halves: Path) -> None:
 
 
 def test_softmax_and_norms_of_half_precision_are_wide(halves: Path) -> None:
-    for name in GRAPHS:
+    for name in GRAPHS_OF["appearance"]:
         model = onnx.shape_inference.infer_shapes(onnx.load(str(halves / name / "model.onnx")))
         types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
         for node in model.graph.node:
@@ -200,7 +203,7 @@ def test_published_conventions_are_inside_the_graphs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
-    from fashionflow_core.lora import add_lora, merge_lora, save_lora
+    from fashionflow_core.runtimes.lora import add_lora, merge_lora, save_lora
 
     networks: Any = load_torch(source, CPU, torch.float32)
     add_lora(networks.unet, 2, 4.0, ("to_q", "to_v"))
@@ -217,7 +220,7 @@ def test_a_lora_is_fused(source: Path, tmp_path: Path) -> None:
     )["unet"]
     plain = make_graphs(load_torch(source, CPU, torch.float32), ModelConfig.load(source))["unet"]
     inputs = _inputs(record.networks["unet"], 4)
-    found = backends.open_runners(out, record, "onnxruntime", ["unet"], CPU)["unet"](inputs)["prediction"]
+    found = runtimes.open_runners(out, record, "onnxruntime", ["unet"], CPU)["unet"](inputs)["prediction"]
     with torch.inference_mode():
         assert (found - merged(**inputs)).abs().max() < 1e-4
         assert (found - plain(**inputs)).abs().max() > 1e-2
@@ -290,7 +293,7 @@ def test_what_cannot_be_run_has_failed(
     def broken(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(first_use, "compare", broken)
+    monkeypatch.setattr(verification, "compare", broken)
     out, record = export_model(source, tmp_path / "out", ExportSettings(networks=("vae_encoder",)))
     assert record.runtimes["onnxruntime"].state == state
     assert str(error) in record.runtimes["onnxruntime"].reason

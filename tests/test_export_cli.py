@@ -1,4 +1,4 @@
-"""`fashionflow export`, `verify` and `generate --model ENGINES` as processes: `mini`, as every user has it."""
+"""`fashionflow export`, `verify` and `generate --model ENGINES` as processes: `mini-latent`, as every user has it."""
 
 import json
 import shutil
@@ -10,9 +10,9 @@ from command import assert_refused, run
 from engine_folders import edit, shared, tiny_source
 from export_mini import export_mini
 
-from fashionflow_core.contract import FAILED, GRAPHS, Engines
-from fashionflow_core.first_use import psnr_of_frames
-from fashionflow_core.model_folder import INTERPOLATOR
+from fashionflow_core.runtimes.verification import psnr_of_frames
+from fashionflow_core.store.engine_folder import FAILED, GRAPHS_OF, Engines
+from fashionflow_core.store.folder import INTERPOLATOR
 from fashionflow_core.video import read
 from fashionflow_export import tensorrt as trt
 
@@ -23,7 +23,7 @@ PHOTO = Path(__file__).parents[1] / "examples" / "dress.jpg"
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`mini` for clips of 8 frames: ONNX files and, where TensorRT-RTX is installed, engines."""
+    """`mini-latent` for clips of 8 frames: ONNX files and, where TensorRT-RTX is installed, engines."""
     return shared(tmp_path_factory, "mini-engines", export_mini)
 
 
@@ -31,7 +31,7 @@ def test_export_says_what_it_found(mini: Path) -> None:
     log = (mini.parent / "export.log").read_text()
     assert "onnxruntime: verified" in log
     assert "generation of 8 frames in 4 steps" in log
-    for name in GRAPHS:
+    for name in GRAPHS_OF["appearance"]:
         assert f"{name} (real inputs" in log
     generation = Engines.load(mini).runtimes["onnxruntime"].generation
     assert generation["compared"] == 8 and generation["min_psnr"] >= 40
@@ -40,7 +40,7 @@ def test_export_says_what_it_found(mini: Path) -> None:
 @pytest.mark.skipif(trt.find_spec("tensorrt_rtx") is None, reason="needs the extra trt-rtx")
 def test_engines_of_all_networks_are_built(mini: Path) -> None:
     record = Engines.load(mini)
-    for name in GRAPHS:
+    for name in GRAPHS_OF["appearance"]:
         assert (mini / record.networks[name].files["tensorrt"]).stat().st_size > 1e6
         assert record.runtimes["tensorrt"].build["engines"][name]["layers"] > 10
     if not trt.has_gpu():
@@ -53,7 +53,7 @@ def test_generate_on_engines_is_the_same_video(mini: Path, tmp_path: Path, backe
     common = ("--steps", "4", "--frames", "8", "--seed", "3", "--device", "cpu", "-q", "--crf", "0")
     ours = run("generate", PHOTO, "--model", mini, "-o", "engines.mp4", *common, *backend, cwd=tmp_path)
     assert ours.returncode == 0, ours.stderr
-    reference = run("generate", PHOTO, "--model", "mini", "-o", "torch.mp4", *common, cwd=tmp_path)
+    reference = run("generate", PHOTO, "--model", "mini-latent", "-o", "torch.mp4", *common, cwd=tmp_path)
     assert reference.returncode == 0, reference.stderr
     frames = [read(tmp_path / name) for name in ("engines.mp4", "torch.mp4")]
     assert len(frames[0]) == 8
@@ -72,7 +72,7 @@ def test_verify_again(mini: Path, tmp_path: Path) -> None:
 def test_models_describe_engines(mini: Path, tmp_path: Path) -> None:
     found = run("models", "show", mini, "--json", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    assert set(json.loads(found.stdout)["parameters"]) == {*GRAPHS, INTERPOLATOR, "total"}
+    assert set(json.loads(found.stdout)["parameters"]) == {*GRAPHS_OF["appearance"], INTERPOLATOR, "total"}
     plan = run("generate", PHOTO, "--model", mini, "--dry-run", "--json", "--device", "cpu", cwd=tmp_path)
     assert plan.returncode == 0, plan.stderr
     assert json.loads(plan.stdout)["frames"] == 8
@@ -97,19 +97,23 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("export", "--model", "mini"), 2, "nothing to make"),
+        (("export", "--model", "mini-latent"), 2, "nothing to make"),
         (("export", "--onnx", "--model", "nobody"), 1, "nobody"),
-        (("export", "--onnx", "--dtype", "bf16"), 2, "bf16"),
-        (("export", "--onnx", "--dynamic-frames", "8"), 2, "'8' is not MIN:MAX"),
-        (("export", "--onnx", "--dynamic-frames", "8:9"), 2, "both even"),
-        (("export", "--onnx", "--frames", "7"), 2, "must be even"),
-        (("export", "--onnx", "--networks", "unet,brain"), 2, "no network 'brain'"),
-        (("export", "--onnx", "-o", "photos"), 1, "already exists"),
-        (("export", "--onnx", "--lora", "photos"), 1, "is no LoRA"),
+        (("export", "--onnx", "--model", "mini-latent", "--dtype", "bf16"), 2, "bf16"),
+        (("export", "--onnx", "--model", "mini-latent", "--dynamic-frames", "8"), 2, "'8' is not MIN:MAX"),
+        (("export", "--onnx", "--model", "mini-latent", "--dynamic-frames", "8:9"), 2, "both even"),
+        (("export", "--onnx", "--model", "mini-latent", "--frames", "7"), 2, "must be even"),
+        (("export", "--onnx", "--model", "mini-latent", "--networks", "unet,brain"), 2, "no network 'brain'"),
+        (("export", "--onnx", "--model", "mini-latent", "-o", "photos"), 1, "already exists"),
+        (("export", "--onnx", "--model", "mini-latent", "--lora", "photos"), 1, "is no LoRA"),
         (("verify", "photos"), 1, "is no engine folder"),
         (("verify", "nowhere"), 1, "is no engine folder"),
-        (("generate", PHOTO, "--backend", "abacus"), 2, "'abacus' is unknown"),
-        (("generate", PHOTO, "--backend", "onnxruntime"), 1, "holds PyTorch weights and no engines"),
+        (("generate", PHOTO, "--model", "mini-latent", "--backend", "abacus"), 2, "'abacus' is unknown"),
+        (
+            ("generate", PHOTO, "--model", "mini-latent", "--backend", "onnxruntime"),
+            1,
+            "holds PyTorch weights and no engines",
+        ),
     ],
     ids=[
         "nothing",

@@ -14,13 +14,13 @@ from engine_folders import shared
 from export_mini import export_mini
 
 from fashionflow_core import pipeline
-from fashionflow_core.conditioning import known_content
-from fashionflow_core.contract import GRAPHS, Engines
-from fashionflow_core.first_use import psnr_of_frames
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.schedulers import set_timesteps
+from fashionflow_core.diffusion.conditioning import known_content
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.schedulers import set_timesteps
+from fashionflow_core.runtimes.verification import psnr_of_frames
+from fashionflow_core.store.engine_folder import GRAPHS, GRAPHS_OF, Engines
 from fashionflow_export import tensorrt as trt
-from fashionflow_export.source import standard_photo
+from fashionflow_export.exported_model import standard_photo
 
 GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
 BANNED = ("torch", "diffusers", "transformers", "fashionflow_core", "onnx", "PIL")
@@ -38,7 +38,7 @@ def _example() -> str:
 
 @pytest.mark.slow
 def test_the_example_makes_our_video(mini: Path, tmp_path: Path) -> None:
-    shutil.copytree(mini, tmp_path / "mini-onnx")
+    shutil.copytree(mini, tmp_path / "mini-latent-onnx")
     pipe = pipeline.load(mini, device="cpu")
     photo = standard_photo(pipe.config)
     np.save(tmp_path / "photo.npy", photo)
@@ -93,5 +93,5 @@ def test_every_tensor_is_in_the_table() -> None:
 @pytest.mark.skipif(trt.find_spec("tensorrt_rtx") is None, reason="needs the extra trt-rtx")
 def test_the_builder_described_every_engine(mini: Path) -> None:
     built = Engines.load(mini).runtimes["tensorrt"].build["engines"]
-    assert set(built) == set(GRAPHS)
+    assert set(built) == set(GRAPHS_OF["appearance"])
     assert all(engine["activation_traffic_bytes"] > 0 for engine in built.values())

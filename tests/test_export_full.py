@@ -10,7 +10,7 @@ import torch
 from command import environment
 from tiny import build_sources, named_published
 
-from fashionflow_core.checkpoint import import_checkpoint
+from fashionflow_core.store.published import import_checkpoint
 from fashionflow_export import tensorrt as trt
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ def build_published(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(trt.find_spec("tensorrt_rtx") is None, reason="needs the extra trt-rtx")
 def test_the_published_unet(tmp_path: Path) -> None:
     model, out = build_published(tmp_path), tmp_path / "figures.json"

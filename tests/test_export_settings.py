@@ -22,7 +22,7 @@ from fashionflow_export.settings import EngineSettings, ExportSettings
         ({"dynamic_frames": (8, 12), "frames": 8}, "give one of them"),
         ({"decode_chunk": 0}, "--decode-chunk"),
         ({"networks": ("unet", "brain")}, "no network 'brain'"),
-        ({"networks": ()}, "--networks"),
+        ({"networks": ("",)}, "--networks: no network ''"),
         ({"networks": ("unet", "unet")}, "--networks: one is named twice"),
         ({"frames": 1_000_000}, "--frames: .* at most 1000"),
         ({"dynamic_frames": (8, 1_000_000)}, "--dynamic-frames: .* at most 1000"),

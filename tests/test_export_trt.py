@@ -14,10 +14,10 @@ import pytest
 from command import interruptible
 from engine_folders import edit, shared, tiny_engines, tiny_source
 
-from fashionflow_core.contract import BUILT_NOT_RUN, GRAPHS, VERIFIED, Engines, FileRecord
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, GRAPHS_OF, VERIFIED, Engines, FileRecord
 from fashionflow_export import tensorrt as trt
-from fashionflow_export.folder import export_model
+from fashionflow_export.export import export_model
 from fashionflow_export.settings import EngineSettings, ExportSettings
 from fashionflow_export.tensorrt import build_engine, choose_flavor, describe
 
@@ -271,14 +271,14 @@ def test_a_capability_that_is_not_listed(tmp_path_factory: pytest.TempPathFactor
 @needs_rtx
 def test_engines_run_and_agree(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     from fashionflow_core import pipeline
-    from fashionflow_core.first_use import psnr_of_frames, short_generation
-    from fashionflow_export.source import standard_photo
+    from fashionflow_core.runtimes.verification import psnr_of_frames, short_generation
+    from fashionflow_export.exported_model import standard_photo
 
     source = tiny_source(tmp_path_factory)
     settings = ExportSettings(runtimes=("onnxruntime", "tensorrt"), dynamic_frames=(4, 12), engines=RTX)
     out, record = export_model(source, tmp_path / "out", settings)
     assert record.runtimes["tensorrt"].state == VERIFIED, record.runtimes["tensorrt"].reason
-    assert set(GRAPHS) == {entry["network"] for entry in record.runtimes["tensorrt"].parity}
+    assert set(GRAPHS_OF["appearance"]) == {entry["network"] for entry in record.runtimes["tensorrt"].parity}
     for count in (12, 4):
         frames = []
         for folder, backend in ((source, "torch"), (out, "tensorrt"), (out, "unet=tensorrt,vae=onnxruntime")):

@@ -9,11 +9,11 @@ from figures import laid_out, on_canvas, worn
 from photos import blocks
 from PIL import Image
 
-from fashionflow_core import image
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.foreground import find_figure
-from fashionflow_core.image import Box, fit
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images import fitting
+from fashionflow_core.images.fitting import Box, fit
+from fashionflow_core.images.loading import load_photo
+from fashionflow_core.images.person import find_figure
 
 
 def test_published_convention_is_a_plain_bilinear_resize(golden: Path) -> None:
@@ -116,7 +116,7 @@ def keeps(photo: np.ndarray, mask: np.ndarray, frame: tuple[int, int], monkeypat
     figure = find_figure(photo)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     with monkeypatch.context() as patch:
-        patch.setattr(image, "find_figure", lambda _photo: figure)
+        patch.setattr(fitting, "find_figure", lambda _photo: figure)
         for line in (np.s_[rows[0]], np.s_[rows[-1]], np.s_[:, columns[0]], np.s_[:, columns[-1]]):
             drawn = np.zeros_like(photo)
             drawn[line] = 255

@@ -8,10 +8,10 @@ import pytest
 from figures import LAID_OUT, clothes_alone, laid_out, on_canvas, worn
 from PIL import Image
 
-from fashionflow_core.data.textures import SKIN_TONES
 from fashionflow_core.errors import FashionFlowWarning
-from fashionflow_core.foreground import Box, figure_mask, find_figure, warn_if_no_figure
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.loading import load_photo
+from fashionflow_core.images.person import Box, figure_mask, find_figure, warn_if_no_figure
+from fashionflow_core.synthetic.textures import SKIN_TONES
 
 
 def outside(mask: np.ndarray, box: Box) -> int:

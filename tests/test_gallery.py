@@ -28,7 +28,7 @@ def record(number: int, **more: Any) -> dict[str, Any]:
         "status": "done",
         "attempt": 1,
         "seed": number % 3,
-        "model": "mini" if number % 2 else "published",
+        "model": "mini-latent" if number % 2 else "published",
         "model_revision": "abc",
         "output": f"{name}.mp4",
         "poster": f"{name}-poster.jpg",
@@ -167,7 +167,7 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     assert page.ask(count) == "3 of 15 shown"
     page.press("Escape")
     assert visible(page) == 15
-    enter(page, "model", "mini")
+    enter(page, "model", "mini-latent")
     assert visible(page) == 6
     enter(page, "seed", "1")
     assert visible(page) == 2  # 1 and 7
@@ -204,6 +204,7 @@ def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path) -> None:
     """Posters come as they near the window, and a frame while scrolling takes a frame's time."""
     out = catalogue(tmp_path / "out", 2000)
@@ -216,6 +217,19 @@ def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path)
     assert milliseconds < 16
     page.until("scrollY > 20000")
     assert page.complaints == []
+
+
+@pytest.mark.parametrize(
+    "place", ["//127.0.0.1:9/x.mp4", "/etc/passwd", "../x.mp4", "a/../../x.mp4", "\\\\host\\x.mp4"]
+)
+def test_addresses_of_a_manifest_stay_inside_the_folder(tmp_path: Path, place: str) -> None:
+    out = catalogue(tmp_path / "out", 2)
+    with (out / "manifest.jsonl").open("a") as manifest:
+        manifest.write(json.dumps(record(98, item="odd", output=place, poster=place)) + "\n")
+    text = gallery.build(out, everything_is_there=True)[0].read_text()
+    links = re.findall(r'(?:src|href|data-video)="([^"]*)"', text)
+    assert links and not [link for link in links if link.startswith(("/", "\\", "%5C")) or ".." in link]
+    assert "default-src 'none'" in text and "script-src 'sha256-" in text
 
 
 def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
@@ -233,7 +247,8 @@ def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
     assert str(out) not in (moved / "index.html").read_text()
     assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: holds no manifest.jsonl")
     (moved / "manifest.jsonl").write_text("not json\n")
-    assert_refused(run("gallery", "elsewhere", cwd=tmp_path), 1, "line 1 is no record")
+    result = run("gallery", "elsewhere", cwd=tmp_path)
+    assert result.returncode == 0 and "line 1 is not a record" in result.stderr
 
 
 def test_large_catalogues_get_several_pages_what_needs_a_look_first(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fashionflow_core import video
 from fashionflow_core.errors import UsageError
-from fashionflow_core.evaluate.pictures import grid
+from fashionflow_core.evaluate.contact_sheet import grid
 
 RED, GREEN = (200, 30, 30), (30, 160, 60)
 

@@ -11,10 +11,10 @@ from tiny import Spy, build_tiny_model
 from torch import Tensor
 
 from fashionflow_core.config import CONDITIONING, SCHEDULERS
+from fashionflow_core.diffusion.sampling import guided, is_guided, sample
+from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.errors import UsageError
 from fashionflow_core.pipeline import FashionFlowPipeline, load
-from fashionflow_core.sampling import guided, is_guided, sample
-from fashionflow_core.schedulers import make_scheduler
 
 TRAIN_STEPS = 1000
 EVERYWHERE = (0.0, 1.0)
@@ -133,7 +133,9 @@ def test_guidance_at_one_timestep_is_the_formula(tmp_path: Path):
 def test_a_model_without_dropped_context_refuses_guidance(tmp_path: Path, photo: np.ndarray):
     pipeline = load(build_tiny_model(tmp_path / "tiny"), device="cpu")
     for call in (lambda: pipeline.generate(photo, guidance_scale=2), lambda: pipeline.plan(guidance_scale=2)):
-        with pytest.raises(UsageError, match="--guidance: model tiny was trained without dropped context") as caught:
+        with pytest.raises(
+            UsageError, match="guidance_scale: model tiny was trained without dropped context"
+        ) as caught:
             call()
         assert caught.value.hint is not None
     assert pipeline.generate(photo, guidance_scale=1).count == 4
@@ -185,14 +187,14 @@ def test_the_first_conditioning_of_the_model_is_its_default(tmp_path: Path, phot
 def test_a_conditioning_the_model_was_not_trained_for_names_those_it_was(tmp_path: Path, photo: np.ndarray):
     pipeline = load(build_tiny_model(tmp_path / "tiny", conditioning=("both", "global")), device="cpu")
     for call in (pipeline.generate, lambda _, **options: pipeline.plan(**options)):
-        with pytest.raises(UsageError, match="--conditioning: model tiny was not trained for 'local'") as caught:
+        with pytest.raises(UsageError, match="conditioning: model tiny was not trained for 'local'") as caught:
             call(photo, conditioning="local")
         assert caught.value.hint is not None and caught.value.hint.endswith("both, global")
 
 
 def test_guidance_needs_a_context_to_guide_towards(spied: tuple[FashionFlowPipeline, Spy], photo: np.ndarray):
     pipeline, spy = spied
-    with pytest.raises(UsageError, match="--guidance: local conditioning"):
+    with pytest.raises(UsageError, match="guidance_scale: local conditioning"):
         pipeline.generate(photo, conditioning="local", guidance_scale=2)
     assert spy.calls == []
     pipeline.generate(photo, conditioning="global", guidance_scale=2)
@@ -208,7 +210,7 @@ def test_neighbours_do_not_matter_to_guided_clips(models: dict[str, FashionFlowP
     photos = np.random.default_rng(1).integers(0, 256, (2, 64, 48, 3), np.uint8)
 
     def make(items: list[int]) -> Tensor:
-        from fashionflow_core.conditioning import condition
+        from fashionflow_core.diffusion.conditioning import condition
 
         generators = [generators_of(2)[item] for item in items]
         encoded = pipeline.conditioner.encode(photos[items], generators)

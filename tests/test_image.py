@@ -7,8 +7,8 @@ import pytest
 from photos import blocks
 
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import write_png
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.fitting import write_png
+from fashionflow_core.images.loading import load_photo
 
 
 def test_png_round_trip_is_exact_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from test_generate_options import schema
 from tiny import build_tiny_model, seeded
 
 from fashionflow_core import video
-from fashionflow_core.backends.torch import load
-from fashionflow_core.lora import add_lora, save_lora
+from fashionflow_core.runtimes.lora import add_lora, save_lora
+from fashionflow_core.runtimes.torch import load
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import torch
 from tiny import Spy, build_tiny_model, tiny_config
 
 from fashionflow_core.config import GenerateSettings
-from fashionflow_core.conventions import normalize_latents
+from fashionflow_core.diffusion.interpolation import plan_passes, plan_windows
+from fashionflow_core.diffusion.known_frames import nearest_given
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.image import fit
-from fashionflow_core.interpolation import plan_passes, plan_windows
-from fashionflow_core.known import nearest_given
+from fashionflow_core.images.fitting import fit
 from fashionflow_core.pipeline import FashionFlowPipeline, load
+from fashionflow_core.runtimes.preprocessing import normalize_latents
 
 MODES = ("generate", "interpolate")
 CONVENTIONS: dict[str, dict[str, Any]] = {
@@ -198,7 +198,7 @@ def test_models_that_were_not_trained_for_it_are_refused(tmp_path: Path):
     both = build_tiny_model(tmp_path / "both", modes=MODES, conditioning=("both", "global"))
     with pytest.raises(UsageError, match="global conditioning gives no frames"):
         load(both, device="cpu").generate(photo, interpolate=2, conditioning="global")
-    with pytest.raises(UsageError, match="--interpolate: must be 2 or 4"):
+    with pytest.raises(UsageError, match="interpolate: must be 2 or 4"):
         plain.generate(photo, interpolate=3)
 
 

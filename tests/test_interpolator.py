@@ -14,13 +14,15 @@ from test_train import place, train
 from test_train_start import CPU, learnt, target
 from tiny import Spy, build_tiny_model
 
-from fashionflow_core import model_folder, pipeline, registry
-from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import Conditioner
+from fashionflow_core import pipeline
 from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.diffusion.conditioning import Conditioner
+from fashionflow_core.diffusion.interpolation import Filler, GivenFrame, plan_passes, predicted
+from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.interpolation import Filler, GivenFrame, plan_passes, predicted
-from fashionflow_core.known import KnownFrames
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.store import folder as model_folder
+from fashionflow_core.store import registry
 
 __all__ = ["place"]  # the fixture
 INTERPOLATES = {"target": "interpolator", "conditioning": "local", "mask_generate": 0, "mask_interpolate": 1}
@@ -174,8 +176,8 @@ def test_a_run_of_the_other_unet_keeps_it(place: Path, trained: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"conditioning": "both"}, "conditioning: local"),
-        ({"mask_generate": 0.5, "mask_interpolate": 0.5}, "mask_interpolate: 1"),
+        ({"conditioning": "both"}, r"conditioning\.kind: local"),
+        ({"mask_generate": 0.5, "mask_interpolate": 0.5}, r"masks\.interpolate: 1"),
         ({"init_from": ""}, "starts from the U-Net of init_from"),
         ({"preview_every": 5}, "goes without previews"),
         ({"lora_rank": 4}, "a LoRA is of the U-Net alone"),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fashionflow_core.config import MODEL_FILE, ModelConfig
-from fashionflow_core.contract import ENGINES_FILE, Engines
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.json_file import MAX_BYTES, build, read_object
+from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
+from fashionflow_core.utils.typed_files import MAX_BYTES, build, read_object
 
 UNKNOWN = "a newer fashionflow may know them: update it"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fashionflow_core.known import KnownFrames, nearest_given
+from fashionflow_core.diffusion.known_frames import KnownFrames, nearest_given
 
 FRAMES = 8
 MASKS: dict[str, Callable[[int], bool]] = {

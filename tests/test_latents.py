@@ -13,17 +13,17 @@ import pytest
 import torch
 from clips import moving
 from safetensors.torch import load_file, save_file
-from tiny import build_tiny_model
+from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
-from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import clip_pixels, load_processor
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.data.clips import named_videos
-from fashionflow_core.data.latents import CachedClip, LatentCache, Recipe, sizes
-from fashionflow_core.data.prepare import Prepared, estimate, make_plan, prepare
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import fit, fit_alike
+from fashionflow_core.dataset.cache import CachedClip, LatentCache, Recipe, sizes
+from fashionflow_core.dataset.clips import named_videos
+from fashionflow_core.dataset.prepare import Prepared, estimate, make_plan, prepare
+from fashionflow_core.diffusion.conditioning import clip_pixels, load_processor
+from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.images.fitting import fit, fit_alike
+from fashionflow_core.runtimes.torch import load
 
 CPU = torch.device("cpu")
 
@@ -285,6 +285,15 @@ def test_other_settings_are_refused_and_named(videos: Path, cache: Path, model: 
     assert made.encoded == len(LatentCache(folder)) == 8 and LatentCache(folder)[0].latents_mean.shape[0] == 6
     run(videos, tmp_path / "fresh", model, clips=2, recipe={"frames": 6, "seed": 1})
     assert content(folder) == content(tmp_path / "fresh")
+
+
+def test_a_motion_model_encodes_no_videos(tmp_path: Path):
+    """`mini` was an appearance model's name once: the hint names that model."""
+    conventions = {"latents": "motion", "keyframes": 12, "keyframe_seconds": 0.25, "known_content": "photo"}
+    (tmp_path / "model.json").write_text(tiny_config(name="mini", **conventions).to_json())
+    with pytest.raises(UsageError, match="mini: a motion model") as refusal:
+        Recipe.of(tmp_path, CPU)
+    assert "model=mini-latent" in str(refusal.value.hint)
 
 
 def test_only_caches_are_written_to(videos: Path, model: Path, tmp_path: Path):

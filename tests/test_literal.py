@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from golden.named_weights import named_normal, named_state_dict
 from torch import Tensor, nn
 
-from fashionflow_benchmarks import literal
-from fashionflow_benchmarks.literal import LiteralAdapter, LiteralUNet
+from fashionflow_benchmarks import reference_unet
+from fashionflow_benchmarks.reference_unet import LiteralAdapter, LiteralUNet
 from fashionflow_benchmarks.step import literal_twin
 
 SMALL: dict[str, Any] = {
@@ -79,7 +79,7 @@ def test_parameters_of_the_published_network(published: nn.Module) -> None:
 
 def test_is_independent_of_the_product() -> None:
     """Agreement is evidence only while the formulation shares no code with what it judges."""
-    tree = ast.parse(Path(literal.__file__).read_text())
+    tree = ast.parse(Path(reference_unet.__file__).read_text())
     imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert {name.split(".")[0] for name in imported} == {"math", "collections", "torch", "einops"}
@@ -87,7 +87,7 @@ def test_is_independent_of_the_product() -> None:
 
 @torch.inference_mode()
 def test_identity_in_time_leaves_frames_independent() -> None:
-    conv = literal.PseudoConv3d(3, 5, 3)
+    conv = reference_unet.PseudoConv3d(3, 5, 3)
     assert conv.temporal_conv is not None and conv.temporal_conv.bias is not None
     nn.init.dirac_(conv.temporal_conv.weight)
     nn.init.zeros_(conv.temporal_conv.bias)
@@ -98,7 +98,7 @@ def test_identity_in_time_leaves_frames_independent() -> None:
 
 @torch.inference_mode()
 def test_pseudo_3d_convolution_is_a_separable_3d_convolution() -> None:
-    conv = literal.PseudoConv3d(3, 5, 3)
+    conv = reference_unet.PseudoConv3d(3, 5, 3)
     assert conv.temporal_conv is not None and conv.temporal_conv.bias is not None and conv.spatial_conv.bias is not None
     nn.init.zeros_(conv.spatial_conv.bias)  # padding in time sees zeros, not this bias
     kernel = torch.einsum("omt,mihw->oithw", conv.temporal_conv.weight, conv.spatial_conv.weight)
@@ -111,19 +111,19 @@ def test_attention_is_scaled_dot_product_attention() -> None:
     q, k, v, bias = torch.randn(2, 7, 12), torch.randn(2, 9, 12), torch.randn(2, 9, 12), torch.randn(3, 7, 9)
     heads = [t.unflatten(-1, (3, 4)).transpose(1, 2) for t in (q, k, v)]
     expected = F.scaled_dot_product_attention(*heads, attn_mask=bias).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(literal.attention(q, k, v, heads=3, bias=bias), expected)
+    torch.testing.assert_close(reference_unet.attention(q, k, v, heads=3, bias=bias), expected)
 
 
 @torch.inference_mode()
 def test_position_bias_depends_on_the_offset_alone() -> None:
-    bias = literal.RelativePositionBias(6, axes=2, heads=3)(4, 5).unflatten(1, (4, 5)).unflatten(3, (4, 5))
+    bias = reference_unet.RelativePositionBias(6, axes=2, heads=3)(4, 5).unflatten(1, (4, 5)).unflatten(3, (4, 5))
     torch.testing.assert_close(bias[:, 1:, 1:, 1:, 1:], bias[:, :-1, :-1, :-1, :-1])
     assert not torch.allclose(bias, bias.permute(0, 3, 4, 1, 2))  # the sign of i - j matters
 
 
 @torch.inference_mode()
 def test_feed_forward_looks_one_frame_back_and_never_ahead() -> None:
-    layer = literal.FeedForward(8)
+    layer = reference_unet.FeedForward(8)
     x = torch.randn(1, 8, 6, 2, 2)
     changed = x.clone()
     changed[:, :, 2] += 1
@@ -134,7 +134,7 @@ def test_feed_forward_looks_one_frame_back_and_never_ahead() -> None:
 @torch.inference_mode()
 def test_resampling_orders_channels_like_pixel_shuffle() -> None:
     x = torch.randn(1, 3, 2, 4, 6)
-    down, up = literal.Downsample(3, time=False), literal.Upsample(3, time=False)
+    down, up = reference_unet.Downsample(3, time=False), reference_unet.Upsample(3, time=False)
     frames = x[0].transpose(0, 1)  # f c h w
     torch.testing.assert_close(down(x)[0].transpose(0, 1), down.down_space(F.pixel_unshuffle(frames, 2)))
     torch.testing.assert_close(up(x)[0].transpose(0, 1), F.pixel_shuffle(up.up_space(frames), 2))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_core import backends, pipeline
-from fashionflow_core.backends.offload import OffloadedNetworks
+from fashionflow_core import pipeline, runtimes
+from fashionflow_core.config import LoadOptions
 from fashionflow_core.errors import UsageError
+from fashionflow_core.runtimes.offload import OffloadedNetworks
 
 CPU = torch.device("cpu")
 PHOTO = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
@@ -22,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_videos_are_the_same(model: Path) -> None:
-    usual, low = (pipeline.load(model, "cpu", low_memory=low) for low in (False, True))
+    usual, low = (pipeline.load(model, device="cpu", low_memory=low) for low in (False, True))
     assert isinstance(low.networks, OffloadedNetworks)
     frames = [np.stack(list(pipe.generate(PHOTO, seed=3).frames)).astype(int) for pipe in (usual, low)]
     assert np.abs(frames[0] - frames[1]).max() <= 1  # one frame at a time rounds elsewhere
@@ -40,7 +41,7 @@ def test_videos_are_the_same(model: Path) -> None:
 )
 def test_only_what_works_is_on_the_device(model: Path, call: str, there: set[str]) -> None:
     """On a device that computes nothing and keeps nothing, which shows who was sent there."""
-    networks = OffloadedNetworks(backends.load(model, "torch", CPU), torch.device("meta"))  # pyright: ignore[reportArgumentType]
+    networks = OffloadedNetworks(runtimes.load(model, LoadOptions("cpu", backend="torch")), torch.device("meta"))  # pyright: ignore[reportArgumentType]
     inputs: dict[str, tuple[Any, ...]] = {
         "encode_image": (torch.zeros(1, *networks.pixel_shape),),
         "context": (torch.zeros(1, 3, 32, 32), torch.zeros(1, 4, 16, 12)),
@@ -54,7 +55,7 @@ def test_only_what_works_is_on_the_device(model: Path, call: str, there: set[str
 
 
 def test_frames_are_decoded_one_by_one(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe = pipeline.load(model, "cpu", low_memory=True)
+    pipe = pipeline.load(model, device="cpu", low_memory=True)
     vae: Any = pipe.networks.vae  # pyright: ignore[reportAttributeAccessIssue]
     decode, sizes = vae.decode, []
 
@@ -68,15 +69,15 @@ def test_frames_are_decoded_one_by_one(model: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_not_both(model: Path) -> None:
-    with pytest.raises(UsageError, match="--compile, --low-memory"):
-        pipeline.load(model, "cpu", compile=True, low_memory=True)
+    with pytest.raises(UsageError, match="compile, low_memory"):
+        pipeline.load(model, device="cpu", compile=True, low_memory=True)
 
 
 @pytest.mark.gpu
 def test_a_gpu_holds_less(model: Path) -> None:
     peaks = []
     for low in (False, True):
-        pipe = pipeline.load(model, "cuda", low_memory=low)
+        pipe = pipeline.load(model, device="cuda", low_memory=low)
         torch.cuda.reset_peak_memory_stats()
         list(pipe.generate(PHOTO).frames)
         peaks.append(torch.cuda.max_memory_allocated())

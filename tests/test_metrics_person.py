@@ -5,12 +5,12 @@ import pytest
 import torch
 from golden.named_weights import named_video
 
-from fashionflow_core.color import srgb_to_lab
-from fashionflow_core.data.figure import SKIN_TONES
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.images.lab import srgb_to_lab
 from fashionflow_core.metrics import drift, person
 from fashionflow_core.metrics.garment import frame_palette, skin_mask
 from fashionflow_core.metrics.ssim import ssim
+from fashionflow_core.synthetic.clips import render_clip
+from fashionflow_core.synthetic.figure import SKIN_TONES
 
 
 def masks_of(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

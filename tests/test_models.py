@@ -12,15 +12,15 @@ from golden.named_weights import named_normal
 from tiny import named_published, seeded
 from torch import Tensor
 
-from fashionflow_benchmarks.literal import LiteralAdapter, LiteralUNet
-from fashionflow_core.checkpoint import (
+from fashionflow_benchmarks.reference_unet import LiteralAdapter, LiteralUNet
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.store.published import (
     adapter_to_ours,
     adapter_to_published,
     ours_to_published,
     published_to_ours,
 )
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
 PUBLISHED_PARAMETERS = 71_671_548
 CASES = {"unet_a": ((1, 4, 8, 32, 32), [500]), "unet_b": ((2, 4, 6, 16, 48), [999, 3])}

@@ -12,8 +12,8 @@ from golden.named_weights import named_normal
 from schedules import SCHEDULES, generators_of, nothing_known, oracle, scheduler_folder
 
 from fashionflow_core.config import SCHEDULERS
-from fashionflow_core.sampling import sample
-from fashionflow_core.schedulers import log_snr_timesteps, make_scheduler
+from fashionflow_core.diffusion.sampling import sample
+from fashionflow_core.diffusion.schedulers import log_snr_timesteps, make_scheduler
 
 MEAN = torch.tensor([0.7, -1.5, 0.0, 3.0]).reshape(1, 4, 1, 1, 1)
 STD = torch.tensor([0.5, 1.0, 2.0, 0.2]).reshape(1, 4, 1, 1, 1)

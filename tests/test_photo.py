@@ -11,9 +11,9 @@ import pytest
 from photos import CASES, ORIENTATION, STORED_AS, blocks, chunk, encoded, exif, loaded, png, srgb_profile, turned, worn
 from PIL import Image
 
-from fashionflow_core.color import ciede2000, srgb_to_lab
 from fashionflow_core.errors import FashionFlowWarning
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.lab import ciede2000, srgb_to_lab
+from fashionflow_core.images.loading import load_photo
 
 RANDOM = np.random.default_rng(0)
 
@@ -100,6 +100,8 @@ def test_orientations_that_mean_nothing(tmp_path: Path, kind: str, value: int) -
     ids=["nonsense", "zeros", "no EXIF", "an end", "half an end"],
 )
 def test_damaged_exif_costs_a_warning(tmp_path: Path, kind: str, block: bytes) -> None:
+    if kind == "JPEG" and not block.startswith(b"Exif"):
+        pytest.skip("in a JPEG this is a segment of another program")
     path = tmp_path / "photo"
     path.write_bytes(encoded(blocks(), kind, exif=block, quality=95))
     with pytest.warns(FashionFlowWarning, match=r"photo: its EXIF data is damaged") as caught:

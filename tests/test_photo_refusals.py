@@ -16,15 +16,15 @@ import pytest
 from photos import CASES, Case, blocks, encoded, flipped, huge, worn
 from PIL import Image
 
-from fashionflow_core import photo, photo_formats
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images import containers, loading
+from fashionflow_core.images.loading import load_photo
 
 BAD = {name: case for name, case in CASES.items() if case.fails}
 MEMORY = """
 import re, sys, warnings
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.loading import load_photo
 
 def peak():
     # Not getrusage: what that reports begins with the parent's memory.
@@ -156,7 +156,7 @@ def test_a_jpeg_of_endless_scans(tmp_path: Path) -> None:
     start = data.index(b"\xff\xda")
     scan = data[start : data.index(b"\xff\xda", start + 2)]
     path = tmp_path / "photo.jpg"
-    path.write_bytes(data[:start] + scan * (photo_formats.MAX_JPEG_SCANS + 1) + data[start:])
+    path.write_bytes(data[:start] + scan * (containers.MAX_JPEG_SCANS + 1) + data[start:])
     assert "scans" in refused(path)
 
 
@@ -195,7 +195,7 @@ def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_standard_input_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, encoded(worn(), "JPEG") + bytes(3_000_000))
-    monkeypatch.setattr(photo, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(loading, "MAX_BYTES", 2_000_000)
     assert "above 2 MB" in refused("-")
 
 

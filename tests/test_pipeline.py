@@ -11,14 +11,14 @@ import torch
 from tiny import build_tiny_model
 from torch import Tensor
 
-from fashionflow_core.conditioning import frames_to_tensor, tensor_to_frames
 from fashionflow_core.config import SCHEDULERS, GenerateSettings
-from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
+from fashionflow_core.diffusion.conditioning import frames_to_tensor, tensor_to_frames
+from fashionflow_core.diffusion.sampling import item_generator
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.image import Box, fit
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.fitting import Box, fit
+from fashionflow_core.images.loading import load_photo
 from fashionflow_core.pipeline import FashionFlowPipeline, load
-from fashionflow_core.sampling import item_generator
+from fashionflow_core.runtimes.preprocessing import from_vae_pixels, to_vae_pixels
 
 # The conventions of the published model, of the bundled one, and of one trained the paper's way (3.3).
 CONVENTIONS: dict[str, dict[str, Any]] = {
@@ -123,7 +123,7 @@ def test_the_first_frame_is_the_photo_as_the_vae_shows_it(tmp_path: Path, photo:
     assert all(np.abs(other.astype(int) - expected).max() > 1 for other in others)
 
 
-@pytest.mark.filterwarnings("ignore:--scheduler. lcm")
+@pytest.mark.filterwarnings("ignore:scheduler. lcm")
 def test_every_scheduler_makes_another_clip(tiny: FashionFlowPipeline, photo: np.ndarray):
     found = {name: _frames(tiny, photo, scheduler=name, steps=3).astype(int) for name in SCHEDULERS}
     for (name, frames), (other, others) in itertools.combinations(found.items(), 2):
@@ -162,7 +162,7 @@ def test_seed_and_item_decide(tiny: FashionFlowPipeline, photo: np.ndarray):
 def test_another_size_names_the_native_one(tiny: FashionFlowPipeline, photo: np.ndarray, size: tuple[int, int]):
     with pytest.raises(UsageError, match="64x48") as caught:
         tiny.generate(photo, GenerateSettings(size=size))
-    assert "--size" in caught.value.message and f"{size[0]}x{size[1]}" in caught.value.message
+    assert "size" in caught.value.message and f"{size[0]}x{size[1]}" in caught.value.message
 
 
 def test_the_native_size_may_be_asked_for(tiny: FashionFlowPipeline, photo: np.ndarray):
@@ -171,7 +171,7 @@ def test_the_native_size_may_be_asked_for(tiny: FashionFlowPipeline, photo: np.n
 
 @pytest.mark.parametrize("frames", [1, 3, 71])
 def test_odd_frames_name_the_divisor(tiny: FashionFlowPipeline, photo: np.ndarray, frames: int):
-    with pytest.raises(UsageError, match=f"--frames: {frames} is not a multiple of 2"):
+    with pytest.raises(UsageError, match=f"frames: {frames} is not a multiple of 2"):
         tiny.generate(photo, GenerateSettings(frames=frames))
 
 
@@ -254,5 +254,5 @@ def test_a_failing_device_is_one_line_and_a_hint(
 ):
     with pytest.raises(FashionFlowError, match=says) as caught:
         _frames(_flawed(tiny, **flaws), photo)
-    assert caught.value.hint is not None and "--dtype" in caught.value.hint
+    assert caught.value.hint is not None and "dtype=" in caught.value.hint
     assert "\n" not in caught.value.message

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from tiny import Spy, build_tiny_model
 from torch import nn
 
-from fashionflow_core import registry
 from fashionflow_core.config import SCHEDULERS, GenerateSettings
-from fashionflow_core.cost import count_flop
+from fashionflow_core.diffusion.schedulers import set_timesteps
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 from fashionflow_core.pipeline import FashionFlowPipeline, load
-from fashionflow_core.schedulers import set_timesteps
+from fashionflow_core.runtimes.flops import count_flop
+from fashionflow_core.store import registry
 
 EVERYWHERE = (0.0, 1.0)
 PHOTO = np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
@@ -69,12 +69,12 @@ def test_arithmetic_grows_with_what_is_asked_for(spied: tuple[FashionFlowPipelin
 
 
 def test_the_bundled_models_plan():
-    """docs/bundled-model.md: 12 x 117 GFLOP in the U-Net and 254 in the decoder; the encoder comes on top."""
-    plan = load(registry.find("mini"), device="cpu").plan()
+    """docs/mini-latent.md: 12 x 117 GFLOP in the U-Net and 254 in the decoder; the encoder comes on top."""
+    plan = load(registry.find("mini-latent"), device="cpu").plan()
     assert (plan.frames, plan.height, plan.width, plan.fps, plan.steps) == (70, 320, 256, 25, 12)
     assert plan.tflop["unet"] / 12 == pytest.approx(0.117, abs=0.001)
     assert plan.tflop["total"] == pytest.approx(1.67, abs=0.01)
-    assert plan.weights_bytes == 4 * registry.show("mini")["parameters"]["total"]
+    assert plan.weights_bytes == 4 * registry.show("mini-latent")["parameters"]["total"]
 
 
 def test_half_precision_halves_the_weights(folder: Path):
@@ -107,16 +107,16 @@ def test_too_little_memory_to_measure_is_one_line(
     monkeypatch.setattr(spy, "denoise", denoise)
     with pytest.raises(FashionFlowError, match="out of memory with 4 frames") as caught:
         pipeline.plan(measure=True)
-    assert caught.value.hint is not None and "--frames" in caught.value.hint
+    assert caught.value.hint is not None and "frames" in caught.value.hint
 
 
 def test_what_the_model_cannot_do_is_refused_before_it_is_counted(spied: tuple[FashionFlowPipeline, Spy]):
     pipeline, _ = spied
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"frames": 3}, "--frames"),
-        ({"steps": 1001}, "--steps"),
-        ({"size": (48, 64)}, "--size"),
-        ({"conditioning": "local"}, "--conditioning"),
+        ({"frames": 3}, "frames"),
+        ({"steps": 1001}, "steps"),
+        ({"size": (48, 64)}, "size"),
+        ({"conditioning": "local"}, "conditioning"),
     ]
     for changes, option in refused:
         with pytest.raises(UsageError, match=option):
@@ -131,7 +131,7 @@ def test_timesteps_are_those_of_the_scheduler(spied: tuple[FashionFlowPipeline, 
 
 def test_lcm_on_a_model_not_distilled_for_it_is_a_warning(tmp_path: Path, spied: tuple[FashionFlowPipeline, Spy]):
     for call in (lambda: spied[0].plan(scheduler="lcm"), lambda: spied[0].generate(PHOTO, scheduler="lcm")):
-        with pytest.warns(FashionFlowWarning, match="--scheduler: lcm is for distilled models, which tiny is not"):
+        with pytest.warns(FashionFlowWarning, match="scheduler: lcm is for distilled models, which tiny is not"):
             call()
     distilled = load(build_tiny_model(tmp_path / "tiny", distilled=True), device="cpu")
     with warnings.catch_warnings(action="error", category=FashionFlowWarning):

@@ -8,15 +8,15 @@ import torch
 from golden.named_weights import checkpoint_shapes
 from tiny import hollow_published, named_published
 
-from fashionflow_core.checkpoint import (
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.store.published import (
     adapter_to_ours,
     adapter_to_published,
     ours_to_published,
     published_betas,
     published_to_ours,
 )
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 
 
 def test_table_covers_the_checkpoint_and_loses_nothing():

@@ -42,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stocked(hub: Hub, sources: dict[str, bytes]) -> Hub:
     """The hub with the two repositories that `published` is pinned to, at exactly those commits."""
-    from fashionflow_core.registry import KNOWN
+    from fashionflow_core.store.registry import KNOWN
 
     parts = KNOWN["published"].parts
     pickled = {"vae/config.json": sources["vae/config.json"], "vae/diffusion_pytorch_model.bin": b"pickle"}
@@ -102,7 +102,7 @@ def test_published_from_an_address(tmp_path: Path, stocked: Hub, env: dict[str, 
 
 
 def test_an_address_whose_file_changed_starts_anew(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    from fashionflow_core import download
+    from fashionflow_core.utils import download
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub.files["a.pth"] = os.urandom(300_000)
@@ -119,8 +119,8 @@ def test_an_address_whose_file_changed_starts_anew(tmp_path: Path, hub: Hub, mon
 
 
 def test_an_address_that_only_answers_get(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    from fashionflow_core import download
     from fashionflow_core.errors import FashionFlowError
+    from fashionflow_core.utils import download
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub.files["signed.pth"] = os.urandom(300_000)
@@ -136,8 +136,8 @@ def test_an_address_that_only_answers_get(tmp_path: Path, hub: Hub, monkeypatch:
 
 
 def test_a_disk_without_room(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    from fashionflow_core import download
     from fashionflow_core.errors import FashionFlowError
+    from fashionflow_core.utils import download
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub.files["large.pth"] = bytes(300_000)

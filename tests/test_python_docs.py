@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny import build_tiny_model
+from tiny_motion import build_tiny_motion_model
 
-from fashionflow_core import registry, video
+from fashionflow_core import video
 from fashionflow_core.config import CONDITIONING, SCHEDULERS
+from fashionflow_core.store import registry
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "python.md"
@@ -24,10 +26,14 @@ def _blocks() -> list[str]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a photo and a model, and a tiny model in mini's place: the examples are about the calls."""
-    stand_in = build_tiny_model(tmp_path / "models" / "mini", known_content="latents", mask_fill="nearest", steps=10)
+    """A folder with a photo and a model; tiny ones stand for the bundled models: the examples are about the calls."""
+    stand_in = build_tiny_model(
+        tmp_path / "models" / "mini-latent", known_content="latents", mask_fill="nearest", steps=10
+    )
     known = registry.KnownModel(summary="tiny", source="tests", bundled=stand_in)
-    monkeypatch.setitem(registry.KNOWN, "mini", known)
+    monkeypatch.setitem(registry.KNOWN, "mini-latent", known)
+    moving = build_tiny_motion_model(tmp_path / "models" / "mini")
+    monkeypatch.setitem(registry.KNOWN, "mini", registry.KnownModel(summary="tiny", source="tests", bundled=moving))
     modes = {"modes": ("generate", "interpolate"), "conditioning": CONDITIONING}
     build_tiny_model(tmp_path / "shop" / "my-model", context_dropout=0.1, **modes)
     shutil.copy(ROOT / "examples" / "dress.jpg", tmp_path / "shop")
@@ -71,4 +77,4 @@ def test_the_first_example_with_the_bundled_model(tmp_path: Path):
     shutil.copy(ROOT / "examples" / "dress.jpg", tmp_path)
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", _blocks()[0]], cwd=tmp_path, check=True)
     info = video.probe(tmp_path / "dress.mp4")
-    assert (info.frames, info.width, info.height, info.fps) == (70, 256, 320, 25)
+    assert (info.frames, info.width, info.height, info.fps) == (70, 768, 960, 25)

@@ -10,11 +10,11 @@ from golden.named_weights import named_normal
 from tiny import build_tiny_model
 from torch import Tensor
 
-from fashionflow_core import backends
-from fashionflow_core.config import SCHEDULERS
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import item_generator, sample
-from fashionflow_core.schedulers import make_scheduler
+from fashionflow_core import runtimes
+from fashionflow_core.config import SCHEDULERS, LoadOptions
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.sampling import item_generator, sample
+from fashionflow_core.diffusion.schedulers import make_scheduler
 
 
 def _first(generator: torch.Generator) -> int:
@@ -58,9 +58,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def _sample_tiny(model: Path, name: str, items: list[int], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def _sample_tiny(model: Path, name: str, items: list[int], dtype: str = "fp32") -> tuple[Tensor, Tensor]:
     """What the tiny model makes of these items, and the input of its first call."""
-    networks, inputs = backends.load(model, "torch", torch.device("cpu"), dtype), []
+    networks, inputs = runtimes.load(model, LoadOptions("cpu", dtype, "torch")), []
 
     def denoise(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         inputs.append(x.clone())
@@ -87,8 +87,8 @@ def test_the_same_seed_and_item_give_the_same_bits(model: Path):
     assert torch.equal(_sample_tiny(model, "ddpm", [2])[0], _sample_tiny(model, "ddpm", [2])[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_networks_dtype_leaves_the_noise_alone(model: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype):
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_the_networks_dtype_leaves_the_noise_alone(model: Path, monkeypatch: pytest.MonkeyPatch, dtype: str):
     draws: list[Tensor] = []
     randn = torch.randn
 

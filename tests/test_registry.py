@@ -10,9 +10,10 @@ import pytest
 import torch
 from tiny import build_tiny_model
 
-from fashionflow_core import registry
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.store import registry
+from fashionflow_core.store.folder import atomic_folder
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_known_models_are_listed_first(home: Path):
     (home / ".published.x7" / "model.json").write_text("{}")  # an import under way
     (home / "notes").mkdir()  # no model
     entries = registry.list_models()
-    assert [entry.name for entry in entries] == ["mini", "published", "broken", "shoes"]
+    assert [entry.name for entry in entries] == ["mini", "mini-latent", "published", "parser", "broken", "shoes"]
     named = {entry.name: entry for entry in entries}
     assert not named["published"].installed and named["published"].path is None
     assert named["shoes"] == registry.ModelEntry("shoes", home / "shoes", True, "sells shoes")
@@ -95,11 +96,11 @@ def test_a_folder_is_found_as_it_is_named(tmp_path: Path, home: Path, tiny: Path
 
 def test_the_bundled_model_comes_with_the_package(monkeypatch: pytest.MonkeyPatch, home: Path, tiny: Path):
     known = registry.KnownModel(summary="bundled", source="here", bundled=tiny)
-    monkeypatch.setitem(registry.KNOWN, "mini", known)
-    _imported(home / "mini")
-    assert registry.find("mini") == tiny
-    assert registry.show("mini")["source"] == "here"
-    assert registry.list_models()[0] == registry.ModelEntry("mini", tiny, True, "bundled")
+    monkeypatch.setitem(registry.KNOWN, "mini-latent", known)
+    _imported(home / "mini-latent")
+    assert registry.find("mini-latent") == tiny
+    assert registry.show("mini-latent")["source"] == "here"
+    assert registry.list_models()[1] == registry.ModelEntry("mini-latent", tiny, True, "bundled")
 
 
 def test_errors_say_what_to_do(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -107,17 +108,17 @@ def test_errors_say_what_to_do(tmp_path: Path, home: Path, monkeypatch: pytest.M
     with pytest.raises(FashionFlowError, match="'publishd' is neither a known model nor a folder") as error:
         registry.find("publishd")
     hint = str(error.value.hint)
-    assert "did you mean published?" in hint and all(name in hint for name in ("mini", "shoes"))
+    assert "did you mean published?" in hint and all(name in hint for name in ("mini-latent", "shoes"))
     with pytest.raises(FashionFlowError, match="''"):
         registry.find("")
     with pytest.raises(FashionFlowError, match="published is not installed") as error:
         registry.find("published")
-    assert "fashionflow models pull published --checkpoint FashionFlow_checkpoint.pth" in str(error.value.hint)
+    assert "fashionflow models pull published (checkpoint=FashionFlow_checkpoint.pth)" in str(error.value.hint)
     with pytest.raises(FashionFlowError, match=r"is not a model folder \(no model.json\)"):
         registry.find(str(tmp_path))
-    monkeypatch.setitem(registry.KNOWN, "mini", registry.KnownModel("", "", bundled=tmp_path / "gone"))
-    with pytest.raises(FashionFlowError, match="mini is missing from this installation"):
-        registry.find("mini")
+    monkeypatch.setitem(registry.KNOWN, "mini-latent", registry.KnownModel("", "", bundled=tmp_path / "gone"))
+    with pytest.raises(FashionFlowError, match="mini-latent is missing from this installation"):
+        registry.find("mini-latent")
 
 
 def test_show_counts_what_the_networks_hold(tiny: Path):
@@ -165,7 +166,7 @@ def test_remove_deletes_a_model_and_nothing_else(tmp_path: Path, home: Path, tin
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("mini", "is part of fashionflow"),
+        ("mini-latent", "is part of fashionflow"),
         ("shos", "is not installed"),
         ("published", "is not installed"),
         ("notes", "is no model folder"),
@@ -195,8 +196,16 @@ def test_remove_takes_no_absolute_path(tmp_path: Path, home: Path):
 
 def test_registry_needs_no_torch(tiny: Path):
     code = (
-        "import sys; from fashionflow_core import registry; registry.list_models(); "
+        "import sys; from fashionflow_core.store import registry; registry.list_models(); "
         f"registry.show({str(tiny)!r}); heavy = {{'torch', 'diffusers', 'transformers'}} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_model_folder_keeps_no_path_of_the_machine_that_made_it(tmp_path: Path):
+    with atomic_folder(tmp_path / "made") as made:
+        (made / "unet").mkdir()
+        (made / "unet" / "config.json").write_text('{"_name_or_path": "/home/me/base/unet", "heads": 4}')
+        (made / "model.json").write_text("{}")
+    assert json.loads((tmp_path / "made" / "unet" / "config.json").read_text()) == {"heads": 4}

@@ -11,12 +11,12 @@ from golden.named_weights import named_normal
 from schedules import SCHEDULES, TRAIN_STEPS, generators_of, kept_variance, nothing_known, scheduler_folder
 from torch import Tensor
 
-from fashionflow_core.checkpoint import published_betas
 from fashionflow_core.config import SCHEDULERS
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.sampling import sample
+from fashionflow_core.diffusion.schedulers import make_scheduler, set_timesteps
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.sampling import sample
-from fashionflow_core.schedulers import make_scheduler, set_timesteps
+from fashionflow_core.store.published import published_betas
 
 # ---- one step -------------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ def test_every_scheduler_keeps_the_folders_schedule(tmp_path: Path, name: str, s
 
 
 def test_a_scheduler_that_does_not_exist(tmp_path: Path):
-    with pytest.raises(UsageError, match="--scheduler: 'heun'") as caught:
+    with pytest.raises(UsageError, match="scheduler: 'heun'") as caught:
         make_scheduler(scheduler_folder(tmp_path), "heun")
     assert caught.value.hint is not None and all(name in caught.value.hint for name in SCHEDULERS)
 
@@ -146,7 +146,7 @@ def test_any_number_of_steps_calls_the_network_so_often(tmp_path: Path, name: st
 
 
 def test_more_steps_than_the_schedule_has(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"--steps: 1001 .* 1000"):
+    with pytest.raises(UsageError, match=r"steps: 1001 .* 1000"):
         sample(
             lambda x, timestep, context: x,
             make_scheduler(scheduler_folder(tmp_path), "ddim"),

@@ -7,7 +7,7 @@ import pytest
 from command import assert_refused, run
 
 from fashionflow_core.config import SCHEDULERS, ModelConfig
-from fashionflow_core.registry import ASSETS
+from fashionflow_core.store.registry import ASSETS
 
 
 def shown(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> dict[str, tuple[object, str]]:
@@ -19,18 +19,19 @@ def shown(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> dict
 def test_each_setting_says_where_it_comes_from(tmp_path: Path) -> None:
     """Every source alone, then each one before all the weaker ones."""
     (tmp_path / "shop.yaml").write_text("steps: 25\nfit: crop\nseed: 3\nposter: yes\ndecode-chunk: 2\n")
-    mini = ModelConfig.load(ASSETS / "mini")
-    plain = shown(cwd=tmp_path)
-    assert plain["steps"] == (mini.steps, "model mini")
-    assert plain["size"] == (f"{mini.height}x{mini.width}", "model mini")
-    assert plain["seed"] == (0, "default") and plain["model"] == ("mini", "default")
+    mini = ModelConfig.load(ASSETS / "mini-latent")
+    plain = shown("--model", "mini-latent", cwd=tmp_path)
+    assert plain["steps"] == (mini.steps, "model mini-latent")
+    assert plain["size"] == (f"{mini.height}x{mini.width}", "model mini-latent")
+    assert plain["seed"] == (0, "default") and plain["model"] == ("mini-latent", "flag --model")
     assert plain["out"] == (None, "default")
+    assert shown(cwd=tmp_path)["model"] == ("mini", "default")
 
-    from_file = shown("--config", "shop.yaml", cwd=tmp_path)
+    from_file = shown("--model", "mini-latent", "--config", "shop.yaml", cwd=tmp_path)
     assert from_file["steps"] == (25, "file shop.yaml")
     assert from_file["fit"] == ("crop", "file shop.yaml")
     assert from_file["poster"] == (True, "file shop.yaml")
-    assert from_file["frames"] == (mini.frames, "model mini")
+    assert from_file["frames"] == (mini.frames, "model mini-latent")
 
     environment = {"FASHIONFLOW_STEPS": "30", "FASHIONFLOW_CONFIG": "shop.yaml", "FASHIONFLOW_SEED": "9"}
     mixed = shown("--steps", "35", cwd=tmp_path, env=environment)

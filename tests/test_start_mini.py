@@ -1,4 +1,4 @@
-"""The bundled model's training in miniature, by the commands of docs/bundled-model.md: from a PCA to a video."""
+"""Training of mini-latent at toy size, by the commands of docs/mini-latent.md: from a PCA to a video."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from start_mini import Recipe, build_vae, make_start, pca, start_from_pca
 
 from fashionflow_core import video
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.conventions import to_vae_pixels
-from fashionflow_core.data.synthetic import render_clip
-from fashionflow_core.image import write_png
+from fashionflow_core.images.fitting import write_png
+from fashionflow_core.runtimes.preprocessing import to_vae_pixels
+from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.training.targets import channel_energy
 
 SMALL = Recipe(
@@ -76,8 +76,14 @@ def test_from_clips_to_a_model_that_generates(tmp_path: Path):
         ("train", "-o", "last"),
     ]
     small_unet = {"short_frames": 4, "unet_widths": "8,16", "unet_cross_heads": "1,1", "unet_time_dim": 32}
-    unet = {"preset": "mini", "base": "start", "data": "cache", "max_minutes": 0.05, **small_unet}
-    decoder = {"preset": "mini-decoder", "name": "mini", "base": "unet/model", "data": "clips", "max_minutes": 0.05}
+    unet = {"preset": "mini-latent", "base": "start", "data": "cache", "max_minutes": 0.05, **small_unet}
+    decoder = {
+        "preset": "mini-latent-decoder",
+        "name": "mini-latent",
+        "base": "unet/model",
+        "data": "clips",
+        "max_minutes": 0.05,
+    }
     changes = [{}, unet, {**decoder, "batch_size": 2, "vae_crop": 32}]
     for step, values in zip(steps, changes):
         result = run(*step, *[w for k, v in values.items() for w in ("--set", f"{k}={v}")], cwd=tmp_path)
@@ -89,7 +95,7 @@ def test_from_clips_to_a_model_that_generates(tmp_path: Path):
     assert all(torch.equal(before[name].half(), after[name]) for name in after if name.startswith("encoder."))
     assert any(not torch.equal(before[name].half(), after[name]) for name in after if name.startswith("decoder."))
     config = ModelConfig.load(tmp_path / "last" / "model")
-    assert config.name == "mini" and len(config.latents_mean) == SMALL.latent_channels
+    assert config.name == "mini-latent" and len(config.latents_mean) == SMALL.latent_channels
     assert np.mean(config.latents_std) == pytest.approx(1, abs=0.2)
     write_png(tmp_path / "photo.png", render_clip(9, 1, SMALL.height, SMALL.width).frames[0])
     result = run("generate", "photo.png", "--model", "last/model", "--steps", "2", "-o", "out.mp4", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The house rules, read from the files themselves: imports point one way, the wheel is clean, files stay short."""
+"""Rules of the repository: imports point one way, dependencies are declared, the wheel is clean."""
 
 import ast
 import re
@@ -7,11 +7,11 @@ import sys
 import tomllib
 import zipfile
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import architecture_tree
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -22,68 +22,14 @@ PACKAGES = {
     "fashionflow_benchmarks": ROOT / "benchmarks" / "fashionflow_benchmarks",
 }
 
-# A module, or a package with all that is in it, and its floor (docs/architecture.md). A file that is not listed fails.
-FLOORS = {
-    "fashionflow_core": 0,  # the bare package: what every import of a part runs first
-    "fashionflow_core.errors": 0,
-    "fashionflow_core.config": 0,
-    "fashionflow_core.files": 0,
-    "fashionflow_core.json_file": 0,
-    "fashionflow_core.flavors": 0,
-    "fashionflow_core.device": 0,
-    "fashionflow_core.priority": 0,
-    "fashionflow_core.models.*": 1,
-    "fashionflow_core.known": 1,
-    "fashionflow_core.image": 1,
-    "fashionflow_core.photo": 1,
-    "fashionflow_core.photo_formats": 1,
-    "fashionflow_core.srgb": 1,
-    "fashionflow_core.foreground": 1,
-    "fashionflow_core.video": 1,
-    "fashionflow_core.video.*": 1,
-    "fashionflow_core.color": 1,
-    "fashionflow_core.contract": 1,
-    "fashionflow_core.conventions": 1,
-    "fashionflow_core.cost": 1,
-    "fashionflow_core.schedulers": 2,
-    "fashionflow_core.sampling": 2,
-    "fashionflow_core.plan": 2,
-    "fashionflow_core.conditioning": 2,
-    "fashionflow_core.metrics.*": 2,
-    "fashionflow_core.backends.*": 2,
-    "fashionflow_core.data.*": 3,
-    "fashionflow_core.clip": 2,
-    "fashionflow_core.detail": 2,
-    "fashionflow_core.denoising": 2,
-    "fashionflow_core.decoding": 2,
-    "fashionflow_core.interpolation": 2,
-    "fashionflow_core.first_use": 3,
-    "fashionflow_core.pipeline": 3,
-    "fashionflow_core.checkpoint": 4,
-    "fashionflow_core.registry": 4,
-    "fashionflow_core.api": 4,
-    "fashionflow_core.download": 1,
-    "fashionflow_core.model_folder": 1,
-    "fashionflow_core.hub": 4,
-    "fashionflow_core.pull": 4,
-    "fashionflow_core.doctor.*": 5,
-    "fashionflow_core.training.*": 4,
-    "fashionflow_core.lora": 3,
-    "fashionflow_core.betas": 1,
-    "fashionflow_core.drawing": 1,
-    "fashionflow_core.yaml_file": 1,
-    "fashionflow_core.catalogue.*": 4,
-    "fashionflow_core.evaluate.*": 5,
-    "fashionflow_export.*": 5,
-    "fashionflow_benchmarks.*": 5,
-    "fashionflow_cli.*": 6,
-}
-LINES = 350
 # What an extra brings; everything else that shipped code imports must be a base dependency.
 EXTRA_MODULES = frozenset(
     (
         "accelerate",
+        "anny",
+        "anny",
         "matplotlib",
+        "numba",
         "onnxruntime",
         "onnxscript",
         "peft",
@@ -93,6 +39,9 @@ EXTRA_MODULES = frozenset(
         "scipy",
         "tensorrt",
         "tensorrt_rtx",
+        "torchvision",  # `doctor` asks whether one that is there works
+        "warp",
+        "warp",
     )
 )
 
@@ -106,23 +55,6 @@ def _module(package: str, path: Path) -> str:
 def _modules() -> dict[str, Path]:
     """Every module of the product by its dotted name."""
     return {_module(name, path): path for name, folder in PACKAGES.items() for path in sorted(folder.rglob("*.py"))}
-
-
-def _floor(module: str) -> int | None:
-    """The floor of the longest entry that names `module` or a package around it."""
-    if module in FLOORS:
-        return FLOORS[module]
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        floor = FLOORS.get(".".join(parts[:length]) + ".*")
-        if floor is not None:
-            return floor
-    return None
-
-
-def _folder(module: str) -> str:
-    path = _modules()[module]
-    return str(path.parent)
 
 
 @cache
@@ -145,47 +77,22 @@ def _imports(path: Path, module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _ours(module: str) -> set[str]:
-    """The modules of this project that `module` imports, without itself."""
-    return {name for name in _imports(_modules()[module], module) if name.split(".")[0] in PACKAGES} - {module}
+def test_imports_keep_the_contracts():
+    """What may import what stands in pyproject.toml, as contracts of import-linter."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_file_has_a_floor():
-    assert not [name for name in _modules() if _floor(name) is None], "give new files a floor, here and in the docs"
-
-
-def test_imports_point_downwards():
-    wrong = []
-    for module in _modules():
-        own = _floor(module)
-        for target in _ours(module):
-            assert target in _modules(), f"{module} imports {target}, which does not exist"
-            floor = _floor(target)
-            assert own is not None and floor is not None
-            if not (floor < own or (floor == own and _folder(target) == _folder(module))):
-                wrong.append(f"{module} (floor {own}) imports {target} (floor {floor})")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_no_circles():
-    graph = {module: _ours(module) for module in _modules()}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
-
-
-def test_core_stands_alone_and_siblings_do_not_meet():
-    for module in _modules():
-        home = module.split(".")[0]
-        others = {target.split(".")[0] for target in _ours(module)} - {home}
-        allowed = {"fashionflow_core": set(), "fashionflow_cli": set(PACKAGES)}.get(home, {"fashionflow_core"})
-        assert others <= allowed, f"{module} imports {others - allowed}"
-
-
-def test_literal_formulation_is_independent():
-    """What the networks are compared with may not share a line with them."""
-    assert _ours("fashionflow_benchmarks.literal") == set()
+def test_class_names_are_unique():
+    """The reference U-Net alone repeats names: those of the networks that are compared with it."""
+    found: dict[str, list[str]] = {}
+    for module, path in _modules().items():
+        if module != "fashionflow_benchmarks.reference_unet":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -203,7 +110,7 @@ def test_constraints_pin_everything_exactly():
     pins = [line for line in lines if line and not line.startswith("#")]
     assert not [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*(; .+)?", pin)]
     extras = _project()["optional-dependencies"]
-    wanted = [line for extra in ("dev", "train", "ray", "s3") for line in extras[extra]]
+    wanted = [line for extra in ("dev", "train", "ray", "s3", "synth3d") for line in extras[extra]]
     assert _names(_project()["dependencies"] + wanted) <= _names(pins)
 
 
@@ -218,15 +125,6 @@ def test_what_is_imported_is_declared():
             if not _names(distributions.get(name, [name])) & declared:
                 undeclared.add(f"{module}: {name}")
     assert not undeclared, "\n".join(sorted(undeclared))
-
-
-def test_files_stay_short():
-    long = {
-        str(path.relative_to(ROOT)): count
-        for path in _tracked()
-        if path.suffix == ".py" and (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES
-    }
-    assert not long, f"above {LINES} lines: {long}"
 
 
 @cache
@@ -329,3 +227,9 @@ def test_help_is_quick():
         subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         times.append(spent() - before)
     assert min(times) < 0.5
+
+
+def test_the_tree_of_the_architecture_page_is_current():
+    assert architecture_tree.PAGE.read_text(encoding="utf-8") == architecture_tree.page(), (
+        "run: python scripts/architecture_tree.py --write"
+    )

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from fashionflow_core.data.raster import Canvas, Light, Stack, material
-from fashionflow_core.data.synthetic import render_clip, sample_figure
-from fashionflow_core.data.textures import FABRICS, REPEAT_PIXELS, SKIN_TONES
+from fashionflow_core.synthetic.clips import render_clip, sample_figure
+from fashionflow_core.synthetic.raster import Canvas, Light, Stack, material
+from fashionflow_core.synthetic.textures import FABRICS, REPEAT_PIXELS, SKIN_TONES
 
 FLAT = Light((0.0, 0.0, 1.0), 1.12, (1.0, 1.0, 1.0))  # as much ambience as there can be: no shading at all
 
@@ -31,7 +31,7 @@ PINNED: dict[str, str | float | int] = {
 
 def test_the_renderer_needs_numpy_alone() -> None:
     code = (
-        "import sys, fashionflow_core.data.synthetic as s; s.render_clip(1, frames=1, height=64, width=48);"
+        "import sys, fashionflow_core.synthetic.clips as s; s.render_clip(1, frames=1, height=64, width=48);"
         "print([m for m in ('torch', 'PIL', 'av', 'scipy', 'diffusers', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -217,7 +217,7 @@ def test_two_trainings_in_one_folder_are_refused(place: Path, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.open(config, overwrite=False)
     try:
-        with pytest.raises(FashionFlowError, match="another training is at work here"):
+        with pytest.raises(FashionFlowError, match="another training is writing to it"):
             train(place, tmp_path / "run", resume=True)
     finally:
         folder.close()

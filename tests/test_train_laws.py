@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from fashionflow_core import betas
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.models import noise_schedules
+from fashionflow_core.training.config import FIELDS, TrainConfig
 from fashionflow_core.training.data import Steps, draw_mask
 from fashionflow_core.training.losses import add_noise, clip_losses, target_of, timestep_weights
 from fashionflow_core.training.presets import PRESETS
 from fashionflow_core.training.randomness import Shuffle, stream
 from fashionflow_core.training.schedules import Course, noise_scheduler
-from fashionflow_core.training.settings import load_config, to_yaml
+from fashionflow_core.training.settings import FLAT, differences, load_config, to_yaml
 
 
 def config(*settings: str) -> TrainConfig:
@@ -36,13 +37,13 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_squared_cosine_is_diffusers_own(base: Path):
-    ours = noise_scheduler(config("betas=squared_cosine"), base)
+    ours = noise_scheduler(config("betas=squared_cosine").noise, base)
     theirs = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     torch.testing.assert_close(ours.betas, theirs.betas)
 
 
 def test_linear_is_diffusers_own(base: Path):
-    torch.testing.assert_close(noise_scheduler(config("betas=linear"), base).betas, DDPMScheduler().betas)
+    torch.testing.assert_close(noise_scheduler(config("betas=linear").noise, base).betas, DDPMScheduler().betas)
 
 
 def test_shifted_cosine_multiplies_signal_to_noise_by_the_squared_shift():
@@ -50,22 +51,22 @@ def test_shifted_cosine_multiplies_signal_to_noise_by_the_squared_shift():
         abar = float(np.cumprod(1 - np.array(values))[499])
         return abar / (1 - abar)
 
-    assert snr(betas.shifted_cosine_betas(1000, 0.3)) == pytest.approx(0.09, rel=0.02)
-    assert snr(betas.shifted_cosine_betas(1000, 1.0)) == pytest.approx(1.0, rel=0.02)
+    assert snr(noise_schedules.shifted_cosine_betas(1000, 0.3)) == pytest.approx(0.09, rel=0.02)
+    assert snr(noise_schedules.shifted_cosine_betas(1000, 1.0)) == pytest.approx(1.0, rel=0.02)
 
 
 @pytest.mark.parametrize("schedule", ["squared_cosine", "shifted_cosine", "published", "linear"])
 def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_the_start(base: Path, schedule: str):
     """2305.08891, algorithm 1: the last signal is exactly zero, the first is as it was."""
-    plain = noise_scheduler(config(f"betas={schedule}"), base)
-    zero = noise_scheduler(config(f"betas={schedule}", "prediction=v_prediction", "zero_terminal_snr=true"), base)
+    plain = noise_scheduler(config(f"betas={schedule}").noise, base)
+    zero = noise_scheduler(config(f"betas={schedule}", "prediction=v_prediction", "zero_terminal_snr=true").noise, base)
     assert float(zero.alphas_cumprod[-1]) == 0 < float(plain.alphas_cumprod[-1])
     assert float(zero.alphas_cumprod[0]) == pytest.approx(float(plain.alphas_cumprod[0]), rel=1e-4)
     assert bool((zero.alphas_cumprod.diff() < 0).all())
 
 
 def test_what_settings_leave_open_is_the_base_models(base: Path):
-    found = noise_scheduler(config(), base)
+    found = noise_scheduler(config().noise, base)
     torch.testing.assert_close(found.betas, DDPMScheduler().betas)
     assert found.config.prediction_type == "epsilon"
 
@@ -102,7 +103,7 @@ def test_min_snr_weights_are_the_papers(gamma: float):
         ("sample", clipped),
         ("v_prediction", clipped / (snr + 1)),
     ):
-        torch.testing.assert_close(timestep_weights(abar, prediction, settings), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(timestep_weights(abar, prediction, settings.loss), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_min_snr_weighs_the_same_error_of_the_clip_alike():
@@ -121,14 +122,14 @@ def test_min_snr_weighs_the_same_error_of_the_clip_alike():
         said["v_prediction"] = a.sqrt() * said["epsilon"] - (1 - a).sqrt() * wrong
         for prediction, value in said.items():
             target = target_of(clip[None], noise[None], abar, prediction)
-            weights = timestep_weights(abar, prediction, settings)
-            costs.append(float(clip_losses(value, target, torch.zeros(1, 2), weights, None, settings)))
+            weights = timestep_weights(abar, prediction, settings.loss)
+            costs.append(float(clip_losses(value, target, torch.zeros(1, 2), weights, None, settings.loss)))
         assert costs[-3:] == pytest.approx([costs[-1]] * 3, rel=1e-3)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_min_snr_is_finite_where_there_is_no_signal(prediction: str):
-    weights = timestep_weights(torch.tensor([0.0]), prediction, config("weighting=min_snr"))
+    weights = timestep_weights(torch.tensor([0.0]), prediction, config("weighting=min_snr").loss)
     assert bool(weights.isfinite().all())
 
 
@@ -139,7 +140,7 @@ def test_given_frames_should_be_silence_or_do_not_count():
     truth[:, :, 0] = 0
     shouting = target.clone()
     shouting[:, :, 0] = 9
-    zero, ignore = config("given_target=zero"), config("given_target=ignore")
+    zero, ignore = config("given_target=zero").loss, config("given_target=ignore").loss
     assert float(clip_losses(truth, target, given, one, None, zero)) == 0
     assert float(clip_losses(target, target, given, one, None, zero)) == pytest.approx(1 / 4)
     assert float(clip_losses(shouting, target, given, one, None, ignore)) == 0
@@ -150,7 +151,7 @@ def test_sum_over_frames_is_the_mean_times_the_frames_that_count():
     one = torch.ones(1)
     for rule, frames in (("zero", 6), ("ignore", 4)):
         mean, total = (
-            float(clip_losses(said, target, given, one, None, config(f"given_target={rule}", f"frame_loss={how}")))
+            float(clip_losses(said, target, given, one, None, config(f"given_target={rule}", f"frame_loss={how}").loss))
             for how in ("mean", "sum")
         )
         assert total == pytest.approx(frames * mean, rel=1e-5)
@@ -159,7 +160,7 @@ def test_sum_over_frames_is_the_mean_times_the_frames_that_count():
 def test_channel_weights_of_mean_one_keep_a_uniform_error():
     said, target = torch.zeros(1, 3, 2, 2, 2), torch.ones(1, 3, 2, 2, 2)
     weights = torch.tensor([2.0, 0.5, 0.5])
-    loss = clip_losses(said, target, torch.zeros(1, 2), torch.ones(1), weights, config())
+    loss = clip_losses(said, target, torch.zeros(1, 2), torch.ones(1), weights, config().loss)
     assert float(loss) == pytest.approx(1)
 
 
@@ -239,17 +240,38 @@ def test_the_nearest_end_ends_a_run():
 
 def test_settings_go_preset_then_file_then_command(tmp_path: Path):
     path = tmp_path / "a.yaml"
-    path.write_text("preset: mini\nlr: 1e-3\nbatch_size: 4\nunet_widths: [8, 16, 32]\n")
-    found = load_config(path, ["batch_size=8"])
-    assert (found.lr, found.batch_size, found.unet_widths) == (1e-3, 8, (8, 16, 32))
-    assert found.prediction == "sample"  # of the preset
-    assert load_config(path, ["preset=paper"]).prediction == "epsilon"
+    path.write_text("preset: mini-latent\noptimizer: {lr: 1e-3}\ndata:\n  batch_size: 4\nunet.widths: [8, 16, 32]\n")
+    found = load_config(path, ["data.batch_size=8"])
+    assert (found.optimizer.lr, found.data.batch_size, found.unet.widths) == (1e-3, 8, (8, 16, 32))
+    assert found.noise.prediction == "sample" and found.data.reverse == 0.5  # of the preset
+    assert load_config(path, ["preset=paper"]).noise.prediction == "epsilon"
+
+
+def test_flat_names_mean_the_same(tmp_path: Path):
+    """The settings of a run from before there were groups, as its config.yaml has them, and such names in `--set`."""
+    flat = Path(__file__).parent / "golden" / "train_config_flat.yaml"
+    found = load_config(flat)
+    written = yaml.safe_load(flat.read_text())
+    assert {name: list(v) if isinstance(v := found.value(FLAT[name]), tuple) else v for name in written} == written
+    assert set(written) == set(FLAT) and set(FLAT.values()) == set(FIELDS)
+    (tmp_path / "config.yaml").write_text(to_yaml(found))
+    assert "lr: 0.0008" in to_yaml(found).partition("optimizer:")[2]
+    assert load_config(tmp_path / "config.yaml") == found and not differences(found, load_config(flat, ["lr=1"]))
+    assert differences(found, load_config(flat, ["preview_every=1", "adam_betas=0,0"])) == ["optimizer.adam_betas"]
+    assert load_config(flat, ["conditioning=local", "context_dropout=0", "train_image_encoder=false"]) == load_config(
+        flat, ["conditioning.kind=local", "conditioning.context_dropout=0", "train_image_encoder=false"]
+    )
+
+
+def test_every_setting_is_in_the_documentation():
+    documented = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    assert not [name for name in FIELDS if f"`{name}`" not in documented]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings_survive_their_file(preset: str, tmp_path: Path):
-    found = load_config(None, [f"preset={preset}", "preview_photos=a b.jpg,c.jpg", "data=a=b"])
-    assert found.preview_photos == ("a b.jpg", "c.jpg") and found.data == "a=b"
+    found = load_config(None, [f"preset={preset}", "previews.photos=a b.jpg,c.jpg", "data.path=a=b"])
+    assert found.previews.photos == ("a b.jpg", "c.jpg") and found.data.path == "a=b"
     (tmp_path / "a.yaml").write_text(to_yaml(found))
     assert load_config(tmp_path / "a.yaml") == found
 
@@ -270,8 +292,9 @@ def test_settings_survive_their_file(preset: str, tmp_path: Path):
         ("adam_betas=0.9", "adam_betas: must be two numbers"),
         ("frames=7", "frames: the U-Net halves the frames, so 7 must be even"),
         ("preset=big", "preset: 'big' is unknown"),
-        ("lr", "--set lr: is not KEY=VALUE"),
-        ("context_dropout=2", "context_dropout: must be from 0 to 1"),
+        ("lr", "set=lr: is not KEY=VALUE"),
+        ("optimizer=3", "'optimizer' is a group of settings"),
+        ("context_dropout=2", "conditioning.context_dropout: must be from 0 to 1"),
         ("lora_rank=4", "set init_from"),
         ("interpolate_strides=[2,", "interpolate_strides needs a list"),
     ],
@@ -282,10 +305,20 @@ def test_settings_that_cannot_be_meant_are_refused(setting: str, words: str):
     assert words in str(caught.value) + str(caught.value.hint)
 
 
-def test_misspelt_setting_gets_the_nearest():
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("warmup_step", "schedule.warmup_steps"),
+        ("optimizer.warmup_steps", "schedule.warmup_steps"),
+        ("lora_rnk", "lora.rank"),
+        ("optimiser.lr", "optimizer.lr"),
+        ("every", "log.every or previews.every"),
+    ],
+)
+def test_misspelt_setting_gets_the_nearest(setting: str, near: str):
     with pytest.raises(UsageError) as caught:
-        config("warmup_step=1")
-    assert "did you mean warmup_steps?" in (caught.value.hint or "")
+        config(f"{setting}=1")
+    assert f"did you mean {near}?" in (caught.value.hint or "")
 
 
 def test_zero_terminal_snr_and_noise_prediction_contradict_each_other():
@@ -308,6 +341,6 @@ def test_files_that_are_no_settings_are_refused(text: str | None, words: str, tm
 
 
 def test_published_ramp_ends_where_the_facts_say():
-    found = betas.published_betas()
+    found = noise_schedules.published_betas()
     assert (len(found), found[0], found[-1]) == (1000, pytest.approx(1e-4), pytest.approx(0.02))
     assert math.isclose(found[500], 1e-4 + 0.5 * (0.02 - 1e-4) * (1 + math.cos(math.pi * 499 / 999)))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny_cache import build_tiny_cache
 
-from fashionflow_core.backends.torch import load
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.conventions import normalize_latents
-from fashionflow_core.data.latents import LatentCache
-from fashionflow_core.registry import find
+from fashionflow_core.dataset.cache import LatentCache
+from fashionflow_core.runtimes.preprocessing import normalize_latents
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.store.registry import find
 from fashionflow_core.training import run
 from fashionflow_core.training.loop import Report
 from fashionflow_core.training.settings import load_config
@@ -74,10 +74,11 @@ def speeds(folder: Path, model: Path, cache: Path, clips: torch.Tensor, hidden: 
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_train_is_as_fast_as_a_plain_loop(tmp_path: Path):
     """Neighbours of a shared machine can spoil a whole run (caches, clock): one of three has to show it."""
     torch.set_num_threads(1)
-    model = find("mini")
+    model = find("mini-latent")
     cache = build_tiny_cache(tmp_path / "cache", model, clips=4, frames=FRAMES)
     stored, config = list(LatentCache(cache)), ModelConfig.load(model)
     clips = torch.stack([normalize_latents(clip.latents_mean.transpose(0, 1)[None], config)[0] for clip in stored])

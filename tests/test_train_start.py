@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_train import losses, place, train
-from tiny import build_sources, build_tiny_model, named_published
+from tiny import build_sources, build_tiny_model, named_published, tiny_config
 from tiny_cache import build_tiny_cache
 
 from fashionflow_core import pipeline
-from fashionflow_core.backends.torch import load
-from fashionflow_core.checkpoint import import_checkpoint
 from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.known import KnownFrames
-from fashionflow_core.lora import load_lora, merge_lora
+from fashionflow_core.runtimes.lora import load_lora, merge_lora
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.store.published import import_checkpoint
 from fashionflow_core.training.run import make_target
 from fashionflow_core.training.settings import load_config
 
@@ -101,6 +101,16 @@ def test_other_mask_channels_than_the_models_are_refused(place: Path):
 def test_masks_need_channels_that_tell_of_them(plain: Path):
     with pytest.raises(UsageError, match="not told which frames are given"):
         target(plain, mask_generate=0, mask_extend=1)
+
+
+@pytest.mark.parametrize(("key", "learns"), [("init_from", "unet"), ("base", "unet"), ("base", "vae")])
+def test_motion_model_is_refused_by_targets_of_appearance(place: Path, tmp_path: Path, key: str, learns: str):
+    """`mini` was an appearance model's name once: the hint names that model."""
+    conventions = {"latents": "motion", "keyframes": 12, "keyframe_seconds": 0.25, "known_content": "photo"}
+    (tmp_path / "model.json").write_text(tiny_config(name="mini", **conventions).to_json())
+    with pytest.raises(UsageError, match=f"^{key}: mini is a motion model") as refusal:
+        target(place, **{key: tmp_path, "target": learns})
+    assert f"set {key}: mini-latent" in str(refusal.value.hint)
 
 
 def test_cache_of_another_model_is_refused(place: Path, tmp_path: Path):
@@ -198,7 +208,13 @@ def test_what_learns(place: Path, tmp_path: Path, changes: dict[str, Any], parts
 
 def test_preset_mini_trains_on_windows_and_its_result_generates(place: Path, tmp_path: Path):
     """All of the recipe at toy size: short windows, reversed ones, whose photo is decoded; half precision."""
-    changes = {"preset": "mini", "frames": 8, "short_frames": 4, "unet_widths": "8,16", "unet_cross_heads": "1,2"}
+    changes = {
+        "preset": "mini-latent",
+        "frames": 8,
+        "short_frames": 4,
+        "unet_widths": "8,16",
+        "unet_cross_heads": "1,2",
+    }
     changes |= {"unet_heads": 2, "unet_head_dim": 8, "unet_time_dim": 32, "batch_size": 1, "max_minutes": 0}
     made = train(place, tmp_path / "run", max_steps=8, **changes)
     assert len(losses(tmp_path / "run")) == 8
@@ -219,12 +235,13 @@ def test_presets_of_the_paper_make_the_published_network(preset: str):
     config = load_config(None, [f"preset={preset}"])
     with torch.device("meta"):
         unet = fresh_unet(
-            config,
+            config.unet,
             FashionFlowUNet(
                 block_out_channels=(8, 8), down_cross_attention_heads=(1, 1), up_cross_attention_heads=(1, 1)
             ),
             4,
         )
     assert sum(p.numel() for p in unet.parameters()) == 71_671_548
-    assert config.lr == {"paper": 2e-4, "published": 1e-4}[preset]
-    assert (config.adam_betas, config.max_epochs, config.frame_loss) == ((0.5, 0.999), 2500, "sum")
+    assert config.optimizer.lr == {"paper": 2e-4, "published": 1e-4}[preset]
+    assert (config.optimizer.adam_betas, config.schedule.max_epochs) == ((0.5, 0.999), 2500)
+    assert config.loss.frame_loss == "sum"

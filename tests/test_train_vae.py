@@ -11,11 +11,11 @@ from test_train import assert_same_state, losses, state
 from tiny import build_tiny_model
 
 from fashionflow_core import video
-from fashionflow_core.backends.torch import load
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.conventions import from_vae_pixels, to_vae_pixels
-from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.runtimes.preprocessing import from_vae_pixels, to_vae_pixels
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.training import run as training
 from fashionflow_core.training.settings import load_config
 from fashionflow_core.training.targets import channel_energy

@@ -146,7 +146,7 @@ def test_metadata_reads_back_as_it_was(tmp_path: Path) -> None:
         "title": 'Robe d’été "bleue" = 1; 2',
         "comment": "two\nlines \\ and a tab\t.",
         "fashionflow_seed": "7",
-        "fashionflow_settings": '{"steps": 50, "model": "mini"}',
+        "fashionflow_settings": '{"steps": 50, "model": "mini-latent"}',
         "fashionflow_empty": "",
         "fashionflow_long": "x" * 20_000,
         "日本語": "ワンピース",

@@ -49,7 +49,7 @@ def test_bad_arguments_leave_nothing(tmp_path: Path) -> None:
     for fps in (0, -1, float("nan"), float("inf"), 1e-9, 1e9):
         fails(moving(1), path, 1, "fps must be", fps=fps)
     fails(moving(1), path, 0, "at least 1 frame")
-    fails(moving(1), path, 1, "--crf: must be from 0 to 51 for h264, not 52", crf=52)
+    fails(moving(1), path, 1, "crf: must be from 0 to 51 for h264, not 52", crf=52)
     fails(moving(1), path, 1, "metadata", metadata={"encoder": "x"})
     for name in ("clip.avi", "clip", "clip.mp4.txt", "mp4"):
         with pytest.raises(UsageError, match=r"videos are written as \.mp4, \.webm, \.gif or \.webp"):

@@ -14,8 +14,8 @@ from clips import KINDS, every_kind, flat, moving
 from PIL import Image
 
 from fashionflow_core import video
-from fashionflow_core.data.synthetic import render_clip
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.synthetic.clips import render_clip
 
 
 @pytest.fixture(scope="module")

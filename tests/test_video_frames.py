@@ -110,7 +110,7 @@ def test_an_empty_folder_is_filled_and_one_with_frames_only_on_request(tmp_path:
     fill(path, 5)
     with pytest.raises(FashionFlowError, match="already holds frames") as caught:
         FrameFolder(path)
-    assert "--overwrite" in (caught.value.hint or "")
+    assert "overwrite=True" in (caught.value.hint or "")
     fill(path, 2, overwrite=True)  # and the three frames too many are gone
     assert listing(tmp_path) == ["frames", "frames/frame-0001.png", "frames/frame-0002.png"]
 

@@ -13,6 +13,7 @@ from clips import every_kind, flat, moving
 from PIL import Image
 
 from fashionflow_core import video
+from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import UsageError
 
 METADATA = {
@@ -72,7 +73,7 @@ import os, sys
 if sys.argv[1] == "one":
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from fashionflow_core import video
-from fashionflow_core.data.synthetic import render_clip
+from fashionflow_core.synthetic.clips import render_clip
 clip = render_clip(4, frames=16, height=256, width=320, supersample=1)
 path = os.path.join(sys.argv[2], sys.argv[1] + {suffix!r})
 video.write(clip.frames, path, 25, 16, {{"fashionflow_seed": "1"}}, codec={codec!r})
@@ -129,22 +130,24 @@ def test_frames_are_streamed_not_collected(tmp_path: Path, suffix: str, codec: s
 @pytest.mark.parametrize(
     "name, options, words",
     [
-        ("a.webm", {"codec": "h264"}, ("--codec", "h264", "a.webm", ".webm takes vp9, av1", ".mp4")),
-        ("a.webm", {"codec": "hevc"}, ("--codec", "hevc", "a.webm")),
-        ("a.mp4", {"codec": "vp9"}, ("--codec", "vp9", "a.mp4", ".mp4 takes h264, hevc, av1", ".webm")),
-        ("a.gif", {"codec": "h264"}, ("--codec", "a.gif", "leave it out")),
-        ("a.webp", {"codec": "av1"}, ("--codec", "a.webp", "leave it out", ".mp4 or .webm")),
-        ("a.mp4", {"codec": "divx"}, ("--codec", "'divx'", "h264, hevc, av1, vp9")),
-        ("a.gif", {"crf": 20}, ("--crf", "a.gif", ".mp4 and .webm")),
-        ("a.webp", {"crf": 20}, ("--crf", "a.webp")),
-        ("a.mp4", {"crf": 52}, ("--crf", "0 to 51", "h264", "52", "default is 18")),
-        ("a.mp4", {"crf": -1}, ("--crf", "-1")),
-        ("a.mp4", {"crf": 0, "codec": "av1"}, ("--crf", "1 to 63", "av1")),
-        ("a.webm", {"crf": 64}, ("--crf", "0 to 63", "vp9")),
-        ("a.gif", {"encoder": "hardware"}, ("--encoder", "a.gif", "hardware")),
-        ("a.mp4", {"encoder": "h265"}, ("--encoder", "h265", "software, hardware", "h264_nvenc")),
-        ("a.mp4", {"encoder": "hevc_nvenc", "codec": "h264"}, ("--encoder", "hevc_nvenc", "h264")),
-        ("a.webm", {"encoder": "h264_nvenc"}, ("--encoder", "h264_nvenc", "vp9")),
+        ("a.webm", {"codec": "h264"}, ("codec", "h264", "a.webm", ".webm takes vp9, av1", ".mp4")),
+        ("a.webm", {"codec": "hevc"}, ("codec", "hevc", "a.webm")),
+        ("a.mp4", {"codec": "vp9"}, ("codec", "vp9", "a.mp4", ".mp4 takes h264, hevc, av1", ".webm")),
+        ("a.gif", {"codec": "h264"}, ("codec", "a.gif", "leave it out")),
+        ("a.webp", {"codec": "av1"}, ("codec", "a.webp", "leave it out", ".mp4 or .webm")),
+        ("a.mp4", {"codec": "divx"}, ("codec", "'divx'", "h264, hevc, av1, vp9")),
+        ("a.gif", {"crf": 20}, ("crf", "a.gif", ".mp4 and .webm")),
+        ("a.webp", {"crf": 20}, ("crf", "a.webp")),
+        ("a.mp4", {"crf": 52}, ("crf", "0 to 51", "h264", "52", "default is 18")),
+        ("a.mp4", {"crf": -1}, ("crf", "-1")),
+        ("a.mp4", {"crf": 0, "codec": "av1"}, ("crf", "1 to 63", "av1")),
+        ("a.webm", {"crf": 64}, ("crf", "0 to 63", "vp9")),
+        ("a.gif", {"encoder": "hardware"}, ("encoder", "a.gif", "hardware")),
+        ("a.mp4", {"encoder": "h265"}, ("encoder", "h265", "software, hardware", "h264_nvenc")),
+        ("a.mp4", {"encoder": "h264_qsv"}, ("encoder", "h264_qsv is not an encoder of h264")),
+        ("a.webm", {"encoder": "hardware"}, ("encoder", "a.webm", "vp9", "software")),
+        ("a.mp4", {"encoder": "hevc_nvenc", "codec": "h264"}, ("encoder", "hevc_nvenc", "h264")),
+        ("a.webm", {"encoder": "h264_nvenc"}, ("encoder", "h264_nvenc", "vp9")),
         ("a.mkv", {}, ("a.mkv", ".mp4, .webm, .gif or .webp")),
         ("a", {}, ("a:", ".mp4, .webm, .gif or .webp")),
     ],
@@ -165,9 +168,9 @@ def test_options_that_do_not_go_together_are_refused_before_any_work(
 
 @every_kind
 def test_what_goes_together_passes(suffix: str, codec: str | None) -> None:
-    video.check_options(f"CLIP{suffix.upper()}", None, codec, "software")
-    if codec is not None:
-        video.check_options(f"a{suffix}", 30, codec, "hardware")
+    video.check_options(f"CLIP{suffix.upper()}", EncodeOptions(codec=codec))
+    if codec not in (None, "vp9"):
+        video.check_options(f"a{suffix}", EncodeOptions(crf=30, codec=codec, encoder="hardware"))
 
 
 def test_names_in_capitals_are_written(tmp_path: Path) -> None:
@@ -187,7 +190,7 @@ def test_kinds_are_told_by_content_and_not_by_name(tmp_path: Path) -> None:
 
 def test_options_are_checked_without_the_libraries_that_take_seconds() -> None:
     script = (
-        "import sys; from fashionflow_core import video; video.check_options('a.webm', 20, 'vp9', 'software'); "
+        "import sys; from fashionflow_core import video; video.check_options('a.webm', crf=20, codec='vp9'); "
         "print([name for name in ('av', 'torch', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -46,8 +46,8 @@ def build_tiny_model(folder: str | Path, *, levels: int = 2, seed: int = 0, **ov
     from diffusers import AutoencoderKL, DDPMScheduler
     from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
-    from fashionflow_core.checkpoint import published_betas
     from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+    from fashionflow_core.store.published import published_betas
 
     config = tiny_config(**overrides)
     latent_channels = len(config.latents_mean)

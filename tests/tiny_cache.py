@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.data.latents import FORMAT, INDEX_FILE, Recipe
+from fashionflow_core.dataset.cache import FORMAT, INDEX_FILE, Recipe
 
 
 def build_tiny_cache(
@@ -16,7 +16,7 @@ def build_tiny_cache(
     import torch
     from safetensors.torch import save_file
 
-    from fashionflow_core.backends.torch import load
+    from fashionflow_core.runtimes.torch import load
 
     config = ModelConfig.load(model)
     networks = load(model, torch.device("cpu"), torch.float32)

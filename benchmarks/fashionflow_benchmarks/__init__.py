@@ -1,1 +1,1 @@
-"""Measurements: our networks against independent formulations, timed side by side on named hardware."""
+"""Benchmarks: this project's networks against independent formulations, with the hardware named."""

@@ -1,23 +1,22 @@
-"""One shape for all that is timed against each other: single calls by stage, how many of them a video takes, and a run.
+"""Common form of the systems compared: calls by stage, calls per video, one run.
 
 Single calls of several baselines can be timed interleaved in one process (`timing.measure`) and multiplied out by
 `Baseline.seconds`. That is allowed only where a call takes as long at the end of a video as at its start, which
 `constancy` measures; `Baseline.run` makes the whole video.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fashionflow_benchmarks.timing import quantile, synchronize
+from fashionflow_benchmarks.timing import quantile, seconds
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 
-class Run(Protocol):
+class VideoMaker(Protocol):
     """The whole way, from a photo to frames."""
 
     def __call__(self, steps: int = ..., frames: int = ...) -> "np.ndarray":
@@ -48,7 +47,7 @@ class Baseline:
     stages: Mapping[str, Callable[[], object]]
     calls: Mapping[str, int]
     flop: Mapping[str, int]
-    run: Run
+    run: VideoMaker
     walk: int
     restart: Callable[[], None]
     parameters: Mapping[str, int]
@@ -91,17 +90,10 @@ def constancy(
     for _ in range(ends):
         call()
     baseline.restart()
-    seconds: list[float] = []
-    for number in range(count):
-        if ends <= number < count - ends:
-            call()
-            continue
-        synchronize(device)
-        start = time.perf_counter()
+    first = tuple(seconds(call, device) for _ in range(ends))
+    for _ in range(count - 2 * ends):
         call()
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    first, last = tuple(seconds[:ends]), tuple(seconds[ends:])
+    last = tuple(seconds(call, device) for _ in range(ends))
     return {
         "stage": stage,
         "count": count,

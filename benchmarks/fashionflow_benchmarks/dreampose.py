@@ -1,4 +1,4 @@
-"""DreamPose-style sampling, frame by frame: what the paper's 9.3x compares itself with, and the same made fast.
+"""DreamPose-style sampling, frame by frame.
 
 After DreamPose's public code (github.com/johannakarras/DreamPose: `test.py`, `pipelines/dual_encoder_pipeline.py`) and
 the reference README, "DreamPose-style per-frame sampling, in numbers": for every frame three VAE encodes and two passes
@@ -35,11 +35,11 @@ from fashionflow_benchmarks.shapes import (
     make_adapter,
     make_clip,
     make_vae,
-    name_of,
     seeded,
 )
-from fashionflow_core.conditioning import tensor_to_frames
-from fashionflow_core.cost import count_flop
+from fashionflow_core.diffusion.conditioning import tensor_to_frames
+from fashionflow_core.runtimes.flops import count_flop
+from fashionflow_core.utils.device import dtype_name
 
 STEPS = 100
 GUIDANCE = (8.0, 3.0)  # of the photo and of the poses: --s1 8 --s2 3 in their README
@@ -148,7 +148,9 @@ class DreamPose:
             return self.adapter(hidden, latents.to(self.weights_dtype)).float()
 
     def predict(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
-        """U-Net inputs (3 f, c + poses, h, w) in the order of `Walk`, contexts (3 f, n, d) → guided noise (f, c, h, w).
+        """U-Net inputs (3 f, c + poses, h, w), contexts (3 f, n, d) → guided noise (f, c, h, w).
+
+        Both in the order of `DreamPoseSampling`.
 
         Dual classifier-free guidance: the photo's pull and the poses' pull, each with its own weight (DreamPose,
         2304.06025, "Pose and image classifier-free guidance").
@@ -183,7 +185,7 @@ class DreamPose:
         for poses in self.poses(frames).split(together):
             if conditions is None or not self.how.once:
                 conditions = self.condition()
-            walk = Walk(self, *conditions, poses, steps)
+            walk = DreamPoseSampling(self, *conditions, poses, steps)
             for _ in range(len(walk)):
                 walk()
             found.append(walk.latents)
@@ -209,7 +211,7 @@ def _in_parts(call: Callable[[Tensor, Tensor], Tensor], size: int, *tensors: Ten
     return torch.cat([call(*parts) for parts in zip(*(tensor.split(size) for tensor in tensors))])
 
 
-class Walk:
+class DreamPoseSampling:
     """Frames on their way from noise to latents, one step a call; after the last step it begins anew.
 
     Args:
@@ -315,7 +317,7 @@ def open_dreampose(
 
     with keep_casts(device):
         poses = model.poses(frames)[: samples["denoise"] // PASSES]
-        walk = Walk(model, *model.condition(), poses, steps)
+        walk = DreamPoseSampling(model, *model.condition(), poses, steps)
         latents = model.noise.repeat(samples["decode"], 1, 1, 1)
         photos, seen = slice(samples["encode"]), slice(samples["clip"])
         of_seen = model.noise.repeat(samples["clip"], 1, 1, 1)
@@ -337,8 +339,8 @@ def open_dreampose(
             details={
                 **shape.as_dict(),
                 "steps": steps,
-                "dtype": name_of(dtype),
-                "weights": f"random, seed {seed}, {name_of(model.weights_dtype)}",
+                "dtype": dtype_name(dtype),
+                "weights": f"random, seed {seed}, {dtype_name(model.weights_dtype)}",
                 "samples_a_call": samples,
                 **dataclasses.asdict(how),
             },

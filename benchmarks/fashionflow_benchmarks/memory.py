@@ -1,16 +1,16 @@
-"""How much memory each stage of a generation needs, as it is and with `--low-memory` (`memory`)."""
+"""Suite `memory`: memory of each stage, with and without `--low-memory`."""
 
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, rows
-from fashionflow_benchmarks.subject import SEED, Request, open_subject
+from fashionflow_benchmarks.model_under_test import CHUNK, SEED, BenchRequest, open_subject
+from fashionflow_benchmarks.roofline import CallCost, rows
 from fashionflow_benchmarks.timing import Timing
 
 WARMUP = 1
 
 
-def memory(request: Request) -> dict[str, Any]:
+def memory(request: BenchRequest) -> dict[str, Any]:
     """Peak memory of encoding, a denoising step and decoding by chunk; and of a whole video, both ways.
 
     On CUDA it is what torch's allocator held at most; on Linux CPUs the resident memory of the process, PyTorch and
@@ -18,7 +18,7 @@ def memory(request: Request) -> dict[str, Any]:
     """
     subject = open_subject(request)
     networks, pipeline = subject.networks, subject.pipeline
-    one, chunk = subject.inputs(), min(7, subject.frames)
+    one, chunk = subject.inputs(), min(CHUNK, subject.frames)
     many = subject.inputs(batch=chunk)
     photo = subject.photo()
 
@@ -37,7 +37,7 @@ def memory(request: Request) -> dict[str, Any]:
     timings: dict[str, Timing] = timing.measure(calls, networks.device, 1, WARMUP)
     calls.clear()  # with them go the references to networks in the way of the second half
     timings["video, low memory"] = _low_memory(pipeline, generate, networks)
-    results = rows(timings, {name: Work() for name in timings}, None)
+    results = rows(timings, {name: CallCost() for name in timings}, None)
     peak = {name: row["peak_memory_bytes"] for name, row in results.items()}
     low, usual = peak["video, low memory"], peak["video"]
     return subject.result(
@@ -59,7 +59,7 @@ def _low_memory(pipeline: Any, generate: Any, networks: Any) -> Timing:
     """The same generation with networks that take turns; the pipeline has its own back afterwards."""
     import torch
 
-    from fashionflow_core.backends.offload import OffloadedNetworks
+    from fashionflow_core.runtimes.offload import OffloadedNetworks
 
     device, dtype = networks.device, networks.dtype
     offloaded = OffloadedNetworks(networks.to(torch.device("cpu"), dtype), device)

@@ -1,18 +1,16 @@
-"""The networks around the U-Net: the VAE (`vae`), and CLIP with the adapter (`clip`)."""
+"""Suites `vae` and `clip`: the networks around the U-Net."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, measure_limits, rows
-from fashionflow_benchmarks.subject import Request, Subject, open_subject
-from fashionflow_core import cost
+from fashionflow_benchmarks.model_under_test import CHUNK, BenchRequest, Subject, open_subject
+from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
 
 WARMUP = 1
-CHUNK = 7  # frames that generation decodes at a time
 
 
-def vae(request: Request) -> dict[str, Any]:
+def vae(request: BenchRequest) -> dict[str, Any]:
     """Encode the photo; decode one frame, and a chunk of frames as generation does."""
     subject = open_subject(request)
     chunk = min(CHUNK, subject.frames)
@@ -32,7 +30,7 @@ def vae(request: Request) -> dict[str, Any]:
     return result
 
 
-def clip(request: Request) -> dict[str, Any]:
+def clip(request: BenchRequest) -> dict[str, Any]:
     """The photo's context: CLIP's encoder, and the adapter behind it."""
     subject = open_subject(request)
     inputs, networks = subject.inputs(), subject.networks
@@ -50,7 +48,7 @@ def measure_calls(
     title: str,
     subject: Subject,
     calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]],
-    request: Request,
+    request: BenchRequest,
 ) -> dict[str, Any]:
     """Time calls of networks against each other, count their work, and set it beside the device's limits.
 
@@ -73,7 +71,7 @@ def measure_calls(
     for name, (call, tensors) in calls.items():
         placed = _placed(call, tensors)
         shapes = [tuple(tensor.shape) for tensor in tensors]
-        work[name] = Work(cost.count_flop(placed, *shapes), cost.count_traffic(placed, *shapes))
+        work[name] = CallCost.of(placed, *shapes)
     limits = measure_limits(networks.device, networks.dtype)
     shapes = {name: [list(tensor.shape) for tensor in tensors] for name, (_, tensors) in calls.items()}
     found = rows(timings, work, limits)

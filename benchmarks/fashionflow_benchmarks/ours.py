@@ -1,4 +1,4 @@
-"""Our own pipeline in the shape of the baselines, with random weights: the same networks, as `generate` runs them."""
+"""This project's pipeline as a baseline, with random weights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,17 +8,16 @@ import numpy as np
 import torch
 
 from fashionflow_benchmarks.baseline import Baseline, even_share
+from fashionflow_benchmarks.model_under_test import CHUNK, SEED, published_pipeline
 from fashionflow_benchmarks.published import count_work as count_published
-from fashionflow_benchmarks.shapes import Shape, count_parameters, name_of
-from fashionflow_benchmarks.subject import SEED, published_pipeline
-from fashionflow_core.conditioning import condition
-from fashionflow_core.sampling import item_generator
-from fashionflow_core.schedulers import set_timesteps
-
-CHUNK = 7  # frames that generation decodes at a time
+from fashionflow_benchmarks.shapes import Shape, count_parameters
+from fashionflow_core.diffusion.conditioning import condition
+from fashionflow_core.diffusion.sampling import item_generator
+from fashionflow_core.diffusion.schedulers import set_timesteps
+from fashionflow_core.utils.device import dtype_name
 
 
-class Walk:
+class PipelineSampling:
     """A clip on its way from noise to latents, one step of the sampling loop a call; after the last it begins anew.
 
     `sampling.sample` walks all steps at once; these are the same calls one by one, since single ones are timed.
@@ -68,7 +67,7 @@ def open_ours(
     decoded = even_share(shape.frames, CHUNK)
     latent, context, content = pipeline.conditioner.encode(inputs["photo"], [item_generator(SEED, 0)])
     known, context = condition(latent, context, content, shape.frames, "both", pipeline.config.mask_fill)
-    walk = Walk(pipeline, known, context, steps)
+    walk = PipelineSampling(pipeline, known, context, steps)
     chunk = walk.noise[:, :, :decoded]
     samples = {"encode": 1, "clip": 1, "denoise": 1, "decode": decoded}
     each = {"encode": "encode_image", "clip": "context", "denoise": "denoise", "decode": "decode"}
@@ -96,8 +95,8 @@ def open_ours(
         details={
             **shape.as_dict(),
             "steps": steps,
-            "dtype": name_of(dtype),
-            "weights": f"random, seed {SEED}, {name_of(dtype)}",
+            "dtype": dtype_name(dtype),
+            "weights": f"random, seed {SEED}, {dtype_name(dtype)}",
             "samples_a_call": samples,
             "compiled": compiled,
         },

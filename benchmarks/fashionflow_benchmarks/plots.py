@@ -1,10 +1,10 @@
-"""Results as pictures: one PNG a suite."""
+"""Plots of benchmark results, one PNG per suite."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.drawing import BLUE, GREY, INK, plain, save
+from fashionflow_core.utils.plotting import BLUE, GREY, INK, plain, save
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:

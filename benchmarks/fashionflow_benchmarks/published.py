@@ -1,4 +1,4 @@
-"""FashionFlow as it was published: 1000 DDPM steps of the literal formulation, then one frame decoded at a time.
+"""FashionFlow as published: 1000 DDPM steps, frames decoded one at a time.
 
 Conventions are those of the reference README ("Conventions of the published inference"): the photo is encoded twice, a
 sample of the VAE's posterior each time; CLIP's tokens and the second sample make the context; the first frame is put in
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fashionflow_benchmarks.baseline import Baseline
-from fashionflow_benchmarks.literal import LiteralUNet
+from fashionflow_benchmarks.reference_unet import LiteralUNet
 from fashionflow_benchmarks.shapes import (
     LATENT_CHANNELS,
     LATENT_SCALE,
@@ -26,12 +26,12 @@ from fashionflow_benchmarks.shapes import (
     make_adapter,
     make_clip,
     make_vae,
-    name_of,
     seeded,
 )
-from fashionflow_core.betas import published_betas
-from fashionflow_core.conditioning import tensor_to_frames
-from fashionflow_core.cost import count_flop
+from fashionflow_core.diffusion.conditioning import tensor_to_frames
+from fashionflow_core.models.noise_schedules import published_betas
+from fashionflow_core.runtimes.flops import count_flop
+from fashionflow_core.utils.device import dtype_name
 
 STEPS = 1000
 
@@ -107,10 +107,10 @@ class Published:
         with torch.inference_mode():
             return tensor_to_frames(self.vae.decode(latents / LATENT_SCALE, return_dict=False)[0].clamp(0, 1))
 
-    def walk(self, steps: int, frames: int) -> "Walk":
+    def walk(self, steps: int, frames: int) -> "PublishedSampling":
         """A clip on its way, conditioned on the photo."""
         first, globally = (self.encode(noise) for noise in self.posterior_noise)
-        return Walk(self, self.tokens(globally), first, steps, frames)
+        return PublishedSampling(self, self.tokens(globally), first, steps, frames)
 
     def video(self, steps: int, frames: int) -> np.ndarray:
         """uint8 (frames, H, W, 3): the whole way."""
@@ -120,7 +120,7 @@ class Published:
         return np.concatenate([self.decode(walk.latents[:, :, frame]) for frame in range(frames)])
 
 
-class Walk:
+class PublishedSampling:
     """A clip on its way from noise to latents, one step a call; after the last step it begins anew.
 
     Args:
@@ -219,7 +219,7 @@ def open_published(
             details={
                 **shape.as_dict(),
                 "steps": steps,
-                "dtype": name_of(dtype),
+                "dtype": dtype_name(dtype),
                 "weights": f"random, seed {seed}, float32" if unet is None else "given to it, float32",
             },
         )

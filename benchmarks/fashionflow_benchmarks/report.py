@@ -1,4 +1,4 @@
-"""Results of benchmarks as JSON files, as text and as Markdown.
+"""Benchmark results as JSON, text and Markdown.
 
 The schema, version 2 (`SCHEMA`); sizes in bytes, times in seconds. A file:
 
@@ -15,7 +15,7 @@ A result:
     repeats, warmup calls of each row, timed and before
     results         row → seconds [each repeat], lower_quartile_s, median_s, upper_quartile_s, peak_memory_bytes and
                     call_memory_bytes (null where the system cannot say), flop (multiply-adds count two), traffic_bytes
-                    (operator by operator, `cost.count_traffic`), matmul_share and copy_share (of the device's limits)
+                    (operator by operator, `flops.count_traffic`), matmul_share and copy_share (of the device's limits)
     ratios          name → number; null where unknown
     hardware        what `timing.hardware` says: processor, GPU, driver, versions, commit, date
 
@@ -28,8 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core import files
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils import files
 
 SCHEMA = 2
 KEYS = ("suite", "title", "model", "reduced", "input", "repeats", "warmup", "results", "ratios", "hardware")

@@ -1,25 +1,27 @@
-"""One model in several runtimes (`backends`), timed side by side through the contract that the sampling loop uses."""
+"""Suite `backends`: one model in several runtimes, timed side by side."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, rows
-from fashionflow_benchmarks.subject import PUBLISHED, SEED, Request, open_subject
-from fashionflow_core import backends, pipeline, registry
-from fashionflow_core.contract import ENGINES_FILE, Engines
-from fashionflow_core.device import resolve_device
+from fashionflow_benchmarks.model_under_test import PUBLISHED, SEED, BenchRequest, open_subject
+from fashionflow_benchmarks.roofline import CallCost, rows
+from fashionflow_core import pipeline, runtimes
+from fashionflow_core.config import LoadOptions
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.store import registry
+from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
+from fashionflow_core.utils.device import dtype_name, resolve_device
 
 TORCH, COMPILED = "torch", "compiled"  # PyTorch as it is, and after --compile
 WARMUP = 2  # the first call compiles, the second captures graphs
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(request: BenchRequest) -> dict[str, Any]:
     """Time `denoise` of a whole clip and `decode` of one batch of frames in each runtime, interleaved.
 
-    Runtimes are those of `backends.load`, or "compiled"; with the first one the others are compared. A folder of
+    Runtimes are those of `runtimes.load`, or "compiled"; with the first one the others are compared. A folder of
     engines names the model that PyTorch runs beside them.
 
     Raises:
@@ -61,7 +63,7 @@ def run(request: Request) -> dict[str, Any]:
             "weights": f"random, seed {SEED}" if published else "from the folder",
         },
         "reduced": request.sizes(first.device)[1] if published else None,
-        "dtypes": {name: str(networks.dtype).removeprefix("torch.") for name, networks in opened.items()},
+        "dtypes": {name: dtype_name(networks.dtype) for name, networks in opened.items()},
         "input": {name: list(tensor.shape) for name, tensor in inputs.items()},
         "repeats": request.repeats,
         "warmup": WARMUP,
@@ -69,11 +71,11 @@ def run(request: Request) -> dict[str, Any]:
         "ratios": ratios,
         "difference": difference,
         "notes": notes,
-        "hardware": timing.hardware(first.device, str(first.dtype).removeprefix("torch.")),
+        "hardware": timing.hardware(first.device, dtype_name(first.dtype)),
     }
 
 
-def _open(request: Request, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+def _open(request: BenchRequest, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
     """Networks by runtime, and the frames of a clip."""
     if request.model == PUBLISHED:
         if others := sorted(set(names) - {TORCH, COMPILED}):
@@ -92,12 +94,13 @@ def _open(request: Request, names: tuple[str, ...]) -> tuple[dict[str, Any], int
     for name in names:
         plain, place = name in (TORCH, COMPILED), folder
         if engines is not None and plain:
-            reason, hint = backends.missing(engines, TORCH, device)
+            reason, hint = runtimes.missing(engines, TORCH, device)
             if reason:
                 raise FashionFlowError(f"{folder}: {name} cannot run here: {reason}", hint)
             # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
             place = Path(engines.source)
-        loaded = pipeline.load(place, str(device), request.dtype if plain else "auto", TORCH if plain else name)
+        dtype, backend = (request.dtype, TORCH) if plain else ("auto", name)
+        loaded = pipeline.load(place, LoadOptions(str(device), dtype, backend))
         opened[name] = _compiled(loaded.networks, name)
     return opened, engines.frames[1] if engines is not None else _frames(folder)
 
@@ -134,14 +137,14 @@ def _inputs(networks: Any, frames: int, batch: int) -> dict[str, Any]:
     }
 
 
-def _work(opened: Mapping[str, Any], frames: int, inputs: Mapping[str, Any]) -> dict[str, Work]:
+def _work(opened: Mapping[str, Any], frames: int, inputs: Mapping[str, Any]) -> dict[str, CallCost]:
     """The same arithmetic in every runtime, counted on one that has not been compiled."""
     plain = next((networks for name, networks in opened.items() if name != COMPILED), None)
     if plain is None:
         return {}
     flop = plain.count_flop(frames)
     each = {"denoise": flop["denoise"], "decode": len(inputs["latents"]) * flop["decode"]}
-    return {f"{call}, {name}": Work(each[call]) for name in opened for call in each}
+    return {f"{call}, {name}": CallCost(each[call]) for name in opened for call in each}
 
 
 def _median(results: Mapping[str, Any], call: str, name: str) -> float:

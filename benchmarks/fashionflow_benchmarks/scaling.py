@@ -1,4 +1,4 @@
-"""How cost grows: with photos in a batch (`batch`); with frames, resolution and batch, as exponents (`scale`)."""
+"""Suites `batch` and `scale`: cost by batch size, frames and resolution."""
 
 import math
 import statistics
@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, measure_limits, rows
-from fashionflow_benchmarks.subject import PUBLISHED, SEED, Request, open_subject
-from fashionflow_core import cost
-from fashionflow_core.device import is_out_of_memory
+from fashionflow_benchmarks.model_under_test import PUBLISHED, SEED, BenchRequest, open_subject
+from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
 from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.device import dtype_name, is_out_of_memory
 
 BATCHES = (1, 2, 4, 8)
 SMALL_BATCHES = (1, 2, 4)
 WARMUP = 1
 
 
-def batch(request: Request) -> dict[str, Any]:
+def batch(request: BenchRequest) -> dict[str, Any]:
     """One denoising step of several photos' clips in one call: what a catalogue gains by batching."""
     subject = open_subject(request)
     networks, notes = subject.networks, list[str]()
@@ -37,7 +36,7 @@ def batch(request: Request) -> dict[str, Any]:
         name = f"batch {size}"
         calls[name] = lambda arguments=arguments: networks.denoise(*arguments)
         shapes = [tuple(tensor.shape) for tensor in arguments]
-        work[name] = Work(cost.count_flop(networks.denoise, *shapes), cost.count_traffic(networks.denoise, *shapes))
+        work[name] = CallCost.of(networks.denoise, *shapes)
     results = rows(timing.measure(calls, networks.device, request.repeats, 0), work, limits)
     clips = {name: size / results[name]["median_s"] for size, name in zip(sizes, results)}
     faster = {f"clips a second, {name} over batch 1": clips[name] / clips["batch 1"] for name in list(clips)[1:]}
@@ -46,7 +45,7 @@ def batch(request: Request) -> dict[str, Any]:
     return subject.result("batch", title, results, request.repeats, WARMUP, limits, **more)
 
 
-def scale(request: Request) -> dict[str, Any]:
+def scale(request: BenchRequest) -> dict[str, Any]:
     """One U-Net pass of the published architecture at growing sizes; seconds ~ size to the power of an exponent.
 
     Frames, pixels of the latents, and batch each grow alone, from the smallest of its sizes on. The exponent is the
@@ -57,8 +56,8 @@ def scale(request: Request) -> dict[str, Any]:
     """
     import torch
 
-    from fashionflow_core.backends.torch import settle
     from fashionflow_core.models import FashionFlowUNet
+    from fashionflow_core.runtimes.torch import settle
 
     if request.model != PUBLISHED:
         raise UsageError(
@@ -92,7 +91,7 @@ def scale(request: Request) -> dict[str, Any]:
             name = f"{axis} {'x'.join(map(str, point))}"
             tensors = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
             calls[name] = lambda tensors=tensors: forward(*tensors)
-            work[name] = Work(cost.count_flop(forward, *shapes), cost.count_traffic(forward, *shapes))
+            work[name] = CallCost.of(forward, *shapes)
             sizes[name] = {"frames": clip[0], "pixels": clip[1] * clip[2], "batch": count}[axis]
     with torch.inference_mode():
         results = rows(timing.measure(calls, device, request.repeats, WARMUP), work, limits)
@@ -115,7 +114,7 @@ def scale(request: Request) -> dict[str, Any]:
         "ratios": {f"exponent in {axis}": fitted["seconds"] for axis, fitted in exponents.items()},
         "exponents": exponents,
         "limits": limits.as_dict(),
-        "hardware": timing.hardware(device, str(dtype).removeprefix("torch.")),
+        "hardware": timing.hardware(device, dtype_name(dtype)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Sizes that baselines are built in, the published ones and reduced ones for CPUs; and networks with random weights."""
+"""Sizes of the baselines, published and reduced, and networks with random weights."""
 
 import contextlib
 import functools
@@ -11,8 +11,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from fashionflow_benchmarks.literal import LiteralAdapter
-from fashionflow_core.cost import count_flop
+from fashionflow_benchmarks.reference_unet import LiteralAdapter
+from fashionflow_core.runtimes.flops import count_flop
 
 LATENT_CHANNELS = 4
 SHRINK = 8  # pixels a latent, each way
@@ -155,10 +155,6 @@ def keep_casts(device: torch.device) -> torch.autocast:
     single call with one of its own would cast 3.4 GB of weights for it.
     """
     return torch.autocast(device.type, enabled=False)
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def count_parameters(**networks: nn.Module) -> dict[str, int]:

@@ -1,21 +1,18 @@
-"""One denoising step: our U-Net against the literal formulation of the paper, with the same weights."""
+"""Suite `step`: one denoising step against the reference U-Net."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, measure_limits, rows
-from fashionflow_benchmarks.subject import FULL, PUBLISHED, Request, reduction
-from fashionflow_core import cost
-from fashionflow_core.device import resolve_device, resolve_dtype
+from fashionflow_benchmarks.model_under_test import FULL, PUBLISHED, BenchRequest, reduction
+from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     import torch
 
-    from fashionflow_benchmarks.literal import LiteralUNet
+    from fashionflow_benchmarks.reference_unet import LiteralUNet
     from fashionflow_core.models import FashionFlowUNet
 
 SEED = 0
@@ -23,10 +20,9 @@ REDUCED = (8, 32, 32)  # on a CPU: no seconds of VAE here, and below that calls 
 WARMUP = 2
 TIMESTEP = 500
 PUBLISHED_TOKENS = 50
-DTYPE_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(request: BenchRequest) -> dict[str, Any]:
     """The suite as `fashionflow bench step` asks for it."""
     device, _ = request.place
     published = request.model == PUBLISHED
@@ -46,7 +42,7 @@ def bench_step(
     frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
-    dtype: str = "float32",
+    dtype: str = "fp32",
     device: str = "auto",
     repeats: int = 5,
 ) -> dict[str, Any]:
@@ -56,7 +52,7 @@ def bench_step(
         model: a model folder, a name that `registry.find` knows, or None for the published architecture with seeded
             random weights.
         frames, height, width: of the latents; by default the model's own.
-        dtype: auto, float32, bfloat16 or float16 (also fp32, bf16, fp16).
+        dtype: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda, ...
         repeats: timed passes of each formulation.
 
@@ -65,48 +61,47 @@ def bench_step(
 
     Raises:
         UsageError: an unknown dtype or device, or a number of repeats below 1.
-        FashionFlowError: no such model, a size the network cannot halve, or too little memory.
+        FashionFlowError: no such model, or a size the network cannot halve.
     """
     import torch
 
-    from fashionflow_core.backends.torch import settle
+    from fashionflow_core.runtimes.torch import settle
 
     if repeats < 1:
         raise UsageError(f"--repeats: must be at least 1, not {repeats}")
     target = resolve_device(device)
-    number = resolve_dtype(DTYPE_NAMES.get(dtype, dtype), target)
+    number = resolve_dtype(dtype, target)
     unet, name, weights, native, tokens = _open(model)
     wanted = tuple(given if given is not None else own for given, own in zip((frames, height, width), native))
     size = (wanted[0], wanted[1], wanted[2])
     unet.check_shape(*size)
     config = _arguments(unet)
     channels, context_dim = config["in_channels"], config["cross_attention_dim"]
-    with _memory_errors(size):
-        literal = literal_twin(unet)
-        torch.nn.Module.to(unet, target, number).eval()
-        settle(unet)
-        literal.to(target, number).eval()
-        generator = torch.Generator().manual_seed(SEED)
-        sample = torch.randn((1, channels, *size), generator=generator).to(target, number)
-        context = torch.randn((1, tokens, context_dim), generator=generator).to(target, number)
-        timestep = torch.tensor([TIMESTEP], device=target)
+    literal = literal_twin(unet)
+    torch.nn.Module.to(unet, target, number).eval()
+    settle(unet)
+    literal.to(target, number).eval()
+    generator = torch.Generator().manual_seed(SEED)
+    sample = torch.randn((1, channels, *size), generator=generator).to(target, number)
+    context = torch.randn((1, tokens, context_dim), generator=generator).to(target, number)
+    timestep = torch.tensor([TIMESTEP], device=target)
 
-        def ours() -> torch.Tensor:
-            return unet(sample, timestep, context).sample
+    def ours() -> torch.Tensor:
+        return unet(sample, timestep, context).sample
 
-        def reference() -> torch.Tensor:
-            return literal(sample, timestep, context)
+    def reference() -> torch.Tensor:
+        return literal(sample, timestep, context)
 
-        with torch.inference_mode():
-            expected = reference().float()
-            difference = ours().float() - expected
-            agreement = {
-                "max_abs": difference.abs().max().item(),
-                "rms": difference.square().mean().sqrt().item(),
-                "output_std": expected.std().item(),
-            }
-            del expected, difference
-            timings = timing.measure({"ours": ours, "literal": reference}, target, repeats, WARMUP)
+    with torch.inference_mode():
+        expected = reference().float()
+        difference = ours().float() - expected
+        agreement = {
+            "max_abs": difference.abs().max().item(),
+            "rms": difference.square().mean().sqrt().item(),
+            "output_std": expected.std().item(),
+        }
+        del expected, difference
+        timings = timing.measure({"ours": ours, "literal": reference}, target, repeats, WARMUP)
     shapes = ((1, channels, *size), (1,), (1, tokens, context_dim))
     work = {name: count_work(network, shapes, number) for name, network in (("ours", unet), ("literal", literal))}
     limits = measure_limits(target, number)
@@ -143,7 +138,7 @@ def bench_step(
             f"standard deviation of the output {agreement['output_std']:.3f})"
         ],
         "limits": limits.as_dict(),
-        "hardware": timing.hardware(target, str(number).removeprefix("torch.")),
+        "hardware": timing.hardware(target, dtype_name(number)),
     }
 
 
@@ -156,8 +151,8 @@ def literal_twin(unet: "FashionFlowUNet") -> "LiteralUNet":
     """The literal formulation of the same config with the same weights, sharing their memory where shapes allow."""
     import torch
 
-    from fashionflow_benchmarks.literal import LiteralUNet
-    from fashionflow_core.checkpoint import ours_to_published
+    from fashionflow_benchmarks.reference_unet import LiteralUNet
+    from fashionflow_core.store.published import ours_to_published
 
     config = _arguments(unet)
     with torch.device("meta"):
@@ -182,7 +177,7 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
 
     folder = Path(model)
     if not (folder / MODEL_FILE).is_file():
-        from fashionflow_core import registry
+        from fashionflow_core.store import registry
 
         folder = registry.find(str(model))
     conventions = ModelConfig.load(folder)
@@ -201,33 +196,17 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
     return unet, conventions.name, "from the model folder", latents, tokens
 
 
-def count_work(network: Any, shapes: tuple[tuple[int, ...], ...], dtype: "torch.dtype") -> Work:
+def count_work(network: Any, shapes: tuple[tuple[int, ...], ...], dtype: "torch.dtype") -> CallCost:
     """What one pass of a U-Net has to do; sample and context are cast to the network's number type before."""
 
     def forward(sample: "torch.Tensor", timestep: "torch.Tensor", context: "torch.Tensor") -> object:
         device = next(network.parameters()).device
         return network(sample.to(device, dtype), timestep.to(device), context.to(device, dtype))
 
-    return Work(cost.count_flop(forward, *shapes), cost.count_traffic(forward, *shapes))
+    return CallCost.of(forward, *shapes)
 
 
 def _ratio(results: dict[str, dict[str, Any]], key: str) -> float | None:
     """Literal over ours, None where either is unknown or ours is 0."""
     literal, ours = results["literal"][key], results["ours"][key]
     return literal / ours if literal is not None and ours else None
-
-
-@contextlib.contextmanager
-def _memory_errors(size: tuple[int, ...]) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # CPUs have no error type of their own for it, only this text.
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
-            raise
-        shape = "x".join(map(str, size))
-        raise FashionFlowError(
-            f"bench step: too little memory for latents of {shape}", hint="fewer frames, or a smaller dtype"
-        ) from error

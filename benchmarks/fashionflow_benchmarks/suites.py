@@ -1,10 +1,10 @@
-"""What can be measured: each suite is one function from a `Request` to a result of `report`'s schema. A lazy table."""
+"""Table of the benchmark suites."""
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from fashionflow_benchmarks.subject import Request
+from fashionflow_benchmarks.model_under_test import BenchRequest
 from fashionflow_core.errors import FashionFlowError, UsageError
 
 _HERE = "fashionflow_benchmarks"
@@ -13,7 +13,7 @@ SUITES = {
     "vae": f"{_HERE}.networks:vae",
     "clip": f"{_HERE}.networks:clip",
     "video": f"{_HERE}.video:video",
-    "dreampose": f"{_HERE}.claim:dreampose",
+    "dreampose": f"{_HERE}.dreampose_comparison:dreampose",
     "backends": f"{_HERE}.runtimes:run",
     "batch": f"{_HERE}.scaling:batch",
     "scale": f"{_HERE}.scaling:scale",
@@ -32,7 +32,7 @@ def check(names: Sequence[str]) -> None:
         raise UsageError(f"bench: no suite {unknown[0]!r}", hint=f"use some of: {', '.join(SUITES)}")
 
 
-def run(names: Sequence[str], request: Request, on_suite: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Measure suites, in the order of the table, each when it is asked for.
 
     Args:
@@ -44,7 +44,7 @@ def run(names: Sequence[str], request: Request, on_suite: Callable[[str], None])
         UsageError: no such suite; what a suite refuses.
         FashionFlowError: no such model; too little memory.
     """
-    from fashionflow_core.device import is_out_of_memory
+    from fashionflow_core.utils.device import is_out_of_memory
 
     check(names)
     for name, place in SUITES.items():
@@ -54,7 +54,7 @@ def run(names: Sequence[str], request: Request, on_suite: Callable[[str], None])
             try:
                 yield getattr(import_module(module), function)(request)
             except (RuntimeError, MemoryError) as error:
-                if not isinstance(error, MemoryError) and not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise FashionFlowError(
                     f"bench {name}: too little memory on {request.device}",

@@ -1,4 +1,4 @@
-"""Timing that can be trusted: warm-up, interleaved repeats, quartiles, synchronisation, peak memory, hardware."""
+"""Timing: warm-up, interleaved repeats, quartiles, peak memory, hardware."""
 
 import ctypes
 import os
@@ -61,6 +61,15 @@ def synchronize(device: "torch.device") -> None:
         torch.mps.synchronize()
 
 
+def seconds(call: Callable[[], object], device: "torch.device") -> float:
+    """Wall-clock time of one call, the device waited for before and after."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
 def measure(
     callables: Mapping[str, Callable[[], object]], device: "torch.device", repeats: int = 5, warmup: int = 1
 ) -> dict[str, Timing]:
@@ -80,17 +89,13 @@ def measure(
     for call in callables.values():
         for _ in range(warmup):
             call()
-    seconds: dict[str, list[float]] = {name: [] for name in callables}
+    times: dict[str, list[float]] = {name: [] for name in callables}
     order = list(callables.items())
     for _ in range(repeats):
         for name, call in order:
-            synchronize(device)
-            start = time.perf_counter()
-            call()
-            synchronize(device)
-            seconds[name].append(time.perf_counter() - start)
+            times[name].append(seconds(call, device))
         order.reverse()
-    return {name: Timing(tuple(seconds[name]), *_measure_memory(call, device)) for name, call in callables.items()}
+    return {name: Timing(tuple(times[name]), *_measure_memory(call, device)) for name, call in callables.items()}
 
 
 def _measure_memory(call: Callable[[], object], device: "torch.device") -> tuple[int | None, int | None]:

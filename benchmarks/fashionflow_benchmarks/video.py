@@ -1,4 +1,4 @@
-"""From a photo's file to a video's file: the whole way, and every second of it by stage (`video`)."""
+"""Suite `video`: photo file to video file, by stage."""
 
 import tempfile
 import time
@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_benchmarks import timing
-from fashionflow_benchmarks.limits import Work, measure_limits, rows
-from fashionflow_benchmarks.subject import SEED, Request, Subject, open_subject
+from fashionflow_benchmarks.model_under_test import SEED, BenchRequest, Subject, open_subject
+from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
 from fashionflow_benchmarks.timing import Timing
-from fashionflow_core import cost
+from fashionflow_core.runtimes import flops
 
 WARMUP = 1
 STAGES = ("photo", "encode", "denoise", "decode", "write", "other")
+# Of motion models; matte: the figure found, the photo made ready.
+MOTION_STAGES = ("photo", "matte", "denoise", "render", "write", "other")
+_STAGE_OF = {"encode_image": "encode", "context": "encode", "denoise": "denoise", "decode": "decode"}
 
 
 class Watched:
@@ -25,7 +28,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._networks, name)
-        stage = {"encode_image": "encode", "context": "encode", "denoise": "denoise", "decode": "decode"}.get(name)
+        stage = _STAGE_OF.get(name)
         return found if stage is None else self._watch(stage, found)
 
     def _watch(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,13 +43,15 @@ class Watched:
         return timed
 
 
-def video(request: Request) -> dict[str, Any]:
+def video(request: BenchRequest) -> dict[str, Any]:
     """A warm model makes a video of a photo: the whole, unwatched, and by stage, watched; in turns."""
     from PIL import Image
 
-    subject = open_subject(request)
+    subject = open_subject(request, motion=True)
     networks, pipeline = subject.networks, subject.pipeline
-    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    moves = pipeline.motion is not None
+    measured = motion_by_stage if moves else by_stage
+    stages: dict[str, list[float]] = {stage: [] for stage in (MOTION_STAGES if moves else STAGES)}
 
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.png"
@@ -57,7 +62,7 @@ def video(request: Request) -> dict[str, Any]:
             pipeline.generate(photo, steps=subject.steps, seed=SEED).save(target)
 
         def watched() -> None:
-            for stage, seconds in by_stage(subject, photo, target).items():
+            for stage, seconds in measured(subject, photo, target).items():
                 stages[stage].append(seconds)
 
         timings = timing.measure({"photo to mp4": whole, "by stage": watched}, networks.device, request.repeats, WARMUP)
@@ -68,7 +73,7 @@ def video(request: Request) -> dict[str, Any]:
     return subject.result(
         "video",
         f"photo to mp4, model warm, {subject.steps} steps",
-        rows(timings, _work(subject), limits),
+        rows(timings, _motion_work(subject) if moves else _work(subject), limits),
         request.repeats,
         WARMUP,
         limits,
@@ -79,7 +84,7 @@ def video(request: Request) -> dict[str, Any]:
 
 def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
     """Make the video once; the seconds of each of `STAGES`."""
-    from fashionflow_core.photo import load_photo
+    from fashionflow_core.images.loading import load_photo
     from fashionflow_core.pipeline import FashionFlowPipeline
 
     seconds: dict[str, float] = defaultdict(float)
@@ -102,25 +107,62 @@ def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
     return {stage: seconds[stage] for stage in STAGES}
 
 
-def _work(subject: Subject) -> dict[str, Work]:
+def motion_by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
+    """Make the video of a motion model once; the seconds of each of `MOTION_STAGES`."""
+    from fashionflow_core import video as video_files
+    from fashionflow_core.images.loading import load_photo
+    from fashionflow_core.motion.prepared import PreparedPhoto
+    from fashionflow_core.pipeline import FashionFlowPipeline
+
+    seconds: dict[str, float] = defaultdict(float)
+    whole = subject.pipeline
+    networks: Any = Watched(subject.networks, seconds)
+    pipeline = FashionFlowPipeline(networks, whole.conditioner.processor, whole.config, whole.make_scheduler)
+    start = time.perf_counter()
+    pixels = load_photo(photo)
+    seconds["photo"] = time.perf_counter() - start
+    assert whole.motion is not None
+    before = time.perf_counter()
+    prepared = PreparedPhoto.of(pixels, whole.motion.parse)
+    _ = prepared.content if prepared.moves_figure else None
+    seconds["matte"] = time.perf_counter() - before
+    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED)
+    sampled = time.perf_counter()
+    frames = list(made.frames)
+    drawn = time.perf_counter()
+    video_files.write(iter(frames), target, fps=made.fps, count=made.count, metadata=made.metadata)
+    end = time.perf_counter()
+    seconds["render"], seconds["write"] = drawn - sampled, end - drawn
+    # Generating finds the figure once more.
+    seconds["other"] = sampled - before - 2 * seconds["matte"] - seconds["denoise"]
+    return {stage: max(seconds[stage], 0.0) for stage in MOTION_STAGES}
+
+
+def _motion_work(subject: Subject) -> dict[str, CallCost]:
+    """Of the stages of a motion model that networks do."""
+    flop = subject.networks.count_flop(subject.pipeline.config.keyframes)
+    return {"denoise": CallCost(subject.steps * flop["denoise"], None), "matte": CallCost(flop["parse"], None)}
+
+
+def _work(subject: Subject) -> dict[str, CallCost]:
     """Of the whole way, and of the stages that networks do."""
     flop = subject.networks.count_flop(subject.frames)
     inputs = subject.inputs()
 
     def traffic(call: Callable[..., Any], *names: str) -> int:
-        return cost.count_traffic(call, *(tuple(inputs[name].shape) for name in names))
+        return flops.count_traffic(call, *(tuple(inputs[name].shape) for name in names))
 
     networks = subject.networks
     work = {
-        "encode": Work(
+        "encode": CallCost(
             flop["encode_image"] + flop["context"],
             traffic(networks.encode_image, "pixels") + traffic(networks.context, "clip_pixels", "latents"),
         ),
-        "denoise": Work(
+        "denoise": CallCost(
             subject.steps * flop["denoise"],
             subject.steps * traffic(networks.denoise, "sample", "timestep", "context"),
         ),
-        "decode": Work(subject.frames * flop["decode"], subject.frames * traffic(networks.decode, "latents")),
+        "decode": CallCost(subject.frames * flop["decode"], subject.frames * traffic(networks.decode, "latents")),
     }
     total = [(part.flop or 0, part.traffic_bytes or 0) for part in work.values()]
-    return {**work, "photo to mp4": Work(*(sum(column) for column in zip(*total)))}
+    return {**work, "photo to mp4": CallCost(*(sum(column) for column in zip(*total)))}

@@ -1,1 +1,1 @@
-"""Model folder → engine folder: graphs of all networks as ONNX files and TensorRT engines, verified against PyTorch."""
+"""Export of model folders to engine folders: ONNX and TensorRT, verified against PyTorch."""

@@ -1,4 +1,4 @@
-"""TensorRT engines beside or instead of the ONNX files of an engine folder; those that still fit are kept."""
+"""TensorRT engines of an engine folder; valid ones are kept."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.contract import ENGINE_FILES, Engines, NetworkRecord
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.flavors import Flavor
+from fashionflow_core.runtimes.tensorrt_flavors import Flavor
+from fashionflow_core.store.engine_folder import ENGINE_FILES, Engines, NetworkRecord
 from fashionflow_export.settings import EngineSettings
 from fashionflow_export.tensorrt import build_engine, cache_key
 

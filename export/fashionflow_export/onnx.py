@@ -1,4 +1,4 @@
-"""Graphs as ONNX files, through `torch.export`."""
+"""ONNX graphs through `torch.export`."""
 
 import copy
 import logging
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashionflow_core.contract import GRAPHS
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.store.engine_folder import GRAPHS
 
 # 21 makes onnxruntime's CPU take GroupNorm apart, 23's Attention breaks TensorRT-RTX in float32.
 OPSET = 20
@@ -84,8 +84,8 @@ def export_onnx(
     """Write a graph as an ONNX file, checked by `onnx` itself.
 
     Args:
-        module: of `backends.graphs`, in the number type it is to compute in.
-        network: its name in `contract.GRAPHS`.
+        module: of `runtimes.graphs`, in the number type it is to compute in.
+        network: its name in `engine_folder.GRAPHS`.
         inputs: examples, float32, by name: their shapes are the graph's.
         path: the file; above 1.5 GB its weights lie beside it as `model.onnx.data`.
         dynamic_frames: fewest and most frames of the U-Net; None: those of the example.

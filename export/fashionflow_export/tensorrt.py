@@ -1,4 +1,4 @@
-"""ONNX files as TensorRT engines, through Polygraphy: one code for both flavors.
+"""TensorRT engines from ONNX files through Polygraphy, for both flavors.
 
 TensorRT times its kernels, so it builds on the GPU that it builds for. TensorRT-RTX compiles ahead for a list of GPUs
 and finishes on the one it meets: it builds on machines that have none. Both take strongly typed networks, in which the
@@ -20,9 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.contract import sha256
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.flavors import FLAVORS, Flavor
+from fashionflow_core.runtimes.tensorrt_flavors import FLAVORS, Flavor
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_export.settings import EngineSettings
 
 _ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat16": 2, "Int8": 1, "UInt8": 1}

@@ -1,4 +1,4 @@
-"""Verify the runtimes of an engine folder that run here, and note in it how they did."""
+"""Verification of an engine folder's runtimes on this machine."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from fashionflow_core import backends, pipeline
-from fashionflow_core.backends.parity import Answers, load_answers
-from fashionflow_core.contract import BUILT_NOT_RUN, FAILED, GRAPHS, VERIFIED, Engines
-from fashionflow_core.device import resolve_device
+from fashionflow_core import pipeline, runtimes
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
-from fashionflow_core.first_use import judge
+from fashionflow_core.runtimes.parity import Answers, load_answers
+from fashionflow_core.runtimes.verification import judge
+from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, VERIFIED, Engines
+from fashionflow_core.utils.device import resolve_device
 
 
 def verify_folder(
@@ -39,7 +39,7 @@ def verify_folder(
     answers = answers or load_answers(folder, engines)
     for runtime, record in engines.runtimes.items():
         chosen = "cpu" if device == "auto" and runtime == "onnxruntime" else device
-        reason, _ = backends.missing(engines, runtime, engine_device(chosen))
+        reason, _ = runtimes.missing(engines, runtime, engine_device(chosen))
         if reason:
             earlier = {VERIFIED: "; it was verified before", FAILED: "; it failed before"}.get(record.state, "")
             report(f"{runtime}: cannot run here, so nothing was compared{earlier}: {reason}")
@@ -82,12 +82,12 @@ def verify_runtime(
     Raises:
         FashionFlowError: a file is missing, changed or cannot be opened.
     """
-    names = [name for name in GRAPHS if name in engines.networks and runtime in engines.networks[name].files]
-    if set(names) == set(GRAPHS):
+    names = [name for name in engines.graphs if name in engines.networks and runtime in engines.networks[name].files]
+    if set(names) == set(engines.graphs):
         pipe: Any = pipeline.load(folder, device=device, backend=runtime, allow_unverified=True)
         record = judge(engines, runtime, pipe.networks.runners, answers, pipe, report)
     else:
-        runners = backends.open_runners(folder, engines, runtime, names, engine_device(device))
+        runners = runtimes.open_runners(folder, engines, runtime, names, engine_device(device))
         record = judge(engines, runtime, runners, answers, report=report)
     return engines.with_runtime(runtime, record)
 

@@ -1,1 +1,1 @@
-"""Many photos: read from folders and lists, made by workers on one or many devices, resumed, and shown in a page."""
+"""Catalogues: many photos, worker processes, resume, gallery."""

@@ -1,17 +1,17 @@
-"""What a run would do and how long it would take, without doing any of it."""
+"""Dry run of a catalogue: files, seconds, hours."""
 
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.catalogue import protocol
+from fashionflow_core.catalogue import ipc
+from fashionflow_core.catalogue.jobs import DONE, FAILED, LOST, RunSpec
 from fashionflow_core.catalogue.manifest import MANIFEST, read, states_of
 from fashionflow_core.catalogue.planner import Planner, count
-from fashionflow_core.catalogue.session import Request, planner_for, pull_manifest
-from fashionflow_core.catalogue.work import DONE, FAILED, LOST, Work
+from fashionflow_core.catalogue.run import Request, about_other_models, planner_for, pull_manifest
 from fashionflow_core.config import GenerateSettings
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, option
 
 _RECENT = 1000  # last lines of the manifest that seconds and bytes a video are taken from
 # Of more items some should be made first: what they took says more than one timed call, and planning stays small.
@@ -30,6 +30,7 @@ class Estimate:
         seconds: of the whole run.
         bytes_each: of a video, where the folder has such ones already.
         model, frames, steps, scheduler: of items without settings of their own.
+        notes: what becomes of finished videos that another model made.
     """
 
     items: int
@@ -45,6 +46,7 @@ class Estimate:
     frames: int
     steps: int
     scheduler: str
+    notes: tuple[str, ...] = ()
 
 
 def estimate(request: Request) -> Estimate:
@@ -60,8 +62,7 @@ def estimate(request: Request) -> Estimate:
     planner: Planner = planner_for(request, states_of(out))
     settings = request.work.settings.resolve(planner.config)
     counts = count(planner.decide())
-    frames = (settings.frames - 1) * settings.interpolate + 1
-    alike = {"model_revision": planner.revision, "steps": settings.steps, "frames": frames}
+    alike = {"model_revision": planner.revision, "steps": settings.steps, "frames": settings.video_frames}
     seconds, size = _from_manifest(out, alike)
     measured = "videos made before"
     if seconds is None and 0 < counts["to do"] <= _TIMED_UP_TO:
@@ -81,6 +82,7 @@ def estimate(request: Request) -> Estimate:
         frames=settings.frames,
         steps=settings.steps,
         scheduler=settings.scheduler,
+        notes=tuple(about_other_models(planner)),
     )
 
 
@@ -98,12 +100,14 @@ def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int 
 
 def _timed(request: Request) -> float | None:
     """Seconds of denoising and decoding, timed in a process of its own: the planning one stays small."""
-    child = protocol.Child(__name__)
+    child = ipc.Child(__name__)
     try:
         child.send((request.work, request.devices[0], request.work.settings))
         found = child.receive()
     except EOFError:
-        raise FashionFlowError("the process that timed the model died", hint="try again with --device cpu") from None
+        raise FashionFlowError(
+            "the process that timed the model died", hint=f"try again with {option('device', 'cpu')}"
+        ) from None
     finally:
         child.kill()
     if isinstance(found, Exception):
@@ -113,17 +117,17 @@ def _timed(request: Request) -> float | None:
 
 def main() -> None:
     """In the child: open the model, plan one video and time its parts."""
-    incoming, outgoing = protocol.streams()
-    work, device, settings = protocol.receive(incoming)
+    incoming, outgoing = ipc.streams()
+    work, device, settings = ipc.receive(incoming)
     try:
         answer: Any = _plan(work, device, settings)
     except FashionFlowError as error:
         answer = error
-    protocol.send(outgoing, answer)
+    ipc.send(outgoing, answer)
 
 
-def _plan(work: Work, device: str, settings: GenerateSettings) -> dict[str, Any]:
+def _plan(work: RunSpec, device: str, settings: GenerateSettings) -> dict[str, Any]:
     from fashionflow_core import pipeline
 
-    pipe = pipeline.load(work.model, device=device, dtype=work.dtype, **work.loading)
+    pipe = pipeline.load(Path(work.model), work.on(device).load)
     return asdict(pipe.plan(settings, measure=True))

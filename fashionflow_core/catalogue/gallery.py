@@ -1,22 +1,24 @@
-"""`index.html` of an output folder: every video with its poster, its scores, and what failed and why.
+"""Gallery page `index.html` of an output folder.
 
 One file a page that asks nothing of anybody: styles and script are in it, posters and videos are beside it.
 """
 
+import base64
+import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from fashionflow_core.catalogue.jobs import DONE
 from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
-from fashionflow_core.catalogue.work import DONE
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import write_text
+from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.utils.files import write_text
 
 PAGE = "index.html"
 PER_PAGE = 2_000
@@ -83,7 +85,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     out = Path(out)
     if not (out / MANIFEST).is_file():
         raise FashionFlowError(
-            f"{out}: holds no {MANIFEST}", hint="name the folder that fashionflow generate wrote with -o"
+            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
         )
     videos = None if everything_is_there else out
     pages = []
@@ -109,11 +111,24 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
                 page=number,
                 built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             )
-            write_text(out / name, text)
+            write_text(out / name, _locked_down(text))
             pages.append(out / name)
     for old in _surplus(out, len(parts)):
         old.unlink()
     return pages
+
+
+def _locked_down(page: str) -> str:
+    """A page that may load only what lies beside it, and run only its own script (Content-Security-Policy)."""
+    script = re.search("<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode() if script else ""
+    # Browsers differ in whether a page of a disk is its own 'self'; file: names what is on the disk.
+    policy = (
+        "default-src 'none'; img-src 'self' file: data:; media-src 'self' file:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    charset = '<meta charset="utf-8">'
+    return page.replace(charset, f'{charset}\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)
 
 
 def _template() -> Any:
@@ -122,6 +137,7 @@ def _template() -> Any:
     environment = Environment(
         loader=PackageLoader("fashionflow_core.catalogue", "."),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -159,14 +175,14 @@ def _card(record: dict[str, Any], group: str) -> Card:
         (SCORES[key][0], f"{found[key]:.3g}{SCORES[key][1]}", SCORES[key][2]) for key in SCORES if key in found
     )
     return Card(
-        name=_printable(record["item"]),
-        caption=_printable(record.get("caption", "")),
+        name=str(record["item"]),
+        caption=str(record.get("caption", "")),
         group=group,
         status=status,
         video=_link(output) if group != FAILED else "",
         poster=_link(poster) if poster and group != FAILED else "",
         is_picture=output.lower().endswith((".gif", ".webp")),
-        model=_printable(record.get("model", "")),
+        model=str(record.get("model", "")),
         seed=str(record.get("seed", "")),
         width=int(record.get("width", 3)),
         height=int(record.get("height", 4)),
@@ -175,15 +191,15 @@ def _card(record: dict[str, Any], group: str) -> Card:
         drift=float(found.get("garment_drift", -1)),
         details=tuple(_details(record)) if group != FAILED else (),
         stage=str(record.get("stage", "")),
-        message=_printable(message),
-        hint=_printable(record.get("hint", "")),
+        message=message,
+        hint=str(record.get("hint", "")),
     )
 
 
 def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "photo", _printable(record.get("source", ""))
+    yield "photo", str(record.get("source", ""))
     yield "seed", str(record.get("seed", ""))
-    yield "model", _printable(f"{record.get('model', '')} ({record.get('model_revision', '')})")
+    yield "model", f"{record.get('model', '')} ({record.get('model_revision', '')})"
     if "steps" in record:
         yield "sampling", f"{record['steps']} steps, {record.get('scheduler', '')}"
     yield (
@@ -198,13 +214,17 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if takes := record.get("takes"):
         yield "takes", f"{len(takes)}, the best is shown"
     if warnings := record.get("warnings"):
-        yield "warnings", _printable("; ".join(warnings))
+        yield "warnings", "; ".join(warnings)
 
 
-def _printable(text: Any) -> str:
-    """Text that UTF-8 can hold: bytes of file names that it cannot are shown as a mark."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
+def _printable(value: Any) -> Any:
+    """Text that UTF-8 can hold, without control characters: names of files and lines of manifests may have any."""
+    return re.sub("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", value) if isinstance(value, str) else value
 
 
 def _link(relative: str) -> str:
+    """A path inside the folder as an address; empty for one that leads elsewhere, which a manifest may claim."""
+    path = PurePosixPath(relative.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
+        return ""
     return quote_from_bytes(os.fsencode(relative))

@@ -1,4 +1,4 @@
-"""Which photos a catalogue is made of: folders, patterns, single files, and lists as text, CSV or JSON lines."""
+"""Inputs of a catalogue: folders, patterns, files and lists."""
 
 import glob
 import json
@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fashionflow_core.catalogue import storage
-from fashionflow_core.catalogue.lists import NAME_COLUMNS, SETTINGS, read_list, row_settings
-from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.photo_formats import sniff
+from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, read_list, row_settings
+from fashionflow_core.errors import FashionFlowError, SettingError, option
+from fashionflow_core.images.formats import sniff
 
 PHOTOS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".heic", ".heif")
@@ -129,7 +129,9 @@ def describe(passed_over: Mapping[str, int]) -> str:
 def _check_apart(argument: str, folder: str, out: str) -> None:
     """Photos are not looked for among the videos, whose posters are pictures too."""
     if os.path.realpath(folder) == out:
-        raise UsageError(f"--out: is where the photos of {argument} are", hint="choose another folder: -o videos/")
+        raise SettingError(
+            "out", f"is where the photos of {argument} are", hint=f"choose another folder: {option('out', 'videos/')}"
+        )
 
 
 def _walk(folder: str, out: str) -> Iterator[str]:
@@ -183,6 +185,8 @@ def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[st
 
 def _absolute(path: str) -> str:
     """A path, or a URL in the form of one, that names can be relative to."""
+    if path.startswith(("http://", "https://")):
+        path = re.split(r"[?#]", path)[0]  # a query is no part of a name
     return f"/{path}".rstrip("/").replace("://", ":/", 1) if storage.is_url(path) else os.path.abspath(path)
 
 

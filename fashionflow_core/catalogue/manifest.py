@@ -1,17 +1,28 @@
-"""`manifest.jsonl`: one JSON object an item and attempt, appended and flushed to the disk; what resuming goes by."""
+"""`manifest.jsonl`: one line per item and attempt; the basis of resuming."""
 
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from fashionflow_core.catalogue.work import RETRIED
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.catalogue.jobs import RETRIED
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 MANIFEST = "manifest.jsonl"
-_NUMBERS = ("input_bytes", "input_mtime_ns", "frames", "output_bytes")
+_NAMED = 5  # skipped lines that are named one by one
+# What fields of a record are, where they are there.
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("item", "status", "source", "settings_hash", "model_revision", "input_hash", "model"), (str,)),
+    **dict.fromkeys(("output", "poster", "caption", "message", "hint", "stage", "scheduler", "codec"), (str,)),
+    **dict.fromkeys(("input_bytes", "input_mtime_ns", "frames", "output_bytes", "width", "height", "seed"), (int,)),
+    **dict.fromkeys(("scores", "seconds"), (dict,)),
+    **dict.fromkeys(("flags", "takes", "warnings"), (list,)),
+    "fps": (int, float),
+    "steps": (int,),
+}
 
 
 class State(NamedTuple):
@@ -24,6 +35,7 @@ class State(NamedTuple):
         input_hash: of the photo; empty where it could not be read.
         stamp: size and time of change of the photo when it was read.
         frames, bytes: of the video.
+        model: name of the model that made it.
     """
 
     status: str
@@ -33,6 +45,7 @@ class State(NamedTuple):
     stamp: tuple[int, int]
     frames: int
     bytes: int
+    model: str = ""
 
 
 class Manifest:
@@ -42,7 +55,7 @@ class Manifest:
         out: the output folder.
 
     Raises:
-        FashionFlowError: it cannot be opened or is no manifest.
+        FashionFlowError: it cannot be opened.
     """
 
     def __init__(self, out: Path) -> None:
@@ -92,6 +105,7 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         (record.get("input_bytes", 0), record.get("input_mtime_ns", 0)),
         record.get("frames", 0),
         record.get("output_bytes", 0),
+        sys.intern(str(record.get("model", ""))),
     )
 
 
@@ -99,7 +113,7 @@ def states_of(out: Path) -> dict[str, State]:
     """What the manifest of an output folder says of each item; nothing if there is none.
 
     Raises:
-        FashionFlowError: it is no manifest.
+        FashionFlowError: it cannot be read.
     """
     states: dict[str, State] = {}
     for record in read(out / MANIFEST):
@@ -116,17 +130,20 @@ def names_by_source(states: Mapping[str, State]) -> dict[str, list[str]]:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a manifest; none if there is no such file. A last line that a kill cut off is passed over.
+    """The records of a manifest; none if there is no such file. A last line that a kill cut off is omitted.
+
+    Warns:
+        FashionFlowWarning: other lines that are not records, which are skipped.
 
     Raises:
-        FashionFlowError: another line is no record.
+        FashionFlowError: the file cannot be read.
     """
     return (record for _, record in _records(path))
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each with the place in the file where it begins."""
-    start = 0
+    start = skipped = 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -137,19 +154,39 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                record = json.loads(line)
-                if not isinstance(record["item"], str) or not isinstance(record["status"], str):
-                    raise TypeError
-                if not all(isinstance(record.get(key, 0), int) for key in _NUMBERS):
-                    raise TypeError
-            except (ValueError, TypeError, KeyError):
-                raise FashionFlowError(
-                    f"{path}: line {number} is no record of a catalogue",
-                    hint="mend or remove that line; its item is then made again",
-                ) from None
-            yield start, record
-            start += len(line)
+            record, begin, start = _record(line), start, start + len(line)
+            if record is not None:
+                yield begin, record
+                continue
+            skipped += 1
+            if skipped <= _NAMED:
+                warnings.warn(
+                    f"{path}: line {number} is not a record of a catalogue and was skipped; its item is made again",
+                    FashionFlowWarning,
+                    stacklevel=3,
+                )
+    if skipped > _NAMED:
+        warnings.warn(f"{path}: {skipped - _NAMED} more lines were skipped", FashionFlowWarning, stacklevel=3)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line's record; None where it is none, or has a field of another type than this program writes."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not {"item", "status"} <= record.keys():
+        return None
+    for key, kinds in _TYPES.items():
+        if key in record and (not isinstance(record[key], kinds) or isinstance(record[key], bool)):
+            return None
+    if not all(_is_number(value) for key in ("scores", "seconds") for value in (record.get(key) or {}).values()):
+        return None
+    return record
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def latest(path: Path) -> dict[str, int]:

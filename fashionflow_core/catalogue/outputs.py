@@ -1,17 +1,150 @@
-"""Where finished videos go: into a folder of this machine, or to a file system of fsspec's."""
+"""Outputs of a catalogue: locked folder, frames to files, final place on disk or at a URL."""
 
+import errno
 import os
+import queue
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fashionflow_core.catalogue import storage
-from fashionflow_core.catalogue.names import inside
-from fashionflow_core.catalogue.placing import is_ours
-from fashionflow_core.catalogue.work import Job, Work
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import sync
+from fashionflow_core.catalogue.jobs import FINGERPRINT, Job, RunSpec
+from fashionflow_core.catalogue.naming import HIDDEN, inside
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.files import atomic_path, free_bytes, sync
+from fashionflow_core.utils.locks import locked
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OURS = b"poster of a fashionflow catalogue"
+
+
+class DiskFull(FashionFlowError):
+    """Nothing more can be written: the run ends, and the item is not to blame."""
+
+
+class FrameQueue:
+    """Frames out of a queue, up to None or an exception; keeps the first."""
+
+    def __init__(self, source: "queue.SimpleQueue[Any]") -> None:
+        self._source, self._ended = source, False
+        self.first: np.ndarray | None = None
+        self.error: Exception | None = None
+
+    def __iter__(self) -> "Iterator[np.ndarray]":
+        while (frame := self._next()) is not None:
+            if self.first is None:
+                self.first = frame
+            yield frame
+        if self.error is not None:
+            raise self.error
+
+    def _next(self) -> Any:
+        frame = None if self._ended else self._source.get()
+        if isinstance(frame, Exception):
+            self.error, frame = frame, None
+        self._ended = frame is None
+        return frame
+
+    def drain(self) -> None:
+        """Attempt what still comes."""
+        while self._next() is not None:
+            pass
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """A video's metadata; none of what cannot be read."""
+    from fashionflow_core import video
+
+    try:
+        return video.read_metadata(path)
+    except FashionFlowError:
+        return {}
+
+
+def is_full(error: BaseException, folder: Path) -> bool:
+    """Whether an error, or what led to it, says that the disk or a quota is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return free_bytes(folder) < 65_536  # encoders may hide what the system said
+
+
+def write_poster(path: Path, frame: "np.ndarray | None") -> None:
+    """Write a video's first frame, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
+    from PIL import Image
+
+    assert frame is not None
+    with atomic_path(path) as temporary:
+        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a video or poster was made by a catalogue."""
+    with path.open("rb") as file:
+        start = file.read(4096)  # a comment is among the first things in a JPEG
+    return _OURS in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)
+
+
+@dataclass
+class Attempt:
+    """One video of a job that is whole and not in its place yet."""
+
+    video: Path
+    poster: Path
+    seed: int
+    scores: dict[str, float] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+
+    def discard(self) -> None:
+        """Remove what has not been moved away."""
+        self.video.unlink(missing_ok=True)
+        self.poster.unlink(missing_ok=True)
+
+
+def of_takes(best: Attempt, takes: list[Attempt], work: RunSpec) -> dict[str, Any]:
+    """What a manifest line says of the kept video, and of those it was chosen from."""
+    found: dict[str, Any] = {"seed": best.seed}
+    if best.scores:
+        found["scores"] = best.scores
+    if work.gate is not None:
+        found["flags"] = best.flags
+    if len(takes) > 1:
+        found["takes"] = [{"seed": take.seed, "scores": take.scores, "flags": take.flags} for take in takes]
+    return found
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Path]:
+    """Make the output folder and be its only run; yields an empty folder for files under way.
+
+    Raises:
+        FashionFlowError: another run has it, or it cannot be made or written to.
+    """
+    if os.path.lexists(out) and not out.is_dir():
+        raise FashionFlowError(f"{out}: is no folder", hint=f"choose another one with {option('out')}")
+    hidden = out / HIDDEN
+    with locked(hidden, "run of fashionflow", shown=out):  # of `generate` or `evaluate`, which fill it in one way
+        scratch = hidden / f"scratch-{os.getpid()}"
+        try:
+            # What runs that were killed have left; all that was whole has been moved out of there.
+            for old in hidden.glob("scratch-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            scratch.mkdir()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="check the free disk space") from None
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Outputs(Protocol):
@@ -35,7 +168,7 @@ class Outputs(Protocol):
         ...
 
 
-def outputs(work: Work) -> Outputs:
+def outputs(work: RunSpec) -> Outputs:
     """Of a run."""
     return Remote(work.remote, Path(work.scratch)) if work.remote else Local(Path(work.out))
 
@@ -51,15 +184,15 @@ class Local:
         if path is None:
             raise FashionFlowError(
                 f"{job.name}: a link inside {self.out} leads out of it",
-                hint="remove that link, or choose another -o",
+                hint=f"remove that link, or choose another {option('out')}",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise FashionFlowError(f"{path}: is a folder", hint="move it away, or choose another -o")
+            raise FashionFlowError(f"{path}: is a folder", hint=f"move it away, or choose another {option('out')}")
         if not path.exists():
             return
         if os.path.exists(job.source) and path.samefile(job.source):
-            raise FashionFlowError(f"{path}: is the photo itself", hint="choose another -o")
+            raise FashionFlowError(f"{path}: is the photo itself", hint=f"choose another {option('out')}")
         if not job.replace and not is_ours(path):
             raise _not_ours(str(path))
 
@@ -111,5 +244,6 @@ class Remote:
 
 def _not_ours(place: str) -> FashionFlowError:
     return FashionFlowError(
-        f"{place}: already exists, and this catalogue did not make it", hint="move it away, or pass --overwrite"
+        f"{place}: already exists, and this catalogue did not make it",
+        hint=f"move it away, or pass {option('overwrite', True)}",
     )

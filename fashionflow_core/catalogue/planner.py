@@ -1,5 +1,6 @@
-"""What is still to do: each item against what the manifest says of it and what lies in the output folder."""
+"""Planner: items to make, from manifest and output folder."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fashionflow_core.catalogue import storage
-from fashionflow_core.catalogue.helper import hash_file
 from fashionflow_core.catalogue.inputs import Entry
+from fashionflow_core.catalogue.jobs import DONE, FAILED, Job, RunSpec, failure, settings_hash
 from fashionflow_core.catalogue.manifest import State
-from fashionflow_core.catalogue.names import Item, inside, plan_items
-from fashionflow_core.catalogue.work import DONE, FAILED, Job, Work, failure, settings_hash
+from fashionflow_core.catalogue.naming import Item, inside, plan_items
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.utils.hashing import sha256
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Rules:
     Attributes:
         retry_failed: what failed or was lost before, though nothing about it has changed.
         overwrite: everything, and files may be replaced that no catalogue made.
+        keep_other_models: not what another model, or the same one with other weights, has finished: for runs in which
+            nobody named a model, so that a new default remakes nothing.
     """
 
     retry_failed: bool = False
     overwrite: bool = False
+    keep_other_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Planner:
 
     entries: Sequence[Entry]
     variations: int
-    work: Work
+    work: RunSpec
     config: ModelConfig
     revision: str
     states: Mapping[str, State]
@@ -94,6 +98,8 @@ class Planner:
                     return Decision(item)
             elif not self.rules.retry_failed and self._is_unchanged(item, before):
                 return Decision(item, status=before.status)
+        if self._is_kept(item, before):
+            return Decision(item)
         job = Job(
             number,
             item.name,
@@ -109,9 +115,27 @@ class Planner:
         )
         return Decision(item, job)
 
+    def _is_kept(self, item: Item, before: State | None) -> bool:
+        """Whether a finished video stays although another model made it."""
+        if before is None or before.status != DONE or not self.rules.keep_other_models or self.rules.overwrite:
+            return False
+        return self.is_of_another_model(before) and self._is_whole(item, before) and self._is_unchanged(item, before)
+
+    def is_of_another_model(self, state: State) -> bool:
+        """Whether a finished video was made with other weights than this run's."""
+        return state.status == DONE and state.made_of.rpartition(" ")[2] != self.revision
+
+    def others(self) -> Counter[str]:
+        """How many finished videos of the folder were made with other weights, by the name of the model."""
+        return Counter(state.model for state in self.states.values() if self.is_of_another_model(state))
+
     def _settings(self, item: Item) -> tuple[GenerateSettings, str]:
         """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
+        if self.config.latents == "motion" and "seed" not in (item.settings or {}):
+            # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
+            settings = replace(settings, seed=item_seed(settings.seed, item.name))
+            return settings, settings_hash(settings.resolve(self.config), self.work, item.variation)
         key = (tuple(sorted(item.settings.items())) if item.settings else (), item.variation)
         if key not in self._hashes:
             if len(self._hashes) > 100_000:  # a list with a seed for each of a million photos
@@ -127,7 +151,7 @@ class Planner:
             info = os.stat(item.source)
             if (info.st_size, info.st_mtime_ns) == before.stamp:
                 return True
-            return bool(before.input_hash) and hash_file(item.source) == before.input_hash
+            return bool(before.input_hash) and sha256(Path(item.source)) == before.input_hash
         except (OSError, ValueError):
             return not before.input_hash  # it could not be read then either
 
@@ -142,6 +166,11 @@ class Planner:
             return path is not None and video.probe(path).frames == before.frames
         except FashionFlowError:
             return False
+
+
+def item_seed(seed: int, name: str) -> int:
+    """The seed of an item that has none of its own, of the run's: the first 48 bits of SHA-256 of SEED:NAME."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()[:6])
 
 
 def count(decisions: Iterator[Decision]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Photos and videos on any file system that fsspec knows: s3://, gs://, az://, hf://, memory://, ...
+"""Remote storage through fsspec: s3://, gs://, az://, hf://, memory://.
 
 Of an output folder on such a system a small part is kept on this machine: lock, manifest, page and files under way.
 Videos go up one by one as they are finished; the manifest, every few seconds and at the end.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.utils.paths import cache_home
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
@@ -31,10 +33,7 @@ def as_given(path: Path | str) -> str:
 
 def mirror(url: str) -> Path:
     """The folder on this machine that belongs to an output URL, in the user's cache."""
-    home = os.environ.get("FASHIONFLOW_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "fashionflow"
-    )
-    return Path(home).expanduser() / "catalogues" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    return cache_home() / "catalogues" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -91,8 +90,22 @@ def find(url: str) -> list[str]:
     return sorted(files.unstrip_protocol(one) for one in found)
 
 
-def identify(url: str) -> tuple[str, int, int]:
-    """No hash, for that means to fetch it, but size and time of change; zeros of what is not there."""
+def identify(source: str | Path) -> tuple[str, int, int]:
+    """SHA-256, size in bytes and time of change of a file.
+
+    Of a URL there is no hash, which would mean to fetch it; of what cannot be read an empty hash and zeros.
+    """
+    if is_url(str(source)):
+        return _identify_url(str(source))
+    try:
+        path = Path(source)
+        info = path.stat()
+        return (sha256(path), info.st_size, info.st_mtime_ns) if path.is_file() else ("", 0, 0)
+    except (OSError, ValueError):
+        return "", 0, 0
+
+
+def _identify_url(url: str) -> tuple[str, int, int]:
     try:
         files, path = opened(url)
         files.invalidate_cache()

@@ -1,4 +1,4 @@
-"""A worker process: one device, one model, jobs in and records out until it is told to stop."""
+"""Worker process: one device, one model."""
 
 import os
 import queue
@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
-from fashionflow_core.catalogue import protocol
-from fashionflow_core.catalogue.maker import Maker, Started, Stopped
-from fashionflow_core.catalogue.placing import DiskFull
-from fashionflow_core.catalogue.work import Job
+from fashionflow_core.catalogue import ipc
+from fashionflow_core.catalogue.jobs import Job
+from fashionflow_core.catalogue.outputs import DiskFull
+from fashionflow_core.catalogue.stages import Maker, Started, Stopped
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 
 class _Worker:
-    """Messages in: ("work", Work, log), ("job", Job), ("stop",), ("end",). Out: see `main`."""
+    """Messages in: ("work", RunSpec, log), ("job", Job), ("stop",), ("end",). Out: see `main`."""
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
@@ -28,7 +28,7 @@ class _Worker:
 
     def say(self, *message: Any) -> None:
         with self._sending:
-            protocol.send(self._outgoing, message)
+            ipc.send(self._outgoing, message)
 
     def listen(self, start: Callable[[Job], Started]) -> None:
         """On a thread of its own: a run that is gone ends this process at once, wherever it is.
@@ -37,7 +37,7 @@ class _Worker:
         """
         try:
             while True:
-                kind, *rest = protocol.receive(self._incoming)
+                kind, *rest = ipc.receive(self._incoming)
                 if kind == "job":
                     if not self.stop.is_set():  # set by a full disk, of which the run may not know yet
                         self.jobs.put(start(rest[0]))
@@ -50,7 +50,7 @@ class _Worker:
 
     def run(self) -> None:
         """Open the model, then make videos until "stop" or "end"."""
-        _, work, log = protocol.receive(self._incoming)
+        _, work, log = ipc.receive(self._incoming)
         maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
         maker.grown = lambda limit: self.say("room", limit)
@@ -110,7 +110,7 @@ def _alike(waiting: list[Started], limit: int) -> list[Started]:
 def main() -> None:
     """Messages out: ("ready", device, batch, seconds), ("room", batch), ("begun", numbers), ("record", number, record),
     ("warning", text), ("fatal", error) and ("ended",)."""
-    worker = _Worker(*protocol.streams())
+    worker = _Worker(*ipc.streams())
 
     def show(message: Warning | str, category: type[Warning], *_place: Any) -> None:
         if issubclass(category, FashionFlowWarning):

@@ -1,25 +1,32 @@
-"""`fashionflow doctor`: what this machine can run, tried and not assumed; each problem with what mends it.
+"""Doctor: checks of what this machine can run.
 
 Every library is asked in a process of its own with a time limit, so that one that crashes, hangs or fights with another
 costs a line of the report and nothing else. This package imports none of them.
 """
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from subprocess import Popen
 from typing import Any
 
-from fashionflow_core.doctor import findings, machine, network
-from fashionflow_core.doctor.check import NOTE, OK, PROBLEM, Check
-from fashionflow_core.doctor.probe import Answer, Probes
+from fashionflow_core.doctor import findings
+from fashionflow_core.doctor.findings import NOTE, OK, PROBLEM, Check
+from fashionflow_core.doctor.probe import HUB_LIMIT, Answer, ask, stop
 
 __all__ = ["NOTE", "OK", "PROBLEM", "SCHEMA", "Check", "can_run", "examine", "report"]
 
 SCHEMA = 1
-# Seconds a library has for its answer. The job takes six on two processors; a limit it could meet where others work at
-# the same time would be a false alarm.
-QUICK, SLOW, JOB = 10.0, 20.0, 60.0
+# Seconds for an answer. On two free processors torch takes two and the job six; beside other work both took ten times
+# as long, and a limit that they meet then would be a false alarm.
+LIMIT, JOB_LIMIT = 60.0, 120.0
+_TENSORRT = {
+    "tensorrt:tensorrt": "trt",
+    "tensorrt:tensorrt_rtx": "trt-rtx",
+    "version:polygraphy": "trt",
+}  # and its extra
 
 
 def examine(variables: Iterable[str] = ()) -> Generator[Check]:
@@ -28,49 +35,49 @@ def examine(variables: Iterable[str] = ()) -> Generator[Check]:
     Args:
         variables: the environment variables that the program reads; others named `FASHIONFLOW_*` are noted.
     """
-    with Probes(workers=max(2, min(4, os.cpu_count() or 2))) as probes:
-        answers = {
-            "job": probes.ask("job", JOB),
-            "torch": probes.ask("torch", SLOW),
-            "torchvision": probes.ask("torchvision", SLOW),
-            "onnxruntime": probes.ask("onnxruntime", QUICK),
-            "encoders": probes.ask("encoders", SLOW),
-            "photos": probes.ask("photos", QUICK),
-            "tensorrt": probes.ask("tensorrt:tensorrt", QUICK),
-            "tensorrt_rtx": probes.ask("tensorrt:tensorrt_rtx", QUICK),
-            "polygraphy": probes.ask("version:polygraphy", QUICK),
-        }
-        driver: Future[findings.Driver] = probes.run(findings.nvidia_smi)
-        hub = None if network.offline() else probes.ask("hub", network.LIMIT + 2)
+    # The job first: it takes longest.
+    questions = ("job", "torch", "torchvision", "onnxruntime", "encoders", "photos", *_TENSORRT)
+    limits = dict.fromkeys(questions, LIMIT) | {"job": JOB_LIMIT}
+    limits |= {} if findings.offline() else {"hub": HUB_LIMIT + 2}
+    running: list[Popen[str]] = []
+    pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)))
+    futures = {question: pool.submit(ask, question, limit, running) for question, limit in limits.items()}
+    driver = pool.submit(findings.nvidia_smi)
 
-        def answer(name: str) -> Answer:
-            return answers[name].result()
+    def answer(question: str) -> Answer:
+        return futures[question].result()
 
-        sections: dict[str, Callable[[], Iterator[Check]]] = {
-            "python": lambda: iter([machine.python()]),
-            "packages": lambda: iter([machine.packages()]),
-            "processors": lambda: iter([machine.processors()]),
-            "memory": lambda: iter([machine.memory()]),
-            "disk": machine.disks,
-            "variables": lambda: iter([machine.variables(frozenset(variables))]),
-            "models": machine.models,
-            "photos": lambda: iter([findings.photos(answer("photos"))]),
-            "encoders": lambda: iter([findings.encoders(answer("encoders"))]),
-            "torchvision": lambda: iter([findings.torchvision(answer("torchvision"))]),
-            "torch": lambda: findings.torch(answer("torch"), driver.result()),
-            "onnxruntime": lambda: findings.onnxruntime(answer("onnxruntime")),
-            "tensorrt": lambda: iter([findings.tensorrt("tensorrt", "trt", answer("tensorrt"))]),
-            "tensorrt_rtx": lambda: iter([findings.tensorrt("tensorrt_rtx", "trt-rtx", answer("tensorrt_rtx"))]),
-            "polygraphy": lambda: iter([findings.tensorrt("polygraphy", "trt", answer("polygraphy"))]),
-            "hub": lambda: iter([network.hub(hub and hub.result())]),
-            "default job": lambda: iter([findings.job(answer("job"))]),
-        }
+    sections: dict[str, Callable[[], Check | Iterable[Check]]] = {
+        "python": findings.python,
+        "packages": findings.packages,
+        "processors": findings.processors,
+        "memory": findings.memory,
+        "disk": findings.disks,
+        "variables": lambda: findings.variables(frozenset(variables)),
+        "models": findings.models,
+        "photos": lambda: findings.photos(answer("photos")),
+        "encoders": lambda: findings.encoders(answer("encoders")),
+        "torchvision": lambda: findings.torchvision(answer("torchvision")),
+        "torch": lambda: findings.torch(answer("torch"), driver.result()),
+        "onnxruntime": lambda: findings.onnxruntime(answer("onnxruntime")),
+        "tensorrt": lambda: (findings.tensorrt(q.partition(":")[2], x, answer(q)) for q, x in _TENSORRT.items()),
+        "hub": lambda: findings.hub(answer("hub") if "hub" in futures else None),
+        "default job": lambda: findings.job(answer("job")),
+    }
+    try:
         for name, section in sections.items():
             try:
-                yield from section()
+                found = section()
+                yield from (found,) if isinstance(found, Check) else found
             except Exception as error:  # a machine stranger than we thought must not hide the other lines
                 text = f"this check failed itself: {type(error).__name__}: {error}"
                 yield Check(name, NOTE, text, "tell the authors: it is a bug in fashionflow")
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures.values()):  # a child may be starting at this moment
+            for process in list(running):
+                stop(process)
+            time.sleep(0.01)
 
 
 def can_run(checks: Iterable[Check]) -> bool:
@@ -79,7 +86,7 @@ def can_run(checks: Iterable[Check]) -> bool:
 
 
 def report(checks: list[Check]) -> dict[str, Any]:
-    """The JSON of `fashionflow doctor --json`; docs/doctor.md describes it."""
+    """The findings as JSON; docs/doctor.md describes it."""
     counts = {level: sum(check.level == level for check in checks) for level in (OK, NOTE, PROBLEM)}
     return {
         "schema": SCHEMA,

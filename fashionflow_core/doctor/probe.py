@@ -1,141 +1,298 @@
-"""Questions to libraries, each asked in a process of its own: one that crashes or hangs answers with that."""
+"""Probes of libraries, each in a process of its own that may crash.
 
+Module names are passed as variables where the house must not import the module: asking for it is the point.
+"""
+
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any, Self
+from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-Answer = dict[str, Any]  # what `inside` returned, or {"failed": why}
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils.device import DTYPES
 
+Answer = dict[str, Any]  # what a function below returned, or {"failed": why}
+
+HUB_LIMIT = 3.0  # seconds
+_REPEATS = 5
 # The child looks for modules where we do; -P, since `-c` would put the current folder first, with whatever it holds.
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from fashionflow_core.doctor.inside import main; main(sys.argv[2])"
+    "from fashionflow_core.doctor.probe import main; main(sys.argv[2])"
 )
 
 
-def ask(question: str, limit: float, alive: Callable[[subprocess.Popen[Any] | None], bool] = lambda _: True) -> Answer:
-    """The answer of `inside` to a question, from a new process that has `limit` seconds.
+def ask(question: str, limit: float, running: "list[subprocess.Popen[str]] | None" = None) -> Answer:
+    """The answer to one of `_QUESTIONS`, from a new process that has `limit` seconds and is in `running` meanwhile.
 
-    Args:
-        alive: told of the process when it starts and of None when it has ended; False: do not start.
-
-    Returns:
-        The answer; or `failed`: an exception, a signal, or the time limit, as words. Never raises for what the child
-        does.
+    Never raises for what the child does: an exception, a signal, or the time limit comes back as `failed`, in words.
     """
+    running = [] if running is None else running
+    path = json.dumps([entry for entry in sys.path if os.path.isabs(entry)])
+    start = time.monotonic()
     try:
-        return _ask(question, limit, alive)
+        # Its temporary files are in a folder of ours, since a child that is killed leaves them. Libraries that ask the
+        # network while they are imported have no place here.
+        with tempfile.TemporaryDirectory(prefix="fashionflow-doctor-", ignore_cleanup_errors=True) as scratch:
+            offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONFAULTHANDLER": ""}
+            with subprocess.Popen(
+                [sys.executable, "-P", "-c", _CODE, path, question],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env={**os.environ, **offline, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)},
+                start_new_session=True,
+            ) as process:
+                running.append(process)
+                try:
+                    out, err = process.communicate(timeout=limit)
+                finally:
+                    running.remove(process)
+                    stop(process)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer within {limit:.0f} s"}
     except OSError as error:  # no temporary folder, no more processes
         return {"failed": f"could not be asked: {error}"}
+    try:
+        return json.loads(out.strip().splitlines()[-1]) | {"seconds": time.monotonic() - start}
+    except (ValueError, IndexError):
+        said = (err.strip().splitlines() or [""])[-1].strip()[:300]
+    code = process.returncode
+    if code >= 0:
+        return {"failed": said or f"the process ended with code {code} and said nothing"}
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+    return {"failed": f"the process died of {name}" + (" (often too little memory)" if name == "SIGKILL" else "")}
 
 
-def _ask(question: str, limit: float, alive: Callable[[subprocess.Popen[Any] | None], bool]) -> Answer:
-    # Its temporary files are in a folder of ours, since a child that is killed leaves them.
-    with (
-        tempfile.TemporaryDirectory(prefix="fashionflow-doctor-", ignore_cleanup_errors=True) as scratch,
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-    ):
-        path = json.dumps([entry for entry in sys.path if os.path.isabs(entry)])
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CODE, path, question],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=_environment(scratch),
-            start_new_session=True,
-        )
-        if not alive(process):
-            stop(process)
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return {"failed": f"no answer within {limit:.0f} s"}
-        finally:
-            stop(process)
-            alive(None)
-        answer = _last_line(out)
-        try:
-            return json.loads(answer) | {"seconds": time.monotonic() - start}
-        except ValueError:
-            return {"failed": _how_it_ended(code, _last_line(err))}
-
-
-def _environment(scratch: str) -> Mapping[str, str]:
-    # Libraries that ask the network while they are imported have no place here.
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return {**os.environ, **offline, "PYTHONFAULTHANDLER": "", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)}
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
+def stop(process: "subprocess.Popen[str]") -> None:
     """End a child and whatever it started."""
     if sys.platform == "win32":
         process.kill()
     else:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
-def _last_line(stream: IO[bytes]) -> str:
-    stream.seek(max(0, stream.seek(0, os.SEEK_END) - (1 << 20)))
-    lines = stream.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+# ---- inside the process --------------------------------------------------------------------------------------------
 
 
-def _how_it_ended(code: int, said: str) -> str:
-    if code < 0:
+def main(question: str) -> None:
+    """Answer on stdout with one line of JSON; whatever libraries print goes to stderr."""
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    name, _, argument = question.partition(":")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            answer = _QUESTIONS[name](*([argument] if argument else []))
+    except BaseException as error:  # SystemExit of a module that thinks it is a script, too
+        # The first of those that caused it, since libraries wrap them until nothing is told.
+        while error.__cause__ is not None and not isinstance(error, FashionFlowError):
+            error = error.__cause__
+        answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+    with os.fdopen(answer_to, "w") as out:
+        out.write("\n" + json.dumps(answer) + "\n")
+        out.flush()
+    os._exit(0)  # some libraries crash while they are unloaded, after all went well
+
+
+def _library(module: str, use: Callable[[Any], Answer] = lambda found: {}) -> Answer:
+    """Whether a module is there, its version, and what `use` makes of it."""
+    if find_spec(module) is None:
+        return {"installed": False}
+    found = import_module(module)
+    return {"installed": True, "version": str(getattr(found, "__version__", "unknown")), **use(found)}
+
+
+def _torch() -> Answer:
+    """The build of torch, its devices, and which number types they compute with."""
+    import torch
+
+    error = "no device"
+    try:
+        torch.cuda.init()
+    except Exception as failure:
+        error = str(failure).splitlines()[0][:300]
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count() if cuda else 0)]
+    devices = ["cpu", *(f"cuda:{i}" for i in range(len(cards))), *(["mps"] if mps else [])]
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "hip": getattr(torch.version, "hip", None),
+        "cuda_error": None if cuda or torch.version.cuda is None else error,
+        "gpus": [
+            {"name": c.name, "memory_bytes": c.total_memory, "compute_capability": f"{c.major}.{c.minor}"}
+            for c in cards
+        ],
+        "mps": mps,
+        "threads": torch.get_num_threads(),
+        "dtypes": {device: _dtypes(torch, device) for device in devices},
+    }
+
+
+def _dtypes(torch: Any, device: str) -> Answer:
+    """Each number type on a device: does it give what float32 on the CPU gives, and how long does it take.
+
+    The CPU is timed on one thread, by what that thread spends: beside other work the clock says nothing, and threads
+    that wait for each other made a type look fifty times slower than it is.
+    """
+    clock = time.thread_time if device == "cpu" else time.perf_counter
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((4, 32, 40, 32), (32, 32, 3, 3), (1, 4, 320, 32))
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    expected = _work(torch, *inputs)
+    found = {}
+    for name, kind in DTYPES.items():
         try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"the process died of {name}" + (" (often too little memory)" if name == "SIGKILL" else "")
-    return said[:300] or f"the process ended with code {code} and said nothing"
+            moved = [value.to(device, getattr(torch, kind)) for value in inputs]
+            output, times = _work(torch, *moved), []
+            for _ in range(_REPEATS):
+                start = clock()
+                _work(torch, *moved)
+                if device != "cpu":
+                    getattr(torch, device.partition(":")[0]).synchronize()
+                times.append(clock() - start)
+            result = output.float().cpu()
+            finite = bool(result.isfinite().all())
+            error = float((result - expected).std() / expected.std()) if finite else None
+            found[name] = {"finite": finite, "error": error, "seconds": min(times)}
+        except Exception as error:
+            found[name] = {"failed": _first_line(error)}
+    torch.set_num_threads(threads)
+    return found
 
 
-class Probes:
-    """Several questions at a time, as many as there are processors; leaving the block ends what still runs."""
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:200]
 
-    def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=workers)
-        self._lock = threading.Lock()
-        self._running: dict[int, subprocess.Popen[Any]] = {}
-        self._closed = False
 
-    def __enter__(self) -> Self:
-        return self
+def _work(torch: Any, image: Any, kernel: Any, tokens: Any) -> Any:
+    """A convolution, a matrix product and attention: what the networks are made of."""
+    with torch.inference_mode():
+        features = torch.nn.functional.conv2d(image, kernel, padding=1).flatten()[: tokens.numel()]
+        mixed = torch.matmul(features.reshape(tokens.shape) / 17, kernel[:, :, 1, 1])
+        return torch.nn.functional.scaled_dot_product_attention(tokens, mixed, mixed)
 
-    def ask(self, question: str, limit: float) -> "Future[Answer]":
-        """Put a question in the queue."""
-        return self._pool.submit(ask, question, limit, self._note)
 
-    def run(self, function: Callable[[], Any]) -> "Future[Any]":
-        """Put a function of our own in the queue."""
-        return self._pool.submit(function)
+def _sessions(onnxruntime: Any) -> Answer:
+    """The providers that a session really gets, one session for each that the build lists."""
+    import numpy as np
+    from onnx import TensorProto, helper
 
-    def _note(self, process: "subprocess.Popen[Any] | None") -> bool:
-        with self._lock:
-            thread = threading.get_ident()
-            if process is None:
-                self._running.pop(thread, None)
-            else:
-                self._running[thread] = process
-            return not self._closed
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doctor", value[:1], value[1:])
+    # Old enough for every runtime that could be installed.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    providers: Answer = {}
+    for name in onnxruntime.get_available_providers():
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=[name])
+            output = session.run(None, {"x": np.ones(2, np.float32)})[0]
+            works = name in session.get_providers() and bool((np.asarray(output) == 2).all())
+            providers[name] = {"works": works, "session": session.get_providers()}
+        except Exception as error:
+            providers[name] = {"works": False, "reason": _first_line(error)}
+    return {"providers": providers}
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._closed = True
-            running = list(self._running.values())
-        for process in running:
-            stop(process)
-        self._pool.shutdown(cancel_futures=True)
+
+def _encoders() -> Answer:
+    """The encoders that really encode."""
+    import av
+
+    from fashionflow_core import video
+
+    return {"version": av.__version__, "encoders": [asdict(check) for check in video.working_encoders()]}
+
+
+def _photos() -> Answer:
+    """The photo formats that can be written and read back."""
+    from PIL import Image, __version__
+
+    formats: Answer = {}
+    picture = Image.new("RGB", (64, 48), (200, 60, 30))
+    for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"):
+        try:
+            if name == "HEIF":
+                import_module("pillow_heif").register_heif_opener()
+            stream = io.BytesIO()
+            picture.save(stream, name)
+            with Image.open(stream, formats=[name]) as image:
+                image.load()
+                formats[name] = {"works": image.size == picture.size}
+        except Exception as error:
+            formats[name] = {"works": False, "reason": _first_line(error)}
+    return {"version": __version__, "formats": formats}
+
+
+def _job() -> Answer:
+    """The default job in small: the bundled model on the CPU, two frames in one step, an MP4 that reads back."""
+    import numpy as np
+    from PIL import Image
+
+    import fashionflow_core as ff
+    from fashionflow_core import video
+
+    with tempfile.TemporaryDirectory() as folder:
+        photo, clip = Path(folder) / "photo.png", Path(folder) / "clip.mp4"
+        Image.new("RGB", (200, 300), (180, 90, 120)).save(photo)
+        mask = np.zeros((300, 200), np.float32)  # a figure, so that all networks are asked
+        mask[30:270, 70:130] = 1
+        ff.load("mini", device="cpu").generate(photo, frames=2, steps=1, matte=mask).save(clip)
+        info = video.probe(clip)
+        return {"frames": info.frames, "width": info.width, "height": info.height, "bytes": clip.stat().st_size}
+
+
+def hub_address() -> str:
+    """Where the hub is: HF_ENDPOINT, else the public one."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def reach() -> Answer:
+    """Ask the hub's address for its headers; in a process of its own, since looking up a name knows no time limit."""
+    start = time.monotonic()
+    try:
+        request = urllib.request.Request(hub_address(), method="HEAD", headers={"User-Agent": "fashionflow-doctor"})
+        with urllib.request.urlopen(request, timeout=HUB_LIMIT) as response:
+            status = response.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except Exception as error:  # addresses, names, certificates, proxies: each fails in its own way
+        return {"failed": " ".join(str(getattr(error, "reason", error)).split())[:200]}
+    return {"status": status, "answered_in": round(time.monotonic() - start, 3)}
+
+
+_QUESTIONS: dict[str, Callable[..., Answer]] = {
+    "version": _library,
+    "torch": _torch,
+    "torchvision": lambda: _library(
+        "torchvision", lambda _: {"operator": import_module("torchvision.ops").nms.__name__}
+    ),
+    "onnxruntime": lambda: _library("onnxruntime", _sessions),
+    "tensorrt": lambda module: _library(
+        module, lambda found: {"builder": found.Builder(found.Logger(found.Logger.ERROR)) is not None}
+    ),
+    "encoders": _encoders,
+    "photos": _photos,
+    "job": _job,
+    "hub": reach,
+}

@@ -1,1 +1,1 @@
-"""Folders of videos → tables, plots and grids; the paper's tables as commands."""
+"""Evaluation of folders of videos: tables, plots, grids, ablations."""

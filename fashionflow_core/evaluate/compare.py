@@ -1,4 +1,4 @@
-"""Two results beside each other: evaluations, ablations, benchmarks, or any two JSON files of one kind."""
+"""Comparison of two results."""
 
 import json
 import math
@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.evaluate import judging
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.evaluate import significance
 from fashionflow_core.evaluate.report import LABELS, label, table
 
 # What says how something was measured, not what came of it; each difference there is one between the measurements.
@@ -25,7 +25,7 @@ _GROUPS = {"metrics": "", "floors": ", noise floor", "reference": ", real clips"
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedNumber:
     """One number in both files.
 
     Attributes:
@@ -54,7 +54,7 @@ class Comparison:
         regressions: names of rows in which b is worse or slower than a, beyond noise.
     """
 
-    rows: list[Row]
+    rows: list[ComparedNumber]
     conditions: list[str]
     lacking: list[str]
     unlike: list[str] = field(default_factory=list)
@@ -79,13 +79,15 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FashionFlowError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint="name what --out wrote") from None
+        raise FashionFlowError(
+            f"{path}: is not valid JSON ({error})", hint=f"name what {option('out')} wrote"
+        ) from None
     if not isinstance(value, dict):
         raise FashionFlowError(f"{path}: is not a result, but a JSON {type(value).__name__}")
     return value
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = judging.TOLERANCE) -> Comparison:
+def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = significance.TOLERANCE) -> Comparison:
     """The numbers that both results hold at the same place, and the conditions in which they differ.
 
     Args:
@@ -110,8 +112,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = judgi
     inner = _EVALUATION if kinds[0] == _ABLATION else _BENCHMARK
     parts = {name: _one(one[name], other[name], inner, tolerance) for name in both}
     found = next(iter(parts.values())) if kinds[0] == _BENCHMARK and len(parts) == 1 else _joined(parts)
-    alone = [f"{name} is only in the {'first' if name in one else 'second'}" for name in sorted({*one} ^ {*other})]
-    return replace(found, lacking=[*found.lacking, *alone])
+    return replace(found, lacking=[*found.lacking, *_alone(one, other)])
 
 
 def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float) -> Comparison:
@@ -122,7 +123,7 @@ def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
     if not both:
         raise FashionFlowError("the two files have no number in common", hint="name two files of one kind")
     unlike, verdicts = _judged(a, b, kind, tolerance)
-    rows = [Row(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, "")) for n in both]
+    rows = [ComparedNumber(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, "")) for n in both]
     places = [_leaves({k: v for k, v in r.items() if k in _CONDITIONS}) for r in (a, b)]
     left, right = (dict(place) for place in places)
     conditions = [
@@ -130,11 +131,12 @@ def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
         for name in dict.fromkeys([*left, *right])
         if left.get(name) != right.get(name)
     ]
-    lacking = [
-        f"{name} is only in the {'first' if name in first else 'second'}" for name in sorted({*first} ^ {*second})
-    ]
-    worse = [row.name for row in rows if row.verdict in (judging.WORSE, judging.SLOWER)]
-    return Comparison(rows, conditions, lacking, unlike, worse)
+    worse = [row.name for row in rows if row.verdict in (significance.WORSE, significance.SLOWER)]
+    return Comparison(rows, conditions, _alone(first, second), unlike, worse)
+
+
+def _alone(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return [f"{name} is only in the {'first' if name in first else 'second'}" for name in sorted({*first} ^ {*second})]
 
 
 def _judged(
@@ -142,14 +144,14 @@ def _judged(
 ) -> tuple[list[str], dict[str, str]]:
     """Why nothing can be judged, else the verdicts by place."""
     if kind == _EVALUATION:
-        unlike = judging.unlike_evaluations(a, b)
+        unlike = significance.unlike_evaluations(a, b)
         metrics = [name for name in a["metrics"] if all(r["metrics"].get(name) is not None for r in (a, b))]
-        verdicts = {f"metrics.{name}": judging.of_metric(name, a, b) for name in metrics}
+        verdicts = {f"metrics.{name}": significance.of_metric(name, a, b) for name in metrics}
     elif kind == _BENCHMARK:
-        unlike, others = judging.unlike_benchmarks(a, b), dict(judging.timings(b))
+        unlike, others = significance.unlike_benchmarks(a, b), dict(significance.timings(b))
         verdicts = {
-            f"results.{name}.median_s": judging.of_timing(row, others[name], tolerance)
-            for name, row in judging.timings(a)
+            f"results.{name}.median_s": significance.of_timing(row, others[name], tolerance)
+            for name, row in significance.timings(a)
             if name in others
         }
     else:
@@ -225,7 +227,6 @@ def _numbers(value: Any) -> Iterator[tuple[str, float]]:
 
 
 def _short(value: Any) -> str:
-    shown = (
-        "nothing" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-    )
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    shown = "nothing" if value is None else text
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,34 +1,32 @@
-"""Videos of a model for a test set: a catalogue of its first frames, in a folder that a later run goes on with."""
+"""Videos of a model for a test set, resumable."""
 
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core import registry
-from fashionflow_core.catalogue import session
+from fashionflow_core.catalogue import run
 from fashionflow_core.catalogue.inputs import Entry
-from fashionflow_core.catalogue.names import shortened
-from fashionflow_core.catalogue.out_folder import HIDDEN
+from fashionflow_core.catalogue.jobs import DONE, RETRIED, RunSpec, model_revision
+from fashionflow_core.catalogue.naming import HIDDEN, shortened
 from fashionflow_core.catalogue.planner import Decision, Rules
-from fashionflow_core.catalogue.work import DONE, RETRIED, Work, model_revision
-from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
-from fashionflow_core.evaluate.protocol import Protocol
-from fashionflow_core.evaluate.run import Progress, check, evaluate
-from fashionflow_core.evaluate.sources import Source, find_clips, first_frame, is_photo, look
-from fashionflow_core.files import write_text
-from fashionflow_core.image import fit, write_png
-from fashionflow_core.photo import load_photo
+from fashionflow_core.config import GenerateSettings, LoadOptions, ModelConfig
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.evaluate.protocol import EvaluateOptions
+from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, check, evaluate
+from fashionflow_core.evaluate.sources import ClipFile, find_clips, first_frame, is_photo, look
+from fashionflow_core.images.fitting import fit, write_png
+from fashionflow_core.images.loading import load_photo
+from fashionflow_core.store import registry
+from fashionflow_core.utils.files import write_text
 
 RECORD = "generation.json"
+_OF_MOTION = ("motion", "motion_amount", "loop", "duration")
 FRAMES = "first-frames"
 _SEED_BYTES = 6  # of a clip's own seed: every reader of JSON holds such a number exactly
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Made:
         record: what made the videos, JSON-able.
     """
 
-    clips: list[Source]
+    clips: list[ClipFile]
     size: tuple[int, int]
     fit: str
     resample: str
@@ -50,7 +48,7 @@ class Made:
     record: dict[str, Any]
 
 
-def photos_of(data: Path) -> tuple[list[Source], bool]:
+def photos_of(data: Path) -> tuple[list[ClipFile], bool]:
     """What a test set holds: its clips, or, where it is a folder of photos alone, those; and whether it is clips.
 
     PNGs that lie in it side by side are photos: they could be the frames of one clip, but one clip is no test set.
@@ -60,7 +58,7 @@ def photos_of(data: Path) -> tuple[list[Source], bool]:
     """
     inside = sorted(path for path in data.iterdir() if is_photo(path)) if data.is_dir() else []
     if is_photo(data):
-        return [Source(data.stem, data)], False
+        return [ClipFile(data.stem, data)], False
     try:
         clips = [clip for clip in find_clips(data) if not _is_still(clip)]
     except FashionFlowError:
@@ -72,10 +70,16 @@ def photos_of(data: Path) -> tuple[list[Source], bool]:
         return clips, True
     if not inside:
         raise FashionFlowError(f"{data}: holds neither clips nor photos", hint="name a folder of one or the other")
-    return [Source(path.stem, path) for path in inside], False
+    return [ClipFile(path.stem, path) for path in inside], False
 
 
-def _is_still(clip: Source) -> bool:
+def _recorded(settings: GenerateSettings) -> dict[str, Any]:
+    """Settings as the folder notes them; motion settings only where one is set, so that older notes stay valid."""
+    values = vars(settings) | {"decode_chunk": None}
+    return {name: value for name, value in values.items() if name not in _OF_MOTION or value}
+
+
+def _is_still(clip: ClipFile) -> bool:
     """Whether a WebP, which may be either, is a photo."""
     if clip.path.suffix.lower() != ".webp":
         return False
@@ -92,8 +96,7 @@ def generate(
     settings: GenerateSettings,
     devices: Sequence[str] = ("auto",),
     backend: str = "auto",
-    on_item: Progress = lambda done, total: None,
-    say: Say = lambda line: None,
+    progress: EvaluateProgress = SILENT,
 ) -> Made:
     """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
 
@@ -104,7 +107,6 @@ def generate(
 
     Args:
         devices: one worker each.
-        say: is told what the run says of itself.
 
     Raises:
         UsageError: settings that the model cannot meet.
@@ -114,12 +116,15 @@ def generate(
     sources, are_clips = photos_of(data)
     where = registry.find(model)
     config = ModelConfig.load(where)
-    settings.resolve(config)  # refused before the folder is claimed for them
+    if config.latents == "motion" and settings.size is None:
+        # Clips are compared at one size, whatever sizes their photos have.
+        settings = replace(settings, size=(config.height, config.width))
+    request = settings.resolve(config)  # refused before the folder is claimed for them
     record = {
         "model": config.name,
         "revision": model_revision(where),
         "backend": backend,
-        "settings": vars(settings) | {"decode_chunk": None},
+        "settings": _recorded(settings),
         "seeds": "of each clip: the first 48 bits of SHA-256 of SEED:NAME",
     }
     _claim(folder, record)
@@ -129,7 +134,7 @@ def generate(
         for source in sources
         if taken[source.key] is not source
     ]
-    size, mode = (config.height, config.width), settings.fit or config.fit
+    size, mode = request.size or (config.height, config.width), request.fit
     entries = {
         (entry := _entry(taken[key], are_clips, folder, size, mode, config.resample, settings.seed)).source: entry
         for key in sorted(taken)
@@ -151,22 +156,24 @@ def generate(
         tell()
 
     def tell() -> None:
-        on_item(len(made) + len(failed) - (len(sources) - len(taken)), len(taken))
+        progress.video(len(made) + len(failed) - (len(sources) - len(taken)), len(taken))
 
-    work = Work(
+    work = RunSpec(
         model=str(where),
         out=str(folder),
         scratch="",
         settings=replace(settings, fit="stretch"),
         scores=False,
-        loading={"backend": backend} if backend != "auto" else {},
+        load=LoadOptions(backend=backend),
     )
-    session.run(
-        session.Request(list(entries.values()), work, devices=tuple(devices), rules=Rules(retry_failed=True)),
-        session.Watcher(recorded, skipped, say, lambda line: warnings.warn(line, FashionFlowWarning, stacklevel=2)),
+    run.run(
+        run.Request(list(entries.values()), work, devices=tuple(devices), rules=Rules(retry_failed=True)),
+        run.Watcher(
+            recorded, skipped, progress.note, lambda line: warnings.warn(line, FashionFlowWarning, stacklevel=2)
+        ),
     )
     clips = [
-        Source(f"{key}{work.suffix}", folder / made[source])
+        ClipFile(f"{key}{work.suffix}", folder / made[source])
         for key, source in zip(sorted(taken), entries, strict=True)
         if source in made
     ]
@@ -174,7 +181,7 @@ def generate(
 
 
 def _entry(
-    source: Source, is_clip: bool, folder: Path, size: tuple[int, int], mode: str, resample: str, seed: int
+    source: ClipFile, is_clip: bool, folder: Path, size: tuple[int, int], mode: str, resample: str, seed: int
 ) -> Entry:
     """A clip or photo as the catalogue takes it: a picture of the model's frame, or why there is none.
 
@@ -195,37 +202,19 @@ def _entry(
     return Entry(str(picture), source.key, True, settings=own)
 
 
-def check_model(model: str, settings: GenerateSettings) -> None:
-    """Refuse, before any work, a model that is not there or cannot do this.
-
-    Raises:
-        UsageError, FashionFlowError: as `generate`.
-    """
-    settings.resolve(ModelConfig.load(registry.find(model)))
-
-
 def evaluate_model(
     model: str,
     data: Path,
     folder: Path,
     settings: GenerateSettings,
-    protocol: Protocol,
-    weights: Path,
-    photos: Path | None = None,
-    device: str = "auto",
-    dtype: str = "fp32",
-    backend: str = "auto",
-    devices: Sequence[str] | None = None,
-    on_video: Progress = lambda done, total: None,
-    on_clip: Progress = lambda done, total: None,
-    say: Say = lambda line: None,
+    options: EvaluateOptions,
+    progress: EvaluateProgress = SILENT,
 ) -> dict[str, Any]:
-    """Make the videos that are missing, then measure all of them, at the model's own frame unless `protocol` names one.
+    """Make the videos that are missing, then measure all of them, at the model's own frame unless the protocol has one.
 
     Args:
-        model, data, folder, settings, backend, say: as `generate`, in the device's own number type.
-        protocol, weights, photos, device, dtype: as `run.evaluate`; photos are those of `data` where that holds photos.
-        devices: as `generate`; only `device` if None.
+        model, data, folder, settings: as `generate`, in the device's own number type.
+        options: photos are by default those of `data` where that holds photos.
 
     Returns:
         As `run.evaluate`; `failed` also names what no video could be made of.
@@ -234,14 +223,17 @@ def evaluate_model(
         UsageError, FashionFlowError: as both.
     """
     of_clips = photos_of(data)[1]
-    real, photos = (data, photos) if of_clips else (None, photos or (data if data.is_dir() else data.parent))
-    check(real, folder, protocol, weights)
-    made = generate(model, data, folder, settings, devices or (device,), backend, on_video, say)
-    if protocol.resize is None:
-        protocol = replace(protocol, resize=made.size, fit=made.fit, resample=made.resample)
+    real = data if of_clips else None
+    if not of_clips and options.photos is None:
+        options = replace(options, photos=data if data.is_dir() else data.parent)
+    check(real, folder, options)
+    made = generate(model, data, folder, settings, options.devices or (options.device,), options.backend, progress)
+    if options.protocol.resize is None:
+        protocol = replace(options.protocol, resize=made.size, fit=made.fit, resample=made.resample)
+        options = replace(options, protocol=protocol)
     if not made.clips:
         raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
-    found = evaluate(real, folder, protocol, weights, photos, device, dtype, on_clip, made.clips)
+    found = evaluate(real, folder, options, progress, made.clips)
     for reason in made.failed:
         found["failed"].append({"set": "fake", "name": None, "metric": None, "reason": reason})
     found["protocol"]["generated"] = made.record
@@ -256,14 +248,18 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise FashionFlowError(f"{path}: cannot be read", hint="name another folder: --generated DIR") from None
+            raise FashionFlowError(
+                f"{path}: cannot be read", hint=f"name another folder: {option('generated', 'DIR')}"
+            ) from None
         if found != record and any(folder.rglob("*.mp4")):
             what = next((key for key in record if not isinstance(found, dict) or found.get(key) != record[key]), "more")
             raise FashionFlowError(
                 f"{folder}: holds videos of another model or of other settings ({what} differ)",
-                hint="name another folder: --generated DIR",
+                hint=f"name another folder: {option('generated', 'DIR')}",
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FashionFlowError(f"{folder}: holds something else", hint="name a new folder: --generated DIR")
+        raise FashionFlowError(
+            f"{folder}: holds something else", hint=f"name a new folder: {option('generated', 'DIR')}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1) + "\n")

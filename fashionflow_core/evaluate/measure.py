@@ -1,4 +1,4 @@
-"""One clip → all that the metrics need of it: features of the networks, and numbers of its own."""
+"""Measurements of one clip: features and scores."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from fashionflow_core.evaluate.protocol import NETWORKS, Protocol
-from fashionflow_core.evaluate.sources import Clip
-from fashionflow_core.image import fit
+from fashionflow_core.evaluate.sources import VideoFrames
+from fashionflow_core.images.fitting import fit
+from fashionflow_core.images.loading import load_photo
 from fashionflow_core.metrics import drift, person
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
 from fashionflow_core.metrics.garment import skin_mask
 from fashionflow_core.metrics.ssim import ssim
 from fashionflow_core.metrics.weights import Loaded
-from fashionflow_core.photo import load_photo
 
 
 @dataclass(eq=False)
-class Measured:
+class ClipMeasurement:
     """What is kept of a clip.
 
     Attributes:
@@ -44,7 +44,7 @@ class Measured:
     lacking: dict[str, str] = field(default_factory=dict)
 
 
-def extract(measured: Measured, clip: Clip, protocol: Protocol, networks: dict[str, Loaded]) -> None:
+def extract(measured: ClipMeasurement, clip: VideoFrames, protocol: Protocol, networks: dict[str, Loaded]) -> None:
     """Add the features that the protocol's metrics need."""
     window = clip.window
     for metric in protocol.wants("fvd", "vfid"):
@@ -68,14 +68,14 @@ def extract(measured: Measured, clip: Clip, protocol: Protocol, networks: dict[s
                 _keep(measured, metric, found)
 
 
-def _keep(measured: Measured, metric: str, features: np.ndarray) -> None:
+def _keep(measured: ClipMeasurement, metric: str, features: np.ndarray) -> None:
     if np.isfinite(features).all():
         measured.features[metric] = features
     else:
         measured.lacking[metric] = "its features are not finite numbers"
 
 
-def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
+def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -> None:
     """Add what needs neither weights nor a real clip: drift, motion, flicker, sharpness, silhouette, first frame.
 
     Args:
@@ -114,7 +114,7 @@ def describe(measured: Measured, clip: Clip, photo: Path | None) -> None:
         }
 
 
-def compare(clip: Clip, real: Clip, protocol: Protocol) -> dict[str, float | None]:
+def compare(clip: VideoFrames, real: VideoFrames, protocol: Protocol) -> dict[str, float | None]:
     """PSNR and SSIM of a clip against the real one, frame by frame from the first on; and whether both turn together.
 
     Raises:
@@ -138,7 +138,7 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def protocol_of(measured: Measured) -> dict[str, Any]:
+def protocol_of(measured: ClipMeasurement) -> dict[str, Any]:
     """Which frames of a clip were taken, JSON-able."""
     return {
         "name": measured.name,

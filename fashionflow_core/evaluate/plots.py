@@ -1,12 +1,12 @@
-"""A result as plots: distances beside their noise floor, and the garment's colour over time."""
+"""Plots of an evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.drawing import BLUE, GREY, INK, plain, save
 from fashionflow_core.evaluate.protocol import DISTANCES
 from fashionflow_core.evaluate.report import LABELS
+from fashionflow_core.utils.plotting import BLUE, GREY, INK, plain, save
 
 
 def distances(result: Mapping[str, Any], out: Path) -> bool:

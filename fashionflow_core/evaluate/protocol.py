@@ -1,15 +1,17 @@
-"""How an evaluation is done: everything that two people must agree on to get the same number."""
+"""Evaluation protocol: all settings that results depend on."""
 
 import zlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fashionflow_core.config import RESAMPLING
-from fashionflow_core.errors import UsageError
+from fashionflow_core.errors import SettingError
 from fashionflow_core.evaluate.sources import FITS
 from fashionflow_core.metrics.features import BN_MODES, FVD_FRAMES, FVD_SIDE, VFID_FRAMES
+from fashionflow_core.store.registry import metrics_home
 
 # Distances of two sets; scores of one set; comparisons frame by frame with the real clip of the same name; what needs
 # neither weights nor real clips.
@@ -17,6 +19,11 @@ DISTANCES, SCORES, PAIRED, FREE = ("fvd", "vfid", "fid"), ("is",), ("psnr", "ssi
 METRICS = (*DISTANCES, *SCORES, *PAIRED, *FREE)
 NETWORKS = {"fvd": "i3d", "vfid": "i3d", "fid": "inception", "is": "inception"}
 FVD_WINDOWS = ("random", "first", "middle", "last", "spread")
+
+
+def default_metrics(has_real: bool) -> tuple[str, ...]:
+    """The metrics that are computed where none are named: all, or those that need no real clips."""
+    return METRICS if has_real else (*SCORES, *FREE)
 
 
 @dataclass(frozen=True)
@@ -54,26 +61,26 @@ class Protocol:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             named = f"{', '.join(map(repr, unknown))} is none" if unknown else "none named"
-            raise UsageError(f"--metrics: {named}", hint=f"choose from: {','.join(METRICS)}")
-        for option, value, allowed in (
-            ("--fvd-window", self.fvd_window, FVD_WINDOWS),
-            ("--bn-mode", self.bn_mode, BN_MODES),
-            ("--fit", self.fit, FITS),
+            raise SettingError("metrics", named, hint=f"choose from: {','.join(METRICS)}")
+        for name, value, allowed in (
+            ("fvd_window", self.fvd_window, FVD_WINDOWS),
+            ("bn_mode", self.bn_mode, BN_MODES),
+            ("fit", self.fit, FITS),
             ("resample", self.resample, RESAMPLING),
         ):
             if value not in allowed:
-                raise UsageError(f"{option}: {value!r} is not one of {', '.join(allowed)}")
+                raise SettingError(name, f"{value!r} is not one of {', '.join(allowed)}")
         least = FVD_FRAMES if {"fvd", "vfid"} & set(self.metrics) else 3
         if self.clip_frames < least:
-            raise UsageError(f"--clip-frames: {self.clip_frames} are too few", hint=f"use at least {least}")
-        for option, value, lowest in (
-            ("--is-splits", self.is_splits, 1),
-            ("--bootstrap", self.bootstrap, 0),
-            ("--seed", self.seed, 0),
-            ("--inception-frames", self.inception_frames, 1),
+            raise SettingError("clip_frames", f"{self.clip_frames} are too few", hint=f"use at least {least}")
+        for name, value, lowest in (
+            ("is_splits", self.is_splits, 1),
+            ("bootstrap", self.bootstrap, 0),
+            ("seed", self.seed, 0),
+            ("inception_frames", self.inception_frames, 1),
         ):
             if value is not None and value < lowest:
-                raise UsageError(f"{option}: must be at least {lowest}, not {value}")
+                raise SettingError(name, f"must be at least {lowest}, not {value}")
 
     def wants(self, *names: str) -> list[str]:
         """Those of `names` that are asked for."""
@@ -112,3 +119,31 @@ class Protocol:
             "covariance": "unbiased, trace of the root as a nuclear norm",
             "files": "sorted by name; windows by CRC-32 of the seed and the name without suffix",
         }
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """An evaluation and where it runs.
+
+    Attributes:
+        protocol: what is measured, and how.
+        weights: folder of the feature networks' public files; None: where `models pull metrics` puts them.
+        photos: folder of the photos that the generated clips were made from, named like them; for first-frame fidelity.
+        device: of the feature networks, and of the model where `devices` is empty.
+        dtype: number type of the feature networks; published numbers are of fp32.
+        backend: runtime of the model whose videos are made first.
+        devices: of that model, one worker each.
+    """
+
+    protocol: Protocol = Protocol()
+    weights: Path | None = None
+    photos: Path | None = None
+    device: str = "auto"
+    dtype: str = "fp32"
+    backend: str = "auto"
+    devices: tuple[str, ...] = ()
+
+    @property
+    def weights_folder(self) -> Path:
+        """Folder of the feature networks' files."""
+        return self.weights or metrics_home()

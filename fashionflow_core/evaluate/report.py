@@ -1,4 +1,4 @@
-"""A result as a table for people: text on a terminal, or Markdown; and the paper's tables with ours beside theirs."""
+"""Tables of an evaluation as text and Markdown, next to the paper's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
         # Names of files may hold anything.
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
+        lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
         return "\n".join(lines)
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()

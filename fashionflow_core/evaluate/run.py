@@ -1,4 +1,4 @@
-"""Folders of clips → the numbers: every clip read once, measured, let go; then the distances of the two sets."""
+"""Evaluation run: each clip read once, then distances between sets."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 
-from fashionflow_core.device import resolve_device, resolve_dtype
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, UsageError, option
 from fashionflow_core.evaluate import summary
-from fashionflow_core.evaluate.measure import Measured, compare, describe, extract
-from fashionflow_core.evaluate.protocol import DISTANCES, NETWORKS, PAIRED, Protocol
+from fashionflow_core.evaluate.measure import ClipMeasurement, compare, describe, extract
+from fashionflow_core.evaluate.protocol import DISTANCES, NETWORKS, PAIRED, EvaluateOptions, Protocol
 from fashionflow_core.evaluate.sources import (
-    Clip,
+    ClipFile,
     Looked,
-    Source,
+    VideoFrames,
     common_size,
     find_clips,
     find_photo,
@@ -24,16 +23,27 @@ from fashionflow_core.evaluate.sources import (
     read_clip,
 )
 from fashionflow_core.metrics.weights import Loaded, find_weights, load_network
+from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dtype
 
-Progress = Callable[[int, int], None]  # done, of how many
+
+@dataclass(frozen=True)
+class EvaluateProgress:
+    """Functions that are told how many videos are made and clips are measured, of how many; and lines about the run."""
+
+    video: Callable[[int, int], None] = lambda done, total: None
+    clip: Callable[[int, int], None] = lambda done, total: None
+    note: Callable[[str], None] = lambda line: None
+
+
+SILENT = EvaluateProgress()
 
 
 @dataclass
 class Sets:
     """What came of both sets so far: clips that were measured, pairs that were compared, and what failed."""
 
-    real: list[Measured] = field(default_factory=list)
-    fake: list[Measured] = field(default_factory=list)
+    real: list[ClipMeasurement] = field(default_factory=list)
+    fake: list[ClipMeasurement] = field(default_factory=list)
     pairs: dict[str, dict[str, float | None]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
 
@@ -45,13 +55,9 @@ class Sets:
 def evaluate(
     real: Path | None,
     fake: Path,
-    protocol: Protocol,
-    weights: Path,
-    photos: Path | None = None,
-    device: str = "auto",
-    dtype: str = "fp32",
-    on_clip: Progress = lambda done, total: None,
-    of_fake: Sequence[Source] | None = None,
+    options: EvaluateOptions,
+    progress: EvaluateProgress = SILENT,
+    of_fake: Sequence[ClipFile] | None = None,
 ) -> dict[str, Any]:
     """Measure the clips of `fake`, against those of `real`.
 
@@ -60,11 +66,6 @@ def evaluate(
 
     Args:
         real, fake: folders (or single files) of videos and of folders of PNG frames.
-        protocol: how.
-        weights: folder of the feature networks' public files.
-        photos: folder of the photos that `fake` was made from, named like its clips.
-        device, dtype: of the feature networks; published numbers are of fp32.
-        on_clip: told how many clips of how many are done.
         of_fake: the clips of `fake`; None: all that are in it.
 
     Returns:
@@ -75,25 +76,28 @@ def evaluate(
         UsageError: a metric that needs real clips without any.
         FashionFlowError: a folder or the weights are missing, or not one clip can be used.
     """
-    check(real, fake, protocol, weights)
+    check(real, fake, options)
+    protocol, photos = options.protocol, options.photos
     kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
     if photos is not None and not photos.is_dir():
-        raise FashionFlowError(f"{photos}: is no folder", hint="name the folder of the photos: --photos DIR")
+        raise FashionFlowError(
+            f"{photos}: is no folder", hint=f"name the folder of the photos: {option('photos', 'DIR')}"
+        )
     found = {
         "fake": list(of_fake) if of_fake is not None else find_clips(fake),
         "real": find_clips(real) if real is not None else [],
     }
-    chosen = resolve_device(device)
+    chosen = resolve_device(options.device)
     sets = Sets()
     looked = _look(found, sets, protocol, {"real": real, "fake": fake})
-    number = resolve_dtype(dtype, chosen)
-    networks = {kind: load_network(kind, weights, str(chosen), number) for kind in kinds}
+    number = resolve_dtype(options.dtype, chosen)
+    networks = {kind: load_network(kind, options.weights_folder, str(chosen), number) for kind in kinds}
     remarks = _remarks(looked, networks, real, fake)
     done, total = 0, sum(map(len, looked.values()))
     for reals, fakes in _groups(looked, real, fake):
         _measure(reals, fakes, sets, protocol, networks, photos)
         done += len(reals) + len(fakes)
-        on_clip(done, total)
+        progress.clip(done, total)
     for which, measured in (("real", sets.real), ("fake", sets.fake)):
         for clip in measured:
             for metric, reason in clip.lacking.items():
@@ -104,7 +108,7 @@ def evaluate(
         )
     record = protocol.record() | {
         "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},
-        "dtype": str(number).removeprefix("torch."),
+        "dtype": dtype_name(number),
         "device": chosen.type,
         "torch": torch.__version__,
         "fps": {which: sorted({clip.fps for clip in clips}) for which, clips in looked.items()},
@@ -113,15 +117,18 @@ def evaluate(
     return names | summary.summarise(sets.real, sets.fake, sets.pairs, sets.failed, remarks, protocol, record, found)
 
 
-def check(real: Path | None, fake: Path, protocol: Protocol, weights: Path) -> None:
+def check(real: Path | None, fake: Path, options: EvaluateOptions) -> None:
     """Refuse, before any work, what cannot be evaluated.
 
     Raises:
         UsageError: a metric that needs real clips without any; one folder lies in the other, whose clips it would be.
         FashionFlowError: weights are missing.
     """
+    protocol = options.protocol
     if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
-        raise UsageError(f"--metrics: {', '.join(needing)} need real clips", hint="name their folder: --real DIR")
+        raise SettingError(
+            "metrics", f"{', '.join(needing)} need real clips", hint=f"name their folder: {option('real', 'DIR')}"
+        )
     if real is not None:
         whole, part = sorted((real.resolve(), fake.resolve()), key=lambda path: len(path.parts))
         if whole != part and part.is_relative_to(whole):
@@ -129,11 +136,11 @@ def check(real: Path | None, fake: Path, protocol: Protocol, weights: Path) -> N
                 f"{part}: lies in {whole}, so that its clips would be in both sets", hint="put them side by side"
             )
     for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
-        find_weights(kind, weights)
+        find_weights(kind, options.weights_folder)
 
 
 def _look(
-    found: dict[str, list[Source]], sets: Sets, protocol: Protocol, folders: dict[str, Path | None]
+    found: dict[str, list[ClipFile]], sets: Sets, protocol: Protocol, folders: dict[str, Path | None]
 ) -> dict[str, list[Looked]]:
     """Clips of both sets that open and have the size of most of `fake` (any size with `resize`)."""
     looked: dict[str, list[Looked]] = {"fake": [], "real": []}
@@ -154,14 +161,14 @@ def _look(
             raise FashionFlowError(
                 f"{folders[which]}: its clips are {others[0].height}x{others[0].width}, those of {folders['fake']} "
                 f"{size[0]}x{size[1]}",
-                hint=f"bring all to one size: --resize {size[0]}x{size[1]}",
+                hint=f"bring all to one size: {option('resize', f'{size[0]}x{size[1]}')}",
             )
         for clip in others:
             sets.fail(
                 which,
                 clip.source.name,
-                f"{clip.source.path}: is {clip.height}x{clip.width}, the others {size[0]}x{size[1]}; --resize brings "
-                "all to one size",
+                f"{clip.source.path}: is {clip.height}x{clip.width}, the others {size[0]}x{size[1]}; "
+                f"{option('resize')} brings all to one size",
             )
         looked[which] = [clip for clip in clips if clip not in others]
     return looked
@@ -211,7 +218,7 @@ def _measure(
     photos: Path | None,
 ) -> None:
     """Measure the clips of one name, and compare them if there is one of each kind."""
-    kept: list[tuple[Path, Clip, Measured]] = []
+    kept: list[tuple[Path, VideoFrames, ClipMeasurement]] = []
     for which, clips in (("fake", fakes), ("real", reals)):
         for looked in clips:
             source = looked.source
@@ -239,9 +246,9 @@ def _measure(
 
 def _measured(
     looked: Looked, protocol: Protocol, networks: dict[str, Loaded], photos: Path | None
-) -> tuple[Clip, Measured]:
+) -> tuple[VideoFrames, ClipMeasurement]:
     clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit, protocol.resample)
-    measured = Measured(looked.source.name, looked.source.key, len(clip.window), clip.start)
+    measured = ClipMeasurement(looked.source.name, looked.source.key, len(clip.window), clip.start)
     extract(measured, clip, protocol, networks)
     if "drift" in protocol.metrics:
         try:

@@ -1,7 +1,8 @@
-"""Where clips are: videos and folders of PNG frames below a folder, looked at, and read frame by frame."""
+"""Sources of clips: videos and folders of PNG frames."""
 
 import os
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from fashionflow_core import video
-from fashionflow_core.data.clips import VIDEO_FILES, measure
+from fashionflow_core.dataset.clips import VIDEO_FILES, is_video_file, measure
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.image import Fitted, fit, fit_alike
-from fashionflow_core.photo import load_photo
+from fashionflow_core.images.fitting import Fitted, fit, fit_alike
+from fashionflow_core.images.loading import load_photo
+from fashionflow_core.utils.files import walk
 
 SUFFIXES = VIDEO_FILES | {".gif", ".webp"}
 PHOTO_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".heic", ".heif"))
@@ -24,7 +26,7 @@ FITS = ("stretch", "pad", "crop")
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipFile:
     """One clip that was found: a video file, or a folder of PNG frames.
 
     Attributes:
@@ -37,16 +39,20 @@ class Source:
 
     @property
     def key(self) -> str:
-        """What clips of several folders are paired by: the name without a video's suffix."""
+        """What clips of several folders are paired by: the name without a video's suffix, composed (Unicode NFC).
+
+        Some systems store names decomposed: two folders may spell one name in two ways.
+        """
         suffix = self.path.suffix
-        return self.name.removesuffix(suffix) if suffix.lower() in SUFFIXES and self.path.is_file() else self.name
+        is_video = suffix.lower() in SUFFIXES and self.path.is_file()
+        return unicodedata.normalize("NFC", self.name.removesuffix(suffix) if is_video else self.name)
 
 
 @dataclass(frozen=True)
 class Looked:
     """A clip as its header says: frames, size, and rate (0 for PNG frames, which have none)."""
 
-    source: Source
+    source: ClipFile
     frames: int
     height: int
     width: int
@@ -54,7 +60,7 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class VideoFrames:
     """Frames of one clip, uint8 `(f, h, w, 3)`: its beginning, and the window that distances are computed from.
 
     Attributes:
@@ -67,7 +73,7 @@ class Clip:
     start: int
 
 
-def find_clips(folder: Path) -> list[Source]:
+def find_clips(folder: Path) -> list[ClipFile]:
     """All clips below a folder, sorted by name; a video file, or a folder of frames, is one clip by itself.
 
     A folder that holds PNGs and no video is taken for the frames of a clip; PNGs beside videos are posters, and passed
@@ -79,25 +85,15 @@ def find_clips(folder: Path) -> list[Source]:
     if not folder.exists():
         raise FashionFlowError(f"{folder}: no such file or folder", hint="check the spelling of the path")
     if folder.is_file():
-        return [Source(folder.name, folder)]
+        return [ClipFile(folder.name, folder)]
 
-    def refuse(error: OSError) -> None:
-        raise FashionFlowError(f"{error.filename}: cannot be read ({error.strerror})", hint="check its permissions")
-
-    found: list[Source] = []
-    visited: set[Path] = set()
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        if (actual := Path(place).resolve()) in visited:  # links in circles
-            folders.clear()
-            continue
-        visited.add(actual)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(place)
-        videos = [n for n in files if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
-        found += [Source((here / n).relative_to(folder).as_posix(), here / n) for n in videos]
+    found: list[ClipFile] = []
+    for here, files in walk(folder):
+        videos = [name for name in files if is_video_file(here / name, SUFFIXES)]
+        found += [ClipFile((here / name).relative_to(folder).as_posix(), here / name) for name in videos]
         if not videos and any(_is_png(name) for name in files):
             inside = here.relative_to(folder).as_posix()
-            found.append(Source(folder.name if inside == "." else inside, here))
+            found.append(ClipFile(folder.name if inside == "." else inside, here))
     if not found:
         raise FashionFlowError(
             f"{folder}: holds no clips", hint="name a folder with videos in it, or with folders of PNG frames"
@@ -116,7 +112,7 @@ def _frames(folder: Path) -> list[Path]:
         FashionFlowError: the numbers leave one out, or there is a PNG without one: that would be measured as it is.
     """
     names = [entry.name for entry in os.scandir(folder) if entry.is_file() and _is_png(entry.name)]
-    names.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    names.sort(key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
     numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
     if 0 < len(numbers) < len(names):
         stray = next(name for name in names if not re.search(r"\d", Path(name).stem))
@@ -134,7 +130,7 @@ def _frames(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def look(source: Source) -> Looked:
+def look(source: ClipFile) -> Looked:
     """What a clip says of itself; decodes one frame at most, where the header knows.
 
     Raises:
@@ -152,20 +148,18 @@ def look(source: Source) -> Looked:
             f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
         )
     if source.path.suffix.lower() in VIDEO_FILES:
-        _check_upright(source.path, info.height, info.width)
+        _check_square(source.path, info.height, info.width)
     return Looked(source, info.frames, info.height, info.width, info.fps)
 
 
-def _check_upright(path: Path, height: int, width: int) -> None:
-    """Refuse what players show otherwise than it is stored: networks would be shown a figure that lies, or is too wide.
+def _check_square(path: Path, height: int, width: int) -> None:
+    """Refuse what players show wider or narrower than it is stored.
 
     Raises:
-        FashionFlowError: it is to be turned, or its pixels are not square.
+        FashionFlowError: its pixels are not square.
     """
     shown = measure(path)
     hint = "convert it to frames as they are shown first"
-    if shown.turns:
-        raise FashionFlowError(f"{path}: is stored lying, to be shown turned by {90 * shown.turns} degrees", hint)
     if (shown.height, shown.width) != (height, width):
         raise FashionFlowError(f"{path}: its pixels are not square, shown as {shown.height}x{shown.width}", hint)
 
@@ -183,11 +177,11 @@ def read_clip(
     size: tuple[int, int] | None = None,
     mode: str = "stretch",
     resample: str = "bilinear",
-) -> Clip:
+) -> VideoFrames:
     """Decode the head and the window of a clip, `wanted` frames each, or all of a shorter one.
 
     Args:
-        size: height and width to bring frames to, as `image.fit` does by `mode` and `resample`; None: as they are.
+        size: height and width to bring frames to, as `fitting.fit` does by `mode` and `resample`; None: as they are.
 
     Raises:
         FashionFlowError: it is damaged, ends before the frames that it announces, or its frames differ in size.
@@ -216,17 +210,17 @@ def read_clip(
             hint="make or download the video again",
         )
     head = np.stack(kept)
-    return Clip(head, head if start == 0 else np.stack(window), start)
+    return VideoFrames(head, head if start == 0 else np.stack(window), start)
 
 
-def _decode(source: Source, limit: int) -> Iterator[np.ndarray]:
+def _decode(source: ClipFile, limit: int) -> Iterator[np.ndarray]:
     if source.path.is_dir():
         yield from (load_photo(path) for path in _frames(source.path)[:limit])
     else:
         yield from video.iter_frames(source.path, limit)
 
 
-def first_frame(source: Source) -> np.ndarray:
+def first_frame(source: ClipFile) -> np.ndarray:
     """Frame 0 of a clip, uint8 `(h, w, 3)`.
 
     Raises:
@@ -247,7 +241,7 @@ def is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTO_FILES and path.is_file() and not path.name.startswith(".")
 
 
-def find_photo(source: Source, photos: Path) -> Path | None:
+def find_photo(source: ClipFile, photos: Path) -> Path | None:
     """The photo of a clip: of its name, or of that without the number of a variation (`dress-2`, `dress02`)."""
     stem = Path(source.key).name
     by_stem = {path.stem: path for path in sorted(photos.iterdir(), reverse=True) if is_photo(path)}

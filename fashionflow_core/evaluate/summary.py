@@ -1,4 +1,4 @@
-"""What was measured of the clips → one result: distances with interval and noise floor, means, counts, remarks."""
+"""Summary of measurements: distances, intervals, noise floor, means."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from fashionflow_core.errors import FashionFlowWarning
-from fashionflow_core.evaluate.measure import Measured, protocol_of
+from fashionflow_core.evaluate.measure import ClipMeasurement, protocol_of
 from fashionflow_core.evaluate.protocol import DISTANCES, PAIRED, Protocol
-from fashionflow_core.evaluate.sources import Source
+from fashionflow_core.evaluate.sources import ClipFile
 from fashionflow_core.metrics import frechet
 
 SCHEMA = 1
@@ -19,14 +19,14 @@ _DEAR = 2e10
 
 
 def summarise(
-    real: Sequence[Measured],
-    fake: Sequence[Measured],
+    real: Sequence[ClipMeasurement],
+    fake: Sequence[ClipMeasurement],
     pairs: Mapping[str, Mapping[str, float | None]],
     failed: list[dict[str, Any]],
     remarks: list[str],
     protocol: Protocol,
     record: dict[str, Any],
-    found: Mapping[str, Sequence[Source]],
+    found: Mapping[str, Sequence[ClipFile]],
 ) -> dict[str, Any]:
     """The result as `run.evaluate` returns it, without the names of the folders."""
     result = _Result(protocol, failed, remarks)
@@ -142,7 +142,7 @@ class _Result:
         warnings.warn(text, FashionFlowWarning, stacklevel=4)
 
 
-def _having(clips: Sequence[Measured], metric: str) -> list[np.ndarray]:
+def _having(clips: Sequence[ClipMeasurement], metric: str) -> list[np.ndarray]:
     return [clip.features[metric] for clip in clips if metric in clip.features]
 
 
@@ -151,7 +151,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(having)) if having else None
 
 
-def _skin_groups(clips: Sequence[Measured]) -> dict[str, dict[str, Any]]:
+def _skin_groups(clips: Sequence[ClipMeasurement]) -> dict[str, dict[str, Any]]:
     groups: dict[str, list[float]] = {}
     for clip in clips:
         drift = clip.numbers.get("skin_drift")
@@ -162,7 +162,7 @@ def _skin_groups(clips: Sequence[Measured]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _of_clip(clip: Measured, pair: Mapping[str, float | None]) -> dict[str, Any]:
+def _of_clip(clip: ClipMeasurement, pair: Mapping[str, float | None]) -> dict[str, Any]:
     return {
         "name": clip.name,
         "skin_group": clip.skin,

@@ -1,1 +1,1 @@
-"""Measures of generated video: arrays in, numbers out."""
+"""Metrics of generated video: arrays in, numbers out."""

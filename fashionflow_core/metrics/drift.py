@@ -1,4 +1,4 @@
-"""How faithful and how lively a clip is: garment colour drift, motion, flicker, sharpness, silhouette.
+"""Garment colour drift, motion, flicker, sharpness and silhouette.
 
 All functions take frames as uint8 `(f, h, w, 3)` sRGB and return plain numbers; none needs a trained network. They are
 laws before they are scores: a repeated frame has no drift, no motion and no flicker.
@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fashionflow_core.color import ciede2000, srgb_to_lab
-from fashionflow_core.foreground import figure_mask, figure_rows
+from fashionflow_core.images.lab import ciede2000, srgb_to_lab
+from fashionflow_core.images.person import figure_mask, figure_rows
 from fashionflow_core.metrics.garment import Outline, Palette, frame_palette, garment_mask
 
 __all__ = [

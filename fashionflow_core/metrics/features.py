@@ -1,4 +1,4 @@
-"""Frames of one video → the features that FVD, VFID, FID and IS are computed from."""
+"""Features of a video for FVD, VFID, FID and IS."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The Fréchet distance of two sets of features, its noise floor and its interval; and the Inception Score.
+"""Fréchet distance (FVD, VFID, FID) with noise floor and interval; Inception Score.
 
 Sets are given video by video, as lists of float arrays `(rows, d)`: one row a video for FVD and VFID, one a frame for
 FID. What is drawn (halves, bootstrap) are videos, because frames of one video are no independent samples.

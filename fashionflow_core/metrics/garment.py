@@ -1,4 +1,4 @@
-"""Where the figure and its garment are in a frame, found from the picture alone.
+"""Figure and garment masks of frames.
 
 The frames are product videos: one figure, full length, before a plain background. The figure is what differs from the
 background as the frame's left and right borders show it; the garment is the figure between neck and feet, without what
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fashionflow_core.color import srgb_to_lab
-from fashionflow_core.foreground import CLEAR, check_frame, figure_rows, find_foreground, grow, shrink, skin_like
+from fashionflow_core.images.lab import srgb_to_lab
+from fashionflow_core.images.person import CLEAR, check_frame, figure_rows, find_foreground, grow, shrink, skin_like
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Outline:
 
     Attributes:
         lab: the frame's colours, float32 `(h, w, 3)`, L*a*b*.
-        figure: bool `(h, w)`, as `foreground.figure_mask`.
+        figure: bool `(h, w)`, as `person.figure_mask`.
         away: float32 `(h, w)`, each pixel's distance from the background in L*a*b*.
     """
 

@@ -1,4 +1,4 @@
-"""RGB I3D, the video network of FVD and VFID, loading the public `rgb_imagenet.pt`.
+"""RGB I3D, the network of FVD and VFID.
 
 Carreira and Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), in the PyTorch conversion whose names and numbers
 the field measures with: TensorFlow's "same" padding, BatchNorm eps 1e-3.

@@ -1,4 +1,4 @@
-"""The Inception-v3 of FID and IS, loading the public `weights-inception-2015-12-05-6726825d.pth`.
+"""Inception-v3, the network of FID and IS.
 
 It is TensorFlow's network of December 2015 (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016), not
 the one of torchvision: averages leave the padding out, the last block pools by maximum, there are 1008 classes, and

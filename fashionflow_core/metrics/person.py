@@ -1,4 +1,4 @@
-"""Does the person stay the same: skin tone, silhouette, first frame. Frames in, numbers out; no trained network."""
+"""Person consistency: skin tone, silhouette, first frame."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fashionflow_core.color import ciede2000, srgb_to_lab
-from fashionflow_core.foreground import figure_rows
+from fashionflow_core.images.lab import ciede2000, srgb_to_lab
+from fashionflow_core.images.person import figure_rows
 
 # Individual typology angle in degrees and above → group (Chardon et al. 1991; Del Bino and Bernerd 2013).
 SKIN_GROUPS = {55: "very light", 41: "light", 28: "intermediate", 10: "tan", -30: "brown", -90: "dark"}

@@ -1,4 +1,4 @@
-"""Structural similarity of two clips."""
+"""Structural similarity (SSIM) of two clips."""
 
 import numpy as np
 import torch

@@ -1,13 +1,12 @@
-"""The public weights of the feature networks: which files they are, and how one is opened, exactly or not at all."""
+"""Public weights of the feature networks, opened exactly or refused."""
 
-import hashlib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_core.download import digest
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.utils import hashing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,8 +76,8 @@ def find_weights(kind: str, folder: Path) -> Path:
     if not path.is_file():
         raise FashionFlowError(
             f"{path}: is missing; {file.serves} need it",
-            hint=f"fashionflow models pull metrics, or put {file.url} into {folder}, or name its folder: --weights-dir "
-            "DIR; --metrics psnr,ssim,drift needs no weights",
+            hint=f"{command('models pull', 'metrics')}, or put {file.url} into {folder}, or name its folder: "
+            f"{option('weights_dir', 'DIR')}; {option('metrics', 'psnr,ssim,drift')} needs no weights",
         )
     return path
 
@@ -113,9 +112,9 @@ def load_network(kind: str, folder: Path, device: str = "cpu", dtype: Any = None
     except (RuntimeError, TypeError, AttributeError):  # whose texts list every tensor
         unlike = _unlike(state, network.state_dict())
         raise FashionFlowError(f"{path}: is not the weights of this network ({unlike})", hint=again) from None
-    sha256 = digest(path, hashlib.sha256())
+    digest = hashing.sha256(path)
     network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
-    return Loaded(network, sha256, is_public(kind, sha256))
+    return Loaded(network, digest, is_public(kind, digest))
 
 
 def _reason(error: Exception) -> str:

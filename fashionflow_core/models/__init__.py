@@ -1,4 +1,4 @@
-"""The networks, and nothing else: no files, no sampling, no photos."""
+"""Networks as PyTorch modules."""
 
 from fashionflow_core.models.adapter import ImageContextAdapter
 from fashionflow_core.models.unet import FashionFlowUNet, UNetOutput

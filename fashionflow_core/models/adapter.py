@@ -1,4 +1,4 @@
-"""Joins what CLIP and the VAE see in the photo into one context (paper 3.4; the adapter is DreamPose's)."""
+"""Image adapter: CLIP and VAE features to context tokens (paper 3.4)."""
 
 import torch
 import torch.nn.functional as F

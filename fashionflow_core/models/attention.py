@@ -1,4 +1,4 @@
-"""Cross-attention to the photo, and spatio-temporal self-attention (paper 3.5, Figure 2b and 2c).
+"""Cross-attention and spatio-temporal self-attention (paper 3.5, Figure 2b and 2c).
 
 Modules take and return the channels-last buffer `(b, f, h, w, c)`; see `pseudo3d`.
 """

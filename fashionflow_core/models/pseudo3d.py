@@ -1,4 +1,4 @@
-"""Pseudo-3D convolutions, residual blocks and resampling on one channels-last buffer (paper 3.2, Figure 2a).
+"""Pseudo-3D convolutions, residual blocks and resampling (paper 3.2, Figure 2a).
 
 Every module takes and returns `(b, f, h, w, c)`. In that order a spatial convolution, a temporal convolution, a linear
 layer and a token view follow each other without copies: convolutions see the buffer as a channels-last `b c f h w`

@@ -1,4 +1,4 @@
-"""The pseudo-3D U-Net that denoises a whole clip of latents at once (paper 3.1 to 3.5, Figure 1)."""
+"""Pseudo-3D U-Net that denoises a clip of latents (paper 3.1 to 3.5, Figure 1)."""
 
 from dataclasses import dataclass
 

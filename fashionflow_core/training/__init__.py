@@ -1,1 +1,1 @@
-"""Training: one loop over one cache, whatever learns. `fashionflow train` and `loop.train` are its two doors."""
+"""Training of the networks."""

@@ -1,18 +1,22 @@
-"""What a run starts from: the base model's networks and conventions, changed as the settings ask."""
+"""Networks of a run, from the base model and the settings."""
 
+import copy
 import dataclasses
 from typing import Any
 
 import torch
 from torch import nn
 
-from fashionflow_core.backends.torch import TorchNetworks
 from fashionflow_core.config import MODES, ModelConfig
-from fashionflow_core.errors import UsageError
+from fashionflow_core.errors import UsageError, command
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
-from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.runtimes.torch import TorchNetworks
+from fashionflow_core.training.config import SamplerConfig, TrainConfig, UNetConfig
 
-PURPOSE = "trained with fashionflow train"
+
+def purpose() -> str:
+    """What the `model.json` of a trained model says where the run names no purpose."""
+    return f"trained with {command('train')}"
 
 
 def known_channels(content: str, latent_channels: int) -> int:
@@ -28,7 +32,7 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         name: of the result, if the settings name none.
         statistics: mean and deviation of each latent channel over the cache, or None.
     """
-    strides = tuple(sorted(set(config.interpolate_strides)))
+    strides = tuple(sorted(set(config.masks.interpolate_strides)))
     if config.target == "interpolator":
         return dataclasses.replace(
             base,
@@ -43,55 +47,60 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         )
     changes: dict[str, Any] = {
         "name": config.name or name,
-        "purpose": config.purpose or (f"{PURPOSE} from {base.name}" if config.init_from else PURPOSE),
-        "known_content": config.known_content or base.known_content,
-        "mask_fill": config.mask_fill or base.mask_fill,
-        "modes": tuple(m for m in ("generate", "interpolate", "extend") if getattr(config, f"mask_{m}")),
-        "interpolate_strides": strides if config.mask_interpolate else base.interpolate_strides,
-        "conditioning": (config.conditioning,),
-        "context_dropout": config.context_dropout,
+        "purpose": config.purpose or purpose() + (f" from {base.name}" if config.init_from else ""),
+        "known_content": config.conditioning.known_content or base.known_content,
+        "mask_fill": config.conditioning.mask_fill or base.mask_fill,
+        "modes": tuple(m for m in ("generate", "interpolate", "extend") if getattr(config.masks, m)),
+        "interpolate_strides": strides if config.masks.interpolate else base.interpolate_strides,
+        "conditioning": (config.conditioning.kind,),
+        "context_dropout": config.conditioning.context_dropout,
         "distilled": False,
         # Another U-Net needs another one beside it, unless latents stay what they were.
         "interpolator": base.interpolator and bool(config.init_from),
+        **sampling(config.sampler),
     }
-    if config.sampler:
-        changes |= {"scheduler": config.sampler, "log_snr": config.sampler_log_snr}
-    if config.sampler_steps:
-        changes["steps"] = config.sampler_steps
-    if config.latent_statistics == "cache":
+    if config.data.latent_statistics == "cache":
         mean, std = statistics
         changes |= {f"latents_{key}": tuple(round(float(v), 5) for v in x) for key, x in (("mean", mean), ("std", std))}
-    if config.lora_rank and changes["known_content"] != base.known_content:
-        raise UsageError("known_content: a LoRA cannot give the base model other input channels: leave it out")
+    if config.lora.rank and changes["known_content"] != base.known_content:
+        raise UsageError(
+            "conditioning.known_content: a LoRA cannot give the base model other input channels: leave it out"
+        )
     if changes["known_content"] == "none" and changes["modes"] != ("generate",):
         raise UsageError(
-            "mask_interpolate, mask_extend: the network is not told which frames are given",
-            hint="set known_content: rgb (paper 3.3) or latents",
+            "masks.interpolate, masks.extend: the network is not told which frames are given",
+            hint="set conditioning.known_content: rgb (paper 3.3) or latents",
         )
     return dataclasses.replace(base, **changes)
 
 
-def fresh_unet(config: TrainConfig, base: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
+def sampling(sampler: SamplerConfig) -> dict[str, Any]:
+    """What the settings change of sampling in model.json."""
+    changes: dict[str, Any] = {"scheduler": sampler.name, "log_snr": sampler.log_snr} if sampler.name else {}
+    return changes | ({"steps": sampler.steps} if sampler.steps else {})
+
+
+def fresh_unet(config: UNetConfig, base: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
     """A U-Net of random weights from (seed); what the settings leave open is the base model's."""
     values: dict[str, Any] = {k: v for k, v in base.config.items() if not k.startswith("_")}
-    if config.unet_widths:
-        values["block_out_channels"] = config.unet_widths
-        values["time_embedding_dim"] = 4 * config.unet_widths[0]
-    if config.unet_cross_heads:
-        values["down_cross_attention_heads"] = config.unet_cross_heads
-        values["up_cross_attention_heads"] = config.unet_cross_heads[::-1]
-    if config.unet_heads:
-        values["num_attention_heads"] = config.unet_heads
-    if config.unet_head_dim:
-        values["attention_head_dim"] = config.unet_head_dim
-    if config.unet_time_dim:
-        values["time_embedding_dim"] = config.unet_time_dim
+    if config.widths:
+        values["block_out_channels"] = config.widths
+        values["time_embedding_dim"] = 4 * config.widths[0]
+    if config.cross_heads:
+        values["down_cross_attention_heads"] = config.cross_heads
+        values["up_cross_attention_heads"] = config.cross_heads[::-1]
+    if config.heads:
+        values["num_attention_heads"] = config.heads
+    if config.head_dim:
+        values["attention_head_dim"] = config.head_dim
+    if config.time_dim:
+        values["time_embedding_dim"] = config.time_dim
     groups = values["norm_num_groups"]
     heads = values["down_cross_attention_heads"]
     for width, count in zip(values["block_out_channels"], heads):
         if width % groups or width % count:
             raise UsageError(
-                f"unet_widths: {width} is not a multiple of the {groups} groups of its norms and its {count} heads"
+                f"unet.widths: {width} is not a multiple of the {groups} groups of its norms and its {count} heads"
             )
     values["in_channels"] = in_channels
     return FashionFlowUNet(**values)
@@ -104,9 +113,9 @@ def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
         return unet
     if old != unet.config["out_channels"]:
         raise UsageError(
-            f"known_content: the model of init_from has {old - unet.config['out_channels']} mask channels already, "
-            f"not {in_channels - unet.config['out_channels']}",
-            hint="leave known_content out, to take the model's own",
+            f"conditioning.known_content: the model of init_from has {old - unet.config['out_channels']} mask channels "
+            f"already, not {in_channels - unet.config['out_channels']}",
+            hint="leave conditioning.known_content out, to take the model's own",
         )
     values: dict[str, Any] = {k: v for k, v in unet.config.items() if not k.startswith("_")}
     values["in_channels"] = in_channels
@@ -126,7 +135,7 @@ def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlo
     frame were the mean of the two given ones around it.
     """
     channels: int = unet.config["out_channels"]
-    made = fresh_unet(config, unet, 2 * channels + 1)
+    made = fresh_unet(config.unet, unet, 2 * channels + 1)
     deeper = len(unet.down_blocks) - len(made.down_blocks)
     old, state = unet.state_dict(), made.state_dict()
     for name, value in state.items():
@@ -167,9 +176,30 @@ def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> T
             if config.target == "interpolator" and interpolator is None:
                 interpolator = start_interpolator(config, unet)
         else:
-            unet = fresh_unet(config, unet, in_channels)
+            unet = fresh_unet(config.unet, unet, in_channels)
             adapter = ImageContextAdapter(**{k: v for k, v in adapter.config.items() if not k.startswith("_")})
     return TorchNetworks(unet, adapter, networks.vae, networks.image_encoder, interpolator)
+
+
+def unwrapped_copy(network: nn.Module) -> Any:
+    """A copy of a network in training without what `checkpoint_activations` put into it."""
+    made = copy.deepcopy(network)
+    for module in made.modules():
+        module.__dict__.pop("forward", None)
+    return made
+
+
+def prepare_learning(config: TrainConfig, unet: nn.Module, image_encoder: nn.Module) -> None:
+    """Freeze what has no part in the output; add the LoRA and the activation checkpointing that are asked for."""
+    for name, parameter in image_encoder.named_parameters():
+        if "post_layernorm" in name:  # it is behind the hidden state that we take, and DDP wants all to be used
+            parameter.requires_grad_(False)
+    if config.lora.rank:
+        from fashionflow_core.runtimes.lora import add_lora
+
+        add_lora(unet, config.lora.rank, config.lora.alpha, config.lora.targets)
+    if config.unet.gradient_checkpointing:
+        checkpoint_activations(unet)
 
 
 def checkpoint_activations(unet: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, whole or not there at all; nothing is pickled.
+"""Checkpoints: one safetensors file each.
 
 Names of tensors: `weights/NAME`, `ema/NAME`, `optimizer/NAME/KEY`, NAME a parameter that learns. What else a resumed
 run must know stands in the file's metadata. Randomness needs no place in it: it follows from (seed, step).
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
-from fashionflow_core.files import atomic_path
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.utils.files import atomic_path, set_mode
 
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
@@ -94,8 +94,10 @@ def save(folder: Path, tensors: dict[str, Tensor], progress: Progress, keep: int
         try:
             save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
         except SafetensorError as error:  # a full disk
-            raise FashionFlowError(f"{path}: cannot be written ({error})", hint="make room and --resume") from None
-        temporary.chmod(mode)  # safetensors makes its files private
+            raise FashionFlowError(
+                f"{path}: cannot be written ({error})", hint=f"make room and {option('resume')}"
+            ) from None
+        set_mode(temporary, mode)  # safetensors makes its files private
     for old in found(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path

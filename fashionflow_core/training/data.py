@@ -1,8 +1,8 @@
-"""Cached clips → what one training step needs: windows, noise, timesteps, given frames, all drawn from (seed, step)."""
+"""Training batches: windows, noise, timesteps and given frames from (seed, step)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fashionflow_core.conditioning import clip_pixels
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.conventions import normalize_latents
+from fashionflow_core.diffusion.conditioning import clip_pixels
+from fashionflow_core.runtimes.preprocessing import normalize_latents
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.randomness import Shuffle, stream, uniform, whole
 
@@ -36,7 +36,26 @@ class Draw:
 
 
 @dataclass
-class Batch:
+class Batched:
+    """Tensors whose first axis is that of the clips of a step; a batch of any target."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+    def split(self, size: int) -> list[Self]:
+        """Micro-batches of at most `size` clips."""
+        pieces = {field.name: getattr(self, field.name).split(size) for field in fields(self)}
+        return [type(self)(**dict(zip(pieces, piece))) for piece in zip(*pieces.values())]
+
+    def to(self, device: torch.device) -> Self:
+        return self.map(lambda x: x.to(device, non_blocking=True))
+
+
+@dataclass
+class Batch(Batched):
     """The clips of a step that fall to one process; every tensor's first axis is theirs.
 
     Attributes:
@@ -63,20 +82,6 @@ class Batch:
     clip_pixels: Tensor
     at_start: Tensor
 
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
-
-    def split(self, size: int) -> list["Batch"]:
-        """Micro-batches of at most `size` clips."""
-        pieces = {field.name: getattr(self, field.name).split(size) for field in fields(self)}
-        return [Batch(**dict(zip(pieces, piece))) for piece in zip(*pieces.values())]
-
-    def to(self, device: torch.device) -> "Batch":
-        return self.map(lambda x: x.to(device, non_blocking=True))
-
 
 class Clips(Protocol):
     """What is trained on: `data.latents.LatentCache`."""
@@ -86,11 +91,11 @@ class Clips(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class ClipExamples(Dataset[Batch]):
-    """One `Draw` → a `Batch` of one clip.
+class Examples(Dataset[Any]):
+    """One `Draw` → a batch of one clip.
 
     Args:
-        clips: encoded clips, at least as long as the windows.
+        clips: at least as long as the windows.
         config: of the run.
         model: conventions of the model that is trained.
         processor: CLIP's image processor; None unless the image encoder learns.
@@ -106,6 +111,17 @@ class ClipExamples(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.clips)
 
+    def timestep(self, draw: Draw, random: torch.Generator) -> Tensor:
+        """The timestep of a clip, (1,) long."""
+        share = uniform(random)
+        if self.config.noise.timesteps == "stratified":  # every step sees the whole range of noise
+            share = (draw.slot + share) / draw.slots
+        return torch.tensor([min(int(share * self.train_timesteps), self.train_timesteps - 1)])
+
+
+class ClipExamples(Examples):
+    """One `Draw` → a `Batch` of one encoded clip."""
+
     def __getitem__(self, index: Any) -> Batch:
         draw: Draw = index
         config = self.config
@@ -113,17 +129,15 @@ class ClipExamples(Dataset[Batch]):
         clip = self.clips[draw.item]
         available = len(clip.latents_mean)
         start = whole(random, available - draw.frames + 1)
-        backwards = uniform(random) < config.reverse
+        backwards = uniform(random) < config.data.reverse
         order = torch.arange(start, start + draw.frames)
         order = order.flip(0) if backwards else order
-        keep = float(uniform(random) >= config.context_dropout)
-        share = uniform(random)
-        if config.timesteps == "stratified":  # every step sees the whole range of noise
-            share = (draw.slot + share) / draw.slots
+        keep = float(uniform(random) >= config.conditioning.context_dropout)
+        timestep = self.timestep(draw, random)
         given = draw_mask(config, draw.frames, random)
         mean, logvar = clip.latents_mean[order].float(), clip.latents_logvar[order].float()
         latents, photo = mean, mean[0]
-        if config.sample_posterior:
+        if config.data.sample_posterior:
             deviation = torch.exp(0.5 * logvar.clamp(-30, 20))
             latents = mean + deviation * torch.randn(mean.shape, generator=random)
             # The published inference draws what is given and what the adapter sees apart (reference README, 2).
@@ -137,7 +151,7 @@ class ClipExamples(Dataset[Batch]):
         return Batch(
             latents=normalize_latents(latents, self.model),
             noise=torch.randn(latents.shape, generator=random),
-            timestep=torch.tensor([min(int(share * self.train_timesteps), self.train_timesteps - 1)]),
+            timestep=timestep,
             given=given[None],
             keep=torch.tensor([keep]),
             rgb=rearrange(torch.as_tensor(clip.rgb)[order].float() / 127.5 - 1, "f h w c -> 1 c f h w"),
@@ -160,15 +174,16 @@ def draw_mask(config: TrainConfig, frames: int, random: torch.Generator) -> Tens
     `extend_frames`, which in use are the last k of the clip before.
     """
     mask = torch.zeros(frames)
-    kind, stride = uniform(random), whole(random, len(config.interpolate_strides))
-    length = 2 + whole(random, max(1, min(config.extend_frames, frames - 1) - 1))
-    if config.conditioning == "global":
+    masks = config.masks
+    kind, stride = uniform(random), whole(random, len(masks.interpolate_strides))
+    length = 2 + whole(random, max(1, min(masks.extend_frames, frames - 1) - 1))
+    if config.conditioning.kind == "global":
         return mask
     mask[0] = 1
-    if kind >= config.mask_generate + config.mask_interpolate and config.mask_extend:
+    if kind >= masks.generate + masks.interpolate and masks.extend:
         mask[:length] = 1
-    elif kind >= config.mask_generate and config.mask_interpolate:
-        mask[:: config.interpolate_strides[stride]] = 1
+    elif kind >= masks.generate and masks.interpolate:
+        mask[:: masks.interpolate_strides[stride]] = 1
     return mask
 
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM wait for the end of a step, so that what is saved is a whole step and a run can go on exactly."""
+"""Interruption of a run: signals wait for the end of a step."""
 
 import signal
 import threading

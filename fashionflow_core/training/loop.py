@@ -1,4 +1,4 @@
-"""The one training loop: whatever learns, on one device or many, from the first step or from a checkpoint."""
+"""Training loop."""
 
 import contextlib
 import math
@@ -11,8 +11,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
-from fashionflow_core.device import is_out_of_memory
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError, option
 from fashionflow_core.training import checkpoints
 from fashionflow_core.training.checkpoints import Progress
 from fashionflow_core.training.config import TrainConfig
@@ -21,6 +20,7 @@ from fashionflow_core.training.interruption import Interruption
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.schedules import Course
 from fashionflow_core.training.targets import Target
+from fashionflow_core.utils.device import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,7 @@ class Report:
 
 
 class Loop:
-    """A run in progress.
-
-    Args:
-        config: of the run.
-        target: what learns.
-        accelerator: of this process.
-        folder: opened, on the main process.
-        report: who is told.
-    """
+    """A run in progress; on the main process its folder is open."""
 
     def __init__(
         self, config: TrainConfig, target: Target, accelerator: Accelerator, folder: RunFolder, report: Report
@@ -53,17 +45,17 @@ class Loop:
         self.config, self.target, self.accelerator, self.folder = config, target, accelerator, folder
         self.report = report if accelerator.is_main_process else Report()
         self.world = accelerator.num_processes
-        if config.batch_size % self.world:
+        if config.data.batch_size % self.world:
             raise UsageError(
-                f"batch_size: {config.batch_size} clips cannot be shared out evenly to {self.world} processes"
+                f"data.batch_size: {config.data.batch_size} clips cannot be shared out evenly to {self.world} processes"
             )
         learning = [p for p in target.module.parameters() if p.requires_grad]
-        first, second = config.adam_betas
+        asked = config.optimizer
         optimizer = torch.optim.AdamW(
             learning,
-            lr=config.lr,
-            betas=(first, second),
-            weight_decay=config.weight_decay,
+            lr=asked.lr,
+            betas=(asked.adam_betas[0], asked.adam_betas[1]),
+            weight_decay=asked.weight_decay,
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
         target.place(accelerator.device)
@@ -71,9 +63,9 @@ class Loop:
         unwrapped = accelerator.unwrap_model(self.module)
         self.parameters = {name: p for name, p in unwrapped.named_parameters() if p.requires_grad}
         self.ema: EMAModel | None = None
-        if config.ema_decay:
-            self.ema = EMAModel(list(self.parameters.values()), decay=config.ema_decay, foreach=True)
-        self.progress = Progress(micro=config.micro_batch_size)
+        if asked.ema_decay:
+            self.ema = EMAModel(list(self.parameters.values()), decay=asked.ema_decay, foreach=True)
+        self.progress = Progress(micro=config.data.micro_batch_size)
         self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
         self._saved = 0.0  # seconds of the last checkpoint
         self._losses: list[float] = []
@@ -86,8 +78,8 @@ class Loop:
         found = checkpoints.latest(self.folder.checkpoints)
         if found is not None:
             tensors, self.progress, path = found
-            if self.config.micro_batch_size:
-                self.progress.micro = self.config.micro_batch_size
+            if self.config.data.micro_batch_size:
+                self.progress.micro = self.config.data.micro_batch_size
             raw = self.optimizer.optimizer
             checkpoints.restore(tensors, self.progress, self.parameters, raw, self.ema, path)
             self._saved, self._logged = self.progress.seconds, (self.progress.seconds, self.progress.drawn)
@@ -101,15 +93,15 @@ class Loop:
         tensors = checkpoints.collect(self.parameters, self.optimizer.optimizer, self.ema)
         self._saved = self.progress.seconds
         if self.accelerator.is_main_process:
-            path = checkpoints.save(self.folder.checkpoints, tensors, self.progress, self.config.keep_checkpoints)
+            path = checkpoints.save(self.folder.checkpoints, tensors, self.progress, self.config.checkpoints.keep)
             self.folder.log(event="checkpoint", step=self.progress.step, path=path.name)
             self.folder.draw_loss()
         self.accelerator.wait_for_everyone()
 
     def _due(self) -> bool:
-        config, progress = self.config, self.progress
-        by_step = config.checkpoint_steps and progress.step % config.checkpoint_steps == 0
-        by_time = config.checkpoint_minutes and progress.seconds - self._saved >= 60 * config.checkpoint_minutes
+        due, progress = self.config.checkpoints, self.progress
+        by_step = due.steps and progress.step % due.steps == 0
+        by_time = due.minutes and progress.seconds - self._saved >= 60 * due.minutes
         return bool(by_step or by_time)
 
     @contextlib.contextmanager
@@ -155,7 +147,7 @@ class Loop:
             self.world,
         )
         on_gpu = self.accelerator.device.type == "cuda"
-        batches = loader(self.target.examples, steps, self.config.workers, pin=on_gpu)
+        batches = loader(self.target.examples, steps, self.config.data.workers, pin=on_gpu)
         with Interruption(
             lambda name: self.report.note(f"{name}: saving after this step; once more: stop now")
         ) as stop:
@@ -168,7 +160,7 @@ class Loop:
                 if signum or self._due():
                     self.save()
                 if signum:
-                    self.report.note(f"saved step {self.progress.step}; go on with --resume")
+                    self.report.note(f"saved step {self.progress.step}; go on with {option('resume')}")
                     stop.act(signum)
                     return signum
         return 0
@@ -184,7 +176,7 @@ class Loop:
         while loss is None:
             self._halve(len(batch))
             loss = self._gradients(batch, clips)
-        limit = self.config.max_grad_norm or math.inf
+        limit = self.config.optimizer.max_grad_norm or math.inf
         norm: Any = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # in pieces under FSDP
         # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is now and then not a number
@@ -229,12 +221,12 @@ class Loop:
         if self.world > 1:
             raise FashionFlowError(
                 f"step {step}: out of memory with {before} clips at once",
-                hint=f"set micro_batch_size={max(1, before // 2)}: several processes cannot change it on the way",
+                hint=f"set data.micro_batch_size={max(1, before // 2)}: several processes cannot change it on the way",
             )
         if before == 1:
             raise FashionFlowError(
                 f"step {step}: out of memory with a single clip",
-                hint="set gradient_checkpointing=true, fewer frames, or use --dtype bf16",
+                hint=f"set unet.gradient_checkpointing=true, fewer frames, or use {option('dtype', 'bf16')}",
             )
         self.progress.micro = (min(before, clips) + 1) // 2
         if self.accelerator.device.type == "cuda":
@@ -259,17 +251,19 @@ class Loop:
         progress.step, progress.drawn = progress.step + 1, progress.drawn + clips
         progress.seconds += seconds
         if not math.isfinite(loss):
-            self._fail(f"step {progress.step}: the loss is not a number any more", "a lower lr, or --dtype fp32")
+            self._fail(
+                f"step {progress.step}: the loss is not a number any more", f"a lower lr, or {option('dtype', 'fp32')}"
+            )
         if progress.skipped:
             self._log(event="skipped", step=progress.step, reason="gradients are not numbers")
-            if progress.skipped > config.max_skipped_steps:
+            if progress.skipped > config.optimizer.max_skipped_steps:
                 self._fail(
                     f"step {progress.step}: gradients of {progress.skipped} steps in a row were not numbers",
-                    "a lower lr, or --dtype fp32",
+                    f"a lower lr, or {option('dtype', 'fp32')}",
                 )
         self._losses.append(loss)
         self.report.progress(self.part(), loss)
-        if progress.step % config.log_every == 0 or self.part() >= 1:
+        if progress.step % config.log.every == 0 or self.part() >= 1:
             spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
             self._log(
                 step=progress.step,
@@ -290,4 +284,4 @@ class Loop:
     def _fail(self, message: str, remedy: str) -> None:
         kept = checkpoints.found(self.folder.checkpoints)
         good = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-        raise FashionFlowError(f"{message}; {good}", hint=f"go on from there with --resume and {remedy}")
+        raise FashionFlowError(f"{message}; {good}", hint=f"go on from there with {option('resume')} and {remedy}")

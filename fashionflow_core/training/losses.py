@@ -1,11 +1,11 @@
-"""The loss, from what the network should have said to one number a clip."""
+"""Losses of diffusion training: noise, targets, timestep weights."""
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.config import LossConfig
 
 
 def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction: str) -> Tensor:
@@ -33,7 +33,7 @@ def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
     return abar.sqrt() * latents + (1 - abar).sqrt() * noise
 
 
-def timestep_weights(alphas_cumprod: Tensor, prediction: str, config: TrainConfig) -> Tensor:
+def timestep_weights(alphas_cumprod: Tensor, prediction: str, loss: LossConfig) -> Tensor:
     """Weight of each clip's loss by its timestep, (b,).
 
     min_snr: min(SNR, gamma) times the error of the clean clip, whatever is predicted (Hang et al. 2023, 2303.09556,
@@ -41,12 +41,12 @@ def timestep_weights(alphas_cumprod: Tensor, prediction: str, config: TrainConfi
     predicted clip weighs 1 + SNR, as that of the velocity would, at most `max_weight`: the last, nearly clean steps
     should not rule.
     """
-    if config.weighting == "none":
+    if loss.weighting == "none":
         return torch.ones_like(alphas_cumprod)
     snr = alphas_cumprod / (1 - alphas_cumprod)
-    if config.weighting == "velocity":
-        return (1 + snr).clamp(max=config.max_weight)
-    clipped = snr.clamp(max=config.min_snr_gamma)
+    if loss.weighting == "velocity":
+        return (1 + snr).clamp(max=loss.max_weight)
+    clipped = snr.clamp(max=loss.min_snr_gamma)
     # Noise tells nothing of the clip where there is no signal, and the ratio's limit there is 1.
     return {
         "epsilon": torch.where(snr > 0, clipped / snr.clamp(min=1e-12), torch.ones_like(snr)),
@@ -56,7 +56,7 @@ def timestep_weights(alphas_cumprod: Tensor, prediction: str, config: TrainConfi
 
 
 def clip_losses(
-    prediction: Tensor, target: Tensor, given: Tensor, weights: Tensor, channels: Tensor | None, config: TrainConfig
+    prediction: Tensor, target: Tensor, given: Tensor, weights: Tensor, channels: Tensor | None, loss: LossConfig
 ) -> Tensor:
     """The loss of each clip, (b,).
 
@@ -68,12 +68,12 @@ def clip_losses(
         channels: weight of each latent channel, (c), mean 1; None: all alike.
     """
     given = given.to(prediction.device)
-    if config.given_target == "zero":
+    if loss.given_target == "zero":
         target = target * rearrange(1 - given, "b f -> b 1 f 1 1")
     square = (prediction.float() - target).square().mean(dim=(3, 4))  # (b, c, f)
     if channels is not None:
         square = square * channels[None, :, None]
     error = square.mean(dim=1)  # (b, f)
-    counted = torch.ones_like(given) if config.given_target == "zero" else 1 - given
+    counted = torch.ones_like(given) if loss.given_target == "zero" else 1 - given
     total = (error * counted).sum(dim=1)
-    return weights * (total if config.frame_loss == "sum" else total / counted.sum(dim=1).clamp(min=1))
+    return weights * (total if loss.frame_loss == "sum" else total / counted.sum(dim=1).clamp(min=1))

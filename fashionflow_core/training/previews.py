@@ -1,4 +1,4 @@
-"""Previews: the same photos at the same seeds, again and again, through the one sampling loop."""
+"""Previews during training."""
 
 from pathlib import Path
 from typing import Any
@@ -6,29 +6,25 @@ from typing import Any
 import numpy as np
 
 from fashionflow_core.config import GenerateSettings
-from fashionflow_core.photo import load_photo
+from fashionflow_core.diffusion.schedulers import make_scheduler
+from fashionflow_core.images.loading import load_photo
 from fashionflow_core.pipeline import FashionFlowPipeline
-from fashionflow_core.schedulers import make_scheduler
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.targets import Target
 
 
 class Previews:
-    """Videos of a few photos from networks that are in memory.
+    """Videos of a few photos from a target's networks, by the noise schedule in `scheduler/` of the run's folder.
 
-    Args:
-        target: what learns; its networks and conventions are used.
-        config: of the run.
-        folder: of the run; its `scheduler/` is the noise schedule.
-        clips: whose first frames stand in for photos; None: only `preview_photos`.
+    The first frames of `clips` stand in for photos where there are no `previews.photos`.
     """
 
     def __init__(self, target: Target, config: TrainConfig, folder: Path, clips: Any) -> None:
         self.config, self.folder = config, folder
         self.target = target
-        self.photos: list[np.ndarray] = [load_photo(path) for path in config.preview_photos]
+        self.photos: list[np.ndarray] = [load_photo(path) for path in config.previews.photos]
         if not self.photos and clips is not None:
-            self.photos = [np.asarray(clips[i].first_frame) for i in range(min(config.preview_count, len(clips)))]
+            self.photos = [np.asarray(clips[i].first_frame) for i in range(min(config.previews.count, len(clips)))]
 
     def make(self, step: int) -> list[Path]:
         """Write `previews/step-STEP-N.mp4` with the weights that the networks hold now."""
@@ -39,9 +35,8 @@ class Previews:
         pipe = FashionFlowPipeline(
             networks, self.target.processor, self.target.model, lambda name: make_scheduler(self.folder, name)
         )
-        settings = GenerateSettings(
-            seed=self.config.preview_seed, steps=self.config.preview_steps or None, frames=self.target.frames
-        )
+        asked = self.config.previews
+        settings = GenerateSettings(seed=asked.seed, steps=asked.steps or None, frames=self.target.frames)
         folder = self.folder / "previews"
         folder.mkdir(exist_ok=True)
         paths = []

@@ -1,4 +1,4 @@
-"""Randomness of training: every draw's stream is named by (seed, what for, numbers), never taken from global state.
+"""Random streams of training, named by seed and purpose.
 
 So a resumed run, another number of processes or of readers draws exactly the same.
 """

@@ -1,4 +1,4 @@
-"""One training run from its settings to a model folder: `train` is what `fashionflow train` calls."""
+"""Training run from settings to a model folder."""
 
 import contextlib
 import math
@@ -14,17 +14,19 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 
-from fashionflow_core.backends.torch import quiet_libraries
-from fashionflow_core.device import DTYPES, resolve_device
-from fashionflow_core.errors import FashionFlowWarning, UsageError
-from fashionflow_core.model_folder import atomic_folder
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowWarning, SettingError, UsageError, command, option
+from fashionflow_core.store.folder import atomic_folder
 from fashionflow_core.training import checkpoints
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.loop import Loop, Report
+from fashionflow_core.training.motion import MotionClips, MotionTarget
 from fashionflow_core.training.previews import Previews
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.targets import Target, UNetTarget, open_cache, write_model
 from fashionflow_core.training.vae import VAETarget
+from fashionflow_core.utils.device import DTYPES, resolve_device
+from fashionflow_core.utils.libraries import quiet_libraries
 
 
 def make_target(config: TrainConfig, base: Path, name: str) -> Target:
@@ -33,12 +35,26 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
     Args:
         base: folder of `config.init_from`, or of `config.base`.
         name: of the result.
+
+    Raises:
+        UsageError: no data, or a base model of the wrong kind.
     """
-    if not config.data:
-        what = "a folder of videos" if config.target == "vae" else "the cache of fashionflow data prepare"
-        raise UsageError(f"data: is not set: it names {what}", hint="such as --set data=runs/cache")
+    if not config.data.path:
+        made = {"vae": "a folder of videos", "motion": f"the clips of {command('data synth', motion=True)}"}
+        what = made.get(config.target, f"the cache of {command('data prepare')}")
+        raise UsageError(
+            f"data.path: is not set: it names {what}", hint=f"such as {option('set', 'data.path=runs/cache')}"
+        )
+    if config.target != "motion" and (of_base := ModelConfig.load(base)).latents == "motion":
+        key = "init_from" if config.init_from else "base"
+        raise UsageError(
+            f"{key}: {of_base.name} is a motion model, but target {config.target} needs an appearance model",
+            hint=f"set {key}: mini-latent, or target: motion",
+        )
     if config.target == "vae":
         return VAETarget(config, base, name)
+    if config.target == "motion":
+        return MotionTarget(config, MotionClips(config.data.path), base, name)
     return UNetTarget(config, open_cache(config), base, name)
 
 
@@ -47,9 +63,10 @@ def plan(config: TrainConfig, base: Path, name: str) -> dict[str, Any]:
     target = make_target(config, base, name)
     learning = sum(p.numel() for p in target.module.parameters() if p.requires_grad)
     clips = len(target.examples)  # type: ignore[arg-type]
-    by_epochs = math.ceil(config.max_epochs * clips / config.batch_size) if config.max_epochs else None
+    ends = config.schedule
+    by_epochs = math.ceil(ends.max_epochs * clips / config.data.batch_size)
     # Weights, gradients, two moments and the averaged weights, in float32.
-    state = 4 * learning * (5 if config.ema_decay else 4)
+    state = 4 * learning * (5 if config.optimizer.ema_decay else 4)
     return {
         "target": config.target,
         "base": str(base),
@@ -57,8 +74,8 @@ def plan(config: TrainConfig, base: Path, name: str) -> dict[str, Any]:
         "frames": target.frames,
         "learning_parameters": learning,
         "state_bytes": state,
-        "steps": min((s for s in (config.max_steps or None, by_epochs) if s), default=None),
-        "minutes": config.max_minutes or None,
+        "steps": min((steps for steps in (ends.max_steps, by_epochs) if steps), default=None),
+        "minutes": ends.max_minutes or None,
         "settings": asdict(config),
     }
 
@@ -125,20 +142,20 @@ def _train(
     writer = None
     if main:
         _installed("matplotlib", "there is no loss.png")
-        if config.tensorboard and _installed("tensorboard", "there are no events of it"):
+        if config.log.tensorboard and _installed("tensorboard", "there are no events of it"):
             writer = _tensorboard(folder, loop.progress.step)
     previews = None
     sharded = accelerator.distributed_type == DistributedType.FSDP
-    if main and config.preview_every and isinstance(target, UNetTarget) and not sharded:
+    if main and config.previews.every and isinstance(target, UNetTarget) and not sharded:
         previews = Previews(target, config, folder.path, target.clips)
 
     def after_step() -> None:
         step = loop.progress.step
-        if writer is not None and step % config.log_every == 0:
+        if writer is not None and step % config.log.every == 0:
             for key in ("loss", "lr", "grad_norm", "clips_per_second"):
                 if folder.last.get(key) is not None:
                     writer.add_scalar(key, folder.last[key], step)
-        if previews is not None and (step % config.preview_every == 0 or loop.part() >= 1):
+        if previews is not None and (step % config.previews.every == 0 or loop.part() >= 1):
             with loop.averaged(), accelerator.autocast():
                 for path in previews.make(step):
                     folder.log(event="preview", step=step, path=str(path.relative_to(folder.path)))
@@ -149,7 +166,7 @@ def _train(
         if writer is not None:
             writer.close()
     loop.save()
-    result = folder.path / ("lora" if config.lora_rank else "model")
+    result = folder.path / ("lora" if config.lora.rank else "model")
     if main and sharded:  # the networks in memory are in pieces
         whole = make_target(config, base, folder.path.absolute().name)
         checkpoints.result(checkpoints.read(checkpoints.found(folder.checkpoints)[-1])[0], whole.module)
@@ -164,13 +181,17 @@ def _train(
 
 
 def _write(config: TrainConfig, target: Target, result: Path) -> None:
-    if config.lora_rank:
-        from fashionflow_core.lora import save_lora
+    if config.lora.rank:
+        from fashionflow_core.runtimes.lora import save_lora
 
         save_lora(target.networks.unet, result, base=config.init_from)
         return
+    dtype = getattr(torch, DTYPES[config.save_dtype])
     with quiet_libraries(), atomic_folder(result) as made:
-        write_model(target, made, getattr(torch, DTYPES[config.save_dtype]))
+        if isinstance(target, MotionTarget):
+            target.write(made, dtype)
+        else:
+            write_model(target, made, dtype)
 
 
 def _installed(package: str, otherwise: str) -> bool:
@@ -192,7 +213,7 @@ def _accelerator(device: str, dtype: str) -> Iterator[Accelerator]:
     """accelerate's view of this process, and nothing left of it afterwards."""
     chosen = resolve_device(device)
     if dtype not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"--dtype: {dtype!r} is not trained in", hint="use auto, fp32 or bf16")
+        raise SettingError("dtype", f"{dtype!r} is not trained in", hint="use auto, fp32 or bf16")
     if dtype == "auto":
         half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
         dtype = "bf16" if half else "fp32"

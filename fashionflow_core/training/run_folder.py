@@ -1,16 +1,18 @@
-"""The folder of one run: its settings, log, checkpoints, previews and result. One process at a time works in it."""
+"""Run folder: settings, log, checkpoints, previews, result."""
 
 import json
 import shutil
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.files import atomic_path, write_text
+from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.settings import differences, load_config, to_yaml
+from fashionflow_core.utils.files import atomic_path, write_text
+from fashionflow_core.utils.locks import locked
 
 SETTINGS = "config.yaml"
 
@@ -30,7 +32,7 @@ class RunFolder:
         self.log_file = path / "log.jsonl"
         self.plot = path / "loss.png"
         self.last: dict[str, Any] = {}
-        self._lock: Any = None
+        self._lock = ExitStack()
 
     def check(self, config: TrainConfig, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that cannot be used, before any work.
@@ -42,21 +44,27 @@ class RunFolder:
         """
         path = self.path
         if path.exists() and not path.is_dir():
-            raise FashionFlowError(f"{path}: is a file, not the folder of a run", hint="name another one with --out")
+            raise FashionFlowError(
+                f"{path}: is a file, not the folder of a run", hint=f"name another one with {option('out')}"
+            )
         used = path.is_dir() and any(path.iterdir())
         is_run = (path / SETTINGS).is_file()
         if used and not is_run:
-            raise FashionFlowError(f"{path}: holds other files, and no run", hint="name another folder with --out")
+            raise FashionFlowError(
+                f"{path}: holds other files, and no run", hint=f"name another folder with {option('out')}"
+            )
         if used and not (resume or overwrite):
             raise FashionFlowError(
-                f"{path}: already holds a run", hint="pass --resume to go on with it, or --overwrite to begin anew"
+                f"{path}: already holds a run",
+                hint=f"pass {option('resume')} to go on with it, or {option('overwrite', True)} to begin anew",
             )
         if resume and not is_run:
-            raise FashionFlowError(f"{path}: holds no run to resume", hint="leave --resume out to begin one")
+            raise FashionFlowError(f"{path}: holds no run to resume", hint=f"leave {option('resume')} out to begin one")
         if resume and (changed := differences(load_config(path / SETTINGS), config)):
-            raise UsageError(
-                f"--resume: the run in {path} was begun with other settings: {', '.join(changed)}",
-                hint=f"use those of {path / SETTINGS}, or --overwrite to begin anew",
+            raise SettingError(
+                "resume",
+                f"the run in {path} was begun with other settings: {', '.join(changed)}",
+                hint=f"use those of {path / SETTINGS}, or {option('overwrite', True)} to begin anew",
             )
 
     def open(self, config: TrainConfig, overwrite: bool) -> None:
@@ -65,16 +73,7 @@ class RunFolder:
         Raises:
             FashionFlowError: another process works in it.
         """
-        from filelock import FileLock, Timeout
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise FashionFlowError(
-                f"{self.path}: another training is at work here", hint="wait for it, or stop it"
-            ) from None
+        self._lock.enter_context(locked(self.path, "training"))
         if overwrite:
             for name in ("checkpoints", "previews", "tensorboard", "scheduler", "model", "lora"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
@@ -83,8 +82,7 @@ class RunFolder:
         write_text(self.path / SETTINGS, to_yaml(config))
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.close()
 
     def records(self) -> list[dict[str, Any]]:
         """All lines of the log; one that a killed run left unfinished is dropped."""

@@ -1,75 +1,123 @@
-"""Reads `TrainConfig` from a preset, a YAML file and `key=value`, and writes it back."""
+"""Reading and writing of training settings.
+
+A setting is named by its group, `optimizer.lr`, or by its name from before there were groups, `lr`.
+"""
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from fashionflow_core.errors import UsageError
-from fashionflow_core.training.config import CHANGEABLE, TrainConfig
+from fashionflow_core.errors import UsageError, option
+from fashionflow_core.training.config import CHANGEABLE, FIELDS, GROUPS, TrainConfig
 from fashionflow_core.training.presets import PRESETS
-from fashionflow_core.yaml_file import read_mapping
+from fashionflow_core.utils.settings_files import read_mapping
 
-_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+# Flat names: that of the field, but in these groups with a prefix, and with these exceptions.
+_PREFIXES = {"masks": "mask_", "checkpoints": "checkpoint_", "previews": "preview_"} | {
+    group: f"{group}_" for group in ("unet", "lora", "sampler", "log", "vae")
+}
+_EXCEPTIONS = {
+    "data.path": "data",
+    "conditioning.kind": "conditioning",
+    "sampler.name": "sampler",
+    "noise.shift": "noise_shift",
+    "checkpoints.keep": "keep_checkpoints",
+    "masks.interpolate_strides": "interpolate_strides",
+    "masks.extend_frames": "extend_frames",
+    "unet.gradient_checkpointing": "gradient_checkpointing",
+    "log.tensorboard": "tensorboard",
+}
+FLAT: dict[str, str] = {
+    _EXCEPTIONS.get(name, _PREFIXES.get(name.partition(".")[0], "") + name.rpartition(".")[2]): name for name in FIELDS
+}
 
 
 def load_config(path: str | Path | None, settings: Sequence[str] = ()) -> TrainConfig:
     """Preset, then the YAML file, then `key=value`, each over the one before.
 
     Args:
-        path: a YAML mapping; it and `settings` may name a `preset`.
+        path: a YAML mapping, of groups or of flat names; it and `settings` may name a `preset`.
         settings: `key=value` each; lists as `a,b` or `[a, b]`.
 
     Raises:
         FashionFlowError: the file cannot be read or is not YAML.
         UsageError: an unknown key (with the nearest known one), or a value of the wrong kind or out of range.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        for key, value in read_mapping(path).items():
-            _check_key(str(path), str(key))
-            values[str(key)] = _typed(str(path), str(key), value)
+    values = _read(str(path), read_mapping(path)) if path is not None else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise UsageError(f"--set {setting}: is not KEY=VALUE", hint="such as --set lr=1e-4")
-        _check_key("--set", key)
-        values[key] = _typed("--set", key, _parse(key, text.strip()))
+        if not equals or not key.strip():
+            raise UsageError(
+                f"{option('set', setting)}: is not KEY=VALUE", hint=f"such as {option('set', 'optimizer.lr=1e-4')}"
+            )
+        name = _name(option("set"), key.strip())
+        values[name] = _typed(option("set"), name, _parse(name, text.strip()))
     preset = values.pop("preset", "")
     if preset and preset not in PRESETS:
         raise UsageError(f"preset: {preset!r} is unknown", hint=f"use one of: {', '.join(PRESETS)}")
-    return TrainConfig(**(PRESETS.get(preset, {}) | values))
+    values = _read(preset, PRESETS.get(preset, {})) | values
+    groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    alone: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, key = name.rpartition(".")
+        (groups[group] if group else alone)[key] = value
+    return TrainConfig(**alone, **{group: GROUPS[group](**fields) for group, fields in groups.items()})
 
 
 def to_yaml(config: TrainConfig) -> str:
     """All settings of a run as a YAML file that `load_config` reads back to the same."""
     import yaml
 
-    values = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
-    return yaml.safe_dump(values, sort_keys=False)
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Keys whose change would lead a resumed run off its path."""
-    return [k for k in _FIELDS if k not in CHANGEABLE and getattr(old, k) != getattr(new, k)]
+    """Settings whose change would lead a resumed run off its path."""
+    fixed = [name for name in FIELDS if not {name, name.partition(".")[0]} & CHANGEABLE]
+    return [name for name in fixed if old.value(name) != new.value(name)]
 
 
-def _check_key(where: str, key: str) -> None:
-    if key in _FIELDS or key == "preset":
-        return
-    near = difflib.get_close_matches(key.replace("-", "_"), [*_FIELDS, "preset"], n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
+def _read(where: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    """The settings of a file or preset, by their full names."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        in_group = key in GROUPS and isinstance(value, dict)  # `data: cache` is flat
+        flat |= {f"{key}.{inner}": one for inner, one in value.items()} if in_group else {str(key): value}
+    names = {key: _name(where, key) for key in flat}
+    return {name: _typed(where, name, flat[key]) for key, name in names.items()}
+
+
+def _name(where: str, key: str) -> str:
+    """The full name of a setting."""
+    if key in FIELDS or key == "preset":
+        return key
+    if key in FLAT:
+        return FLAT[key]
+    if key in GROUPS:
+        first = next(name for name in FIELDS if name.startswith(f"{key}."))
+        raise UsageError(f"{where}: {key!r} is a group of settings", hint=f"name one of them, such as {first}")
+    last = key.replace("-", "_").rpartition(".")[2]
+    near = [name for name in FIELDS if name.rpartition(".")[2] == last]  # the wrong group, or none
+    if not near:
+        known = FLAT | {name: name for name in (*FIELDS, "preset")}
+        near = [known[one] for one in difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.4)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UsageError(f"{where}: {key!r} is no setting", hint=f"{hint}all of them are in docs/training.md")
 
 
-def _parse(key: str, text: str) -> Any:
-    """The value of `--set`: text stays text, everything else is YAML; `2,4` is a list where one is wanted."""
+def _parse(name: str, text: str) -> Any:
+    """The value of a `key=value`: text stays text, everything else is YAML; `2,4` is a list where one is wanted."""
     import yaml
 
-    kind = _FIELDS[key].type if key in _FIELDS else str
+    kind = FIELDS.get(name, str)
     if kind is str:
         return text
     if get_args(kind):
@@ -80,16 +128,16 @@ def _parse(key: str, text: str) -> Any:
         return text
 
 
-def _typed(where: str, key: str, value: Any) -> Any:
-    kind: Any = _FIELDS[key].type if key in _FIELDS else str
+def _typed(where: str, name: str, value: Any) -> Any:
+    kind: Any = FIELDS.get(name, str)
     if members := get_args(kind):  # tuple[int, ...]
-        if not isinstance(value, list):
-            raise UsageError(f"{where}: {key} needs a list, not {value!r}", hint=f"such as {key}=[2, 4]")
-        return tuple(_scalar(where, key, member, members[0]) for member in value)
-    return _scalar(where, key, value, kind)
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{where}: {name} needs a list, not {value!r}", hint=f"such as {name}=[2, 4]")
+        return tuple(_scalar(where, name, member, members[0]) for member in value)
+    return _scalar(where, name, value, kind)
 
 
-def _scalar(where: str, key: str, value: Any, kind: type) -> Any:
+def _scalar(where: str, name: str, value: Any, kind: type) -> Any:
     if kind is float and isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
         with suppress(ValueError):
             value = float(value)
@@ -97,5 +145,5 @@ def _scalar(where: str, key: str, value: Any, kind: type) -> Any:
         value = float(value)
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise UsageError(f"{where}: {key} needs {words[kind]}, not {value!r}")
+        raise UsageError(f"{where}: {name} needs {words[kind]}, not {value!r}")
     return value

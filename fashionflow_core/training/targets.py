@@ -1,6 +1,5 @@
-"""What can learn: U-Net, adapter and image encoder here, the VAE in `vae`. The loop knows only `Target`."""
+"""Training targets: U-Net, adapter, image encoder."""
 
-import copy
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,16 +7,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fashionflow_core.backends.torch import TorchNetworks, load
-from fashionflow_core.conditioning import clip_pixels, load_processor, tensor_to_frames
 from fashionflow_core.config import MODEL_FILE, ModelConfig
-from fashionflow_core.conventions import denormalize_latents, from_vae_pixels
-from fashionflow_core.data.latents import LatentCache
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.known import KnownFrames, between_given
-from fashionflow_core.model_folder import INTERPOLATOR, NETWORKS
+from fashionflow_core.dataset.cache import LatentCache
+from fashionflow_core.diffusion.conditioning import clip_pixels, load_processor, tensor_to_frames
+from fashionflow_core.diffusion.known_frames import KnownFrames, between_given
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError, command
+from fashionflow_core.runtimes.preprocessing import denormalize_latents, from_vae_pixels
+from fashionflow_core.runtimes.torch import TorchNetworks, load
+from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS
 from fashionflow_core.training import build
-from fashionflow_core.training.config import TrainConfig
+from fashionflow_core.training.config import NoiseConfig, TrainConfig
 from fashionflow_core.training.data import Batch, ClipExamples
 from fashionflow_core.training.losses import add_noise, clip_losses, target_of, timestep_weights
 from fashionflow_core.training.schedules import noise_scheduler
@@ -83,28 +82,22 @@ def open_cache(config: TrainConfig) -> LatentCache:
     Raises:
         FashionFlowError: no cache, no such split, or no clips.
     """
-    cache = LatentCache(config.data)
+    path = config.data.path
+    cache = LatentCache(path)
     splits = {clip["split"] for clip in cache.index["clips"]}
-    split = config.split or ("train" if "train" in splits else "all")
+    split = config.data.split or ("train" if "train" in splits else "all")
     if split != "all":
         if split not in splits:
             known = ", ".join(sorted(str(s) for s in splits if s)) or "none"
-            raise FashionFlowError(f"{config.data}: has no split {split!r}", hint=f"its splits: {known}; or split: all")
-        cache = LatentCache(config.data, split)
+            raise FashionFlowError(f"{path}: has no split {split!r}", hint=f"its splits: {known}; or data.split: all")
+        cache = LatentCache(path, split)
     if not len(cache):
-        raise FashionFlowError(f"{config.data}: holds no clips", hint="prepare some: fashionflow data prepare")
+        raise FashionFlowError(f"{path}: holds no clips", hint=f"prepare some: {command('data prepare')}")
     return cache
 
 
 class UNetTarget:
-    """`Target` of unet, image_encoder and interpolator.
-
-    Args:
-        config: of the run.
-        clips: the cache.
-        base: folder of the base model.
-        name: of the result.
-    """
+    """`Target` of unet, image_encoder and interpolator; `base` is the folder of the base model."""
 
     def __init__(self, config: TrainConfig, clips: LatentCache, base: Path, name: str) -> None:
         self.config = config
@@ -113,11 +106,11 @@ class UNetTarget:
         fills = config.target == "interpolator"
         # An image encoder that learns, or is not asked, does not depend on what the cache holds of it.
         clips.check(of_base, None if learns_image or fills else base)
-        statistics = clips.statistics() if config.latent_statistics == "cache" else None
+        statistics = clips.statistics() if config.data.latent_statistics == "cache" else None
         self.model = build.model_config(config, of_base, name, statistics)
-        self.scheduler = noise_scheduler(config, base)
+        self.scheduler = noise_scheduler(config.noise, base)
         self.prediction: str = self.scheduler.config.prediction_type
-        self._check_prediction(noise_scheduler(TrainConfig(max_steps=1), base).config.prediction_type)
+        self._check_prediction(noise_scheduler(NoiseConfig(), base).config.prediction_type)
         loaded = load(base, torch.device("cpu"), torch.float32)
         self.networks = build.start(config, loaded, self.model)
         self.processor = load_processor(base)
@@ -125,28 +118,16 @@ class UNetTarget:
         unet: Any = self.networks.interpolator if fills else self.networks.unet
         self.networks.vae.requires_grad_(False)
         unet.requires_grad_(config.target in ("unet", "interpolator"))
-        adapter.requires_grad_(config.conditioning != "local" and not config.lora_rank)
+        adapter.requires_grad_(config.conditioning.kind != "local" and not config.lora.rank)
         encoder.requires_grad_(learns_image)
-        for name, parameter in encoder.named_parameters():
-            if "post_layernorm" in name:  # it is behind the hidden state that we take, and DDP wants all to be used
-                parameter.requires_grad_(False)
-        if config.lora_rank:
-            from fashionflow_core.lora import add_lora
-
-            add_lora(unet, config.lora_rank, config.lora_alpha, config.lora_targets)
-        if config.gradient_checkpointing:
-            build.checkpoint_activations(unet)
-        self.module = Conditioned(unet, adapter, encoder if learns_image else None, config.conditioning == "local")
+        build.prepare_learning(config, unet, encoder)
+        null = config.conditioning.kind == "local"
+        self.module = Conditioned(unet, adapter, encoder if learns_image else None, null)
         self.module.train()
-        self.frames = config.frames or clips[0].latents_mean.shape[0]
+        self.frames = config.data.frames or clips[0].latents_mean.shape[0]
         self._check_frames(clips)
-        self.examples = ClipExamples(
-            clips,
-            config,
-            self.model,
-            self.processor if learns_image else None,
-            self.scheduler.config.num_train_timesteps,
-        )
+        seen = self.processor if learns_image else None
+        self.examples = ClipExamples(clips, config, self.model, seen, self.scheduler.config.num_train_timesteps)
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod
         self.channels: Tensor | None = None
         self.clips = clips
@@ -154,36 +135,38 @@ class UNetTarget:
     def _check_prediction(self, of_base: str) -> None:
         if self.config.init_from and self.prediction != of_base:
             warnings.warn(
-                f"prediction: {self.prediction}, but the model of init_from predicts {of_base}: it has to learn anew",
+                f"noise.prediction: {self.prediction}, but the model of init_from predicts {of_base}: it has to learn "
+                "anew",
                 FashionFlowWarning,
                 stacklevel=2,
             )
         last = float(self.scheduler.alphas_cumprod[-1])
         if last == 0 and self.prediction == "epsilon":
-            raise UsageError("zero_terminal_snr: the base model predicts noise; set prediction: v_prediction or sample")
-        if self.config.weighting == "velocity" and self.prediction != "sample":
-            raise UsageError("weighting: velocity weighs the error of a predicted clip: set prediction: sample")
+            raise UsageError(
+                "noise.zero_terminal_snr: the base model predicts noise; set noise.prediction: v_prediction or sample"
+            )
+        self.config.check_weighting(self.prediction)
 
     def _check_frames(self, clips: LatentCache) -> None:
         cached = clips[0].latents_mean.shape[0]
-        for key, frames in (("frames", self.frames), ("short_frames", self.config.short_frames)):
+        for key, frames in (("data.frames", self.frames), ("data.short_frames", self.config.data.short_frames)):
             if frames > cached or frames % self.networks.frame_divisor:
                 raise UsageError(
                     f"{key}: windows of {frames} frames cannot be cut from cached clips of {cached}: "
                     f"use an even number up to that"
                 )
-        if self.config.short_frames > self.frames:
+        if self.config.data.short_frames > self.frames:
             raise UsageError(
-                f"short_frames: {self.config.short_frames} are more than the {self.frames} of whole windows"
+                f"data.short_frames: {self.config.data.short_frames} are more than the {self.frames} of whole windows"
             )
 
     def place(self, device: torch.device) -> None:
         self.alphas_cumprod = self.alphas_cumprod.to(device)
         for network in (self.networks.vae, self.networks.image_encoder):
             torch.nn.Module.to(network, device)
-        if self.config.channel_weights != "none":
+        if self.config.loss.channel_weights != "none":
             some = [self.clips[i].latents_mean[:1].float() for i in range(min(4, len(self.clips)))]
-            power = 2 if self.config.channel_weights == "pixels" else 1
+            power = 2 if self.config.loss.channel_weights == "pixels" else 1
             latents = torch.cat(some).to(device)
             self.channels = channel_energy(self.networks.vae, latents, self.model.latents_std, power)
 
@@ -214,14 +197,8 @@ class UNetTarget:
             shown, timestep = known.network_input(noisy), batch.timestep
             target, uncounted = target_of(batch.latents, batch.noise, abar, self.prediction), batch.given
         prediction = module(shown, timestep, clip, batch.photo_latents, batch.keep)
-        return clip_losses(
-            prediction,
-            target,
-            uncounted,
-            timestep_weights(abar, self.prediction, self.config),
-            self.channels,
-            self.config,
-        )
+        weights = timestep_weights(abar, self.prediction, self.config.loss)
+        return clip_losses(prediction, target, uncounted, weights, self.channels, self.config.loss)
 
 
 @torch.no_grad()
@@ -247,14 +224,10 @@ def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...], power: int
     return energy / energy.mean()
 
 
-def write_model(target: Target, folder: Path, dtype: torch.dtype) -> None:
+def write_model(target: Target, folder: Path, dtype: torch.dtype, parts: tuple[str, ...] = NETWORKS) -> None:
     """All parts of a model folder, with the weights that the networks hold now."""
-    networks = target.networks
-    for name in (*NETWORKS, *([INTERPOLATOR] if target.model.interpolator else [])):
-        network: Any = copy.deepcopy(getattr(networks, name))
-        for module in network.modules():
-            module.__dict__.pop("forward", None)  # of `checkpoint_activations`
-        network.to("cpu", dtype).save_pretrained(folder / name)
+    for name in (*parts, *([INTERPOLATOR] if target.model.interpolator else [])):
+        build.unwrapped_copy(getattr(target.networks, name)).to("cpu", dtype).save_pretrained(folder / name)
     target.scheduler.save_pretrained(folder / "scheduler")
     target.processor.save_pretrained(folder / "feature_extractor")
     (folder / MODEL_FILE).write_text(target.model.to_json(), encoding="utf-8")

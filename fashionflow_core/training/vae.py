@@ -1,6 +1,6 @@
-"""The VAE as a target: it learns to redraw single frames of videos; by default its decoder alone."""
+"""Training of the VAE, and its loss."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,38 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fashionflow_core import video
-from fashionflow_core.backends.torch import load
-from fashionflow_core.conditioning import load_processor
 from fashionflow_core.config import VIDEO_SUFFIXES, ModelConfig
-from fashionflow_core.conventions import to_vae_pixels
-from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.image import fit
-from fashionflow_core.training.config import TrainConfig
-from fashionflow_core.training.data import Draw
+from fashionflow_core.diffusion.conditioning import load_processor
+from fashionflow_core.errors import FashionFlowError, UsageError, command
+from fashionflow_core.images.fitting import fit
+from fashionflow_core.runtimes.preprocessing import to_vae_pixels
+from fashionflow_core.runtimes.torch import load
+from fashionflow_core.training.config import NoiseConfig, TrainConfig, VAEConfig
+from fashionflow_core.training.data import Batched, Draw
 from fashionflow_core.training.randomness import stream, uniform, whole
 from fashionflow_core.training.schedules import noise_scheduler
 
 
 @dataclass
-class FrameBatch:
+class FrameBatch(Batched):
     """`pixels`: the VAE's own, (b, c, h, w); `noise`: for its latents, (b, c, h', w')."""
 
     pixels: Tensor
     noise: Tensor
 
-    def __len__(self) -> int:
-        return len(self.pixels)
 
-    def split(self, size: int) -> list["FrameBatch"]:
-        return [FrameBatch(*pair) for pair in zip(self.pixels.split(size), self.noise.split(size))]
-
-    def to(self, device: torch.device) -> "FrameBatch":
-        return FrameBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
-
-
-def read_frames(folder: Path, config: TrainConfig, model: ModelConfig) -> np.ndarray:
+def read_frames(folder: Path, vae: VAEConfig, seed: int, model: ModelConfig) -> np.ndarray:
     """Some frames of each of the first videos of a folder, fitted as photos are: uint8 (n, height, width, 3)."""
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)[: config.vae_clips]
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)[: vae.clips]
     if not files:
         raise FashionFlowError(
-            f"{folder}: holds no videos, which the target vae learns from", hint="make some: fashionflow data synth"
+            f"{folder}: holds no videos, which the target vae learns from", hint=f"make some: {command('data synth')}"
         )
     chosen = []
     for number, path in enumerate(files):
         frames = list(video.iter_frames(path))
-        count = min(config.vae_frames_per_clip, len(frames))
-        order = torch.randperm(len(frames), generator=stream(config.seed, "frames", number))[:count]
+        count = min(vae.frames_per_clip, len(frames))
+        order = torch.randperm(len(frames), generator=stream(seed, "frames", number))[:count]
         for index in order.sort().values.tolist():
             chosen.append(fit(frames[index], model.height, model.width, model.fit, model.resample).pixels)
     return np.stack(chosen)
@@ -71,7 +62,7 @@ class FrameExamples(Dataset[FrameBatch]):
         draw: Draw = index
         random = stream(self.config.seed, "frame", draw.step, draw.slot)
         frame = self.frames[draw.item]  # (h, w, 3)
-        height, width = (min(self.config.vae_crop, side) for side in frame.shape[:2])
+        height, width = (min(self.config.vae.crop, side) for side in frame.shape[:2])
         unit = self.shrink
         height, width = height - height % unit, width - width % unit
         top = unit * whole(random, (frame.shape[0] - height) // unit + 1)
@@ -85,23 +76,23 @@ class FrameExamples(Dataset[FrameBatch]):
 class Reconstruction(nn.Module):
     """VAE pixels, and noise for the latents → pixels again, and each item's divergence from the prior."""
 
-    def __init__(self, vae: Any, config: TrainConfig) -> None:
+    def __init__(self, vae: Any, config: VAEConfig) -> None:
         super().__init__()
         self.vae, self.config = vae, config
 
     def forward(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         posterior = self.vae.encode(pixels, return_dict=False)[0]
-        if self.config.vae_train == "all":
+        if self.config.train == "all":
             latents, divergence = posterior.mean + posterior.std * noise, posterior.kl()
         else:  # the encoder stays: the decoder should forgive a denoiser's errors
-            latents, divergence = posterior.mean + self.config.vae_noise * noise, pixels.new_zeros(len(pixels))
+            latents, divergence = posterior.mean + self.config.noise * noise, pixels.new_zeros(len(pixels))
         return self.vae.decode(latents, return_dict=False)[0], divergence
 
 
 class VAETarget:
     """`Target` of vae. Everything else of the base model stays as it is.
 
-    While the encoder stays (`vae_train: decoder`), so do all latents that a U-Net was or is trained on.
+    While the encoder stays (`vae.train: decoder`), so do all latents that a U-Net was or is trained on.
     """
 
     def __init__(self, config: TrainConfig, base: Path, name: str) -> None:
@@ -111,26 +102,21 @@ class VAETarget:
         if config.init_from:
             raise UsageError("init_from: the target vae always starts from the base model: set base")
         self.networks = load(base, torch.device("cpu"), torch.float32)
-        self.processor, self.scheduler = load_processor(base), noise_scheduler(TrainConfig(max_steps=1), base)
+        self.processor, self.scheduler = load_processor(base), noise_scheduler(NoiseConfig(), base)
         vae: Any = self.networks.vae
         for network in (self.networks.unet, self.networks.adapter, self.networks.image_encoder):
             network.requires_grad_(False)
-        if config.vae_train == "decoder":
+        if config.vae.train == "decoder":
             vae.requires_grad_(False)
             vae.decoder.requires_grad_(True)
             if vae.post_quant_conv is not None:
                 vae.post_quant_conv.requires_grad_(True)
         shrink = self.model.height // self.networks.latent_height
-        self.module = Reconstruction(vae, config)
+        self.module = Reconstruction(vae, config.vae)
         self.module.train()
         self.frames = 1
-        self.examples = FrameExamples(
-            read_frames(Path(config.data), config, self.model),
-            config,
-            self.model,
-            shrink,
-            self.networks.latent_channels,
-        )
+        frames = read_frames(Path(config.data.path), config.vae, config.seed, self.model)
+        self.examples = FrameExamples(frames, config, self.model, shrink, self.networks.latent_channels)
 
     def place(self, device: torch.device) -> None:
         """Everything that is needed learns, and is placed with the module."""
@@ -143,4 +129,4 @@ class VAETarget:
         redrawn, divergence = module(batch.pixels, batch.noise)
         difference = batch.pixels - redrawn.float()
         plain = difference.abs().mean(dim=(1, 2, 3)) + 2 * difference.square().mean(dim=(1, 2, 3))
-        return plain + self.config.vae_kl * divergence
+        return plain + self.config.vae.kl * divergence

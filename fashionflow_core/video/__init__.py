@@ -1,4 +1,4 @@
-"""Videos out and in: MP4, WebM, GIF and WebP whose colours survive, whose frames are counted, never half-written."""
+"""Video files: MP4, WebM, GIF, WebP and PNG frames."""
 
 from fashionflow_core.config import CODECS
 from fashionflow_core.config import VIDEO_SUFFIXES as SUFFIXES

@@ -1,4 +1,4 @@
-"""GIF and WebP: FFmpeg writes them, Pillow reads them, since FFmpeg does not decode animated WebP."""
+"""Animated GIF and WebP."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.video import encoders
-from fashionflow_core.video.formats import Container, Plan
+from fashionflow_core.video.formats import Container, EncodePlan
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -42,7 +42,7 @@ def ticks(rate: Fraction, count: int, container: Container) -> list[int]:
 class WebpSink:
     """Every frame whole: they stay numbered (an encoder of differences merges equal frames), at no larger size."""
 
-    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         self._pages = _Pages(temporary, size, rate, count, plan)
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -62,7 +62,7 @@ class WebpSink:
 class GifSink:
     """Two passes, since the palette comes first: frames wait in an unnamed file on the disk, not in memory."""
 
-    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         self._size, self._frames = size, 0
         self._stride = -(-count // _PALETTE_FRAMES)
         self._palette = _PaletteGraph(*size)
@@ -96,7 +96,7 @@ class GifSink:
 class _Pages:
     """A file of pictures that are shown from one tick to another."""
 
-    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: Plan) -> None:
+    def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         import av
 
         container = plan.container
@@ -288,9 +288,15 @@ def opened(path: Path, form: str) -> "Iterator[ImageFile]":
 def frames(path: Path, form: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Frame by frame: uint8 (h, w, 3), what is transparent on white; and for how many milliseconds it is shown."""
     with opened(path, form) as picture:
+        shape = (picture.height, picture.width, 4)
         for index in range(getattr(picture, "n_frames", 1)):
             picture.seek(index)
             rgba = np.asarray(picture.convert("RGBA"))
+            if rgba.shape != shape:
+                raise FashionFlowError(
+                    f"{path}: frame {index} has another size than the first; the file is damaged",
+                    hint="make or download it again",
+                )
             yield _on_white(rgba), round(picture.info.get("duration", 0))
 
 

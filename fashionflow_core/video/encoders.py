@@ -1,4 +1,4 @@
-"""FFmpeg's encoders: their options, which of them work on this machine, and the one that a file gets."""
+"""FFmpeg encoders and their options."""
 
 import os
 import warnings
@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashionflow_core.errors import FashionFlowWarning
-from fashionflow_core.video.formats import CODEC_TABLE, Plan
+from fashionflow_core.errors import FashionFlowWarning, option
+from fashionflow_core.video.formats import CODEC_TABLE, EncodePlan
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # What encoders write depends on their number of threads: a fixed one gives the same bytes on machines of any size.
 THREADS = 4
 _VECTOR = 128  # pixels: eight macroblocks, which AVX-512 takes at once
-_ABSENT = "not in this build of FFmpeg"
 # ITU-T H.273 code points: BT.709 is 1 as matrix, as primaries and as transfer. FFmpeg's range: 1 limited, 2 full.
 BT709 = 1
 LIMITED, FULL = 1, 2
@@ -74,38 +73,29 @@ def why_not(encoder: str, height: int, width: int, crf: int | None) -> str:
             return _what_was_said(error)
         except (ValueError, LookupError) as error:
             # UnknownCodecError: the encoders of other systems are not in this system's build of FFmpeg.
-            return _ABSENT if "Unknown" in type(error).__name__ else str(error)
+            return "not in this build of FFmpeg" if "Unknown" in type(error).__name__ else str(error)
 
 
-def choose(plan: Plan, path: Path, height: int, width: int) -> str:
+def choose(plan: EncodePlan, path: Path, height: int, width: int) -> str:
     """The first of the plan's encoders that works for frames of this size; software is taken without a trial.
 
     Warns (`FashionFlowWarning`) where hardware was asked for and software is taken.
     """
-    absent, reasons = 0, []
+    reasons = []
     for encoder in plan.encoders[:-1]:
         reason = why_not(encoder, height, width, plan.crf)
         if not reason:
             return encoder
-        if reason == _ABSENT and plan.asked == "hardware":
-            absent += 1
-        else:
-            reasons.append(f"{encoder}: {reason}")
-    if absent and not reasons:
-        reasons = [f"{absent} encoders are {_ABSENT}"]
+        reasons.append(f"{encoder}: {reason}")
     software = plan.encoders[-1]
     if plan.asked is not None:
-        asked = "--encoder hardware" if plan.asked == "hardware" else f"--encoder {plan.asked}"
-        warnings.warn(
-            f"{path}: {asked} does not work here ({'; '.join(reasons)}); encoded with {software} instead",
-            FashionFlowWarning,
-            stacklevel=4,
-        )
+        why = f"{path}: {option('encoder', plan.asked)} does not work here ({'; '.join(reasons)})"
+        warnings.warn(f"{why}; encoded with {software} instead", FashionFlowWarning, stacklevel=4)
     return software
 
 
 def add_stream(
-    container: "OutputContainer", encoder: str, height: int, width: int, rate: Fraction, plan: Plan, count: int
+    container: "OutputContainer", encoder: str, height: int, width: int, rate: Fraction, plan: EncodePlan, count: int
 ) -> "VideoStream":
     """A stream of the file for `count` frames, its encoder set up and its colours tagged."""
     from av.video.stream import VideoStream
@@ -127,24 +117,20 @@ def add_stream(
 def _configure(
     context: "VideoCodecContext", encoder: str, height: int, width: int, rate: Fraction, crf: int | None, count: int
 ) -> None:
-    from av import Codec
-
-    accepted = [form.name for form in Codec(encoder, "w").video_formats or []]
-    wanted = {"gif": "pal8", "libwebp": "bgra"}.get(encoder, "yuv420p")
     context.height, context.width = height, width
-    context.pix_fmt = wanted if not accepted or wanted in accepted else "nv12"
+    context.pix_fmt = {"gif": "pal8", "libwebp": "bgra"}.get(encoder, "yuv420p")
     context.framerate, context.time_base = rate, 1 / rate
     context.options = _options(encoder, crf, width, count)
     if encoder.startswith("lib") and encoder != "libwebp":
         # Frame threads: PyAV's default, slices, costs compression.
         context.thread_type, context.thread_count = "FRAME", THREADS
-    if context.pix_fmt in ("yuv420p", "nv12"):
+    if context.pix_fmt == "yuv420p":
         context.color_range = LIMITED
         context.colorspace = context.color_primaries = context.color_trc = BT709
 
 
 def _options(encoder: str, crf: int | None, width: int, count: int) -> dict[str, str]:
-    """Settings for constant quality; for graphics cards the nearest thing to a rate factor that each maker has."""
+    """Settings for constant quality; for hardware the nearest thing to a rate factor that it has."""
     rate = str(crf)
     match encoder.removeprefix("lib").split("_")[-1]:
         case "x264":
@@ -171,14 +157,8 @@ def _options(encoder: str, crf: int | None, width: int, count: int) -> dict[str,
             return {"quality": "85", "compression_level": "4"}
         case "nvenc":
             return {"rc": "vbr", "cq": rate, "b:v": "0", "preset": "p5"}
-        case "qsv":
-            return {"global_quality": rate}
-        case "amf":
-            return {"rc": "cqp", "qp_i": rate, "qp_p": rate}
         case "videotoolbox":  # quality from 1 to 100, times FF_QP2LAMBDA
             return {"global_quality": str(118 * max(1, 100 - 2 * int(rate))), "flags": "+qscale"}
-        case "mf":  # from 0 to 100
-            return {"rate_control": "quality", "quality": str(max(1, 100 - 2 * int(rate)))}
     return {}
 
 

@@ -1,11 +1,12 @@
-"""What videos can be: containers by suffix, codecs, encoders, quality, rates. No FFmpeg and no numpy in here."""
+"""Video formats: containers, codecs, quality, frame rates."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from fashionflow_core.config import CODECS, VIDEO_SUFFIXES
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.config import CODECS, VIDEO_SUFFIXES, EncodeOptions
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, option
 
 MAX_FPS = 1000
 MAX_SIDE = 16383  # WebP's; the others' are larger or close to it
@@ -34,7 +35,7 @@ class Codec:
 
     Attributes:
         software: FFmpeg's name of the encoder that works everywhere and gives the same bytes everywhere.
-        hardware: encoders of graphics cards, in the order in which `--encoder hardware` tries them.
+        hardware: Apple's and NVIDIA's encoders, in the order in which they are tried.
         crf: the default constant rate factor, and the least and the greatest one; None: the codec has none. The
             defaults keep a rendered clip (256x320) within a decibel of H.264 at 18: 36.7 dB for h264, 36.9 for hevc,
             38.2 for av1, 38.0 for vp9, where 4:2:0 alone costs all but 40.2.
@@ -68,19 +69,12 @@ class Container:
     longest: int = 0
 
 
-# Each card's encoders by maker: Apple, NVIDIA, Intel, AMD, and Windows' own layer over them.
-_BY_CODEC = {
-    "h264": ("h264_videotoolbox", "h264_nvenc", "h264_qsv", "h264_amf", "h264_mf"),
-    "hevc": ("hevc_videotoolbox", "hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_mf"),
-    "av1": ("av1_nvenc", "av1_qsv", "av1_amf", "av1_mf"),
-    "vp9": ("vp9_qsv",),
-}
 # av1 starts at 1, since FFmpeg takes 0 for "not given".
 CODEC_TABLE = {
-    "h264": Codec("libx264", _BY_CODEC["h264"], crf=(18, 0, 51)),
-    "hevc": Codec("libx265", _BY_CODEC["hevc"], crf=(22, 0, 51), smallest=16),
-    "av1": Codec("libsvtav1", _BY_CODEC["av1"], crf=(24, 1, 63), smallest=16),
-    "vp9": Codec("libvpx-vp9", _BY_CODEC["vp9"], crf=(24, 0, 63)),
+    "h264": Codec("libx264", ("h264_videotoolbox", "h264_nvenc"), crf=(18, 0, 51)),
+    "hevc": Codec("libx265", ("hevc_videotoolbox", "hevc_nvenc"), crf=(22, 0, 51), smallest=16),
+    "av1": Codec("libsvtav1", ("av1_nvenc",), crf=(24, 1, 63), smallest=16),
+    "vp9": Codec("libvpx-vp9", crf=(24, 0, 63)),
     "gif": Codec("gif"),
     "webp": Codec("libwebp"),
 }
@@ -92,15 +86,15 @@ CONTAINERS = {
     ".gif": Container("gif", ("gif",), {"loop": "0"}, tick=Fraction(1, 100), shortest=2, longest=2**16 - 1),
     ".webp": Container("webp", ("webp",), {"loop": "0"}, tick=Fraction(1, 1000), shortest=11, longest=2**24 - 1),
 }
-ENCODERS = ("software", "hardware", *(name for hardware in _BY_CODEC.values() for name in hardware))
+ENCODERS = ("software", "hardware", *(name for codec in CODEC_TABLE.values() for name in codec.hardware))
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncodePlan:
     """How a file will be coded.
 
     Attributes:
-        asked: what the user asked for by `--encoder`, where that is hardware; else None.
+        asked: what the user asked for, where that is hardware; else None.
         encoders: the encoders to try, in order; the last one is software.
     """
 
@@ -111,18 +105,17 @@ class Plan:
     encoders: tuple[str, ...]
 
 
-def check_options(
-    path: str | Path, crf: int | None = None, codec: str | None = None, encoder: str | None = None
-) -> None:
+def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> None:
     """Refuse what `write` would refuse, before any work; the arguments are those of `write`.
 
     Raises:
         UsageError: names the option, and says what goes together.
     """
-    plan(Path(path), crf, codec, encoder)
+    options = replace(options, **changes)
+    plan(Path(path), options.crf, options.codec, options.encoder)
 
 
-def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> Plan:
+def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> EncodePlan:
     """What the options mean for this file.
 
     Raises:
@@ -137,26 +130,31 @@ def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) ->
     _check_codec(path, container, codec)
     kind = CODEC_TABLE[codec]
     if crf is not None and kind.crf is None:
-        raise UsageError(f"--crf: {path} has no rate factor", hint=f"leave it out; it goes with {_with_crf()}")
+        raise SettingError("crf", f"{path} has no rate factor", hint=f"leave it out; it goes with {_with_crf()}")
     if kind.crf is not None:
         default, least, most = kind.crf
         crf = default if crf is None else crf
         if not least <= crf <= most:
-            raise UsageError(
-                f"--crf: must be from {least} to {most} for {codec}, not {crf} ({path})",
+            raise SettingError(
+                "crf",
+                f"must be from {least} to {most} for {codec}, not {crf} ({path})",
                 hint=f"less is better and larger; the default is {default}",
             )
     if encoder in (None, "software", kind.software):
-        return Plan(container, codec, crf, None, (kind.software,))
+        return EncodePlan(container, codec, crf, None, (kind.software,))
     if not kind.hardware:
-        raise UsageError(
-            f"--encoder: {path} is always encoded in software, not by {encoder}", hint="leave --encoder out"
+        raise SettingError(
+            "encoder",
+            f"{codec} ({path}) is always encoded in software, not by {encoder}",
+            hint=f"leave {option('encoder')} out",
         )
     if encoder != "hardware" and encoder not in kind.hardware:
         choices = ", ".join(("software", "hardware", *kind.hardware))
-        raise UsageError(f"--encoder: {encoder} does not make {codec} ({path})", hint=f"choose one of: {choices}")
+        raise SettingError(
+            "encoder", f"{encoder} is not an encoder of {codec} ({path})", hint=f"choose one of: {choices}"
+        )
     wanted = kind.hardware if encoder == "hardware" else (encoder,)
-    return Plan(container, codec, crf, encoder, (*wanted, kind.software))
+    return EncodePlan(container, codec, crf, encoder, (*wanted, kind.software))
 
 
 def _codec_of(encoder: str | None, container: Container) -> str:
@@ -171,11 +169,12 @@ def _check_codec(path: Path, container: Container, codec: str) -> None:
     if codec in container.codecs:
         return
     if codec not in CODECS:
-        raise UsageError(f"--codec: there is no {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
+        raise SettingError("codec", f"there is no {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
     if len(container.codecs) == 1:
-        raise UsageError(f"--codec: {path} has only its own, not {codec}", hint=f"leave it out, or {_home(codec)}")
-    raise UsageError(
-        f"--codec: {codec} does not go into {path}",
+        raise SettingError("codec", f"{path} has only its own, not {codec}", hint=f"leave it out, or {_home(codec)}")
+    raise SettingError(
+        "codec",
+        f"{codec} does not go into {path}",
         hint=f"{path.suffix.lower()} takes {', '.join(container.codecs)}; or {_home(codec)}",
     )
 

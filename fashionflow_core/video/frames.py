@@ -1,4 +1,4 @@
-"""Frames as files: a folder of numbered PNGs that is there whole or not at all; and what a frame must be."""
+"""Frames as numbered PNG files."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.files import sync
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.files import set_mode, sync
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
 
@@ -83,7 +83,9 @@ class FrameFolder:
                 f"{path}: holds more than frames, such as {others[0]}", hint="choose a new folder; this one stays"
             )
         if not overwrite and any(path.iterdir()):
-            raise FashionFlowError(f"{path}: already holds frames", hint="pass --overwrite, or choose another folder")
+            raise FashionFlowError(
+                f"{path}: already holds frames", hint=f"pass {option('overwrite', True)}, or choose another folder"
+            )
         return path
 
     def __enter__(self) -> Self:
@@ -129,9 +131,7 @@ class FrameFolder:
             raise FashionFlowError(f"{self.path}: no frames came")
         for file in temporary.iterdir():
             sync(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders private
+        set_mode(temporary)  # mkdtemp makes folders private
         sync(temporary)
         self.check(self.path, self._overwrite)  # once more: generating takes time, in which files may have come
         target = self.path.resolve()

@@ -1,4 +1,4 @@
-"""Videos in: any that FFmpeg decodes, and animated GIF and WebP, in the colours that their own tags say."""
+"""Video reading with colour tags applied."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +27,10 @@ _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _SWS_BT601 = 5
 # SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND | SWS_BITEXACT: the defaults shift flat colours by up to 3/255.
 CONVERSION = {"dst_colorspace": BT709, "interpolation": 0x4 | 0x2000 | 0x40000 | 0x80000, "threads": 1}
+# H.273: transfer characteristics of HDR; matrices of BT.2020; transfers that are SDR.
+_HDR = {16: "PQ", 18: "HLG"}
+_BT2020 = (9, 10)
+_SDR_TRANSFERS = (1, 4, 5, 6, 7, 11, 13, 14, 15)
 # What the muxers write by themselves: never metadata of ours.
 CONTAINER_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 # Where WebM holds the metadata as one text.
@@ -49,7 +53,8 @@ class Found:
 def iter_frames(path: str | Path, limit: int | None = None) -> Iterator[NDArray[np.uint8]]:
     """Decode frame by frame: uint8 (h, w, 3), RGB 0 to 255, converted as the file's own colour tags say.
 
-    Files without tags are taken as FFmpeg takes them: BT.601, limited range. GIF and WebP give each frame once, however
+    Turned and mirrored as the file's display matrix says, as players show it. Files without tags are taken as FFmpeg
+    takes them: BT.601, limited range. GIF and WebP give each frame once, however
     long it is shown, and show what is transparent on white.
 
     Args:
@@ -57,7 +62,7 @@ def iter_frames(path: str | Path, limit: int | None = None) -> Iterator[NDArray[
         limit: stop after so many frames.
 
     Raises:
-        FashionFlowError: no such file, not a video, damaged or cut off.
+        FashionFlowError: no such file, not a video, damaged or cut off, HDR, or to be shown askew.
     """
     path = Path(path)
     if form := _animated(path):
@@ -68,8 +73,10 @@ def iter_frames(path: str | Path, limit: int | None = None) -> Iterator[NDArray[
 
     reformatter = VideoReformatter()
     with _opened(path) as (container, stream):
+        turn: _Orientation | None = None
         for frame in islice(_decode(container, stream, path), limit):
-            yield _to_rgb(frame, stream, reformatter)
+            turn = turn or _Orientation.of(frame, path)
+            yield turn.apply(_to_rgb(frame, stream, reformatter))
 
 
 def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
@@ -128,11 +135,70 @@ def inspect(path: Path, count: bool = True) -> Found:
         return _inspect_animated(path, form)
     with _opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
-        frames = 0 if count else stream.frames
-        frames = frames or sum(1 for _ in _decode(container, stream, path))
-        tags = (stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc)
         codec = stream.codec_context.codec.canonical_name
-        return Found(frames, stream.height, stream.width, rate, codec, tags)
+        tags = (stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc)
+        decoded = _decode(container, stream, path)
+        first = next(decoded, None)
+        height, width = stream.height, stream.width
+        if first is not None and _Orientation.of(first, path).transposes:
+            height, width = width, height
+        frames = 0 if count else _numbered(container, stream)
+        frames = frames or (0 if first is None else 1) + sum(1 for _ in decoded)
+        return Found(frames, height, width, rate, codec, tags)
+
+
+def _numbered(container: "InputContainer", stream: "VideoStream") -> int:
+    """Frames as the header numbers them; 0 where it does not, or not surely those that are shown."""
+    rate = stream.average_rate
+    if not stream.frames or stream.duration is None or stream.time_base is None or not rate:
+        return 0
+    if container.format.name == "avi":  # its headers are known to be off by one
+        return 0
+    # An edit list (a video trimmed without being encoded again) shows fewer frames than are stored.
+    return stream.frames if round(stream.duration * stream.time_base * rate) == stream.frames else 0
+
+
+@dataclass(frozen=True)
+class _Orientation:
+    """How decoded frames are turned and mirrored to be shown: the display matrix, in units of its own axes.
+
+    Attributes:
+        matrix: (a, b, c, d): a stored pixel (x, y) is shown at (a x + c y, b x + d y), each 1, 0 or -1.
+    """
+
+    matrix: tuple[int, int, int, int] = (1, 0, 0, 1)
+
+    @classmethod
+    def of(cls, frame: "VideoFrame", path: Path) -> "_Orientation":
+        """The orientation of a stream, from its first frame.
+
+        Raises:
+            FashionFlowError: the frame is to be shown askew.
+        """
+        data = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        # Three rows of 16.16 fixed point, the last column 2.30 (ISO 14496-12, 8.2.2.3).
+        a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+        unit = max(abs(a), abs(b), abs(c), abs(d), 1)
+        found = tuple(round(value / unit) for value in (a, b, c, d))
+        if max(abs(value / unit - part) for value, part in zip((a, b, c, d), found)) > 0.01 or sorted(
+            map(abs, found)
+        ) != [0, 0, 1, 1]:
+            raise FashionFlowError(f"{path}: is to be shown askew (its display matrix)", hint="turn it upright first")
+        return cls((found[0], found[1], found[2], found[3]))
+
+    @property
+    def transposes(self) -> bool:
+        """Whether height and width change places."""
+        return self.matrix[0] == 0
+
+    def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A frame (h, w, 3) as it is shown."""
+        a, b, c, d = self.matrix
+        across, down = (c, b) if self.transposes else (a, d)
+        frame = frame.swapaxes(0, 1) if self.transposes else frame
+        return np.ascontiguousarray(frame[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
 def _inspect_animated(path: Path, form: str) -> Found:
@@ -186,6 +252,7 @@ def _animated(path: Path) -> str | None:
 def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     import av
     from av.error import FFmpegError
+    from av.stream import Disposition
 
     try:
         # Only local files: a playlist named .mp4 must not reach the network. Old files hold text in other encodings.
@@ -194,13 +261,39 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     except (FFmpegError, OSError) as error:
         raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
     with container:
-        if not container.streams.video:
+        # A sound file's cover is stored as a video of one picture.
+        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not streams:
             raise FashionFlowError(f"{path}: holds no video stream", hint="name a video file")
-        stream = container.streams.video[0]
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise FashionFlowError(
+                f"{path}: is of an unknown codec, or damaged", hint="make or download the video again"
+            )
+        _check_sdr(stream, path)
         # FFmpeg reads a file that ends early as a shorter video, without an error.
         if any(entry.pos + entry.size > container.size for entry in stream.index_entries) or _ends_early(path):
             raise FashionFlowError(f"{path}: is cut off", hint="make or download the video again")
         yield container, stream
+
+
+def _check_sdr(stream: "VideoStream", path: Path) -> None:
+    """Refuse HDR, which would look pale and dark read as SDR.
+
+    Raises:
+        FashionFlowError: PQ or HLG, or BT.2020 colours whose transfer is not stated.
+    """
+    # A stream that FFmpeg cannot identify has no codec, and none of these.
+    transfer, matrix = int(getattr(stream, "color_trc", 2)), int(getattr(stream, "colorspace", 2))
+    name = _HDR.get(transfer)
+    if name is None and matrix in _BT2020 and transfer not in _SDR_TRANSFERS:
+        name = "BT.2020 colours of unknown transfer"
+    if name is not None:
+        raise FashionFlowError(
+            f"{path}: HDR video ({name})",
+            hint="convert it to SDR: ffmpeg -i IN -vf zscale=t=linear:npl=203,tonemap=mobius,"
+            "zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p OUT.mp4",
+        )
 
 
 def _ends_early(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Videos out: frames streamed into a file whose colours survive, whose frames are counted, and never half-written.
+"""Video writing: streamed, counted, atomic.
 
 Colours: an untagged RGB to yuv420p conversion is BT.601, and players that take it for BT.709 shift colours by up to
 16/255. Pixels are therefore converted to BT.709 limited range, and the file says so in all four tags.
@@ -10,20 +10,22 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
-from fashionflow_core.files import atomic_path, check_target
-from fashionflow_core.priority import give_way
+from fashionflow_core.config import EncodeOptions
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.utils.files import atomic_path, check_target
+from fashionflow_core.utils.priority import give_way
 from fashionflow_core.video import animated, encoders, formats, reading
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
-from fashionflow_core.video.formats import Plan, VideoInfo
+from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
 from fashionflow_core.video.reading import CONVERSION, explained
 
@@ -49,10 +51,8 @@ def write(
     fps: float,
     count: int,
     metadata: Mapping[str, str] | None = None,
-    *,
-    crf: int | None = None,
-    codec: str | None = None,
-    encoder: str | None = None,
+    options: EncodeOptions = EncodeOptions(),
+    **changes: Any,
 ) -> VideoInfo:
     """Encode frames as they come; the file is put in place only once it was reopened and found whole.
 
@@ -73,10 +73,8 @@ def write(
         count: how many frames must come.
         metadata: text by key, which `read_metadata` gives back. MP4 stores it key by key; the others have one text for
             all, a comment (WebM, GIF) or Exif's ImageDescription (WebP), which holds it as JSON.
-        crf: constant rate factor, less is better and larger; range and default depend on the codec (`CODEC_TABLE`), and
-            the default looks like the original. Not for GIF and WebP.
-        codec: one of `CODECS` that the container holds; None: its default.
-        encoder: software (also None), hardware (the first that works of those known for the codec), or FFmpeg's name.
+        options: how to encode; see `EncodeOptions`. The range and default of `crf` are in `CODEC_TABLE`.
+        changes: fields of `EncodeOptions` that take the place of those in `options`, such as crf=30.
 
     Warns:
         FashionFlowWarning: hardware was asked for and does not work, or the container has no such rate.
@@ -88,7 +86,8 @@ def write(
             nothing new is left behind and an older file at `path` stays as it was.
     """
     path = Path(path)
-    plan = formats.plan(path, crf, codec, encoder)
+    options = replace(options, **changes)
+    plan = formats.plan(path, options.crf, options.codec, options.encoder)
     path = check_target(path, overwrite=True)
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
@@ -98,7 +97,7 @@ def write(
     return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
 
 
-def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, str], plan: Plan) -> Fraction:
+def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, str], plan: EncodePlan) -> Fraction:
     """Refuse before the first frame is asked for, since frames are costly; returns the rate that the file will have."""
     rate = formats.exact_rate(path, fps, plan.container)
     if count < 1:
@@ -129,7 +128,7 @@ def _encode(
     rate: Fraction,
     count: int,
     metadata: Mapping[str, str],
-    plan: Plan,
+    plan: EncodePlan,
 ) -> tuple[int, int, str]:
     """Write `frames` into `temporary`, speaking of `path` in errors; returns stored height and width, and encoder."""
     iterator = iter(frames)
@@ -170,12 +169,12 @@ def _encode(
     return height, width, encoder
 
 
-def _check_size(path: Path, height: int, width: int, plan: Plan) -> None:
+def _check_size(path: Path, height: int, width: int, plan: EncodePlan) -> None:
     least, most = formats.CODEC_TABLE[plan.codec].smallest, formats.MAX_SIDE
     if min(height, width) < least or max(height, width) > most:
         raise FashionFlowError(
             f"{path}: frames are {height}x{width}; {plan.codec} takes sides from {least} to {most} pixels",
-            hint="make frames of another size, or choose another --codec",
+            hint=f"make frames of another size, or choose another {option('codec')}",
         )
 
 
@@ -185,7 +184,7 @@ def _sink(
     rate: Fraction,
     count: int,
     metadata: Mapping[str, str],
-    plan: Plan,
+    plan: EncodePlan,
     encoder: str,
 ) -> _Sink:
     if plan.codec == "gif":
@@ -230,7 +229,7 @@ def _create(
     rate: Fraction,
     count: int,
     metadata: Mapping[str, str],
-    plan: Plan,
+    plan: EncodePlan,
     encoder: str,
 ) -> "tuple[OutputContainer, VideoStream]":
     import av
@@ -284,7 +283,7 @@ def _verify(
     rate: Fraction,
     expected: tuple[int, int, int],
     metadata: Mapping[str, str],
-    plan: Plan,
+    plan: EncodePlan,
 ) -> None:
     """Reopen what was written and decode it all: frames, size, rate, colour tags and metadata must be what went in."""
     try:

@@ -1,0 +1,206 @@
+"""`fashionflow generate` for many photos."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_cli.console import note, one_line, result, result_json
+from fashionflow_core.config import VIDEO_SUFFIXES
+from fashionflow_core.errors import PartialError, UsageError
+
+if TYPE_CHECKING:
+    from fashionflow_core.catalogue.inputs import Inputs
+    from fashionflow_core.catalogue.ledger import Summary, Watcher
+    from fashionflow_core.catalogue.planner import Decision
+    from fashionflow_core.catalogue.quality_gate import QualityLimits
+    from fashionflow_core.catalogue.run import Request
+
+
+def wanted(photos: list[Path], out: Path | None) -> bool:
+    """Whether this is a catalogue: several photos, a folder, pattern or list, or an output that is a folder."""
+    from fashionflow_core.catalogue import storage
+    from fashionflow_core.catalogue.inputs import is_many
+
+    if len(photos) > 1 or any(is_many(storage.as_given(photo)) for photo in photos):
+        return True
+    return out is not None and (out.is_dir() or out.suffix == "")
+
+
+def folder_of(out: Path | None) -> str:
+    """The output folder.
+
+    Raises:
+        UsageError: none is named, or one video.
+    """
+    if out is None:
+        raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
+    if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
+        raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+    return str(out)
+
+
+def limits_of(gate: bool, text: str | None, reroll: int) -> "QualityLimits | None":
+    """The limits beyond which videos are flagged; None: they are not.
+
+    Raises:
+        UsageError: as `QualityLimits.parse`.
+    """
+    from fashionflow_core.catalogue.quality_gate import QualityLimits
+
+    return QualityLimits.parse(text or "") if gate or text is not None or reroll else None
+
+
+def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool, as_json: bool) -> None:
+    """Make the videos of a catalogue.
+
+    Args:
+        photos: as the user named them.
+        request: the run, but for its entries; model and output folder are as the user named them, too.
+
+    Raises:
+        PartialError: some items failed.
+        FashionFlowError: the run cannot start, or cannot go on.
+    """
+    from fashionflow_core import video
+    from fashionflow_core.catalogue import run, storage
+    from fashionflow_core.catalogue.inputs import describe, read_inputs
+    from fashionflow_core.store import registry
+
+    work, out = request.work, Path(request.work.out)
+    if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
+        raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {work.settings.fps}")
+    video.check_options(out / f"NAME{work.suffix}", work.encode)
+    if request.ray_address is not None and request.executor != run.RAY:
+        raise UsageError("--ray-address: is for --executor ray", hint="add --executor ray")
+    url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
+    place = storage.mirror(url) if url else out
+    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
+    if inputs.passed_over:
+        note(f"passed over {describe(inputs.passed_over)}", quiet)
+    if inputs.twice:
+        note(f"passed over {inputs.twice} that were named twice", quiet)
+    work = replace(work, model=str(registry.find(work.model)), out=str(place), remote=url.rstrip("/"))
+    request = replace(request, entries=inputs.entries, work=work)
+    if dry_run:
+        _print_estimate(request, as_json)
+        return
+    summary = _watched(request, len(inputs.entries) * request.variations, quiet, as_json)
+    _report(summary, url.rstrip("/") or str(out), quiet)
+
+
+def devices_of(text: str, here: bool = True) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` → one worker each; `all`: every GPU of this machine, or left to Ray, which knows its cluster."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"--devices: {text!r} is not NAME,NAME,...", hint="such as cuda:0,cuda:1 or cpu,cpu")
+    if names != ("all",) or not here:
+        return names
+    import torch
+
+    if not torch.cuda.device_count():
+        raise UsageError("--devices: all asked for, but this torch sees no GPU", hint="use --devices cpu,cpu")
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def _print_estimate(request: "Request", as_json: bool) -> None:
+    """What `--dry-run` says of many photos."""
+    from fashionflow_core.catalogue.estimate import estimate
+
+    plan = estimate(request)
+    if as_json:
+        result_json(asdict(plan))
+        return
+    size = f", about {plan.bytes_each * plan.to_do / 1e6:,.0f} MB" if plan.bytes_each else ""
+    rows = {
+        "items": f"{plan.items:,}",
+        "to do": f"{plan.to_do:,}{size}",
+        "done before": f"{plan.done:,}",
+        "failed before": f"{plan.failed:,}",
+        "model": f"{plan.model}, {plan.frames} frames, {plan.steps} steps of {plan.scheduler}",
+        "devices": ", ".join(plan.devices),
+    }
+    if plan.seconds is not None and plan.seconds_each is not None:
+        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s a video, reckoned from {plan.measured}"
+    elif plan.to_do:
+        rows["time"] = "not timed for so many: make a few of them first, --dry-run then reckons from those"
+    for name, value in rows.items():
+        result(f"{name:14}  {value}")
+    for line in plan.notes:
+        result(f"{'note':14}  {line}")
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours:,} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _stdin() -> bytes:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None or sys.stdin.isatty():
+        raise UsageError(
+            "<stdin>: no list is piped in", hint="find photos -name '*.jpg' | fashionflow generate - -o out/"
+        )
+    return stream.read()
+
+
+def _watched(request: "Request", total: int, quiet: bool, as_json: bool) -> "Summary":
+    """Run with a bar on stderr and a line on stdout for every video."""
+    from tqdm import tqdm
+
+    from fashionflow_core.catalogue import run
+
+    out = request.work.remote or request.work.out
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=total, desc="videos", unit=" video", file=sys.stderr, disable=quiet, mininterval=interval) as bar:
+
+        def say(line: str) -> None:
+            if not quiet:
+                tqdm.write(one_line(line), file=sys.stderr)
+
+        def recorded(record: Mapping[str, Any]) -> None:
+            if record["status"] == "done":
+                with tqdm.external_write_mode(file=sys.stdout):
+                    result_json(dict(record)) if as_json else result(f"{out}/{record['output']}")
+            elif record["status"] != "retried":
+                say(f"failed: {record['item']}: {record['message']}")
+                if as_json:
+                    result_json(dict(record))
+            if record["status"] != "retried":
+                bar.update()
+
+        def skipped(_decision: "Decision") -> None:
+            bar.update()
+
+        watcher: Watcher = run.Watcher(
+            recorded=recorded,
+            skipped=skipped,
+            said=say,
+            warned=lambda line: say(f"warning: {line}"),
+        )
+        return run.run(request, watcher)
+
+
+def _report(summary: "Summary", out: str, quiet: bool) -> None:
+    """The table at the end, and exit code 3 if something failed."""
+    note(f"{'videos made':15} {summary.made}", quiet)
+    if summary.kept:
+        note(f"{'there before':15} {summary.kept}", quiet)
+    if summary.flagged:
+        note(f"{'flagged':15} {summary.flagged:<6} see {out + '/index.html'}", quiet)
+    bad = summary.failed + summary.lost
+    if not bad:
+        return
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in summary.failures.values():
+        kinds.setdefault((str(record["stage"]), str(record["error_class"])), []).append(record)
+    for (stage, kind), records in kinds.items():
+        such = one_line(f"{stage}: {kind}, such as {records[0]['item']}")
+        note(f"{'failed':15} {len(records):<6} {such}", quiet)
+    if old := bad - len(summary.failures):
+        note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)
+    raise PartialError(
+        f"{bad} of {summary.total} items failed: see {out + '/manifest.jsonl'}",
+        hint="mend the photos and run the same again, or pass --retry-failed",
+    )

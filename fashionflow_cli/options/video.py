@@ -1,0 +1,23 @@
+"""Options of videos."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fashionflow_cli.options.base import ADVANCED, VIDEO, between, one_of, option
+from fashionflow_core.config import CODECS, VIDEO_SUFFIXES
+
+Out = Annotated[
+    Path | None,
+    option(VIDEO, "out", "-o", text=f"The video: {', '.join(VIDEO_SUFFIXES)}.", metavar="PATH"),
+]
+Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
+Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame, a PNG.", flag=True)]
+Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
+FramesDir = Annotated[
+    Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")
+]
+Codec = Annotated[
+    str | None, option(ADVANCED, "codec", text=f"{', '.join(CODECS[:-1])} or {CODECS[-1]}.", **one_of(CODECS, "NAME"))
+]
+Crf = Annotated[int | None, option(ADVANCED, "crf", text="Quality: lower is better and larger.", **between(0, 63))]
+Encoder = Annotated[str, option(ADVANCED, "encoder", text="software, hardware or e.g. h264_nvenc.", metavar="NAME")]

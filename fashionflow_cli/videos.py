@@ -1,0 +1,184 @@
+"""Opening, writing and reporting shared by generate and interpolate."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_cli.console import Warnings, note, progress, result, result_json
+from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, LoadOptions
+from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.files import check_target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fashionflow_core.config import ResolvedSettings
+    from fashionflow_core.pipeline import FashionFlowPipeline, RunCost
+
+STDIN = Path("-")
+
+
+@dataclass(frozen=True)
+class VideoOutput:
+    """One video to make: its number among the variations, its file, and its poster and folder of frames if wanted."""
+
+    item: int
+    video: Path
+    poster: Path | None = None
+    frames_dir: Path | None = None
+
+
+def plan_targets(
+    source: Path, out: Path, variations: int, poster: bool, frames_dir: Path | None, overwrite: bool
+) -> list[VideoOutput]:
+    """Name everything that will be written, and check that it may be, before any work.
+
+    Raises:
+        UsageError: no suffix of a video, or a file that would replace the photo or video it is made from.
+        FashionFlowError: a file exists, or its folder is missing or not writable.
+    """
+    from fashionflow_core.video import FrameFolder
+
+    if out.suffix.lower() not in VIDEO_SUFFIXES:
+        known = ", ".join(VIDEO_SUFFIXES)
+        raise UsageError(f"--out: {out} does not end in one of {known}", hint="the suffix chooses the kind of video")
+    targets = []
+    for item in range(variations):
+        number = "" if variations == 1 else f"-{item + 1}"
+        path = out.with_name(f"{out.stem}{number}{out.suffix}")
+        first = path.with_name(f"{path.stem}-poster.png") if poster else None
+        folder = frames_dir.with_name(f"{frames_dir.name}{number}") if frames_dir is not None else None
+        targets.append(VideoOutput(item, path, first, folder))
+    for target in targets:
+        for path in (target.video, target.poster):
+            if path is None:
+                continue
+            if path.exists() and source.exists() and path.samefile(source):
+                raise UsageError(f"{path}: would replace what it is made from", hint="pass another name with -o")
+            check_target(path, overwrite)
+        if target.frames_dir is not None:
+            FrameFolder.check(target.frames_dir, overwrite)
+    return targets
+
+
+@dataclass(frozen=True)
+class Studio:
+    """An open model, and how the videos that it makes are written and reported.
+
+    Attributes:
+        pipe: the model.
+        loading: seconds that opening it took.
+        encode: how videos are written.
+        warned: what was warned of.
+        quiet: whether progress is left out.
+        as_json: whether a report is an object instead of a path.
+    """
+
+    pipe: "FashionFlowPipeline"
+    loading: float
+    encode: EncodeOptions
+    warned: Warnings
+    quiet: bool
+    as_json: bool
+
+    @classmethod
+    def open(
+        cls, folder: Path, load: LoadOptions, encode: EncodeOptions, warned: Warnings, quiet: bool, as_json: bool
+    ) -> "Studio":
+        """Open a model folder.
+
+        Raises:
+            UsageError, FashionFlowError: as `pipeline.load`.
+        """
+        note(f"loading {folder}", quiet)
+        start = time.perf_counter()
+        from fashionflow_core import pipeline  # imports torch, which takes seconds: after what can be refused without
+
+        pipe = pipeline.load(folder, load)
+        return cls(pipe, time.perf_counter() - start, encode, warned, quiet, as_json)
+
+    def write(
+        self,
+        frames: "Iterator[np.ndarray]",
+        target: VideoOutput,
+        fps: float,
+        count: int,
+        metadata: dict[str, str],
+        bar: str,
+    ) -> dict[str, Any]:
+        """Write a video with its poster and frames; returns what both commands report about it.
+
+        Args:
+            frames: `count` arrays uint8 (h, w, 3), sRGB.
+            bar: label of a progress bar over the frames; empty: none.
+        """
+        from fashionflow_core import video
+        from fashionflow_core.images import fitting
+
+        first: list[np.ndarray] = []
+        with ExitStack() as stack:
+            taps = [lambda frame: None if first else first.append(frame)]
+            if target.frames_dir is not None:
+                # Its own check was made before the work; what it replaces is replaced only when the video is in place.
+                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
+            written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
+            info = video.write(_watched(frames, written, taps), target.video, fps, count, metadata, self.encode)
+        if target.poster is not None:
+            fitting.write_png(target.poster, first[0])
+        return {
+            "path": str(target.video),
+            "frames_dir": str(target.frames_dir) if target.frames_dir else None,
+            "frames": info.frames,
+            "fps": info.fps,
+            "height": info.height,
+            "width": info.width,
+            "codec": info.codec,
+            "encoder": info.encoder,
+            "model": self.pipe.config.name,
+        }
+
+    def report(self, made: dict[str, Any], request: "ResolvedSettings", seconds: dict[str, float]) -> None:
+        """Print a finished video: its path, or all that is known of it."""
+        if not self.as_json:
+            result(made["path"])
+            return
+        seconds = {"load": self.loading} | seconds
+        result_json(
+            made
+            | {
+                "seed": request.seed,
+                "scheduler": request.scheduler,
+                "steps": request.steps,
+                "seconds": {name: round(value, 3) for name, value in seconds.items()},
+                "warnings": self.warned.take(),
+            }
+        )
+
+    def print_plan(self, plan: "RunCost", targets: list[VideoOutput]) -> None:
+        """What `--dry-run` says: what would be made, how, and at what cost."""
+        files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
+        described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan)}
+        described["warnings"] = self.warned.take()
+        if self.as_json:
+            result_json(described)
+            return
+        described["tflop"] = ", ".join(f"{part} {count:.3g}" for part, count in plan.tflop.items())
+        described["seconds"] = f"{plan.seconds:.0f} a video, reckoned from one timed step" if plan.seconds else None
+        described["weights_bytes"] = f"{plan.weights_bytes:,}"
+        for name, value in described.items():
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            result(f"{name.replace('_', ' '):14}  {'-' if text in (None, '') else text}")
+
+
+def _watched(
+    frames: "Iterator[np.ndarray]", on_frame: Callable[[int], None], taps: "list[Callable[[np.ndarray], None]]"
+) -> "Iterator[np.ndarray]":
+    """Pass frames on as they come, show each to the taps, and report how many there were."""
+    for number, frame in enumerate(frames, start=1):
+        for tap in taps:
+            tap(frame)
+        yield frame
+        on_frame(number)

@@ -1,0 +1,109 @@
+"""Bookkeeping of a run: manifest lines, counts, progress."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from fashionflow_core.catalogue.jobs import DONE, FAILED, LOST
+from fashionflow_core.catalogue.manifest import Manifest
+from fashionflow_core.catalogue.planner import Decision
+from fashionflow_core.errors import FashionFlowError
+
+SECONDS = 15.0
+
+
+@dataclass
+class Summary:
+    """What came of a run.
+
+    Attributes:
+        total: items of the catalogue.
+        made: videos that this run made.
+        kept: videos that were there already.
+        failed, lost: items without a video, those of earlier runs included.
+        failures: by item, the last records of those that failed in this run.
+        seconds: of the run.
+    """
+
+    total: int = 0
+    made: int = 0
+    kept: int = 0
+    failed: int = 0
+    lost: int = 0
+    flagged: int = 0
+    failures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told what happens, from a thread of the run's own.
+
+    Attributes:
+        recorded: called with every line of the manifest, once it is on the disk.
+        skipped: called with every item that needs no work.
+        said: called with a line about the run itself.
+        warned: called with a warning.
+    """
+
+    recorded: Callable[[Mapping[str, Any]], None] = lambda record: None
+    skipped: Callable[[Decision], None] = lambda decision: None
+    said: Callable[[str], None] = lambda line: None
+    warned: Callable[[str], None] = lambda line: None
+
+
+class Ledger:
+    """The books of one run.
+
+    Args:
+        manifest: of the output folder, whose lock the caller holds.
+        watcher: is told what happens.
+        total: items of the catalogue.
+    """
+
+    def __init__(self, manifest: Manifest, watcher: Watcher, total: int) -> None:
+        self.manifest, self.watcher, self.summary = manifest, watcher, Summary(total)
+        self.now_and_then: Callable[[], None] | None = None  # called after lines were written, not more than that often
+        self._then = time.monotonic()
+
+    def skip(self, decision: Decision) -> None:
+        """Count an item that needs no work."""
+        if decision.status == DONE:
+            self.summary.kept += 1
+        elif decision.status == LOST:
+            self.summary.lost += 1
+        else:
+            self.summary.failed += 1
+        self.watcher.skipped(decision)
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Put records into the manifest, with one flush of the disk for all, then count and tell of them.
+
+        Raises:
+            FashionFlowError: the disk takes no more.
+        """
+        if not records:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        records = [{**record, "time": now} for record in records]
+        try:
+            self.manifest.append(records)
+        except OSError as error:
+            raise FashionFlowError(
+                f"{self.manifest.path}: could not be written ({(error.strerror or str(error)).lower()})",
+                hint="free some space, then run the same again",
+            ) from None
+        if self.now_and_then is not None and time.monotonic() - self._then > SECONDS:
+            self.now_and_then()
+            self._then = time.monotonic()
+        for record in records:
+            if record["status"] == DONE:
+                self.summary.made += 1
+                self.summary.flagged += bool(record.get("flags"))
+            elif record["status"] in (FAILED, LOST):
+                self.summary.failed += record["status"] == FAILED
+                self.summary.lost += record["status"] == LOST
+                self.summary.failures[str(record["item"])] = record
+            self.watcher.recorded(record)

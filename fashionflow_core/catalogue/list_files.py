@@ -1,0 +1,170 @@
+"""List files of photos: text, CSV, TSV, JSON lines."""
+
+import codecs
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowError, UsageError, option
+
+SOURCE_COLUMNS = ("photo", "path", "file", "image", "source")
+NAME_COLUMNS = ("output", "name")
+_SEPARATOR = re.compile(rb'"?sep=([;,\t|])"?[\r\n]+', re.IGNORECASE)
+# Fields of GenerateSettings that a row may set; the rest belongs to the run.
+SETTINGS = {field.name: field for field in fields(GenerateSettings) if field.name not in ("size", "decode_chunk")}
+
+
+def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
+    """A list's rows: a source, or (source, the row's other columns).
+
+    Args:
+        data: the file.
+        name: what errors call it.
+        suffix: of its name, which says what kind it is; empty: its first line does.
+
+    Raises:
+        UsageError: it cannot be understood.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text", as Excel calls it
+        data = data.decode("utf-16", errors="replace").encode()
+    if b"\0" in data:
+        raise UsageError(
+            f"{name}: is not a list of photos", hint=f"one photo needs a video: {option('out', 'NAME')}.mp4"
+        )
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")  # line ends of old Macs, which Excel still offers
+    separator = ""
+    if stated := _SEPARATOR.match(data):  # Excel's own first line
+        separator, data = stated[1].decode(), data[stated.end() :]
+    first = next((line.strip() for line in io.BytesIO(data) if line.strip()), b"").decode(errors="replace")
+    header = [column.strip().lower() for column in first.replace("\t", ",").replace(";", ",").split(",")]
+    if suffix in (".jsonl", ".ndjson") or (not suffix and first.startswith("{")):
+        for number, line in enumerate(_lines(data), start=1):
+            if line.strip():
+                yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}")
+    elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
+        separator = separator or max("\t;,", key=first.count)
+        rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
+        try:
+            rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
+            for row in rows:
+                where = f"{name}, line {rows.line_num}"
+                if any(row.pop("", None) or ()):
+                    raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
+                if not any(value and value.strip() for value in row.values()):
+                    continue  # spreadsheets write empty rows as commas
+                yield _row({column: value for column, value in row.items() if value not in (None, "")}, where)
+        except csv.Error as error:
+            raise UsageError(f"{name}, line {max(rows.line_num, 1)}: {error}", hint="check the quotes") from None
+    else:
+        for line in _lines(data):
+            if line.strip() and not line.startswith("# "):
+                yield _source(line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line)
+
+
+def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
+    """Lines, one by one, with their ends or without."""
+    for line in io.BytesIO(data):
+        # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
+        text = line.decode("utf-8", errors="surrogateescape")
+        yield text if keep else text.rstrip("\r\n")
+
+
+def _source(text: str) -> str:
+    """A photo as a list names it: in the encoding of its file, a local one without `file://`."""
+    if text.startswith("file://"):
+        text = url2pathname(urlsplit(text).path)
+    return text if _has_raw_bytes(text) and os.path.lexists(text) else _respelled(text)
+
+
+def _has_raw_bytes(text: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _respelled(text: str) -> str:
+    """Text of a list that is not UTF-8: Windows programs write their own code page."""
+    return text.encode(errors="surrogateescape").decode("cp1252", errors="replace") if _has_raw_bytes(text) else text
+
+
+def _json(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # numbers and brackets without end are no JSONDecodeError
+        reason = getattr(error, "msg", "a number or brackets without end")
+        raise UsageError(f"{where}: is not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
+    return {str(key).lower(): value for key, value in row.items() if value is not None}
+
+
+def _row(row: dict[str, Any], where: str) -> Any:
+    known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS)
+    row = {key.replace("-", "_"): value for key, value in row.items()}
+    if "guidance" in row:
+        row["guidance_scale"] = row.pop("guidance")
+    if unknown := [key for key in row if key not in known]:
+        raise UsageError(f"{where}: {unknown[0]!r} is no column", hint=f"columns: {', '.join(known)}")
+    source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
+    if not isinstance(source, str) or not source:
+        raise UsageError(f"{where}: names no photo", hint="the column is called photo")
+    source = _source(source)
+    row = {key: _respelled(value) if isinstance(value, str) else value for key, value in row.items()}
+    for value in (source, *(str(row[key]) for key in (*NAME_COLUMNS, "caption") if key in row)):
+        try:
+            if b"\0" in os.fsencode(value):
+                raise ValueError
+        except ValueError:  # half a character, which JSON can write
+            raise UsageError(f"{where}: {value[:100]!r} has a character that no file name can") from None
+    return (source, row) if row else source
+
+
+def row_settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    """A row's settings in their own types, and what is wrong with them; checked by `GenerateSettings` itself."""
+    if not values:
+        return None, None
+    wanted: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = str(SETTINGS[name].type)
+        try:
+            if name == "guidance_interval":
+                ends = value.split(",") if isinstance(value, str) else value
+                wanted[name] = tuple(float(end) for end in ends)
+            elif "bool" in kind:
+                wanted[name] = _switch(value)
+            elif "int" in kind:
+                wanted[name] = int(value) if isinstance(value, str) else value
+            elif "float" in kind:
+                wanted[name] = float(value) if isinstance(value, str) else value
+            else:
+                wanted[name] = str(value)
+        except (TypeError, ValueError):
+            return None, f"{name.replace('_', '-')}: {value!r} is not a value it can have"
+    try:
+        GenerateSettings(**wanted)
+    except (FashionFlowError, TypeError) as error:
+        return None, str(error)
+    return wanted, None
+
+
+def _switch(value: Any) -> bool:
+    """True or false, as JSON has them, as a table or a person writes them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError(value) from None

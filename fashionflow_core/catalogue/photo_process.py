@@ -1,0 +1,259 @@
+"""Photo process: a child of each worker that opens photos and scores videos.
+
+A process and not a thread, because decoders of photos switch what belongs to the whole process (`loading.load_photo`),
+hold Python's lock, and may crash on bad files.
+"""
+
+import hashlib
+import threading
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_core.catalogue import ipc, storage
+from fashionflow_core.catalogue.jobs import Job, RunSpec
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.images.fitting import Fitted, Frame
+from fashionflow_core.utils.priority import give_way
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class PhotoRequest:
+    """A photo to open, by `loading.load_photo`, and to bring to the model's frame.
+
+    Attributes:
+        path, background, max_megapixels: of the photo.
+        frame: of the model.
+        needs_figure: warn where nobody is found; a motion model does that itself.
+    """
+
+    path: str
+    frame: Frame
+    background: tuple[int, int, int]
+    max_megapixels: float
+    needs_figure: bool = True
+
+
+@dataclass(frozen=True)
+class OpenedPhoto:
+    """What became of a photo: the frame it gives, or the error it is refused with.
+
+    Attributes:
+        sha256, bytes: of the file; empty and 0 where it could not be read at all.
+        mtime_ns: when it was changed last.
+    """
+
+    fitted: Fitted | None
+    error: Exception | None = None
+    sha256: str = ""
+    bytes: int = 0
+    mtime_ns: int = 0
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+def open_photo(request: PhotoRequest) -> OpenedPhoto:
+    """Read, hash and fit one photo; never raises."""
+    from fashionflow_core.images.loading import load_photo
+    from fashionflow_core.images.person import warn_if_no_figure
+
+    start = time.perf_counter()
+    fitted, error = None, None
+    read = hashlib.sha256()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", FashionFlowWarning)
+        try:
+            photo = load_photo(
+                request.path, background=request.background, max_megapixels=request.max_megapixels, digest=read
+            )
+            if request.needs_figure:
+                warn_if_no_figure(photo, request.path)
+            fitted = request.frame.fit(photo)
+        except Exception as problem:
+            error = problem if isinstance(problem, FashionFlowError) else _named(problem)
+        digest, size, changed = storage.identify(request.path)
+        if fitted is not None and digest != read.hexdigest():
+            # Another file took its name: the next run finds that one. What was decoded is what this record is of.
+            digest, changed = read.hexdigest(), 0
+    lines = [str(warning.message) for warning in caught]
+    return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines)
+
+
+def _named(problem: Exception) -> FashionFlowError:
+    """An error that nobody foresaw, as one that can be sent to another process."""
+    traceback.print_exc()
+    return FashionFlowError(f"{type(problem).__name__}: {problem}")
+
+
+def score_video(path: str, photo: "np.ndarray") -> "dict[str, float] | Exception":
+    """`quality_gate.score`, or why it has none."""
+    from fashionflow_core.catalogue.quality_gate import score
+
+    try:
+        return score(path, photo)
+    except Exception as problem:
+        return problem if isinstance(problem, FashionFlowError) else _named(problem)
+
+
+# A photo of 50 megapixels takes seconds to open, and a video as long to score. What takes longer was made to.
+PATIENCE = 120.0  # seconds
+
+# NumPy multiplies small matrices here. More threads are no faster but wait for each other in loops, which measured four
+# times the processor's time, taken from networks that run on the same processors.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
+
+
+class Helper:
+    """The worker's side: one request at a time, from any thread through a lock of the caller's.
+
+    The process is started when it is first needed, and again after it died.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        self._log = log
+        self._child: ipc.Child | None = None
+
+    def ask(self, kind: str, *arguments: Any, seconds: float = PATIENCE) -> Any:
+        """One of the functions below in the other process.
+
+        Raises:
+            TimeoutError: no answer within `seconds`; the process was ended.
+            EOFError: the process ended before it answered.
+        """
+        if self._child is None:
+            self._child = ipc.Child(__name__, self._log, environment=_ONE_THREAD)
+        child, late = self._child, threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            child.process.kill()  # the closed pipe ends the wait below, on every system
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            if not child.send((kind, *arguments)):
+                raise EOFError
+            return child.receive()
+        except EOFError:
+            child.kill()
+            self._child = None
+            if late.is_set():
+                raise TimeoutError(f"no answer in {seconds:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+
+class HelperDied(FashionFlowError):
+    """A photo that ends the process which opens it."""
+
+
+class Photos:
+    """Opens photos, and scores videos against them; from any thread.
+
+    Args:
+        work: of the run.
+        config: of the model.
+        log: where the helper process writes.
+    """
+
+    def __init__(self, work: RunSpec, config: ModelConfig, log: Path | None) -> None:
+        self.work, self.config = work, config
+        self.helper = Helper(log)
+        self._asking = threading.Lock()
+
+    def close(self) -> None:
+        """End the helper process."""
+        self.helper.close()
+
+    def open(self, job: Job) -> OpenedPhoto:
+        """Open a job's photo; never raises."""
+        config = self.config
+        request = PhotoRequest(
+            job.source,
+            Frame.of(config, job.settings.resolve(config)),
+            self.work.background,
+            self.work.max_megapixels,
+            needs_figure=config.latents == "appearance",
+        )
+        opener = self._open_remote if storage.is_url(job.source) else self._open_local
+        try:
+            try:
+                return opener(request, job)
+            except EOFError:
+                # It may have been ended from outside, such as by a system short of memory.
+                return opener(request, job)
+        except EOFError:
+            problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
+        except TimeoutError as error:
+            problem = HelperDied(f"{job.source}: could not be opened ({error})", hint="save the photo again as JPEG")
+        return OpenedPhoto(None, problem, *storage.identify(job.source))
+
+    def _open_local(self, request: PhotoRequest, _job: Job) -> OpenedPhoto:
+        return self._ask("photo", request)
+
+    def _open_remote(self, request: PhotoRequest, job: Job) -> OpenedPhoto:
+        local = Path(self.work.scratch) / f"photo-{job.number}-{job.attempt}"
+        _, size, changed = storage.identify(job.source)
+        try:
+            opened: OpenedPhoto = self._ask("photo", replace(request, path=str(storage.fetch(job.source, local))))
+        except FashionFlowError as error:
+            return OpenedPhoto(None, error, "", size, changed)
+        finally:
+            local.unlink(missing_ok=True)
+
+        def named(text: str) -> str:
+            return text.replace(str(local), job.source)
+
+        error = opened.error
+        if isinstance(error, FashionFlowError):
+            error = FashionFlowError(named(error.message), error.hint)
+        lines = [named(line) for line in opened.warnings]
+        return replace(opened, error=error, bytes=size, mtime_ns=changed, warnings=lines)
+
+    def _ask(self, kind: str, *arguments: Any) -> Any:
+        """Of the helper, which takes one request at a time.
+
+        Raises:
+            EOFError, TimeoutError: as `Helper.ask`.
+        """
+        with self._asking:
+            return self.helper.ask(kind, *arguments)
+
+    def scores(self, path: Path, fitted: Fitted) -> dict[str, float]:
+        """Scores of a video; none if it cannot be scored, which is no reason not to keep it."""
+        box = fitted.box
+        photo = fitted.pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        try:
+            found = self._ask("score", str(path), photo)
+        except (EOFError, TimeoutError):
+            found = None
+        return found if isinstance(found, dict) else {}
+
+
+def main() -> None:
+    """Answer requests until the worker is gone."""
+    give_way()
+    incoming, outgoing = ipc.streams()
+    functions = {"photo": open_photo, "score": score_video}
+    try:
+        while True:
+            kind, *arguments = ipc.receive(incoming)
+            ipc.send(outgoing, functions[kind](*arguments))
+    except (EOFError, OSError):
+        return

@@ -1,0 +1,130 @@
+"""Quality gate: scores of each video, and flags beyond a limit.
+
+The scores are those of `metrics.drift`, which need no trained network, so that one gate serves every model. What the
+limits let pass and what they catch was measured: docs/catalogues.md.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from fashionflow_core.errors import SettingError
+
+# Garment and figure are looked for in so many frames, of so many rows at least: that takes longest.
+SCORED_FRAMES, SCORED_HEIGHT = 12, 320
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """A video beyond one of these is flagged with the name in brackets.
+
+    Attributes:
+        drift: most that the garment's colour may differ from the photo's, mean CIEDE2000 (colour).
+        psnr: least that the first frame must be like the photo, in dB (first frame).
+        flicker: most temporal energy, in grey levels (flicker).
+        still: least motion, in grey levels a frame (still).
+        wild: most motion, in grey levels a frame (wild).
+        figure: least part of the first frame's figure, by area, that each frame must show (figure lost).
+    """
+
+    drift: float = 10.0
+    psnr: float = 20.0
+    flicker: float = 20.0
+    still: float = 0.3
+    wild: float = 15.0
+    figure: float = 0.4
+
+    @classmethod
+    def parse(cls, text: str) -> "QualityLimits":
+        """`drift=6,still=0.5` → QualityLimits; the others stay as they are.
+
+        Raises:
+            UsageError: no such limit, or not a number.
+        """
+        known = [field.name for field in fields(cls)]
+        values: dict[str, float] = {}
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            name, _, value = part.partition("=")
+            if name.strip() not in known:
+                raise SettingError("gate_limits", f"{name!r} is no limit", hint=f"limits: {', '.join(known)}")
+            try:
+                values[name.strip()] = float(value)
+            except ValueError:
+                raise SettingError("gate_limits", f"{part!r} is not NAME=NUMBER", hint="such as drift=6") from None
+            if not values[name.strip()] >= 0:
+                raise SettingError("gate_limits", f"{part!r} must be 0 or more")
+        return cls(**values)
+
+
+def score(path: str | Path, photo: np.ndarray) -> dict[str, float]:
+    """Score a video as it was written.
+
+    Args:
+        path: the video.
+        photo: uint8 (h, w, 3): what its first frame should show.
+
+    Returns:
+        `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`, of those that so many frames allow:
+        motion and drift need 2, flicker 3. `figure_kept` is the least area of the figure in a frame, as a part of
+        that in the first one; 1 where the photo shows none. Drift and figure are measured in 12 frames.
+
+    Raises:
+        FashionFlowError: the video cannot be read.
+    """
+    from fashionflow_core import video
+    from fashionflow_core.metrics import drift
+
+    frames = video.read(path)
+    first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
+    # No file holds more than 99 dB of 8-bit colours, and JSON has no infinity.
+    scores = {"first_psnr": min(drift.psnr(first[None], photo[None]), 99.0)}
+    # Means over pixels: a quarter of them says the same.
+    if len(frames) > 1:
+        scores["motion"] = drift.motion(frames[:, ::2, ::2])
+    if len(frames) > 2:
+        scores["flicker"] = drift.temporal_energy(frames[:, ::2, ::2])
+    step = max(1, frames.shape[1] // SCORED_HEIGHT)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, SCORED_FRAMES).round().astype(int))
+    frames = frames[chosen, ::step, ::step]
+    _, figure, garment = drift.find_parts(frames)
+    if len(frames) > 1:
+        scores["garment_drift"] = drift.garment_drift(frames, garment)
+    areas = np.count_nonzero(figure, axis=(1, 2))
+    # A hundredth of the frame is a speck, not a figure to be lost.
+    there = areas[0] > frames[0].shape[0] * frames[0].shape[1] / 100
+    scores["figure_kept"] = float(min(areas.min() / areas[0], 1.0)) if there else 1.0
+    return {name: round(value, 3) for name, value in sorted(scores.items())}
+
+
+def flags(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
+    """What is wrong with a video, by its scores; none: it passes."""
+    beyond = {
+        "colour": scores.get("garment_drift", 0) > limits.drift,
+        "first frame": scores.get("first_psnr", 99) < limits.psnr,
+        "flicker": scores.get("flicker", 0) > limits.flicker,
+        "still": scores.get("motion", limits.still) < limits.still,
+        "wild": scores.get("motion", 0) > limits.wild,
+        "figure lost": scores.get("figure_kept", 1) < limits.figure,
+    }
+    return [name for name, is_so in beyond.items() if is_so]
+
+
+def badness(scores: Mapping[str, float], limits: QualityLimits) -> float:
+    """How far a video is beyond its limits in all, each in parts of its limit; of several the least bad is kept."""
+    parts = (
+        scores.get("garment_drift", 0) / max(limits.drift, 1e-6) - 1,
+        1 - scores.get("first_psnr", 99) / max(limits.psnr, 1e-6),
+        scores.get("flicker", 0) / max(limits.flicker, 1e-6) - 1,
+        1 - scores.get("motion", limits.still) / max(limits.still, 1e-6),
+        scores.get("motion", 0) / max(limits.wild, 1e-6) - 1,
+        1 - scores.get("figure_kept", 1) / max(limits.figure, 1e-6),
+    )
+    return sum(max(0.0, part) for part in parts)
+
+
+def reroll_seed(seed: int, number: int) -> int:
+    """The seed of the `number`-th try after the first one."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4]) >> 1

@@ -1,0 +1,190 @@
+"""Ray executor: the same run on Ray Data, one actor per device.
+
+Ray's driver is a process of its own: what Ray prints goes to a log, on whichever stream, and the run stays small.
+
+What Ray needs to be told, so that one bad item stays one bad item:
+
+- One row a call (`map`, not `map_batches`) and `max_tasks_in_flight_per_actor=1`: a dying actor takes one item with it.
+- `max_restarts=-1` brings actors back; a finite `max_task_retries` ends an item that kills every one of them, which Ray
+  would otherwise try for ever.
+- `max_errored_blocks=-1`: what such an item leaves is a block without rows, and not the end of the run. With one item a
+  block the items that came back without a record are those that were lost.
+"""
+
+import json
+import os
+import pickle
+import queue
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from fashionflow_core.catalogue import ipc
+from fashionflow_core.catalogue.jobs import LOST, Job, RunSpec, died
+from fashionflow_core.errors import FashionFlowError, SettingError, Wording, option
+
+RETRIES = 1
+PATIENCE = 20.0  # seconds that Ray has to end
+BLOCKS = 10_000  # above this, Ray's own bookkeeping of blocks costs more than it saves
+
+
+class Actor:
+    """Makes one item at a time; the model is opened once, when Ray starts it."""
+
+    def __init__(self, work: RunSpec, wording: Wording) -> None:
+        Wording.current = wording
+        from fashionflow_core.catalogue.stages import Maker
+
+        if work.remote:  # this may be another machine than the run's, and files under way belong to the one they are on
+            self._scratch = tempfile.TemporaryDirectory(prefix="fashionflow-")
+            work = replace(work, scratch=self._scratch.name)
+        self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._again: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._maker = Maker(work, lambda _job, record: self._records.put(record), self._repeat, self._records.put)
+        self._maker.open()
+
+    def _repeat(self, started: Any) -> None:
+        self._again.put(started)
+        self._records.put(None)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._maker.make([self._maker.start(pickle.loads(row["job"]))])
+        while (record := self._records.get()) is None:  # flagged, and made again with another seed
+            self._maker.make([self._again.get()])
+        if isinstance(record, Exception):
+            return {"number": row["number"], "record": "", "fatal": str(record)}
+        return {"number": row["number"], "record": json.dumps(record), "fatal": ""}
+
+
+def make(
+    jobs: Sequence[Job], work: RunSpec, devices: Sequence[str], address: str | None, log: Path
+) -> Iterator[Mapping[str, Any]]:
+    """Make all jobs; yields their records as they come, those of lost items last.
+
+    Args:
+        jobs: what to do.
+        work: of the run.
+        devices: one actor each; a GPU is whichever one Ray gives it. `all`: one for each GPU of the cluster.
+        address: of a running cluster; None: Ray is started for this run.
+        log: gets what Ray prints.
+
+    Raises:
+        FashionFlowError: Ray is not installed or not there, or the run cannot go on.
+    """
+    open_jobs = {job.number: job for job in jobs}
+    driver = ipc.Child(__name__, log)
+    try:
+        driver.send((list(jobs), work, tuple(devices), address))
+        while (message := driver.receive()) is not None:
+            if isinstance(message, Exception):
+                raise message
+            number, record = message
+            del open_jobs[number]
+            yield record
+    except EOFError:
+        raise FashionFlowError("Ray's driver died", hint=f"see {log}") from None
+    finally:
+        driver.end(PATIENCE)
+    for job in open_jobs.values():
+        yield died(replace(job, attempt=1 + RETRIES), LOST, f"its worker died, in each of {1 + RETRIES} tries")
+
+
+def main() -> None:
+    """The driver. Messages out: (number, record), an error, and None at the end."""
+    incoming, outgoing = ipc.streams()
+    jobs, work, devices, address = ipc.receive(incoming)
+    threading.Thread(target=_end_with, args=(incoming,), daemon=True).start()
+    try:
+        for message in _drive(jobs, work, devices, address):
+            ipc.send(outgoing, message)
+        ipc.send(outgoing, None)
+    except FashionFlowError as error:
+        ipc.send(outgoing, error)
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split())[:300]
+        ipc.send(outgoing, FashionFlowError(f"Ray: {type(error).__name__}: {text}", hint="see .fashionflow/ray.log"))
+
+
+def _end_with(incoming: IO[bytes]) -> None:
+    """A run that is gone, or that stops, ends its driver, and the Ray that this has started."""
+    incoming.read(1)
+    import ray  # pyright: ignore[reportMissingImports]  # of an extra
+
+    ray.shutdown()
+    os._exit(1)
+
+
+def _drive(jobs: list[Job], work: RunSpec, devices: Sequence[str], address: str | None) -> Iterator[tuple[int, Any]]:
+    ray = _started(address, devices)
+    missing = {job.number: job for job in jobs}
+    for number, record in _pass(ray, jobs, work, devices):
+        del missing[number]
+        yield number, record
+    if len(jobs) > BLOCKS and missing:
+        # Several items shared a block: which of them is to blame shows when each has its own.
+        yield from _pass(ray, list(missing.values()), work, devices)
+    ray.shutdown()
+
+
+def _started(address: str | None, devices: Sequence[str]) -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise FashionFlowError(
+            f"{Wording.current.setting('executor')}: ray needs the extra 'ray'",
+            hint=f"pip install 'fashionflow[ray]', or leave {option('executor')} out",
+        ) from None
+    try:
+        if address is None:
+            ray.init(include_dashboard=False, num_cpus=max(2, len(devices)), log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise FashionFlowError(
+            f"{Wording.current.setting('ray_address')}: {address}: {' '.join(str(error).split())[:300]}",
+            hint="is the cluster running? ray status",
+        ) from None
+    return ray
+
+
+def actors(devices: Sequence[str], gpus: int) -> tuple[int, str]:
+    """How many actors, and the device of each: on a cluster with GPUs `auto` is one of those.
+
+    Raises:
+        UsageError: all GPUs are asked for, and there are none.
+    """
+    if devices[0] == "all" and not gpus:
+        raise SettingError(
+            "devices", "all asked for, but Ray knows of no GPU", hint=f"use {option('devices', 'cpu,cpu')}"
+        )
+    # Ray shows an actor its GPU as the first one.
+    wanted = "cuda" if devices[0].startswith("cuda") or (gpus and devices[0] in ("all", "auto")) else devices[0]
+    return (gpus if devices[0] == "all" else len(devices)), wanted
+
+
+def _pass(ray: Any, jobs: list[Job], work: RunSpec, devices: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    count, device = actors(devices, int(ray.cluster_resources().get("GPU", 0)))
+    gpu = device == "cuda"
+    rows = [{"number": job.number, "job": pickle.dumps(job)} for job in jobs]
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
+        Actor,
+        fn_constructor_args=(work.on(device), Wording.current),
+        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1),
+        num_gpus=1 if gpu else 0,
+        num_cpus=0 if gpu else 1,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
+    )
+    for row in made.iter_rows():
+        if row["fatal"]:
+            raise FashionFlowError(row["fatal"], hint="then run the same again")
+        yield row["number"], json.loads(row["record"])

@@ -1,0 +1,169 @@
+"""A catalogue run from inputs to gallery."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fashionflow_core.catalogue import gallery, storage
+from fashionflow_core.catalogue.inputs import Entry
+from fashionflow_core.catalogue.jobs import RunSpec, model_revision
+from fashionflow_core.catalogue.ledger import Ledger, Summary, Watcher
+from fashionflow_core.catalogue.manifest import MANIFEST, Manifest, State, names_by_source
+from fashionflow_core.catalogue.naming import HIDDEN
+from fashionflow_core.catalogue.outputs import opened
+from fashionflow_core.catalogue.planner import Planner, Rules
+from fashionflow_core.catalogue.supervisor import Supervisor
+from fashionflow_core.catalogue.worker_handle import WORKER
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.files import atomic_path
+
+EXECUTORS = LOCAL, RAY = "local", "ray"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run.
+
+    Attributes:
+        entries: of `inputs.read_inputs`.
+        work: what all items have in common; its `scratch` is filled in here.
+        variations: videos a photo.
+        devices: one worker each.
+        rules: what is made again.
+        module: what a worker runs.
+        executor: one of `EXECUTORS`: processes of this machine, or Ray Data.
+        ray_address: of a running Ray cluster; None: Ray is started here for the run.
+    """
+
+    entries: Sequence[Entry]
+    work: RunSpec
+    variations: int = 1
+    devices: tuple[str, ...] = ("auto",)
+    rules: Rules = field(default_factory=Rules)
+    module: str = WORKER
+    executor: str = LOCAL
+    ray_address: str | None = None
+
+
+def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> Summary:
+    """Make what is missing, and write it down; the `page` is rebuilt however the run ends.
+
+    Raises:
+        UsageError: settings that the model cannot meet.
+        FashionFlowError: another run has the folder, the model is broken, the disk is full.
+    """
+    request.work.settings.resolve(ModelConfig.load(request.work.model))
+    out = Path(request.work.out)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(opened(out))
+        if request.work.remote:
+            pull_manifest(request.work)
+            stack.callback(_send_up, request.work)
+        manifest = Manifest(out)
+        stack.callback(manifest.close)
+        work = replace(request.work, scratch=str(scratch))
+        planner = planner_for(replace(request, work=work), manifest.states)
+        if page:
+            stack.callback(_show, request.work)
+        books = Ledger(manifest, watcher or Watcher(), len(planner))
+        for line in about_other_models(planner):
+            books.watcher.said(line)
+        if request.work.remote:
+            books.now_and_then = lambda: _send_up(request.work)
+        start = time.perf_counter()
+        if request.executor == RAY:
+            _run_on_ray(planner, books, request)
+        else:
+            Supervisor(planner, books, list(request.devices), request.module)()
+        books.summary.seconds = time.perf_counter() - start
+        return books.summary
+
+
+def _run_on_ray(planner: Planner, books: Ledger, request: Request) -> None:
+    from fashionflow_core.catalogue import ray_executor
+
+    jobs = []
+    for decision in planner.decide():
+        if decision.job is not None:
+            jobs.append(decision.job)
+        elif decision.record is not None:
+            books.write([decision.record])
+        else:
+            books.skip(decision)
+    if jobs:
+        log = Path(planner.work.out) / HIDDEN / "ray.log"
+        for record in ray_executor.make(jobs, planner.work, request.devices, request.ray_address, log):
+            books.write([record])
+
+
+def about_other_models(planner: Planner) -> list[str]:
+    """What becomes of finished videos that another model made, one line a model."""
+    if planner.rules.overwrite:
+        return []
+    now = planner.config.name
+    lines = []
+    for model, count in planner.others().items():
+        made = f"{count} finished videos were made with " + (
+            f"an earlier {now}" if model == now else model or "another model"
+        )
+        if planner.rules.keep_other_models:
+            lines.append(f"{made} and are kept; to remake them with {now}: {option('model', now)}")
+        else:
+            lines.append(f"{made}; those of this run's photos are remade with {now}")
+    return lines
+
+
+def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
+    """What decides about every item of a run, by what the manifest says of it."""
+    return Planner(
+        request.entries,
+        request.variations,
+        request.work,
+        ModelConfig.load(request.work.model),
+        model_revision(request.work.model),
+        states,
+        names_by_source(states),
+        request.rules,
+    )
+
+
+def _show(work: RunSpec) -> None:
+    """Rebuild the page, which is worth no error: the run's own counts for more."""
+    with suppress(FashionFlowError, OSError):
+        pages = gallery.build(work.out, everything_is_there=bool(work.remote))
+        for page in pages if work.remote else ():
+            storage.put(page, f"{work.remote.rstrip('/')}/{page.name}")
+
+
+def rebuild(place: str) -> list[str]:
+    """Build the page of an output folder or URL again; returns the pages.
+
+    Raises:
+        FashionFlowError: as `gallery.build`.
+    """
+    if not storage.is_url(place):
+        return [str(page) for page in gallery.build(place)]
+    url = place.rstrip("/")
+    work = RunSpec(model="", out=str(storage.mirror(url)), remote=url, scratch="")
+    pull_manifest(work)
+    pages = gallery.build(work.out, everything_is_there=True)
+    for page in pages:
+        storage.put(page, f"{url}/{page.name}")
+    return [f"{url}/{page.name}" for page in pages]
+
+
+def pull_manifest(work: RunSpec) -> None:
+    """Bring the manifest of a remote output folder here; the longer one counts, since lines are only ever added."""
+    url, local = f"{work.remote.rstrip('/')}/{MANIFEST}", Path(work.out) / MANIFEST
+    size = storage.size(url)
+    if size is not None and (not local.exists() or local.stat().st_size < size):
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(local) as temporary:
+            storage.fetch(url, temporary)
+
+
+def _send_up(work: RunSpec) -> None:
+    storage.put(Path(work.out) / MANIFEST, f"{work.remote.rstrip('/')}/{MANIFEST}")

@@ -1,1 +1,0 @@
-"""Data: procedurally rendered clips, folders of clips, and cached latents."""

@@ -1,0 +1,1 @@
+"""Training data: folders of clips, cached latents, downloads."""

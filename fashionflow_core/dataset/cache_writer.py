@@ -1,0 +1,232 @@
+"""Cache writer that survives kills and resumes.
+
+A clip that is finished is a file in `parts/`; full shards are put together of parts and entered in the index, which
+names everything that readers see. Each of these steps is one rename, so a kill leaves either its old or its new state.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fashionflow_core.dataset.cache import FORMAT, INDEX_FILE, Recipe, read_index
+from fashionflow_core.dataset.clips import ClipWindow, VideoFile
+from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.utils.files import atomic_path, set_mode, write_text
+from fashionflow_core.utils.locks import LOCK_FILE, locked
+
+PARTS = "parts"
+SHARD_BYTES = 256_000_000
+_TEMPORARY = (".clips-*.safetensors", ".index.*.json", f"{PARTS}/.*")
+
+
+class CacheWriter:
+    """A cache that is being written, by one process at a time."""
+
+    def __init__(self, folder: Path, index: dict[str, Any], per_shard: int) -> None:
+        self.folder, self.index = folder, index
+        self._per_shard = per_shard
+        self._pending: list[dict[str, Any]] = []
+        self._done = {identity(clip) for clip in index["clips"]}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, recipe: Recipe, per_shard: int, overwrite: bool = False) -> "Iterator[CacheWriter]":
+        """Lock a cache, made where missing, and go on with it.
+
+        Args:
+            per_shard: clips of a shard.
+            overwrite: throw away what it holds.
+
+        Raises:
+            FashionFlowError: another process writes it, it was made with other settings, or holds other files.
+        """
+        check_folder(folder, recipe, overwrite)
+        with locked(folder, command("data prepare")):
+            index = check_folder(folder, recipe, overwrite)  # once more: it may have changed until the lock was ours
+            if index is None:
+                (folder / INDEX_FILE).unlink(missing_ok=True)  # first: what it names is about to go
+                index = {"format": FORMAT, "settings": recipe.settings(), "networks": dict(recipe.networks)}
+                index |= {"model": asdict(recipe.config), "sources": {}, "clips": []}
+                shutil.rmtree(folder / PARTS, ignore_errors=True)
+            writer = cls(folder, index, per_shard)
+            writer._write_index()
+            writer._sweep()
+            yield writer
+
+    def take_over(self, sources: list[VideoFile]) -> None:
+        """Know the videos of this run: what was renamed gets its new name, clips of what was changed are dropped.
+
+        So are clips whose shard is gone or damaged: they are made again.
+        """
+        whole = {shard for shard in {clip["shard"] for clip in self.index["clips"]} if _opens(self.folder / shard)}
+        names = {source.sha256: source for source in sources}
+        hashes = {source.name: source.sha256 for source in sources}
+        kept = []
+        for clip in self.index["clips"]:
+            if hashes.get(clip["source"], clip["sha256"]) != clip["sha256"] and clip["sha256"] not in names:
+                continue
+            if clip["shard"] not in whole:
+                continue
+            if source := names.get(clip["sha256"]):
+                clip = clip | {"source": source.name, "split": source.split}
+            kept.append(clip)
+        known = self.index["sources"] | {source.name: _about(source) for source in sources}
+        self.index |= {"clips": kept, "sources": {clip["source"]: known[clip["source"]] for clip in kept}}
+        self._done = {identity(clip) for clip in kept}
+        self._write_index()
+        self._sweep()
+
+    def is_done(self, source: VideoFile, window: ClipWindow) -> bool:
+        """Whether a clip stands in a shard already."""
+        return (source.sha256, window.start, window.stride) in self._done
+
+    def is_part(self, source: VideoFile, window: ClipWindow) -> bool:
+        """Whether a clip is finished, and waits for its shard."""
+        return self._part(_record(source, window)).exists()
+
+    def add(self, source: VideoFile, window: ClipWindow, tensors: Mapping[str, Tensor] | None) -> None:
+        """Keep a finished clip, or (None) one that `is_part`; shards hold clips in the order of these calls.
+
+        Raises:
+            FashionFlowError: the disk is full.
+        """
+        record = _record(source, window)
+        if tensors is not None:
+            (self.folder / PARTS).mkdir(exist_ok=True)
+            _save(tensors, self._part(record))
+        self.index["sources"][source.name] = _about(source)
+        self._pending.append(record)
+        if len(self._pending) == self._per_shard:
+            self._merge()
+
+    def finish(self) -> None:
+        """Write the last, smaller shard; parts that nobody asked for any more go."""
+        if self._pending:
+            self._merge()
+        self._write_index()
+        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+
+    @property
+    def clips(self) -> int:
+        return len(self.index["clips"])
+
+    def _part(self, record: Mapping[str, Any]) -> Path:
+        return self.folder / PARTS / f"{record['sha256'][:32]}-{record['start']}-{record['stride']}.safetensors"
+
+    def _merge(self) -> None:
+        """Pending parts → a shard, the index that names it, and only then are the parts removed."""
+        numbers = [int(clip["shard"].split("-")[1].split(".")[0]) for clip in self.index["clips"]]
+        name = f"clips-{max(numbers, default=-1) + 1:05}.safetensors"
+        parts = [self._part(record) for record in self._pending]
+        shard = {f"{i}.{key}": tensor for i, part in enumerate(parts) for key, tensor in load_file(part).items()}
+        _save(shard, self.folder / name)
+        self.index["clips"] += [{"shard": name, "key": str(i)} | record for i, record in enumerate(self._pending)]
+        self._done |= {identity(record) for record in self._pending}
+        self._pending = []
+        self._write_index()
+        for part in parts:
+            part.unlink()
+
+    def _write_index(self) -> None:
+        with _explained(self.folder / INDEX_FILE):
+            write_text(self.folder / INDEX_FILE, json.dumps(self.index, indent=1) + "\n")
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left: temporary files, shards that no index names, parts that are in one."""
+        named = {clip["shard"] for clip in self.index["clips"]}
+        orphans = [path for path in self.folder.glob("clips-*.safetensors") if path.name not in named]
+        for pattern in _TEMPORARY:
+            orphans += self.folder.glob(pattern)
+        for path in orphans + [self._part(clip) for clip in self.index["clips"]]:
+            path.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, recipe: Recipe, overwrite: bool) -> dict[str, Any] | None:
+    """The index that a run would go on with; None for a cache that is to be made anew.
+
+    Raises:
+        FashionFlowError: `folder` was made with other settings, holds anything else than a cache, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FashionFlowError(f"{folder}: is a file, not a folder", hint=f"name another folder with {option('out')}")
+    if not (folder / INDEX_FILE).exists():
+        # Ours without an index: of a run that was killed in its first moment.
+        ours = (LOCK_FILE, PARTS, "clips-*.safetensors", *_TEMPORARY)
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        others = [name for name in names if not any(fnmatch(name, pattern) for pattern in ours)]
+        if others:
+            raise FashionFlowError(
+                f"{folder}: is no cache of clips, and not empty (it holds {others[0]})",
+                hint=f"name a new folder with {option('out')}",
+            )
+        return None
+    if overwrite:
+        return None
+    index = read_index(folder)
+    settings, wanted = index["settings"], recipe.settings()
+    if differing := [name for name in wanted if settings.get(name) != wanted[name]]:
+        changes = "; ".join(f"{name} was {settings.get(name)}, now {wanted[name]}" for name in differing)
+        raise FashionFlowError(
+            f"{folder}: was prepared with other settings: {changes}",
+            hint=f"pass {option('overwrite', True)} to throw it away and begin again, or another folder with "
+            f"{option('out')}",
+        )
+    return index
+
+
+def _record(source: VideoFile, window: ClipWindow) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "sha256": source.sha256,
+        "split": source.split,
+        "start": window.start,
+        "stride": window.stride,
+        "frames": window.frames,
+        "fps": round(source.fps / window.stride, 6),
+    }
+
+
+def _about(source: VideoFile) -> dict[str, Any]:
+    return {key: getattr(source, key) for key in ("sha256", "split", "frames", "height", "width", "fps")}
+
+
+def identity(record: Mapping[str, Any]) -> tuple[str, int, int]:
+    """What makes a clip this clip and no other: the SHA-256 of its video, start and stride."""
+    return record["sha256"], record["start"], record["stride"]
+
+
+def _opens(shard: Path) -> bool:
+    """Whether a shard is there and as long as its header says."""
+    try:
+        with safe_open(shard, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    with _explained(path), atomic_path(path) as temporary:
+        mode = temporary.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        set_mode(temporary, mode)  # safetensors makes files private
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise FashionFlowError(
+            f"{path}: could not be written ({reason})",
+            hint="check the disk; with the same command it goes on where it stopped",
+        ) from None

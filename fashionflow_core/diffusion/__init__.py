@@ -1,0 +1,1 @@
+"""Latent diffusion around the networks: conditioning, known frames, schedulers, sampling, decoding."""

@@ -1,0 +1,107 @@
+"""Generated clip: latents, frames, files."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fashionflow_core import video
+from fashionflow_core.config import EncodeOptions, ModelConfig, ResolvedSettings
+from fashionflow_core.diffusion.vae_residual import restore_detail
+from fashionflow_core.images.fitting import Box, Fitted
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One generated video: its latents, decoded whenever frames are asked for.
+
+    Attributes:
+        count, fps, height, width: of the video; the pad bars of the fit are cropped off already.
+        latents: float32 (1, c, count, h, w); of a motion model its channels at each frame's time.
+        metadata: what made the video, for the file's own metadata.
+        decode: latents → a fresh iterator of frames.
+        warnings: what is noteworthy about the photo, one line each.
+    """
+
+    count: int
+    fps: float
+    height: int
+    width: int
+    latents: Tensor = field(repr=False)
+    metadata: dict[str, str]
+    decode: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames, uint8 (height, width, 3), decoded as they are asked for; every time from the first one on."""
+        return self.decode()
+
+    def save(self, path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> video.VideoInfo:
+        """Write the video; its suffix chooses the format. An existing file is replaced once the new one is whole.
+
+        Args:
+            path: the file.
+            options, changes: as for `video.write`, such as crf=30.
+
+        Raises:
+            FashionFlowError: as `video.write`, and as decoding.
+        """
+        return video.write(self.frames, path, self.fps, self.count, self.metadata, options, **changes)
+
+
+def assemble(
+    config: ModelConfig,
+    request: ResolvedSettings,
+    fitted: Fitted,
+    latents: Tensor,
+    item: int,
+    decode: Callable[[Tensor, Box, int], Iterator[np.ndarray]],
+) -> Clip:
+    """A clip of what was generated; `decode` takes latents, part of the frame to keep, and frames at a time."""
+
+    def frames() -> Iterator[np.ndarray]:
+        decoded = decode(latents, fitted.box, request.decode_chunk)
+        if request.interpolate == 1:
+            return decoded
+        return restore_detail(decoded, request.interpolate, None, config.interpolate_mixture)
+
+    return Clip(
+        count=latents.shape[2],
+        fps=request.fps,
+        height=fitted.box.height,
+        width=fitted.box.width,
+        latents=latents,
+        metadata=describe(config.name, request, item),
+        decode=frames,
+    )
+
+
+def describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]:
+    """What made a video, for its file's metadata."""
+    filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
+    motion = request.motion
+    moved = {"fashionflow_motion": motion.kind, "fashionflow_turn": f"{motion.turn:g}"} if motion else {}
+    moved |= {"fashionflow_loop": "true"} if motion and motion.loop else {}
+    guidance = {
+        "fashionflow_guidance": f"{request.guidance_scale:g}",
+        "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
+    }
+    return (
+        {
+            "title": f"FashionFlow, model {model}",
+            "fashionflow_model": model,
+            "fashionflow_seed": str(request.seed),
+            "fashionflow_item": str(item),
+            "fashionflow_scheduler": request.scheduler,
+            "fashionflow_steps": str(request.steps),
+            "fashionflow_fit": request.fit,
+            "fashionflow_conditioning": request.conditioning,
+        }
+        | filled
+        | moved
+        | (guidance if request.guidance_scale != 1 else {})
+    )

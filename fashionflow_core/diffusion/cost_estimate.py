@@ -1,0 +1,189 @@
+"""Cost estimate of a generation before it runs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashionflow_core.config import ResolvedSettings
+from fashionflow_core.diffusion.conditioning import Conditioner
+from fashionflow_core.diffusion.sampling import is_guided, item_generator
+from fashionflow_core.diffusion.schedulers import set_timesteps
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.device import dtype_name, is_out_of_memory
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run consists of.
+
+    Attributes:
+        generated: a clip is made from a photo.
+        windows: frames of each clip whose gaps are filled.
+        frames: of the video.
+        encoded: images that the VAE encodes.
+    """
+
+    generated: bool
+    windows: list[int]
+    frames: int
+    encoded: int
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """One run before it happens; `dataclasses.asdict` makes it JSON-able.
+
+    Attributes:
+        model: its name.
+        device, dtype: where the networks are, and the number type they compute in.
+        frames, height, width, fps: of the video; without a photo the size of the model's whole frame.
+        fit, scheduler, seed, conditioning: what request and model come to.
+        steps: denoising steps of a clip.
+        interpolate: frames that each becomes; 1: none are filled in.
+        clips: how many clips are denoised, those included that fill in frames.
+        timesteps: of the noise schedule, one a step, from noise to clean; of an interpolator the one it is told.
+        guidance_scale: 1 is none.
+        guided_steps: steps inside the guidance interval; each costs a second call of the U-Net.
+        unet_calls: steps and guided steps together.
+        decode_calls: calls of the VAE's decoder, as long as memory does not run out.
+        tflop: 1e12 floating-point operations by part (unet, vae, context), and their `total`; multiply and add are two.
+        weights_bytes: of all networks, as they are loaded. What a run needs above it depends on the device's own
+            libraries and is not guessed here.
+        seconds: for denoising and decoding together, reckoned from timed calls of both; None: not timed.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    frames: int
+    height: int
+    width: int
+    fps: float
+    fit: str
+    scheduler: str
+    seed: int
+    conditioning: str
+    steps: int
+    interpolate: int
+    clips: int
+    timesteps: tuple[int, ...]
+    guidance_scale: float
+    guided_steps: int
+    unet_calls: int
+    decode_calls: int
+    tflop: dict[str, float]
+    weights_bytes: int
+    seconds: float | None
+
+
+def make_plan(
+    conditioner: Conditioner,
+    make_scheduler: Callable[[str], Any],
+    request: ResolvedSettings,
+    work: Workload,
+    size: tuple[int, int],
+    measure: bool,
+) -> RunCost:
+    """RunCost a run.
+
+    Args:
+        conditioner: with networks and conventions.
+        make_scheduler: name -> a scheduler, as `FashionFlowPipeline` has it.
+        request: what to do.
+        work: of this run.
+        size: (height, width) of the video.
+        measure: time calls of the U-Net and of the decoder.
+
+    Raises:
+        UsageError: more steps than the noise schedule has.
+        FashionFlowError: with `measure`, out of memory.
+    """
+    networks, config = conditioner.networks, conditioner.config
+    main = request if work.generated else request.filling
+    filling = ([0], 0) if config.interpolator else timesteps_of(make_scheduler, request.filling, config.log_snr)
+    timesteps, guided_steps = timesteps_of(make_scheduler, main, config.log_snr) if work.generated else filling
+    # frames and U-Net calls of every clip
+    clips = [(request.frames, len(timesteps) + guided_steps)] if work.generated else []
+    between = [(frames, len(filling[0]) + filling[1]) for frames in work.windows]
+    one = {frames: networks.count_flop(frames) for frames, _ in {*clips, *between}}
+    flop = {"unet": sum(calls * one[frames]["denoise"] for frames, calls in clips)}
+    of_them = "difference" if config.interpolator else "denoise"
+    flop["unet"] += sum(calls * one[frames][of_them] for frames, calls in between)
+    clips += between
+    any_length = one[clips[0][0]]
+    flop |= {
+        "vae": work.encoded * any_length["encode_image"] + work.frames * any_length["decode"],
+        "context": len(clips) * any_length["context"],
+    }
+    return RunCost(
+        model=config.name,
+        device=str(networks.device),
+        dtype=dtype_name(networks.dtype),
+        frames=work.frames,
+        height=size[0],
+        width=size[1],
+        fps=request.fps,
+        fit=request.fit,
+        scheduler=main.scheduler,
+        seed=request.seed,
+        conditioning=request.conditioning,
+        steps=main.steps,
+        interpolate=request.interpolate,
+        clips=len(clips),
+        timesteps=tuple(timesteps),
+        guidance_scale=request.guidance_scale,
+        guided_steps=guided_steps,
+        unet_calls=sum(calls for _, calls in clips),
+        decode_calls=-(-work.frames // request.decode_chunk),
+        tflop={part: count / 1e12 for part, count in {**flop, "total": sum(flop.values())}.items()},
+        weights_bytes=networks.weights_bytes,
+        seconds=_seconds(conditioner, request, work.frames, clips) if measure else None,
+    )
+
+
+def timesteps_of(
+    make_scheduler: Callable[[str], Any], request: ResolvedSettings, log_snr: Sequence[float]
+) -> tuple[list[int], int]:
+    """Timesteps of a clip, and how many of them are guided (`ModelConfig.log_snr` spaces them)."""
+    scheduler = make_scheduler(request.scheduler)
+    timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), log_snr)
+    train_steps = scheduler.config.num_train_timesteps
+    inside = sum(is_guided(timestep, request.guidance_interval, train_steps) for timestep in timesteps)
+    return timesteps, inside if request.guidance_scale != 1 else 0
+
+
+def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, clips: list[tuple[int, int]]) -> float:
+    """Seconds of denoising and decoding, from one call of each on noise of the run's own shape."""
+    networks = conditioner.networks
+    size = (networks.latent_height, networks.latent_width)
+    length, chunk = max(clips)[0], min(request.decode_chunk, frames)
+    generator = item_generator(0, 0)
+    blank = np.zeros((1, conditioner.config.height, conditioner.config.width, 3), np.uint8)
+    _, context, _ = conditioner.encode(blank, [generator])
+    clip = torch.randn(1, networks.input_channels, length, *size, generator=generator)
+    latents = torch.randn(chunk, networks.latent_channels, *size, generator=generator)
+    timestep = torch.tensor(0)
+    try:
+        denoise = _time(lambda: networks.denoise(clip, timestep, context))
+        decode = _time(lambda: networks.decode(latents))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise FashionFlowError(
+            f"{networks.device}: out of memory with {length} frames, {chunk} decoded at a time",
+            hint=f"use fewer {option('frames')}, a smaller {option('decode_chunk')}, "
+            f"{option('dtype', 'bf16')}, or another {option('device')}",
+        ) from None
+    return sum(calls * count for count, calls in clips) / length * denoise + frames / chunk * decode
+
+
+def _time(call: Callable[[], torch.Tensor]) -> float:
+    """Seconds of the second call: the first sets up memory and kernels."""
+    call().cpu()
+    start = time.perf_counter()
+    call().cpu()  # waits for the device
+    return time.perf_counter() - start

@@ -1,0 +1,254 @@
+"""Frame interpolation (paper 3.3) in windows of a clip's length.
+
+Given frames are pinned as in generation; the one sampling loop does the rest, or an interpolator in one call. Windows
+share one given frame with the window before, so that nothing jumps where they meet.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fashionflow_core.config import ModelConfig, ResolvedSettings
+from fashionflow_core.diffusion.conditioning import Conditioner, frames_to_tensor, known_content
+from fashionflow_core.diffusion.decoding import check_finite
+from fashionflow_core.diffusion.known_frames import KnownFrames
+from fashionflow_core.diffusion.sampling import OnStep, Sampler, memory_explained
+from fashionflow_core.diffusion.vae_residual import restore_detail
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
+from fashionflow_core.images.fitting import fit, fit_alike
+from fashionflow_core.runtimes.interface import Networks
+
+
+@dataclass(frozen=True)
+class GapWindow:
+    """A stretch of given frames whose gaps are filled at once.
+
+    Attributes:
+        start: number of its first given frame.
+        given: how many there are.
+        stride: every `stride`-th frame of the window is given.
+        frames: of the clip that is denoised; behind the last given frame as few as the U-Net's divisor asks for.
+        skip: frames at its beginning that the window before has made already.
+    """
+
+    start: int
+    given: int
+    stride: int
+    frames: int
+    skip: int
+
+    @property
+    def stop(self) -> int:
+        """Frames up to the last given one: what comes behind it is thrown away."""
+        return (self.given - 1) * self.stride + 1
+
+
+@dataclass(frozen=True)
+class GivenFrame:
+    """One frame that is given.
+
+    Attributes:
+        latents: (1, c, h, w).
+        content: of the extra input channels, (1, k, h, w).
+        photo: uint8 (height, width, 3), made when asked for: only the first of a window is.
+    """
+
+    latents: Tensor = field(repr=False)
+    content: Tensor | None = field(repr=False)
+    photo: Callable[[], np.ndarray]
+
+
+# Given frames, the first of them, and a generator of the window's own → latents (1, c, f, h, w).
+Make = Callable[[KnownFrames, GivenFrame, torch.Generator], Tensor]
+
+
+def plan_windows(
+    count: int, stride: int, frames: int, divisor: int, lengths: Sequence[int] | None = None
+) -> list[GapWindow]:
+    """Cut given frames into windows of at most `frames` frames.
+
+    All are equally long, the last one too: it begins earlier instead, since networks do best at the length they know.
+
+    Args:
+        count: given frames, at least 2.
+        stride: frames from one given frame to the next, once the gaps are filled.
+        frames: of a window; a multiple of `divisor`.
+        divisor: of the U-Net.
+        lengths: that engines were built for, `frames` among them; None: all are possible.
+
+    Raises:
+        UsageError: not even two given frames fit into a window.
+    """
+    room = (frames - 1) // stride + 1
+    if room < 2:
+        raise SettingError("frames", f"a window of {frames} does not hold two frames with {stride - 1} between them")
+    given = min(room, count)
+    length = -(-((given - 1) * stride + 1) // divisor) * divisor
+    if lengths is not None:
+        length = min(possible for possible in lengths if possible >= length)
+    starts = [*range(0, count - given, given - 1), count - given]
+    ends = [0, *(start + given - 1 for start in starts)]  # given frame that each window's predecessor ended at
+    return [
+        GapWindow(start, given, stride, length, skip=(end - start) * stride + 1 if number else 0)
+        for number, (start, end) in enumerate(zip(starts, ends))
+    ]
+
+
+def plan_passes(
+    count: int, factor: int, model: ModelConfig, frames: int, divisor: int, lengths: Sequence[int] | None = None
+) -> list[list[GapWindow]]:
+    """The windows that turn `count` frames into (count - 1) * factor + 1.
+
+    One pass if the model was trained for that stride, else twice every second frame.
+
+    Raises:
+        UsageError: the model was not trained for it; fewer than two frames; windows too short.
+    """
+    if count < 2:
+        raise UsageError("interpolation: needs at least two frames, or there is nothing in between")
+    known = model.interpolate_strides
+    strides = (factor,) if factor in known else (2,) * (factor.bit_length() - 1)
+    if unknown := [stride for stride in strides if stride not in known]:
+        raise SettingError(
+            "interpolate",
+            f"model {model.name} was not trained for {unknown[0]}",
+            hint=f"it was trained for: {', '.join(map(str, known))}",
+        )
+    passes = []
+    for stride in strides:
+        passes.append(plan_windows(count, stride, frames, divisor, lengths))
+        count = (count - 1) * stride + 1
+    return passes
+
+
+def of_latents(
+    latents: Iterable[Tensor], conditioner: Conditioner, decode: Callable[[Tensor], Iterator[np.ndarray]]
+) -> Iterator[GivenFrame]:
+    """Frames that were made as latents, each (1, c, f, h, w), as given ones; decoded only where pixels are needed."""
+    rgb = conditioner.config.known_content == "rgb"
+    for clip in latents:
+        for latent in clip.split(1, dim=2):
+
+            def photo(latent: Tensor = latent) -> np.ndarray:
+                return next(decode(latent))
+
+            pixels = frames_to_tensor(photo()[None], latent.device) if rgb else latent.new_zeros(0)
+            yield GivenFrame(latent[:, :, 0], known_content(pixels, latent[:, :, 0], conditioner.config), photo)
+
+
+def sampled(conditioner: Conditioner, sample: Sampler, null_context: bool) -> Make:
+    """Windows are denoised by the sampling loop, in the context of their first frame, or under local conditioning none.
+
+    Args:
+        conditioner: of the model.
+        sample: of `sampling.sampler`.
+        null_context: local conditioning.
+    """
+
+    def make(known: KnownFrames, first: GivenFrame, generator: torch.Generator) -> Tensor:
+        context = conditioner.context(first.photo()[None], first.latents)
+        return sample(known, torch.zeros_like(context) if null_context else context, [generator])
+
+    return make
+
+
+def predicted(networks: Networks, on_step: OnStep) -> Make:
+    """Windows are the linear mixture of their given latents, and what the interpolator says they have beyond it.
+
+    Args:
+        networks: of a model with one (`ModelConfig.interpolator`).
+        on_step: called after its one call a window.
+    """
+
+    def make(known: KnownFrames, _first: GivenFrame, _generator: torch.Generator) -> Tensor:
+        latents = known.mixed(known.latents) + networks.difference(known.interpolator_input())
+        check_finite(latents, "interpolation")
+        on_step(1, 1)
+        return known.pin(latents)
+
+    return make
+
+
+class Filler:
+    """Fills gaps between given frames, window by window, pass by pass.
+
+    Args:
+        conditioner: of the model.
+        decode: latents (1, c, f, h, w), a box and a chunk → frames.
+        passes: of `plan_passes`.
+        make: `sampled` or `predicted`.
+    """
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        decode: Callable[..., Iterator[np.ndarray]],
+        passes: Sequence[Sequence[GapWindow]],
+        make: Make,
+    ) -> None:
+        self.conditioner, self.decode, self.passes, self.make = conditioner, decode, passes, make
+
+    def fill(self, given: Iterable[GivenFrame], generator: torch.Generator) -> Iterator[Tensor]:
+        """Latents (1, c, f, h, w) of the longer clip, in order, in pieces, as given frames come.
+
+        Args:
+            generator: of the item; drawn from at once, for the seed of each window's own noise.
+
+        Raises:
+            FashionFlowError: there are fewer given frames than were announced.
+        """
+        pieces: Iterator[Tensor] = iter(())
+        for number, windows in enumerate(self.passes):
+            seeds = torch.randint(2**62, (len(windows),), generator=generator).tolist()
+            source = of_latents(pieces, self.conditioner, self.decode) if number else given
+            pieces = self._pass(windows, seeds, source)
+        return pieces
+
+    def _pass(
+        self, windows: Sequence[GapWindow], seeds: Sequence[int], given: Iterable[GivenFrame]
+    ) -> Iterator[Tensor]:
+        source, held, first = iter(given), deque[GivenFrame](), 0  # no more than a window of them
+        for window, seed in zip(windows, seeds):
+            while first < window.start:
+                held.popleft()
+                first += 1
+            while len(held) < window.given:
+                if (frame := next(source, None)) is None:
+                    raise FashionFlowError(f"the video ends after {first + len(held)} frames, though it announces more")
+                held.append(frame)
+            latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
+            contents = [frame.content for frame in held if frame.content is not None]
+            content = torch.stack(contents, dim=2) if contents else None
+            fill = self.conditioner.config.mask_fill
+            known = KnownFrames.every(latents, window.stride, window.frames, content, fill)
+            made = self.make(known, held[0], torch.Generator("cpu").manual_seed(seed))
+            yield made[:, :, window.skip : window.stop]
+
+    def frames(
+        self, given: Iterator[np.ndarray], request: ResolvedSettings, generator: torch.Generator
+    ) -> Iterator[np.ndarray]:
+        """Frames of a video → those and the ones between, uint8 (h, w, 3) (`FashionFlowPipeline.interpolate`)."""
+        config = self.conditioner.config
+        if (first := next(given, None)) is None:
+            raise FashionFlowError("given: there are no frames")
+        fitted = fit(first, config.height, config.width, request.fit, config.resample)
+        originals = deque[np.ndarray]()
+
+        def encoded() -> Iterator[GivenFrame]:
+            for frame in chain((first,), given):
+                pixels = fit_alike(frame, fitted, config.resample)
+                originals.append(fitted.box.cut(pixels))
+                yield GivenFrame(*self.conditioner.encode_frame(pixels, generator), lambda pixels=pixels: pixels)
+
+        def decoded() -> Iterator[np.ndarray]:
+            for latents in self.fill(encoded(), generator):
+                yield from self.decode(latents, fitted.box, request.decode_chunk)
+
+        with memory_explained(self.conditioner.networks.device, request.frames):
+            given_again = (originals.popleft() for _ in repeat(None))
+            yield from restore_detail(decoded(), request.interpolate, given_again, config.interpolate_mixture)

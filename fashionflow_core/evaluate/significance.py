@@ -1,0 +1,78 @@
+"""Significance of the difference between two results."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fashionflow_core.evaluate.report import LABELS
+
+TOLERANCE = 1.05
+
+# What makes two times comparable: the machine and how much of it was used. Versions and commits are what one compares.
+_MACHINE = ("device", "cpu", "cores", "usable_cores", "threads", "gpu", "gpu_memory_bytes", "dtype")
+# What makes two evaluations comparable; what the videos were made by is what one compares.
+_PROTOCOL = (
+    *("clip_frames", "fvd_window", "bn_mode", "is_splits", "inception_frames", "resize", "fit", "resample", "seed"),
+    "dtype",
+)
+WORSE, SLOWER = "worse", "slower"
+
+
+def unlike_evaluations(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Where two evaluations were not measured alike, so that none of their numbers can be judged."""
+    weights = [result["protocol"].get("weights", {}) for result in (a, b)]
+    both = [kind for kind in weights[0] if kind in weights[1]]
+    others = [f"protocol.weights.{kind}" for kind in both if weights[0][kind]["sha256"] != weights[1][kind]["sha256"]]
+    return _unlike(a["protocol"], b["protocol"], _PROTOCOL, "protocol") + others
+
+
+def unlike_benchmarks(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Where two benchmarks were not measured alike: another machine, other shapes, another model."""
+    found = _unlike(a.get("hardware"), b.get("hardware"), _MACHINE, "hardware")
+    found += ["input"] if a.get("input") != b.get("input") else []
+    return found + _unlike(a.get("model"), b.get("model"), ("name", "parameters"), "model")
+
+
+def _unlike(a: Any, b: Any, names: tuple[str, ...], place: str) -> list[str]:
+    one, other = (value if isinstance(value, Mapping) else {} for value in (a, b))
+    return [f"{place}.{name}" for name in names if one.get(name) != other.get(name)]
+
+
+def of_metric(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """Whether a metric of evaluation b is better or worse than a's: by more than both intervals.
+
+    Distances and IS depend on how many samples they are of, so that those of other numbers are not judged.
+    """
+    arrow = LABELS.get(metric, ("", "", 0))[1]
+    values = [result["metrics"][metric] for result in (a, b)]
+    if not arrow or values[0] == values[1]:
+        return "equal" if arrow else ""
+    counts = [result.get("samples", {}).get(metric) for result in (a, b)]
+    if isinstance(counts[0], Mapping) and counts[0] != counts[1]:
+        return "of other samples"
+    ends = [result.get("intervals", {}).get(metric) for result in (a, b)]
+    if not all(ends):
+        return "no intervals"
+    if ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
+        return "within the intervals"
+    return "better" if (values[1] > values[0]) == (arrow == "↑") else WORSE
+
+
+def of_timing(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float) -> str:
+    """Whether b is faster or slower than a: quartile ranges apart, and medians further than `tolerance` apart."""
+    before, after = a["median_s"], b["median_s"]
+    low, high = (
+        (row.get("lower_quartile_s", row["median_s"]), row.get("upper_quartile_s", row["median_s"])) for row in (a, b)
+    )
+    if high[0] > low[1] and after > before * tolerance:
+        return SLOWER
+    if high[1] < low[0] and before > after * tolerance:
+        return "faster"
+    return "within noise"
+
+
+def timings(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a benchmark timed: name → a row with a median."""
+    rows = result.get("results")
+    for name, row in rows.items() if isinstance(rows, Mapping) else ():
+        if isinstance(row, Mapping) and isinstance(row.get("median_s"), int | float):
+            yield name, row

@@ -1,0 +1,1 @@
+"""Motion of a photo: matte, shell, renderer and motion channels."""

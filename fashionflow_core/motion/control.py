@@ -1,0 +1,140 @@
+"""Motion control: turn asked for, sway."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fashionflow_core.motion.figure_box import FigureBox
+from fashionflow_core.motion.handmade import DEPTH_RATIO
+
+_SWAY_TURN = 0.3  # of the turn that is left where sway is asked
+_MOST_GAIN = 1.6  # of what a network predicts: above it its own proportions no longer hold
+_LEAST_TURN = np.radians(2.0)  # smaller turns are not scaled up
+_ROWS = 2.5  # of the grid, over which turns are alike
+_LARGEST_FACING = 0.5  # of a figure turned by some 30 degrees
+_BAND = 0.05  # figure heights of newly seen side that blurred colour can fill without being noticed
+
+
+def trunk(matte: np.ndarray) -> np.ndarray:
+    """Weights of the grid's cells that show the trunk, whose motion tells the turn.
+
+    Args:
+        matte: share of the figure in each cell, (h, w).
+    """
+    rows = np.flatnonzero(matte.max(axis=1) > 0.3)
+    weights = np.zeros_like(matte)
+    if len(rows):
+        top, tall = rows[0], rows[-1] - rows[0] + 1
+        part = slice(top + round(0.2 * tall), max(top + round(0.55 * tall), top + round(0.2 * tall) + 1))
+        weights[part] = np.where(matte[part] > 0.9, matte[part], 0.0)
+    return weights if weights.sum() > 0 else matte
+
+
+@dataclass(frozen=True, eq=False)
+class RowTurns:
+    """How far each row of the grid has turned against the photo.
+
+    A turn by an angle moves what lies ``x`` beside the axis by ``-x sin(angle)`` in depth, however deep the body is.
+
+    Attributes:
+        across: (w,), figure heights from the axis.
+        angles: (n, h), radians; of a row and those near it.
+        widening: (n, h), how fast the sideways motion grows with `across`.
+        facing: of a figure that is turned in the photo the middle between front and back lies off the plane of the
+            axis, by this times `across`.
+    """
+
+    across: np.ndarray
+    angles: np.ndarray
+    widening: np.ndarray
+    facing: float
+
+    @classmethod
+    def of(cls, channels: Tensor, matte: np.ndarray, box: FigureBox) -> "RowTurns":
+        """Fit the turns.
+
+        Args:
+            channels: (c, n, h, w).
+            matte: share of the figure in each cell, (h, w).
+            box: of the figure, for the width of a cell.
+        """
+        motion, weights = channels.double().numpy(), np.where(matte > 0.5, matte, 0).astype(np.float64)
+        middle = trunk(matte)
+        x = (np.arange(matte.shape[1]) + 0.5) * (box.width / box.figure_height / matte.shape[1])
+        across = x - (middle * x).sum() / max(middle.sum(), 1e-6)
+        total = _near_rows(weights.sum(-1)) + 1e-9
+        centre = _near_rows((weights * across).sum(-1)) / total
+        spread = _near_rows((weights * across**2).sum(-1)) - centre**2 * total
+
+        def slope(field: np.ndarray) -> np.ndarray:
+            mean = _near_rows((field * weights).sum(-1)) / total
+            return (_near_rows((field * weights * across).sum(-1)) - mean * centre * total) / (spread + 1e-9)
+
+        angles = -np.arcsin(np.clip(slope(motion[3]), -1, 1))
+        widening = slope(motion[0])
+        rows = middle.sum(axis=1) > 0
+        sines = np.sin(angles[:, rows])
+        left = (widening[:, rows] - np.cos(angles[:, rows]) + 1) * sines
+        facing = left.sum() / max((sines**2).sum(), 1e-9)
+        return cls(across, angles, widening, float(np.clip(facing, -_LARGEST_FACING, _LARGEST_FACING)))
+
+    def narrowed(self, gain: float) -> np.ndarray:
+        """Sideways motion (n, h, w) to add where all turns are multiplied by `gain`.
+
+        A turn narrows a figure by its cosine, not in proportion; weight shifts and steps are no part of it.
+        """
+        turns = gain * self.angles
+        slope = np.cos(turns) - np.cos(self.angles) + self.facing * (np.sin(turns) - np.sin(self.angles))
+        return slope[..., None] * self.across
+
+
+def _near_rows(values: np.ndarray) -> np.ndarray:
+    """Values (..., h) as sums over the rows near each, with the weights of a Gaussian."""
+    rows = np.arange(values.shape[-1])
+    return values @ np.exp(-0.5 * ((rows[:, None] - rows) / _ROWS) ** 2)
+
+
+def turn_of(channels: Tensor, matte: np.ndarray, box: FigureBox) -> np.ndarray:
+    """How far the trunk has turned, (n,) radians, from channels (c, n, h, w) and the matte's shares (h, w)."""
+    weights = trunk(matte).sum(axis=1)
+    return RowTurns.of(channels, matte, box).angles @ (weights / max(weights.sum(), 1e-6))
+
+
+def safe_turn(turn: float, inflation: float, box: FigureBox) -> float:
+    """The turn asked for, or less where a wide figure would show too much of what the photo does not.
+
+    Args:
+        turn: degrees.
+        inflation: largest of the figure, in pixels.
+        box: of the figure.
+    """
+    reach = DEPTH_RATIO * inflation / box.figure_height
+    if reach * np.sin(np.radians(turn)) <= _BAND:
+        return turn
+    return float(np.degrees(np.arcsin(_BAND / reach)))
+
+
+def controlled(channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, turn: float) -> Tensor:
+    """Motion with the turn that is asked for; weight shifts and steps stay.
+
+    Args:
+        channels: (c, n, h, w), of a network.
+        matte: share of the figure in each cell, (h, w).
+        box: of the figure.
+        kind: turn, or sway: sideways motion stays, most of the turn goes.
+        turn: degrees that the figure turns at most to a side; what a network predicts is scaled to
+            it, up at most by 1.6.
+
+    Returns:
+        (c, n, h, w).
+    """
+    peak = float(np.abs(turn_of(channels, matte, box)).max())
+    gain = min(float(np.radians(turn)) / max(peak, _LEAST_TURN), _MOST_GAIN)
+    if kind == "sway":
+        gain *= _SWAY_TURN
+    scaled = channels.clone()
+    scaled[0] += torch.from_numpy(RowTurns.of(channels, matte, box).narrowed(gain)).to(channels)
+    scaled[1:4] *= gain
+    return scaled

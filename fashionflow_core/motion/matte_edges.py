@@ -1,0 +1,86 @@
+"""Soft edges of a matte (alpha matting in a trimap)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fashionflow_core.motion.background import diffuse
+from fashionflow_core.motion.regions import box_mean, dilate, erode
+
+RIM = 2.5  # half-width in pixels of the undecided band, for a photo 640 pixels high
+CONTRAST = 150.0  # squared distance of both sides' sRGB colours at which colour counts as much as the mask
+
+
+def soft_alpha(photo: np.ndarray, mask: np.ndarray, doubtful: np.ndarray | None = None) -> np.ndarray:
+    """Alpha of a figure whose rough outline is known.
+
+    In a band round the outline `photo = alpha * figure + (1 - alpha) * wall` is solved for alpha, with both colours
+    carried there from beside the band. Where they look alike, the smoothed mask counts instead.
+
+    Args:
+        photo: uint8 `(h, w, 3)` sRGB.
+        mask: bool `(h, w)`.
+        doubtful: bool `(h, w)`, more pixels to solve for, such as slits between arm and body.
+
+    Returns:
+        float32 `(h, w)`, 0..1; exactly 0 and 1 away from the outline.
+    """
+    scale = max(mask.shape) / 640
+    radius = max(2, round(RIM * scale))
+    sure, never = erode(mask, radius), ~dilate(mask, radius)
+    if doubtful is not None:
+        sure, never = sure & ~doubtful, never & ~doubtful
+    band = ~sure & ~never
+    # Thin limbs keep no sure core: their middle line serves as one.
+    core = sure | (mask & ~dilate(sure, 2 * radius) & erode(mask, max(1, radius // 2)))
+    if not core.any() or not never.any():
+        return mask.astype(np.float32)
+    rows, columns = np.flatnonzero(band.any(axis=1)), np.flatnonzero(band.any(axis=0))
+    margin = 8 * radius
+    window = (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+    image = photo[window].astype(np.float32)
+    figure, wall = diffuse(image, core[window]), diffuse(image, never[window])
+    apart = figure - wall
+    contrast = (apart * apart).sum(axis=-1)
+    solved = ((image - wall) * apart).sum(axis=-1) / np.maximum(contrast, 1.0)
+    smooth = box_mean(mask[window].astype(np.float32), max(1, radius // 2))
+    trust = contrast / (contrast + CONTRAST)
+    alpha = trust * np.clip(1.1 * solved - 0.05, 0, 1) + (1 - trust) * smooth
+    result = sure.astype(np.float32)
+    result[window] = np.where(band[window], alpha, result[window])
+    return result
+
+
+def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e-4) -> np.ndarray:
+    """Guided filter (He et al., 2010): planes follow the photo's edges as linear functions of its colours.
+
+    Args:
+        photo: uint8 `(h, w, 3)` sRGB.
+        planes: float32 `(n, h, w)`.
+        radius: of the windows in which a linear function holds, in pixels.
+        slack: how much variance of a colour, in 0..1 squared, counts as an edge.
+
+    Returns:
+        float32 `(n, h, w)`.
+    """
+    image = photo.astype(np.float32) / 255
+    mean = box_mean(image, radius)
+    products = (image[..., :, None] * image[..., None, :]).reshape(*image.shape[:2], 9)[..., [0, 1, 2, 4, 5, 8]]
+    products = box_mean(products, radius)
+    covariance = np.empty((*image.shape[:2], 3, 3), np.float32)
+    for entry, (row, column) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))):
+        value = products[..., entry] - mean[..., row] * mean[..., column]
+        covariance[..., row, column] = covariance[..., column, row] = value
+    covariance[..., range(3), range(3)] += slack
+    inverse = np.linalg.inv(covariance)
+    result = np.empty(planes.shape, np.float32)
+    for index, plane in enumerate(planes):
+        plane_mean = box_mean(plane, radius)
+        common = box_mean(image * plane[..., None], radius) - mean * plane_mean[..., None]
+        slope = (inverse @ common[..., None])[..., 0]
+        offset = plane_mean - (slope * mean).sum(axis=-1)
+        result[index] = (box_mean(slope, radius) * image).sum(axis=-1) + box_mean(offset, radius)
+    return result

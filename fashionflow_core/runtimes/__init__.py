@@ -1,0 +1,225 @@
+"""Runtimes: torch, onnxruntime, TensorRT; one file each, opened lazily."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashionflow_core.config import MODEL_FILE, LoadOptions, ModelConfig
+from fashionflow_core.errors import FashionFlowError, SettingError, command, option
+from fashionflow_core.runtimes.interface import Networks, Runner
+from fashionflow_core.store.engine_folder import ENGINES_FILE, FAILED, GRAPHS, GRAPHS_OF, Engines, refusal
+from fashionflow_core.utils.device import resolve_device, resolve_dtype, short_name
+
+# Here, because the runtime `torch` hides the library of that name once it is imported.
+_CPU, _FP32 = torch.device("cpu"), torch.float32
+# What runs the graphs of an engine folder, in the order in which `auto` takes what it holds.
+RUNTIMES = {
+    "tensorrt": "fashionflow_core.runtimes.tensorrt",
+    "onnxruntime": "fashionflow_core.runtimes.onnxruntime",
+    "torch": "fashionflow_core.runtimes.torch_graphs",
+}
+# What runs a folder of PyTorch weights, by what its latents mean.
+_PLAIN = "fashionflow_core.runtimes.torch"
+_WEIGHTS = {"appearance": _PLAIN, "motion": "fashionflow_core.runtimes.motion"}
+# What a mixture may name: one network, or both halves of the VAE.
+_GROUPS = {**{name: (name,) for name in GRAPHS}, "vae": ("vae_encoder", "vae_decoder")}
+
+
+def parse_backend(text: str, graphs: Sequence[str] = tuple(GRAPHS)) -> dict[str, str]:
+    """`onnxruntime`, or `unet=tensorrt,vae=torch` → a runtime, or "auto", for each network.
+
+    Args:
+        text: what a user asked for.
+        graphs: the networks of the model, of `engine_folder.GRAPHS`.
+
+    Raises:
+        UsageError: an unknown runtime or network, or a network named twice.
+    """
+    known = ("auto", *RUNTIMES)
+    groups = {name: parts for name, parts in _GROUPS.items() if set(parts) <= set(graphs)}
+    chosen: dict[str, str] = {}
+    for piece in text.split(","):
+        names, equals, runtime = piece.strip().rpartition("=")
+        if runtime not in known:
+            raise SettingError("backend", f"{runtime!r} is unknown", hint=f"use one of: {', '.join(known)}")
+        if not equals and piece.strip() != text.strip():
+            raise SettingError("backend", f"{piece.strip()!r} names no network", hint="such as unet=tensorrt,vae=torch")
+        if equals and names not in groups:
+            raise SettingError("backend", f"no network {names!r}", hint=f"use one of: {', '.join(groups)}")
+        for name in groups[names] if equals else graphs:
+            if name in chosen:
+                raise SettingError("backend", f"{name} is named twice")
+            chosen[name] = runtime
+    return {name: chosen.get(name, "auto") for name in graphs}
+
+
+def open_weights(folder: Path, device: torch.device, dtype: torch.dtype, config: ModelConfig | None = None) -> Any:
+    """The networks of a folder of PyTorch weights: `TorchNetworks`, of a motion model `MotionNetworks`.
+
+    Args:
+        config: the folder's, where the caller has read it.
+
+    Raises:
+        FashionFlowError: a part is missing or broken, or the parts do not belong together.
+    """
+    config = config or ModelConfig.load(folder)
+    return import_module(_WEIGHTS[config.latents]).load(folder, device, dtype, config)
+
+
+def load(folder: Path, options: LoadOptions = LoadOptions(), config: ModelConfig | None = None) -> Networks:
+    """Open a model's networks in a runtime.
+
+    Args:
+        folder: of PyTorch weights, or of engines.
+        options: with a dtype of "auto" PyTorch chooses by device, engines have one of their own.
+        config: as for `open_weights`.
+
+    Raises:
+        UsageError: no such device, dtype or backend; `compile`, `low_memory` or `lora` of engines; a dtype that the
+            engines are not of.
+        FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
+    """
+    config = config or ModelConfig.load(folder)
+    device = resolve_device(options.device)
+    dtype = None if options.dtype == "auto" else resolve_dtype(options.dtype, device)
+    wanted = parse_backend(options.backend, GRAPHS_OF[config.latents])
+    is_engines = (folder / ENGINES_FILE).is_file()
+    if options.lora is not None and (is_engines or options.backend not in ("auto", "torch")):
+        raise SettingError(
+            "lora",
+            f"{folder} is to be run as engines, whose weights are fixed",
+            hint=f"fuse it before: {command('export', lora=True)}, or "
+            f"{command('models merge', 'MODEL', 'LORA', out='OUT')}",
+        )
+    if is_engines:
+        if options.compile:
+            raise SettingError(
+                "compile", "is for PyTorch's networks; engines are compiled already", hint="leave it out"
+            )
+        if options.low_memory:
+            raise SettingError(
+                "low_memory", "is for PyTorch's networks; engines hold what they need", hint="leave it out"
+            )
+        return _load_engines(folder, config, wanted, device, dtype, options.allow_unverified)
+    if asked := sorted(set(wanted.values()) - {"auto", "torch"}):
+        kind = "trt" if "tensorrt" in asked else "onnx"
+        raise FashionFlowError(
+            f"{option('backend', asked[0])}: {folder} holds PyTorch weights and no engines",
+            hint=f"make engines: {command('export', **{kind: True}, model=folder)}",
+        )
+    return _load_weights(folder, config, device, dtype or resolve_dtype("auto", device), options)
+
+
+def _load_weights(
+    folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype, options: LoadOptions
+) -> Any:
+    """PyTorch's networks as they are to run; with `low_memory` they are on the CPU, and `device` is where they work."""
+    start = _CPU if options.low_memory else device
+    if options.lora is None:
+        networks = open_weights(folder, start, dtype, config)
+    else:
+        from fashionflow_core.runtimes.lora import load_lora
+
+        networks = open_weights(folder, _CPU, _FP32, config)  # so that the sum is rounded once
+        load_lora(networks.unet, options.lora)
+        networks.to(start, dtype)
+    networks.settle(device)
+    if options.low_memory:
+        if not hasattr(networks, "vae"):
+            raise SettingError("low_memory", "a motion model holds a few megabytes of weights", hint="leave it out")
+        from fashionflow_core.runtimes.offload import OffloadedNetworks
+
+        return OffloadedNetworks(networks, device)
+    return networks.compile() if options.compile else networks
+
+
+def _load_engines(
+    folder: Path,
+    config: ModelConfig,
+    wanted: dict[str, str],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    allow_unverified: bool,
+) -> Networks:
+    from fashionflow_core.runtimes.engine_networks import EngineNetworks, MotionEngineNetworks
+    from fashionflow_core.runtimes.interpolator import Interpolator
+
+    engines = Engines.load(folder)
+    if engines.latents != config.latents:
+        raise FashionFlowError(
+            f"{folder}: its engines are of a model of {engines.latents}, its {MODEL_FILE} of {config.latents}",
+            hint="export the model again",
+        )
+    if device.type not in ("cpu", "cuda"):
+        device = _CPU
+    if lacking := [name for name in engines.graphs if name not in engines.networks]:
+        raise FashionFlowError(
+            f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",
+            hint=f"it was exported with {option('networks')}: export all of them to generate",
+        )
+    lacks = cache(partial(missing, engines, device=device))  # PyTorch hashes gigabytes to answer
+    chosen = {name: _choose(folder, engines, name, runtime, lacks) for name, runtime in wanted.items()}
+    for runtime in sorted(set(chosen.values()) & set(engines.runtimes)):
+        if engines.runtimes[runtime].state == FAILED and not allow_unverified:
+            raise refusal(folder, runtime, engines.runtimes[runtime])
+    own = engines.networks["unet"].dtype
+    if dtype is not None and short_name(dtype) != own:
+        raise SettingError(
+            "dtype",
+            f"the engines in {folder} compute in {own}",
+            hint=f"leave {option('dtype')} out, or export the model again with that {option('dtype')}",
+        )
+    runners: dict[str, Any] = {}
+    for runtime in sorted(set(chosen.values())):
+        names = [name for name in engines.graphs if chosen[name] == runtime]
+        runners |= open_runners(folder, engines, runtime, names, device)
+    interpolator = None
+    if config.interpolator:  # no engine: it runs once a window, the U-Net at every step
+        number_type = resolve_dtype("auto", device)
+        unet = import_module(_PLAIN).open_interpolator(folder, len(config.latents_mean), number_type)
+        interpolator = Interpolator(unet.to(device).eval())
+    kind: Any = MotionEngineNetworks if engines.latents == "motion" else EngineNetworks
+    return kind(folder, engines, chosen, runners, device, interpolator)
+
+
+def open_runners(
+    folder: Path, engines: Engines, runtime: str, networks: Sequence[str], device: torch.device
+) -> dict[str, Runner]:
+    """Graphs of an engine folder in one runtime, whatever their state.
+
+    Raises:
+        FashionFlowError: the runtime cannot be used here; a file is missing, changed or broken.
+    """
+    reason, hint = missing(engines, runtime, device)
+    if reason:
+        raise FashionFlowError(f"{folder}: {runtime} cannot run here: {reason}", hint)
+    return import_module(RUNTIMES[runtime]).open_graphs(folder, engines, networks, device)
+
+
+def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, str]:
+    """Why a runtime cannot run a folder's engines here, and what to do; empty if it can."""
+    return import_module(RUNTIMES[runtime]).missing(engines, device)
+
+
+def _choose(folder: Path, engines: Engines, network: str, runtime: str, lacks: Callable[[str], tuple[str, str]]) -> str:
+    """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
+    files = engines.networks[network].files
+    candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
+    # What failed comes last, where there is a choice.
+    candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
+    reasons = []
+    for name in candidates:
+        reason, hint = lacks(name)
+        if not reason:
+            return name
+        reasons.append((f"{name}: {reason}", hint))
+    if not reasons:
+        raise FashionFlowError(f"{folder}: holds no file for {network}", hint="export the model again")
+    raise FashionFlowError(
+        f"{folder}: cannot be run here ({'; '.join(dict.fromkeys(reason for reason, _ in reasons))})",
+        hint=reasons[-1][1],
+    )

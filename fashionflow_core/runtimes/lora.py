@@ -1,0 +1,162 @@
+"""LoRA of the U-Net in peft's format.
+
+A folder holds adapter_config.json and adapter_model.safetensors, in peft's own layout.
+"""
+
+import json
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.models import FashionFlowUNet
+from fashionflow_core.runtimes.torch import open_network
+from fashionflow_core.store.folder import atomic_folder, check_target
+from fashionflow_core.utils.files import atomic_path, set_mode, write_text
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."  # peft's wrapper, of which the files speak
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise FashionFlowError(
+            "peft: is not installed, and a LoRA needs it", hint="pip install 'fashionflow[train]'"
+        ) from None
+    return peft
+
+
+def _state(peft: Any, unet: nn.Module) -> dict[str, Tensor]:
+    # Left to itself, it looks for a language model's vocabulary, and warns that there is none.
+    return peft.get_peft_model_state_dict(unet, save_embedding_layers=False)
+
+
+def add_lora(unet: nn.Module, rank: int, alpha: float, targets: tuple[str, ...]) -> None:
+    """Put an untrained LoRA into a U-Net, in place: it says what it said before, and nothing else of it learns.
+
+    Args:
+        rank: of the changes.
+        alpha: their scale is alpha / rank.
+        targets: last names of the linear layers that get one.
+
+    Raises:
+        FashionFlowError: no linear layer is called so.
+    """
+    peft = _peft()
+    linear = {name.split(".")[-1] for name, module in unet.named_modules() if isinstance(module, nn.Linear)}
+    if unknown := [target for target in targets if target not in linear]:
+        raise FashionFlowError(
+            f"lora.targets: {unknown[0]!r} is no linear layer of the U-Net",
+            hint=f"there are: {', '.join(sorted(linear))}",
+        )
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True)
+    peft.inject_adapter_in_model(config, unet)
+
+
+def save_lora(unet: nn.Module, folder: Path, base: str) -> Path:
+    """Write the LoRA that `add_lora` put into a U-Net.
+
+    Args:
+        base: the model it belongs to, noted in the file.
+    """
+    from safetensors.torch import save_file
+
+    peft = _peft()
+    state = {_PREFIX + name: value.detach().cpu().contiguous() for name, value in _state(peft, unet).items()}
+    config = unet.peft_config["default"].to_dict()  # type: ignore[union-attr, index]  # peft's own attribute
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        mode = temporary.stat().st_mode
+        save_file(state, temporary, metadata={"format": "pt"})
+        set_mode(temporary, mode)
+    write_text(folder / CONFIG, json.dumps(config, indent=2, default=str) + "\n")
+    return folder
+
+
+def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
+    """Fuse a LoRA into a U-Net, in place: it costs nothing more to run.
+
+    Args:
+        unet: that the LoRA was trained on; in the number type it is to run in.
+        folder: of `save_lora` or peft.
+
+    Returns:
+        `unet`.
+
+    Raises:
+        FashionFlowError: no LoRA, or one of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    peft, folder = _peft(), Path(folder)
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise FashionFlowError(f"{folder}: is no LoRA (no {CONFIG} and {WEIGHTS})", hint="train one: lora.rank=8")
+    try:
+        config = peft.LoraConfig.from_pretrained(str(folder))
+        state = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+        peft.inject_adapter_in_model(config, unet)
+        expected = {name: value.shape for name, value in _state(peft, unet).items()}
+        found = {name: value.shape for name, value in state.items()}
+        if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):
+            raise ValueError(f"{len(wrong)} weights do not fit, such as {wrong[0]}")
+        peft.set_peft_model_state_dict(unet, state)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise FashionFlowError(
+            f"{folder}: does not fit this U-Net ({textwrap.shorten(str(error), 200)})",
+            hint="use it with the model it was trained on",
+        ) from None
+    for name, layer in list(unet.named_modules()):
+        if isinstance(layer, peft.tuners.lora.LoraLayer):
+            merged: Any = layer
+            merged.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(unet.get_submodule(parent), child, merged.get_base_layer())
+    del unet.peft_config  # type: ignore[union-attr]
+    return unet
+
+
+def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: bool = False) -> Path:
+    """A model folder with a LoRA fused into its U-Net; everything else is copied.
+
+    Args:
+        model, lora: folders.
+        out: made as a whole or not at all.
+        overwrite: replace `out` if it is a model folder.
+
+    Raises:
+        FashionFlowError: a folder is not what it should be; `out` exists.
+    """
+    model, lora, out = Path(model), Path(lora), Path(out)
+    check_target(out, overwrite)
+    config = ModelConfig.load(model)
+    stored = _stored_dtype(model / "unet")
+    # Fused in float32, whatever it is stored in: the sum is rounded once.
+    unet: Any = load_lora(open_network(FashionFlowUNet, model, "unet", torch.float32), lora)
+    with atomic_folder(out) as made:
+        for part in sorted(path for path in model.iterdir() if path.is_dir() and path.name != "unet"):
+            shutil.copytree(part, made / part.name)
+        unet.to(dtype=stored).save_pretrained(made / "unet")
+        (made / "model.json").write_text(config.to_json(), encoding="utf-8")
+    return out
+
+
+def _stored_dtype(folder: Path) -> Any:
+    """The number type of a network's weights as they lie on the disk."""
+    from safetensors import safe_open
+
+    file = next(iter(sorted(folder.glob("*.safetensors"))), None)
+    if file is None:
+        raise FashionFlowError(f"{folder}: the model folder lacks this part", hint="import or pull the model again")
+    with safe_open(file, framework="pt") as weights:
+        name = next(iter(weights.keys()))
+        return {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.get_slice(name).get_dtype(), torch.float32)

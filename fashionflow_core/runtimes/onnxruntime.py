@@ -1,0 +1,139 @@
+"""onnxruntime sessions, with bound buffers and CUDA graphs."""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.runtimes.interface import Runner
+from fashionflow_core.store.engine_folder import GRAPHS, Engines, Graph, NetworkRecord
+
+NAME = "onnxruntime"
+
+
+def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
+    """Why this runtime cannot be used here, and what to do; empty if it can."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        return "onnxruntime is not installed", "pip install 'fashionflow[onnx]'"
+    return "", ""
+
+
+def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device: torch.device) -> dict[str, Runner]:
+    """Open graphs of an engine folder.
+
+    Raises:
+        FashionFlowError: a file is missing, changed or broken, or the device has no provider.
+    """
+    opened = {}
+    for name in networks:
+        opened[name] = _Session(engines.check_files(folder, name, NAME), engines.networks[name], GRAPHS[name], device)
+    return opened
+
+
+class _Session:
+    """A graph in a session: on the CPU it reads torch's own memory, on CUDA tensors stay on the device."""
+
+    def __init__(self, path: Path, record: NetworkRecord, graph: Graph, device: torch.device) -> None:
+        import onnxruntime
+
+        self.graph, self.path, self.device = graph, path, device
+        static = all(size != -1 for shape in record.inputs.values() for size in shape)
+        self.cuda = device.type == "cuda"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what matters is raised
+        # Planned memory of fixed shapes was no faster, and twice as large (5.5 GB for the published U-Net, not 3.4).
+        options.enable_mem_pattern = False
+        # Left to itself it takes every core, whatever OMP_NUM_THREADS says; torch asks there.
+        options.intra_op_num_threads = torch.get_num_threads()
+        # A captured graph needs fixed shapes, tensors that stay where they are, and no node left on the CPU; whether
+        # that is so, only the attempt tells.
+        attempts = (True, False) if self.cuda and static else (False,)
+        for captured in attempts:
+            try:
+                self.session = onnxruntime.InferenceSession(path, options, providers=self._providers(captured))
+                break
+            except Exception as error:  # of its own kinds, one for each way a file can be wrong
+                if captured:
+                    continue
+                reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+                raise FashionFlowError(
+                    f"{path}: onnxruntime cannot open it ({reason})", hint="export it again"
+                ) from None
+        # The list of available providers names those that were compiled in: only the session knows what it got.
+        if self.cuda and self.session.get_providers()[0] != "CUDAExecutionProvider":
+            raise FashionFlowError(
+                f"{path}: onnxruntime has no CUDA here (its session got {self.session.get_providers()[0]})",
+                hint=f"use {option('device', 'cpu')}, or install the CUDA and cuDNN that onnxruntime-gpu asks for",
+            )
+        tensors = {**record.inputs, **record.outputs}
+        expected = [f"{name} {list(tensors[name])}" for name in (*graph.inputs, *graph.outputs)]
+        found = [
+            f"{tensor.name} {[size if isinstance(size, int) else -1 for size in tensor.shape]}"
+            for tensor in (*self.session.get_inputs(), *self.session.get_outputs())
+        ]
+        if found != expected:
+            raise FashionFlowError(
+                f"{path}: has tensors {', '.join(found)}, not {', '.join(expected)}", hint="export it again"
+            )
+        self.buffers: dict[str, Tensor] = {}
+        self.binding: Any = None
+
+    def _providers(self, captured: bool) -> list[Any]:
+        if not self.cuda:
+            return ["CPUExecutionProvider"]
+        # Float32 means float32: the shorter mantissa of TF32 would miss the tolerance that engines are held to.
+        settings = {"device_id": str(self.device.index or 0), "enable_cuda_graph": str(int(captured)), "use_tf32": "0"}
+        return [("CUDAExecutionProvider", settings), "CPUExecutionProvider"]
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.cuda:
+            return self._on_cuda(inputs)
+        feed = {name: np.ascontiguousarray(inputs[name].float().cpu().numpy()) for name in self.graph.inputs}
+        with self._errors():
+            outputs = self.session.run(list(self.graph.outputs), feed)
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.graph.outputs, outputs)}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Its errors are of its own kinds; callers know how to go on when memory runs out."""
+        try:
+            yield
+        except Exception as error:
+            reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+            if "alloc" in reason.lower():
+                raise torch.OutOfMemoryError(reason) from None
+            raise FashionFlowError(f"{self.path}: onnxruntime failed ({reason})", hint=command("verify")) from None
+
+    def _on_cuda(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Bound buffers: inputs are copied into tensors of ours, outputs appear in others."""
+        if any(
+            name not in self.buffers or self.buffers[name].shape != inputs[name].shape for name in self.graph.inputs
+        ):
+            self._bind({name: tuple(inputs[name].shape) for name in self.graph.inputs})
+        for name in self.graph.inputs:
+            self.buffers[name].copy_(inputs[name])
+        torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
+        with self._errors():
+            self.session.run_with_iobinding(self.binding)
+            self.binding.synchronize_outputs()
+        return {name: self.buffers[name].clone() for name in self.graph.outputs}
+
+    def _bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        # All sizes but the number of frames are fixed, and that is the same on both sides.
+        frames = shapes["sample"][2] if "sample" in shapes else 0
+        for output in self.session.get_outputs():
+            fixed = tuple(size if isinstance(size, int) else frames for size in output.shape)
+            shapes = {**shapes, output.name: fixed}
+        self.binding = self.session.io_binding()
+        for name, shape in shapes.items():
+            buffer = self.buffers[name] = torch.empty(shape, dtype=torch.float32, device=self.device)
+            bind = self.binding.bind_input if name in self.graph.inputs else self.binding.bind_output
+            bind(name, "cuda", self.device.index or 0, np.float32, shape, buffer.data_ptr())

@@ -1,0 +1,45 @@
+"""TensorRT flavors: packages and Python modules."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from fashionflow_core.errors import FashionFlowError
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """One of NVIDIA's two TensorRTs.
+
+    Attributes:
+        name: what exports are asked for and `engines.json` says.
+        module: its Python module.
+        extra: what installs it.
+        title: what its makers call it.
+    """
+
+    name: str
+    module: str
+    extra: str
+    title: str
+
+    def load(self) -> Any:
+        """Its Python module.
+
+        Raises:
+            FashionFlowError: it is installed, but not whole.
+        """
+        try:
+            return import_module(self.module)
+        except (ImportError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise FashionFlowError(
+                f"{self.title} is installed, but does not load ({reason})",
+                hint=f"pip install --force-reinstall 'fashionflow[{self.extra}]'",
+            ) from None
+
+
+FLAVORS = {
+    "tensorrt": Flavor("tensorrt", "tensorrt", "trt", "TensorRT"),
+    "rtx": Flavor("rtx", "tensorrt_rtx", "trt-rtx", "TensorRT-RTX"),
+}

@@ -1,0 +1,240 @@
+"""PyTorch runtime of appearance models, through diffusers and transformers."""
+
+import textwrap
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPVisionModel
+
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.runtimes.flops import count_flop
+from fashionflow_core.runtimes.interpolator import Interpolator
+from fashionflow_core.store.folder import INTERPOLATOR
+from fashionflow_core.utils.libraries import quiet_libraries
+
+
+class TorchNetworks:
+    """`interface.Networks` in PyTorch. Also wraps networks that are in memory already (training previews)."""
+
+    def __init__(
+        self,
+        unet: FashionFlowUNet,
+        adapter: ImageContextAdapter,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModel,
+        interpolator: FashionFlowUNet | None = None,
+    ) -> None:
+        self.unet, self.adapter, self.vae, self.image_encoder = unet, adapter, vae, image_encoder
+        self.interpolator = interpolator
+        self.frame_divisor = unet.frame_divisor
+        self.frame_counts: range | None = None
+        self.decode_batch = 1
+        self.compiled = False
+        self.input_channels: int = unet.config["in_channels"]
+        self.latent_channels, self.latent_height, self.latent_width = adapter.latent_shape
+        shrink = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.pixel_shape = (vae.config["in_channels"], self.latent_height * shrink, self.latent_width * shrink)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        for network in self.parts:
+            # A Module method that both libraries wrap; their stubs disagree about its arguments.
+            torch.nn.Module.to(network, device=device, dtype=dtype)
+            network.eval()
+        return self
+
+    def settle(self, device: torch.device) -> Self:
+        """Lay convolution weights out as activations are, for networks that compute on `device` and are not trained.
+
+        The VAE's activations take the order of its weights. That is for CPUs alone: it was measured nowhere else.
+        """
+        for unet in (self.unet, self.interpolator):
+            if unet is not None:
+                settle(unet)
+        if device.type == "cpu":
+            vae: Any = self.vae  # stubs lack this argument
+            vae.to(memory_format=torch.channels_last)
+        return self
+
+    def compile(self) -> Self:
+        """Compile U-Net and decoder for the shapes they meet, on CUDA into graphs that are replayed.
+
+        The first call of each takes minutes. Shapes are static: another number of frames compiles again.
+        """
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        for network in (self.unet, self.vae.decoder):
+            torch.nn.Module.compile(network, mode=mode, dynamic=False)
+        self.compiled = True
+        return self
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(weight.numel() * weight.element_size() for network in self.parts for weight in network.parameters())
+
+    @property
+    def parts(self) -> list[Any]:
+        """All networks, in the order in which `__init__` takes them."""
+        networks: list[Any] = [self.unet, self.adapter, self.vae, self.image_encoder]
+        return networks + ([] if self.interpolator is None else [self.interpolator])
+
+    def count_flop(self, frames: int) -> dict[str, int]:
+        latents = (1, self.latent_channels, self.latent_height, self.latent_width)
+        tokens, width = self.adapter.config["clip_tokens"], self.adapter.config["clip_dim"]
+        side: Any = self.image_encoder.config.image_size
+        clip = (1, self.input_channels, frames, *latents[2:])
+        between = {}
+        if self.interpolator is not None:
+            between["difference"] = Interpolator(self.interpolator).count_flop(frames, *latents[2:])
+        return between | {
+            "encode_image": count_flop(self.encode_image, (1, *self.pixel_shape)),
+            "context": count_flop(self.context, (1, 3, side, side), latents),
+            "denoise": count_flop(self.denoise, clip, (1,), (1, tokens, width)),
+            "decode": count_flop(self.decode, latents),
+        }
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = self.vae.encode(pixels.to(self.device, self.dtype), return_dict=False)[0]
+        return posterior.mean.float(), posterior.logvar.float()
+
+    @torch.inference_mode()
+    def context(self, pixels: Tensor, latents: Tensor) -> Tensor:
+        clip = self.image_encoder(pixels.to(self.device, self.dtype)).last_hidden_state
+        return self.adapter(clip, latents.to(self.device, self.dtype)).float()
+
+    @torch.inference_mode()
+    def denoise(self, sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        self._begin()
+        timestep = timestep.to(self.device).expand(sample.shape[0])
+        predicted = self.unet(sample.to(self.device, self.dtype), timestep, context.to(self.device, self.dtype)).sample
+        return self._own(predicted)
+
+    def difference(self, sides: Tensor) -> Tensor:
+        return Interpolator(self.interpolator).difference(sides)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        self._begin()
+        vae: Any = self.vae  # its stub asks for torch.FloatTensor, which no tensor is an instance of
+        return self._own(vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0])
+
+    def _begin(self) -> None:
+        """What a replayed graph put out before may be overwritten from here on."""
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def _own(self, value: Tensor) -> Tensor:
+        """Float32 that no later call overwrites: a replayed graph writes where it wrote before."""
+        return value.float().clone() if self.compiled else value.float()
+
+
+def settle(unet: Any) -> None:
+    """Lay a U-Net's convolution weights out in channels-last order, which its activations have.
+
+    Otherwise each call of a convolution copies its weights into that order. Not for training: a checkpoint gives
+    weights back in torch's usual order, which rounds differently.
+    """
+    unet.to(memory_format=torch.channels_last_3d)
+
+
+def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
+    """One network of a model folder, from its own `from_pretrained`.
+
+    Raises:
+        FashionFlowError: it is missing or broken, or its weights are not those that its config asks for.
+    """
+    if not (folder / part / "config.json").is_file():
+        raise FashionFlowError(
+            f"{folder / part}: the model folder lacks this part", hint="import or pull the model again"
+        )
+    try:
+        with quiet_libraries():
+            network, report = kind.from_pretrained(
+                folder / part,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, json and both libraries each raise their own kinds
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+        raise FashionFlowError(
+            f"{folder / part}: cannot be opened ({reason})", hint="import or pull the model again"
+        ) from error
+    # Both libraries fill what is missing with random numbers and go on.
+    for what in ("missing", "unexpected"):
+        if keys := sorted(report[f"{what}_keys"]):
+            raise FashionFlowError(
+                f"{folder / part}: weights are {what} ({len(keys)}): {keys[0]} ...",
+                hint="config.json and the weights are not of the same network: import or pull the model again",
+            )
+    return network
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype, config: ModelConfig | None = None) -> TorchNetworks:
+    """Open all networks of an appearance model's folder; `config` is the folder's, where the caller has read it.
+
+    Raises:
+        FashionFlowError: a part is missing or broken, or the parts do not belong together.
+    """
+    config = config or ModelConfig.load(folder)
+    unet = open_network(FashionFlowUNet, folder, "unet", dtype)
+    adapter = open_network(ImageContextAdapter, folder, "adapter", dtype)
+    vae = open_network(AutoencoderKL, folder, "vae", dtype)
+    image_encoder = open_network(CLIPVisionModel, folder, "image_encoder", dtype)
+    latents = "latent channels"
+    check_alike(folder, latents, unet=unet.config.out_channels, adapter=adapter.latent_shape[0])
+    check_alike(folder, latents, adapter=adapter.latent_shape[0], vae=vae.config.latent_channels)
+    check_belonging(folder, unet, adapter, image_encoder)
+    channels = adapter.latent_shape[0]
+    interpolator = open_interpolator(folder, channels, dtype) if config.interpolator else None
+    return TorchNetworks(unet, adapter, vae, image_encoder, interpolator).to(device, dtype)
+
+
+def check_belonging(folder: Path, unet: Any, adapter: Any, image_encoder: Any) -> None:
+    """Raises FashionFlowError unless the context fits: from the image encoder through the adapter to the U-Net."""
+    clip = image_encoder.config
+    tokens = (clip.image_size // clip.patch_size) ** 2 + 1
+    width = "values a context token"
+    check_alike(folder, width, unet=unet.config.cross_attention_dim, adapter=adapter.config.clip_dim)
+    check_alike(folder, width, adapter=adapter.config.clip_dim, image_encoder=clip.hidden_size)
+    check_alike(folder, "context tokens", adapter=adapter.config.clip_tokens, image_encoder=tokens)
+
+
+def check_alike(folder: Path, what: str, **found: int) -> None:
+    """Raises FashionFlowError unless two parts agree about a number, given by their names."""
+    (one, a), (other, b) = found.items()
+    if a != b:
+        raise FashionFlowError(
+            f"{folder}: the parts do not belong together: {one} has {a} {what}, {other} has {b}",
+            hint="import or pull the model again",
+        )
+
+
+def open_interpolator(folder: Path, channels: int, dtype: torch.dtype) -> FashionFlowUNet:
+    """The U-Net of a model folder, or an engine folder, for frames between given ones.
+
+    Raises:
+        FashionFlowError: it is missing or broken, or for other latents than of so many channels.
+    """
+    unet = open_network(FashionFlowUNet, folder, INTERPOLATOR, dtype)
+    found, wanted = (unet.config.in_channels, unet.config.out_channels), (2 * channels + 1, channels)
+    if found != wanted:
+        raise FashionFlowError(
+            f"{folder}: the parts do not belong together: interpolator takes and gives {found} channels, not {wanted}",
+            hint="import or pull the model again",
+        )
+    return unet

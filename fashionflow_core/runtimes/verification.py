@@ -1,0 +1,167 @@
+"""Verification of engines against PyTorch before first use.
+
+Exports ask at their end, users at any time, and whoever opens engines that never ran before.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashionflow_core.config import GenerateSettings
+from fashionflow_core.errors import FashionFlowWarning, OutOfMemory, option
+from fashionflow_core.runtimes.engine_networks import GraphNetworks
+from fashionflow_core.runtimes.parity import Answers, compare, failure, load_answers
+from fashionflow_core.store.engine_folder import (
+    BUILT_NOT_RUN,
+    FAILED,
+    VERIFIED,
+    Engines,
+    RuntimeRecord,
+    refusal,
+)
+from fashionflow_core.utils.device import is_out_of_memory
+
+MIN_PSNR = {"fp32": 40.0, "fp16": 30.0}
+STEPS = 4  # of the short generation
+_BEST = 100.0  # of equal frames; JSON has no infinity
+Report = Callable[[str], None]
+
+
+def verify_first_use(folder: Path, pipe: Any) -> None:
+    """Verify engines that have never run, and note the result in their folder; of all others nothing is asked.
+
+    Args:
+        folder: of the engines.
+        pipe: `FashionFlowPipeline` over them.
+
+    Raises:
+        FashionFlowError: they are not as good as PyTorch; out of memory.
+    """
+    networks = pipe.networks
+    if not isinstance(networks, GraphNetworks):
+        return
+    engines = networks.engines
+    for runtime in sorted(set(networks.runtimes.values()) & set(engines.runtimes)):
+        record = engines.runtimes[runtime]
+        if record.state != BUILT_NOT_RUN:
+            continue
+        warnings.warn(
+            f"{folder}: its {runtime} engines have never run: they are compared with PyTorch's answers first",
+            FashionFlowWarning,
+            stacklevel=3,
+        )
+        runners = {name: runner for name, runner in networks.runners.items() if networks.runtimes[name] == runtime}
+        record = judge(engines, runtime, runners, load_answers(folder, engines), pipe)
+        # A mixture says nothing of the networks it left out; a folder that cannot be written is asked again next time.
+        if len(runners) == len(engines.graphs):
+            engines = engines.with_runtime(runtime, record)
+            with suppress(OSError):
+                engines.save(folder)
+        if record.state == FAILED:
+            raise refusal(folder, runtime, record)
+
+
+def judge(
+    engines: Engines,
+    runtime: str,
+    runners: Mapping[str, Any],
+    answers: Answers,
+    pipe: Any = None,
+    report: Report = lambda line: None,
+) -> RuntimeRecord:
+    """The record of a runtime, once its graphs have been compared with PyTorch's answers: verified or failed.
+
+    Args:
+        engines: what the folder holds.
+        runtime: which of its runtimes.
+        runners: its graphs, by name.
+        answers: of PyTorch.
+        pipe: a pipeline over all of them, for the short generation; None: networks alone are compared.
+        report: takes lines for people.
+
+    Raises:
+        FashionFlowError: a graph cannot be run here, or memory runs out.
+    """
+    try:
+        entries = compare(runners, engines, answers.cases)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{runtime}: out of memory while its engines are compared with PyTorch's answers",
+            hint=f"close other programs, or export with fewer {option('frames')} "
+            f"and a smaller {option('decode_chunk')}",
+        ) from None
+    for entry in entries:
+        report(_line(entry))
+    reason = failure(entries)
+    generation: dict[str, Any] = {}
+    if not reason and pipe is not None and len(answers.frames):
+        generation = _compare_generation(engines, answers, pipe)
+        report(
+            f"generation of {generation['frames']} frames in {generation['steps']} steps: "
+            f"{generation['min_psnr']:.1f} dB at worst, {generation['mean_psnr']:.1f} dB on average"
+        )
+        if generation["min_psnr"] < generation["limit"]:
+            reason = f"frames of a generation at {generation['min_psnr']:.1f} dB, below {generation['limit']:g} dB"
+    return replace(
+        engines.runtimes[runtime],
+        state=FAILED if reason else VERIFIED,
+        reason=reason,
+        parity=entries,
+        generation=generation,
+    )
+
+
+def short_generation(pipe: Any, photo: np.ndarray, frames: int, chunk: int) -> np.ndarray:
+    """The seeded generation that verifications compare, uint8 (f, h, w, 3).
+
+    Args:
+        pipe: `FashionFlowPipeline`.
+        photo: uint8 (h, w, 3).
+        frames: of an appearance model's clip; of a motion model's, spread over one window of its keyframes.
+        chunk: frames decoded at a time.
+    """
+    config, fps, pulled = pipe.config, None, None
+    if config.latents == "motion":
+        # A little less than a window's duration: rounded up, it would need a second one.
+        fps = frames / ((config.keyframes - 1) * config.keyframe_seconds)
+        # Answers must not depend on what else is installed.
+        pulled, pipe.motion.clothes = pipe.motion.clothes, None
+    settings = GenerateSettings(seed=0, steps=STEPS, frames=frames, fps=fps, decode_chunk=chunk)
+    try:
+        return np.stack(list(pipe.generate(photo, settings).frames))
+    finally:
+        if pipe.motion is not None:
+            pipe.motion.clothes = pulled
+
+
+def psnr_of_frames(found: np.ndarray, expected: np.ndarray) -> list[float]:
+    """PSNR in dB of each frame, uint8 (f, h, w, 3); equal frames count as 100 dB."""
+    errors = [float(np.mean((a.astype(np.float32) - b) ** 2)) for a, b in zip(found, expected, strict=True)]
+    return [min(10 * math.log10(255**2 / error), _BEST) if error else _BEST for error in errors]
+
+
+def _compare_generation(engines: Engines, answers: Answers, pipe: Any) -> dict[str, Any]:
+    found = short_generation(pipe, answers.photo, answers.count, pipe.networks.decode_batch)[list(answers.indices)]
+    each = psnr_of_frames(found, answers.frames)
+    return {
+        "steps": STEPS,
+        "frames": answers.count,
+        "compared": len(each),
+        "min_psnr": min(each),
+        "mean_psnr": sum(each) / len(each),
+        "limit": min(MIN_PSNR[network.dtype] for network in engines.networks.values()),
+    }
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    frames = f", {entry['frames']} frames" if entry["frames"] else ""
+    found = entry.get("wrong") or f"largest error {entry['max_abs']:.2g}, relative {entry['relative']:.2g}"
+    return f"{entry['network']} ({entry['inputs']} inputs{frames}): {found}"

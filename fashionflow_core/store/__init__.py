@@ -1,0 +1,1 @@
+"""Models on disk: folders, registry, hub, published checkpoint."""

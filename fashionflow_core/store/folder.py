@@ -1,0 +1,187 @@
+"""Model folders: completeness, size, atomic creation."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
+from fashionflow_core.utils.files import set_mode, sync
+
+NETWORKS = ("unet", "adapter", "vae", "image_encoder")
+PARSER = "parser"  # of motion models: matte and parts of a photo
+MOTION_NETWORKS = ("unet", "adapter", "image_encoder", PARSER)
+INTERPOLATOR = "interpolator"  # of models that say so in model.json (`ModelConfig.interpolator`)
+SOURCE_FILE = "source.json"  # of a pulled model: repository, commit, and size and hash of each file
+# What stands for a network: its own weights, or an engine made of them.
+_WEIGHTS = (".safetensors", ".onnx", ".engine")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder claims to be a model; `damage` says whether it can keep that."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder; links are counted as what they lead to, and not followed into folders."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a model folder, found without reading its weights: parts, headers, and recorded sizes.
+
+    Returns:
+        One line each; none if it is whole.
+    """
+    found = []
+    between: tuple[str, ...] = ()
+    parts = NETWORKS
+    try:
+        config = ModelConfig.load(folder)
+        between = (INTERPOLATOR,) if config.interpolator else ()
+        parts = MOTION_NETWORKS if config.latents == "motion" else NETWORKS
+    except (FashionFlowError, OSError) as error:
+        found.append(str(error))
+    engines = _engines(folder, found)
+    for part in between if engines else (*parts, *between):
+        weights = [file for file in sorted((folder / part).glob("*")) if file.suffix in _WEIGHTS and file.is_file()]
+        if not (folder / part / "config.json").is_file():
+            found.append(f"{part}/config.json is missing")
+        if not weights:
+            found.append(f"{part}/ holds no weights")
+        try:
+            parameters(folder / part)  # a header that promises more bytes than there are does not open
+        except FashionFlowError as error:
+            found.append(error.message)
+    for part, name in (("scheduler", "scheduler_config.json"), ("feature_extractor", "preprocessor_config.json")):
+        if not (folder / part / name).is_file():
+            found.append(f"{part}/{name} is missing")
+    return found + _resized(folder)
+
+
+def network_damage(folder: Path) -> list[str]:
+    """The same of a folder that holds one network, at its top."""
+    found = [] if (folder / "config.json").is_file() else ["config.json is missing"]
+    try:
+        if not parameters(folder):
+            found.append("no weights")
+    except FashionFlowError as error:
+        found.append(error.message)
+    return found + _resized(folder)
+
+
+def _engines(folder: Path, found: list[str]) -> Engines | None:
+    """The record of an engine folder, None for any other; adds what is wrong with its files to `found`."""
+    if not (folder / ENGINES_FILE).is_file():
+        return None
+    try:
+        engines = Engines.load(folder)
+    except FashionFlowError as error:
+        found.append(error.message)
+        return None
+    found += [f"holds no {name}" for name in engines.graphs if name not in engines.networks]
+    for file, entry in engines.files.items():
+        length = (folder / file).stat().st_size if (folder / file).is_file() else None
+        if length != entry.size:
+            state = "is missing" if length is None else f"has {length} bytes, not {entry.size}"
+            found.append(f"{file} {state}")
+    return engines
+
+
+def _resized(folder: Path) -> list[str]:
+    """Files that are gone or not as long as `source.json` says."""
+    if not (folder / SOURCE_FILE).is_file():
+        return []
+    try:
+        recorded = {
+            name: int(entry["size"]) for name, entry in json.loads((folder / SOURCE_FILE).read_text())["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [f"{SOURCE_FILE} cannot be read"]
+    lengths = {name: (folder / name).stat().st_size if (folder / name).is_file() else None for name in recorded}
+    return [
+        f"{name} is missing" if lengths[name] is None else f"{name} has {lengths[name]} bytes, not {size}"
+        for name, size in recorded.items()
+        if lengths[name] != size
+    ]
+
+
+def parameters(folder: Path) -> int:
+    """Number of values in a network's safetensors files, from their headers alone."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as tensors:
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise FashionFlowError(
+                f"{file}: is no safetensors file ({error})", hint="import or install the model again"
+            ) from None
+    return total
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a place for a model folder before the work that would be wasted.
+
+    Raises:
+        FashionFlowError: it exists, and is no model folder or `overwrite` is false; or nothing can be written there.
+    """
+    replaceable = target.is_dir() and (
+        not any(target.iterdir()) or is_model(target) or (target / SOURCE_FILE).is_file()
+    )
+    if (target.exists() or target.is_symlink()) and not (overwrite and replaceable):
+        hint = (
+            f"it is no model folder: name another one with {option('out')}"
+            if overwrite
+            else f"pass {option('overwrite', True)}, or another name with {option('out')}"
+        )
+        raise FashionFlowError(f"{target}: already exists", hint)
+    if not os.access(beside := nearest_folder(target), os.W_OK):
+        raise FashionFlowError(
+            f"{target}: the folder {beside} is not writable", hint=f"choose another folder with {option('out')}"
+        )
+
+
+def nearest_folder(target: Path) -> Path:
+    """The nearest parent that exists."""
+    return next(folder for folder in target.absolute().parents if folder.is_dir())
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop the folder that diffusers notes a network was loaded from: a path of one machine."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
+    beside = nearest_folder(target)  # parents are made only once there is something to hold
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
+        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+        made.mkdir()
+        yield made
+        for path in made.glob("*/config.json"):
+            _forget_origin(path)
+        for path in made.rglob("*"):
+            if path.is_file():  # safetensors makes files private; these get what any other new file would have
+                set_mode(path)
+            sync(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(replaced)
+        try:
+            made.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+    sync(target.absolute().parent)

@@ -1,0 +1,271 @@
+"""Installation of models from the hub (`models pull`)."""
+
+import difflib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, command, option
+from fashionflow_core.metrics.weights import FILES, is_public
+from fashionflow_core.store.folder import (
+    INTERPOLATOR,
+    NETWORKS,
+    PARSER,
+    SOURCE_FILE,
+    atomic_folder,
+    check_target,
+    damage,
+    network_damage,
+)
+from fashionflow_core.store.hub import fetch, fetch_part
+from fashionflow_core.store.registry import KNOWN, NETWORKS_BESIDE, check_name, metrics_home, models_home
+from fashionflow_core.utils import hashing
+from fashionflow_core.utils.download import Progress, check_room, download
+from fashionflow_core.utils.files import sync
+from fashionflow_core.utils.typed_files import read_object
+
+# What else a model folder holds beside its networks.
+_FOLDERS = (*NETWORKS, INTERPOLATOR, PARSER, "scheduler", "feature_extractor")
+
+_NETWORK_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md", "LICENSE")
+METRICS = "metrics"  # not a model: the networks that metrics are measured with
+
+Report = Callable[[str], None]
+
+
+def pull(
+    name: str,
+    *,
+    revision: str | None = None,
+    store_as: str | None = None,
+    checkpoint: str | None = None,
+    sha256: str | None = None,
+    overwrite: bool = False,
+    report: Report = lambda line: None,
+    progress: Progress | None = None,
+) -> Path:
+    """Install a model, as a whole or not at all.
+
+    Args:
+        name: a known model, the hub id `organisation/name` of a repository that is a model folder, `parser` (a
+            SegFormer for clothes) or `metrics`.
+        revision: branch, tag or commit of a hub id, or of the parser.
+        store_as: the name it gets here; by default the last part of the hub id.
+        checkpoint: for `published`: the authors' file, or an address to fetch it from.
+        sha256: what that file must hash to.
+        overwrite: replace an installed model of that name.
+        report: told in a line what is being done.
+        progress: told of every piece of a large file.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        UsageError: an option that does not go with `name`.
+        FashionFlowError: everything else that the network, the hub, the disk or the files may have.
+    """
+    from huggingface_hub.utils import WeakFileLock
+
+    if name == METRICS:
+        if revision or store_as or checkpoint or sha256:
+            raise UsageError(f"{METRICS}: takes no option of a model", hint=command("models pull", METRICS))
+        return pull_metrics(overwrite, report, progress)
+    beside = name in NETWORKS_BESIDE
+    if beside and store_as:
+        raise SettingError("name", f"{name} has a name of its own", hint=f"leave {option('name')} out")
+    published = name in KNOWN and bool(KNOWN[name].parts)
+    if not published and (checkpoint or sha256):
+        raise SettingError("checkpoint", f"belongs to the model published, not to {name}")
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise SettingError("sha256", f"{sha256!r} is no SHA-256", hint="64 hexadecimal digits, as sha256sum prints")
+    if name in KNOWN and (revision or store_as):
+        raise SettingError("revision" if revision else "name", f"model {name} is always the same, under its own name")
+    if name in KNOWN and KNOWN[name].bundled:
+        raise FashionFlowError(f"model {name} comes with fashionflow: there is nothing to pull")
+    if name not in KNOWN and not beside and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+        near = difflib.get_close_matches(name, [*KNOWN, *NETWORKS_BESIDE], n=1)
+        raise FashionFlowError(
+            f"{name!r} is neither a known model nor a hub id",
+            hint=(f"did you mean {near[0]}? " if near else "") + "a hub id looks like organisation/name",
+        )
+    stored = check_name(store_as or PurePosixPath(name).name)
+    if stored in (*KNOWN, *NETWORKS_BESIDE) and stored != name:
+        raise FashionFlowError(
+            f"{stored}: is the name of another model", hint=f"choose another one: {option('name', 'NAME')}"
+        )
+    target = models_home() / stored
+    _check_target(target, overwrite)
+    try:
+        models_home().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FashionFlowError(
+            f"{models_home()}: {(error.strerror or '').lower()}",
+            hint="set FASHIONFLOW_HOME to a folder that can be written",
+        ) from None
+    with WeakFileLock(models_home() / f".{stored}.lock"):
+        _check_target(target, overwrite)  # another process may have been at it meanwhile
+        if published:
+            return _pull_published(name, target, checkpoint, sha256, overwrite, report, progress)
+        if beside:
+            return _pull_network(name, revision, target, report, progress)
+        return _pull_folder(name, revision, target, report, progress)
+
+
+def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: Progress | None = None) -> Path:
+    """Fetch the public weights of the feature networks into `metrics_home()`; what is there and whole stays.
+
+    Raises:
+        FashionFlowError: no network, a full disk, or a file that is not the public one.
+    """
+    home = metrics_home()
+    for kind, file in FILES.items():
+        target = home / file.name
+        if target.is_file() and not overwrite:
+            found = hashing.sha256(target)
+            if not is_public(kind, found):
+                raise FashionFlowError(
+                    f"{target}: is not the public file (its SHA-256 is {found})",
+                    hint=f"pass {option('overwrite', True)} to replace it",
+                )
+            report(f"{file.name} is here, SHA-256 {found}")
+            continue
+        report(f"fetching {file.url}")
+        # Of one file its authors publish but the beginning of the hash, so that it is compared here.
+        fetched = download(file.url, home / ".downloads", progress=progress)
+        found = hashing.sha256(fetched)
+        if not is_public(kind, found):
+            fetched.unlink()
+            raise FashionFlowError(
+                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; it was thrown away",
+                hint="a proxy may have changed it: try again, or get it elsewhere and put it into " + str(home),
+            )
+        sync(fetched)
+        fetched.replace(target)
+        sync(home)
+        report(f"{file.name}: SHA-256 {found}")
+    return home
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    try:
+        check_target(target, overwrite)
+    except FashionFlowError as error:
+        if not target.exists():
+            raise
+        first = command("models remove", target.name)
+        hint = f"pass {option('overwrite', True)}, another {option('name')}, or first: {first}"
+        raise FashionFlowError(f"model {target.name} is already installed in {target.parent}", hint) from error
+
+
+def _pull_folder(repo: str, revision: str | None, target: Path, report: Report, progress: Progress | None) -> Path:
+    report(f"asking the hub for {repo}")
+    # First the small file that says what it is: the weights of something else may be gigabytes.
+    head = fetch(repo, revision, lambda names: [name for name in names if name == MODEL_FILE])
+    if not head.files:
+        raise FashionFlowError(
+            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE})",
+            hint=f"{command('models pull')} takes repositories that are model folders",
+        )
+    ModelConfig.load(head.folder)
+    snapshot = fetch(repo, head.commit, _model_files, progress)
+    check_room(repo, sum(file.size for file in snapshot.files.values()), models_home())
+    with atomic_folder(target) as folder:
+        for name in snapshot.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(snapshot.folder / name, folder / name)
+        (folder / SOURCE_FILE).write_text(json.dumps(snapshot.record(), indent=2) + "\n", encoding="utf-8")
+        if problems := damage(folder):
+            raise FashionFlowError(
+                f"{repo}: is no whole model folder: {problems[0]}", hint="tell those who published it"
+            )
+    return target
+
+
+def _pull_network(name: str, revision: str | None, target: Path, report: Report, progress: Progress | None) -> Path:
+    """The SegFormer for clothes: its configuration and safetensors, once its labels are found to be known."""
+    known = NETWORKS_BESIDE[name]
+    repo = known.place.repo
+    report(f"licence: {known.licence}")
+    report(f"asking the hub for {repo}")
+    revision = revision or next(iter(known.place.revisions), None)
+    head = fetch(repo, revision, lambda names: [file for file in names if file == "config.json"])
+    try:
+        content = read_object(head.folder / "config.json")
+    except FileNotFoundError:
+        content = {}
+    if content.get("model_type") != "segformer" or not isinstance(content.get("id2label"), dict):
+        raise FashionFlowError(
+            f"{repo}: not a SegFormer with labels",
+            hint=f"{command('models pull', 'parser')}, without {option('revision')}",
+        )
+    from fashionflow_core.models.clothes_parser import check_labels
+
+    check_labels(content["id2label"], f"{repo}/config.json")
+    snapshot = fetch(repo, head.commit, lambda names: [file for file in names if file in _NETWORK_FILES], progress)
+    if "model.safetensors" not in snapshot.files:
+        raise FashionFlowError(
+            f"{repo}: holds no network as safetensors",
+            hint=f"pickled weights are not opened; try another {option('revision')}",
+        )
+    check_room(repo, sum(file.size for file in snapshot.files.values()), models_home())
+    with atomic_folder(target) as folder:
+        for file in snapshot.files:
+            shutil.copyfile(snapshot.folder / file, folder / file)
+        (folder / SOURCE_FILE).write_text(json.dumps(snapshot.record(), indent=2) + "\n", encoding="utf-8")
+        if problems := network_damage(folder):
+            raise FashionFlowError(f"{repo}: incomplete: {problems[0]}", hint="report it to the publisher")
+    return target
+
+
+def _model_files(names: list[str]) -> list[str]:
+    """Of a repository's files those of a model folder: at the top, and in the folders of its parts."""
+    inside = [name for name in names if len(parts := PurePosixPath(name).parts) == 1 or parts[0] in _FOLDERS]
+    return [name for name in inside if name != SOURCE_FILE]
+
+
+def _pull_published(
+    name: str,
+    target: Path,
+    checkpoint: str | None,
+    sha256: str | None,
+    overwrite: bool,
+    report: Report,
+    progress: Progress | None,
+) -> Path:
+    known = KNOWN[name]
+    local = Path(checkpoint).expanduser() if checkpoint and "://" not in checkpoint else None
+    if local and not local.is_file():
+        raise FashionFlowError(f"{option('checkpoint', checkpoint)}: is no file", hint=f"get it from {known.authors}")
+    if local and sha256 and (found := hashing.sha256(local)) != sha256.lower():
+        raise FashionFlowError(
+            f"{local}: its SHA-256 is {found}, not {sha256.lower()}", hint=f"check {option('sha256')}"
+        )
+    folders = {"vae": ("vae", "."), "clip": (".", "image_encoder")}
+    for part, place in known.parts.items():
+        report(f"fetching the {part} from {place.repo}")
+        fetch_part(place, folders[part], progress)
+    if checkpoint is None:
+        raise FashionFlowError(
+            f"model {name}: VAE and CLIP are here, but its checkpoint is not fetched unasked: its authors state no "
+            f"licence for it; they publish it at {known.authors}",
+            hint=f"if you may use it: {command('models pull', name, checkpoint='FILE|ADDRESS')}",
+        )
+    from fashionflow_core.store.published import import_checkpoint, read_checkpoint
+
+    if local is None:
+        report(f"fetching {checkpoint}")
+        fetched = download(checkpoint, models_home() / ".downloads", sha256, progress)
+        try:
+            read_checkpoint(fetched)
+        except FashionFlowError as error:
+            fetched.unlink()  # whole, but nothing to go on from
+            raise FashionFlowError(error.message.replace(str(fetched), checkpoint), error.hint) from None
+        report("importing")
+        made = import_checkpoint(fetched, target, overwrite=overwrite)
+        fetched.unlink()
+        return made
+    report(f"importing {local}")
+    return import_checkpoint(local, target, overwrite=overwrite)

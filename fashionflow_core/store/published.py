@@ -1,0 +1,228 @@
+"""Import of the published checkpoint as a model folder.
+
+The file is a pickle and is read with `weights_only=True`; everything else read or written here is safetensors. The
+conventions are those of the published inference (reference README, items 1 to 6).
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
+from fashionflow_core.models.noise_schedules import published_betas
+from fashionflow_core.store.folder import atomic_folder, check_target
+from fashionflow_core.store.hub import fetch_part
+from fashionflow_core.store.published_names import (
+    State,
+    adapter_to_ours,
+    adapter_to_published,
+    ours_to_published,
+    published_to_ours,
+)
+from fashionflow_core.store.registry import KNOWN, HubPart
+from fashionflow_core.utils.libraries import quiet_libraries
+
+__all__ = [
+    "adapter_to_ours",
+    "adapter_to_published",
+    "import_checkpoint",
+    "ours_to_published",
+    "published_betas",
+    "published_to_ours",
+    "read_checkpoint",
+]
+
+_VAE, _CLIP = KNOWN["published"].parts["vae"], KNOWN["published"].parts["clip"]
+_HINT = "import takes the checkpoint of the FashionFlow authors, FashionFlow_checkpoint.pth"
+
+
+def published_scheduler() -> Any:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    return DDPMScheduler(
+        trained_betas=published_betas(),
+        prediction_type="epsilon",
+        variance_type="fixed_small",
+        clip_sample=False,
+        # All 1000 steps are the same in every spacing; fewer should still start from pure noise, as "trailing" does.
+        timestep_spacing="trailing",
+    )
+
+
+def published_config() -> ModelConfig:
+    """Conventions of the published inference (reference README, items 1 to 6)."""
+    return ModelConfig(
+        name="published",
+        purpose="the FashionFlow authors' weights: photo-real garment videos from photos like those they trained on",
+        height=640,
+        width=512,
+        frames=70,
+        fps=25,
+        latents_mean=(0.0,) * 4,
+        latents_std=(1 / 0.18215,) * 4,
+        fit="stretch",
+        resample="bilinear",
+        vae_range="zero_one",
+        vae_sample=True,
+        clip_rescale_twice=True,
+        scheduler="ddpm",
+        steps=1000,
+    )
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a published `.pth`: (`net`, `adapter`), published names. Runs nothing that the file holds.
+
+    A `module.` before every name (left by DataParallel) is dropped; the optimizer's state and counters are ignored.
+
+    Raises:
+        FashionFlowError: no such file, not a checkpoint, damaged, or it holds more than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FashionFlowError(f"{path}: is not a file", hint=_HINT)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to load the file without this protection: it is not passed on.
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it would run {code[1]} when opened" if code else "it is damaged, or holds more than weights"
+        raise FashionFlowError(
+            f"{path}: refused, {what}; nothing of it was run",
+            hint="weights need no code: get the file from its authors again",
+        ) from None
+    except Exception as error:  # a damaged archive raises anything from EOFError to KeyError
+        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+    if not isinstance(content, Mapping):
+        raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
+    problems = [f"missing {part}" for part in ("net", "adapter") if not isinstance(content.get(part), Mapping)]
+    ignored = (str, int, float, bool, type(None))
+    problems += [
+        f"unexpected {name}"
+        for name, value in content.items()
+        if name not in ("net", "adapter", "opt") and not isinstance(value, ignored)
+    ]
+    if problems:
+        raise FashionFlowError(f"{path}: {'; '.join(problems)}", _HINT)
+    return _without_prefix(content["net"]), _without_prefix(content["adapter"])
+
+
+def _without_prefix(state: State) -> dict[str, Tensor]:
+    wrapped = all(str(name).startswith("module.") for name in state)
+    return {str(name).removeprefix("module.") if wrapped else str(name): tensor for name, tensor in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of a library's error: the rest is advice to programmers."""
+    lines = (line.strip() for line in str(error).splitlines() if line.strip())
+    return next(lines, type(error).__name__).split(". ")[0].rstrip(".")
+
+
+def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...], known: HubPart) -> Any:
+    """One network from a folder or the hub, safetensors only, every weight accounted for."""
+    asked, folder = option(setting, source), Path(source)
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
+            raise FashionFlowError(f"{asked}: no such folder")
+        try:
+            folder = fetch_part(known if source == known.repo else HubPart(source), subfolders)
+        except FashionFlowError as error:
+            raise FashionFlowError(
+                f"{asked}: cannot be fetched from the Hugging Face hub ({error.message})",
+                hint=error.hint
+                or f"give {option(setting)} a folder that holds it as safetensors; that also works offline",
+            ) from error
+    places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
+    if not places:
+        raise FashionFlowError(f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it")
+    if not any(places[0].glob("*.safetensors")):
+        raise FashionFlowError(
+            f"{asked}: has no .safetensors file" + (", only .bin" if any(places[0].glob("*.bin")) else ""),
+            hint="pickled weights are not opened; save that model as safetensors first",
+        )
+    try:
+        network, report = kind.from_pretrained(
+            str(places[0]), use_safetensors=True, output_loading_info=True, local_files_only=True
+        )
+    except Exception as error:  # both libraries raise their own kinds
+        raise FashionFlowError(
+            f"{asked}: cannot be opened ({_reason(error)})",
+            hint=f"give {option(setting)} a folder that holds it as safetensors",
+        ) from error
+    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise FashionFlowError(f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...")
+    return network
+
+
+def _open_vae(source: str) -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    vae = _open_part(AutoencoderKL, "vae", source, ("vae", "."), _VAE)
+    found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
+    if found != (3, 4, 8):
+        raise FashionFlowError(
+            f"{option('vae', source)}: makes of {found[0]} channels {found[1]} at 1/{found[2]} the size, "
+            "not of 3 4 at 1/8",
+            hint=f"the checkpoint was trained with {_VAE.repo}",
+        )
+    return vae
+
+
+def _open_clip(source: str) -> dict[str, Any]:
+    from transformers import CLIPImageProcessorPil, CLIPVisionModel
+
+    encoder = _open_part(CLIPVisionModel, "clip", source, (".", "image_encoder"), _CLIP)
+    found = (encoder.config.hidden_size, encoder.config.image_size, encoder.config.patch_size)
+    if found != (768, 224, 32):
+        raise FashionFlowError(
+            f"{option('clip', source)}: width {found[0]}, image {found[1]}, patch {found[2]}, not 768, 224, 32",
+            hint=f"the checkpoint was trained with {_CLIP.repo}",
+        )
+    # Every CLIP of this size is preprocessed alike, so the source need not hold a copy: these are OpenAI's constants.
+    return {"image_encoder": encoder, "feature_extractor": CLIPImageProcessorPil()}
+
+
+def import_checkpoint(
+    path: str | Path, out_folder: str | Path, vae: str | None = None, clip: str | None = None, overwrite: bool = False
+) -> Path:
+    """Make a model folder (DESIGN, "A model is a folder") of the published checkpoint, its VAE and its CLIP.
+
+    Args:
+        path: the published `.pth`.
+        out_folder: made as a whole or not at all; missing parents are created.
+        vae, clip: folder or hub id, safetensors only; by default what the checkpoint was trained with.
+        overwrite: replace `out_folder` if it is a model folder.
+
+    Returns:
+        `out_folder`.
+
+    Raises:
+        FashionFlowError: naming what is wrong with the checkpoint, a source or the target.
+    """
+    target = Path(out_folder)
+    check_target(target, overwrite)
+    net, adapter = read_checkpoint(path)
+    unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
+    with quiet_libraries():
+        parts = {"vae": _open_vae(vae or _VAE.repo), **_open_clip(clip or _CLIP.repo)}
+        parts["scheduler"] = published_scheduler()
+        for name, kind, state in (
+            ("unet", FashionFlowUNet, unet_state),
+            ("adapter", ImageContextAdapter, adapter_state),
+        ):
+            parts[name] = kind().float()
+            parts[name].load_state_dict(state)
+        with atomic_folder(target) as folder:
+            for name, part in parts.items():
+                part.save_pretrained(folder / name)
+            (folder / MODEL_FILE).write_text(published_config().to_json(), encoding="utf-8")
+    return target

@@ -1,0 +1,314 @@
+"""Registry of bundled and installed models."""
+
+import difflib
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.errors import FashionFlowError, command
+from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
+from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
+from fashionflow_core.utils.paths import cache_home
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+@dataclass(frozen=True)
+class HubPart:
+    """A network on the Hugging Face hub, at a commit that never changes.
+
+    Attributes:
+        repo: `organisation/name`.
+        revisions: commit hashes; the first one that holds the network as safetensors is taken. Empty: as it is now.
+    """
+
+    repo: str
+    revisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that this version knows by name.
+
+    Attributes:
+        summary: one line.
+        source: where its weights come from.
+        bundled: its folder inside the package, or None for one that has to be imported.
+        parts: what of it is on the hub, by the option of `models import` that names it.
+        authors: where its authors publish the rest.
+    """
+
+    summary: str
+    source: str
+    bundled: Path | None = None
+    parts: Mapping[str, HubPart] = field(default_factory=dict)
+    authors: str = ""
+
+
+# The published weights are named but never fetched: they come without a licence, so their owner brings them. The
+# commits: the VAE's is the one that the published inference names (reference README) and, since that one may hold
+# pickles only, a later one of the same weights; CLIP's is the hub's own conversion to safetensors, which `main` lacks.
+KNOWN = {
+    "mini": KnownModel(
+        summary="moves the photo's own pixels, at any size; works offline on a laptop",
+        source="bundled with fashionflow, recipe in docs/bundled-model.md",
+        bundled=ASSETS / "mini",
+    ),
+    "mini-latent": KnownModel(
+        summary="the paper's own form in small: repaints 320x256 frames; for tests, ablation and engines",
+        source="bundled with fashionflow, recipe in docs/mini-latent.md",
+        bundled=ASSETS / "mini-latent",
+    ),
+    "published": KnownModel(
+        summary="the FashionFlow authors' checkpoint: photo-real, 640x512, 70 frames",
+        source="FashionFlow_checkpoint.pth of the authors",
+        parts={
+            "vae": HubPart(
+                "CompVis/stable-diffusion-v1-4",
+                ("ebb811dd71cdc38a204ecbdd6ac5d580f529fd8c", "133a221b8aa7292a167afc5127cb63fb5005638b"),
+            ),
+            "clip": HubPart("openai/clip-vit-base-patch32", ("c237dc49a33fc61debc9276459120b7eac67e7ef",)),
+        },
+        authors="https://www.dropbox.com/scl/fi/p9fv7o3j7ti0yu2umsgmv/FashionFlow_checkpoint.pth"
+        "?rlkey=mqsto9i4ujh6xhvab0e2s6n7d&dl=0",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class KnownNetwork:
+    """A network that is no model of its own, pulled by name into `models_home()`.
+
+    Attributes:
+        summary: one line.
+        place: where it is on the hub.
+        licence: what is known of its licence, one line.
+    """
+
+    summary: str
+    place: HubPart
+    licence: str
+
+
+CLOTHES_PARSER = "parser"
+NETWORKS_BESIDE = {
+    CLOTHES_PARSER: KnownNetwork(
+        summary="optional SegFormer for clothes: finds the figure and its parts for motion models",
+        place=HubPart("mattmdjaga/segformer_b2_clothes"),
+        licence="derived from NVIDIA's SegFormer, whose licence allows non-commercial use only; read the page "
+        "https://huggingface.co/mattmdjaga/segformer_b2_clothes before any other use",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of the list of models.
+
+    Attributes:
+        name: what models are opened by.
+        path: the model folder, or None while there is none.
+        installed: whether it can be used now.
+        summary: one line; what is known of the model, or its own `purpose`.
+    """
+
+    name: str
+    path: Path | None
+    installed: bool
+    summary: str
+
+
+def models_home() -> Path:
+    """The folder of imported models: `$FASHIONFLOW_HOME/models`, else `fashionflow/models` in the user's cache."""
+    return cache_home() / "models"
+
+
+def metrics_home() -> Path:
+    """The folder of the feature networks' weights, beside `models_home()`."""
+    return models_home().parent / "metrics"
+
+
+def pulled_parser() -> Path | None:
+    """The folder of the installed SegFormer, or None."""
+    folder = models_home() / CLOTHES_PARSER
+    return folder if (folder / SOURCE_FILE).is_file() and not is_model(folder) else None
+
+
+def _installed() -> dict[str, Path]:
+    """Every usable model by name; a bundled one stands before an imported one of the same name."""
+    found: dict[str, Path] = {}
+    home = models_home()
+    if home.is_dir():
+        # A folder whose name starts with a dot is an import under way.
+        folders = (folder for folder in sorted(home.iterdir()) if not folder.name.startswith("."))
+        found = {folder.name: folder for folder in folders if is_model(folder)}
+    return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and is_model(model.bundled)}
+
+
+def find(name_or_folder: str) -> Path:
+    """The model folder of a known or imported model, or the folder itself.
+
+    Args:
+        name_or_folder: a name of `list_models`, or a path. A name stands before a folder of that name: write `./name`.
+
+    Raises:
+        FashionFlowError: neither; names the known ones, the nearest first, or how to get the one that was meant.
+    """
+    installed = _installed()
+    if name_or_folder in installed:
+        return installed[name_or_folder]
+    folder = Path(name_or_folder).expanduser()
+    if name_or_folder and folder.is_dir():
+        if not is_model(folder):
+            raise FashionFlowError(
+                f"{name_or_folder}: is not a model folder (no {MODEL_FILE})",
+                hint=f"see the known ones: {command('models list')}",
+            )
+        return folder
+    if name_or_folder in KNOWN:
+        if KNOWN[name_or_folder].bundled:
+            raise FashionFlowError(
+                f"model {name_or_folder} is missing from this installation", hint="install fashionflow again"
+            )
+        raise FashionFlowError(
+            f"model {name_or_folder} is not installed: its weights have to be imported",
+            hint=command("models pull", name_or_folder, checkpoint="FashionFlow_checkpoint.pth"),
+        )
+    if name_or_folder in NETWORKS_BESIDE:
+        raise FashionFlowError(
+            f"{name_or_folder}: not a model but a network that motion models use where it is installed",
+            hint=f"name a model: {command('models list')}",
+        )
+    names = [*installed, *(name for name in KNOWN if name not in installed)]
+    near = difflib.get_close_matches(name_or_folder, names, n=1)
+    raise FashionFlowError(
+        f"{name_or_folder!r} is neither a known model nor a folder",
+        hint=(f"did you mean {near[0]}? " if near else "") + f"known models: {', '.join(names)}",
+    )
+
+
+def list_models() -> list[ModelEntry]:
+    """The known models, then the imported ones that are only known by their folder."""
+    installed = _installed()
+    entries = [ModelEntry(name, installed.get(name), name in installed, model.summary) for name, model in KNOWN.items()]
+    if CLOTHES_PARSER not in installed:
+        path = pulled_parser()
+        beside = NETWORKS_BESIDE[CLOTHES_PARSER]
+        entries.append(ModelEntry(CLOTHES_PARSER, path, path is not None, beside.summary))
+    for name, path in installed.items():
+        if name not in KNOWN:
+            try:
+                summary = ModelConfig.load(path).purpose
+            except FashionFlowError as error:  # one broken model must not hide the others
+                summary = f"cannot be used: {error.message}"
+            entries.append(ModelEntry(name, path, True, summary))
+    return entries
+
+
+def show(name: str) -> dict[str, Any]:
+    """What a model is, without loading it.
+
+    Args:
+        name: as for `find`.
+
+    Returns:
+        JSON-able: `path`, `source`, `size_bytes` (of all files), `parameters` (network → number, and `total`) and
+        `config` (every field of `ModelConfig`); of a network of `NETWORKS_BESIDE` `licence` in place of `config`.
+
+    Raises:
+        FashionFlowError: no such model, or a part of it cannot be read.
+    """
+    if name in NETWORKS_BESIDE and name not in _installed():
+        return _show_beside(name)
+    path = find(name)
+    source = known.source if (known := KNOWN.get(name)) else _source(path) or f"folder {path}"
+    if known and known.authors:
+        source += f", made a model folder by: {command('models pull', name)}"
+    if (path / ENGINES_FILE).is_file():
+        counts = {name: network.parameters for name, network in Engines.load(path).networks.items()}
+        parts: tuple[str, ...] = (INTERPOLATOR,)
+    else:
+        counts, parts = {}, (*NETWORKS, INTERPOLATOR, PARSER)
+    counts |= {part: parameters(path / part) for part in parts if (path / part).is_dir()}
+    return {
+        "path": str(path),
+        "source": source,
+        "size_bytes": size(path),
+        "parameters": counts | {"total": sum(counts.values())},
+        "config": asdict(ModelConfig.load(path)),
+    }
+
+
+def _show_beside(name: str) -> dict[str, Any]:
+    path = pulled_parser()
+    if path is None:
+        raise FashionFlowError(f"{name}: not installed", hint=command("models pull", name))
+    count = parameters(path)
+    return {
+        "path": str(path),
+        "source": _source(path) or f"folder {path}",
+        "licence": NETWORKS_BESIDE[name].licence,
+        "size_bytes": size(path),
+        "parameters": {name: count, "total": count},
+    }
+
+
+def _source(folder: Path) -> str | None:
+    """Where a pulled model came from, as one line."""
+    try:
+        source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
+        return f"{source['repo']} on the Hugging Face hub, commit {source['commit']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_name(name: str) -> str:
+    """A name that a model may be installed under: a plain folder name inside `models_home()`, nothing that leads out.
+
+    Raises:
+        FashionFlowError: it is none, or belongs to a model that this version knows.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise FashionFlowError(
+            f"{name!r} cannot be the name of a model", hint="use letters, digits, '.', '-' and '_', a letter first"
+        )
+    return name
+
+
+def remove(name: str) -> tuple[Path, int]:
+    """Delete an installed model from `models_home()`. A link is removed, what it leads to stays.
+
+    Returns:
+        What was removed, and how many bytes that freed.
+
+    Raises:
+        FashionFlowError: no such model, the bundled one, or something that is no model.
+    """
+    if name in KNOWN and KNOWN[name].bundled:
+        raise FashionFlowError(
+            f"model {name} is part of fashionflow and cannot be removed", hint="it goes with: pip uninstall fashionflow"
+        )
+    folder = models_home() / check_name(name)
+    if folder.is_symlink():
+        folder.unlink()
+        return folder, 0
+    if not folder.is_dir():
+        names = sorted(name for name, path in _installed().items() if path.parent == models_home())
+        raise FashionFlowError(
+            f"model {name} is not installed in {models_home()}",
+            hint=f"installed there: {', '.join(names)}" if names else "nothing is installed there",
+        )
+    if not any((folder / part).exists() for part in (MODEL_FILE, SOURCE_FILE, *NETWORKS, PARSER)):
+        raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
+    freed = size(folder)
+    # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        folder.rename(Path(scratch) / "removed")
+    if Path(scratch).exists():
+        raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
+    return folder, freed

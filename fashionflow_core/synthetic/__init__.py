@@ -1,0 +1,1 @@
+"""Simulated figures: clips of dressed figures with exact geometry, masks and motion."""

@@ -1,0 +1,1 @@
+"""3-D figures: posed bodies in simulated clothes."""

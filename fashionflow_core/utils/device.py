@@ -1,0 +1,75 @@
+"""Device and dtype."""
+
+from typing import TYPE_CHECKING
+
+from fashionflow_core.errors import SettingError, option
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def resolve_device(name: str = "auto") -> "torch.device":
+    """The device to run on: `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingError("device", f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SettingError(
+            "device", f"{name} asked for, but this torch sees no CUDA device", hint=f"use {option('device', 'cpu')}"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingError("device", f"{name} asked for, but there are {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingError(
+            "device", f"{name} asked for, but this torch has no MPS", hint=f"use {option('device', 'cpu')}"
+        )
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SettingError("device", f"{name!r} is not supported", hint="use auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+def resolve_dtype(name: str, device: "torch.device") -> "torch.dtype":
+    """The number type of the networks: `auto` is bf16 on a GPU that has it, fp16 on other GPUs, fp32 on the CPU.
+
+    Raises:
+        UsageError: no such type.
+    """
+    import torch
+
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.float32
+    if name not in DTYPES:
+        raise SettingError("dtype", f"{name!r} is no number type", hint=f"use auto, {', '.join(DTYPES)}")
+    return getattr(torch, DTYPES[name])
+
+
+def dtype_name(dtype: "torch.dtype") -> str:
+    """`float32`: what results call a dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def short_name(dtype: "torch.dtype") -> str:
+    """`fp32`: what options and recipes call a dtype."""
+    return next(name for name, full in DTYPES.items() if full == dtype_name(dtype))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. For that of the CPU torch has no error of its own, only a message."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
