@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clips import moving
-from command import assert_refused, run, started, wait_until
+from command import assert_refused, run_process as run, started, wait_until
 from video_server import Site, serving
 
 from fashionflow_core import video

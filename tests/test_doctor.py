@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from command import COMMAND, environment, interruptible, run
+from command import COMMAND, environment, interruptible, run_process as run
 from hub_imitation import imitated_hub
 
 from fashionflow_core import doctor

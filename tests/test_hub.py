@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import COMMAND, assert_refused, environment, interruptible, run, wait_until
+from command import COMMAND, assert_refused, environment, interruptible, run_process as run, wait_until
 from hub_imitation import Hub, files_in, imitated_hub, nothing_installed, surroundings
 from tiny import build_tiny_model
 
