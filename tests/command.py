@@ -1,4 +1,4 @@
-"""The command line as its users meet it, with its two streams and its exit code: in this process or in one of its own."""
+"""The command line as users meet it, with two streams and an exit code: in this process or in one of its own."""
 
 import contextlib
 import io
@@ -20,9 +20,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **(extra or {})}
 
 
-def run(
-    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `fashionflow ARGUMENTS` in `cwd` to its end, in this process: nothing is imported again.
 
     Settings that libraries read while they are imported (`HF_...`) need `run_process`.
