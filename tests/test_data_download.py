@@ -248,11 +248,12 @@ def test_a_killed_download_is_taken_up(clip: bytes, tmp_path: Path, signum: int,
             wait_until(
                 lambda: len(site.gets("/1.mp4")) == 1 and any((out / ".partial").glob("*.incomplete")), process, log
             )
-            time.sleep(0.3)
+            process.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
             other = run(*command, "-q", cwd=tmp_path, env=ONLINE)
             assert_refused(other, 1, "another fashionflow data download is writing to it")
             process.send_signal(signum)
-            assert process.wait(timeout=3) == code, log.read_text()
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(timeout=60) == code, log.read_text()
             assert "Traceback" not in log.read_text()
         assert {path.name for path in out.glob("*.mp4")} <= {f"{number}.mp4" for number in range(4)}
         assert all(path.read_bytes() == clip for path in out.glob("*.mp4"))
