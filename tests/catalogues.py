@@ -75,10 +75,10 @@ def plain(path: Path, colour: tuple[int, int, int]) -> Path:
     return path
 
 
-def conventions(folder: Path) -> Path:
-    """What a run reads of a model folder; `quick_model` needs no networks."""
+def conventions(folder: Path, **overrides: Any) -> Path:
+    """What a run reads of a model folder; `quick_model` needs no networks. `overrides` are fields of `ModelConfig`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.json").write_text(tiny_config().to_json())
+    (folder / "model.json").write_text(tiny_config(**overrides).to_json())
     return folder
 
 
