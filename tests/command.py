@@ -82,7 +82,7 @@ def _redirected(descriptor: int, file: IO[bytes], name: str) -> Iterator[None]:
 
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
-    return io.TextIOWrapper(file, encoding="utf-8").read()
+    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape").read()
 
 
 def run_process(
