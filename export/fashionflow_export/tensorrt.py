@@ -192,8 +192,8 @@ def _build(
             hint="export the model again",
         )
     profiles = [polygraphy.Profile()] if profile else []
-    for name, (low, usual, high) in profile.items():
-        profiles[0].add(name, min=low, opt=usual, max=high)
+    for tensor, (low, usual, high) in profile.items():
+        profiles[0].add(tensor, min=low, opt=usual, max=high)
     pools = {}
     if settings.workspace_gb is not None:
         pools = {trt.MemoryPoolType.WORKSPACE: int(settings.workspace_gb * 2**30)}
