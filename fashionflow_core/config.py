@@ -40,6 +40,21 @@ def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
         raise FashionFlowError(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
 
 
+# Far above any model's, so that a damaged or hostile model.json is refused before memory is taken.
+_LIMITS = {
+    "height": 8192,
+    "width": 8192,
+    "frames": 10_000,
+    "fps": 1000,
+    "vae_patch_size": 64,
+    "steps": 10_000,
+    "interpolate_steps": 10_000,
+    "interpolate_strides": 1000,
+    "keyframes": 1000,
+    "keyframe_seconds": 3600,
+}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Conventions that a model's weights depend on (reference README, "Conventions of the published inference").
@@ -129,6 +144,10 @@ class ModelConfig:
             _one_of(where, "modes", mode, MODES)
         if self.interpolate_scheduler:
             _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS)
+        for field, limit in _LIMITS.items():
+            value = getattr(self, field)
+            if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
+                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}")
         if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
             raise FashionFlowError(f"{where}: interpolate_steps or interpolate_mixture is out of range")
         if not self.interpolate_strides or min(self.interpolate_strides) < 2:
