@@ -21,6 +21,7 @@ from fashionflow_cli import (
     export,
     gallery,
     generate,
+    inspect,
     interpolate,
     models,
     train,
@@ -47,6 +48,7 @@ app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXA
     interpolate.interpolate
 )
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
+app.command("inspect", rich_help_panel="Make videos", no_args_is_help=True)(inspect.inspect)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)

@@ -123,11 +123,11 @@ class Studio:
             taps = [lambda frame: None if first else first.append(frame)]
             if target.frames_dir is not None:
                 # Its own check was made before the work; what it replaces is replaced only when the video is in place.
-                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
+                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add)
             written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
             info = video.write(_watched(frames, written, taps), target.video, fps, count, metadata, self.encode)
         if target.poster is not None:
-            fitting.write_png(target.poster, first[0])
+            fitting.write_png(target.poster, first[0], video.marking.png_text() if self.encode.mark else None)
         return {
             "path": str(target.video),
             "frames_dir": str(target.frames_dir) if target.frames_dir else None,

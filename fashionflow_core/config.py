@@ -232,11 +232,13 @@ class EncodeOptions:
             Not for GIF and WebP.
         codec: one of `CODECS` that the container holds; None: its default.
         encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.
+        mark: write that the video was generated, as IPTC DigitalSourceType (`video.marking`).
     """
 
     crf: int | None = None
     codec: str | None = None
     encoder: str = "software"
+    mark: bool = True
 
 
 @dataclass(frozen=True)

@@ -20,4 +20,5 @@ Codec = Annotated[
     str | None, option(ADVANCED, "codec", text=f"{', '.join(CODECS[:-1])} or {CODECS[-1]}.", **one_of(CODECS, "NAME"))
 ]
 Crf = Annotated[int | None, option(ADVANCED, "crf", text="Quality: lower is better and larger.", **between(0, 63))]
+Mark = Annotated[bool, option(ADVANCED, "mark/--no-mark", text="Mark files as generated (IPTC, XMP).", flag=True)]
 Encoder = Annotated[str, option(ADVANCED, "encoder", text="software, hardware or e.g. h264_nvenc.", metavar="NAME")]

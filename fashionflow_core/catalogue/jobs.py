@@ -132,7 +132,7 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
         "variation": variation,
         "suffix": work.suffix,
         # As the names and defaults were when finished catalogues were hashed: other ones would remake their videos.
-        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software")},
+        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software", True)},
         "background": work.background,
         "loading": {
             key: _content(value)

@@ -77,13 +77,15 @@ def is_full(error: BaseException, folder: Path) -> bool:
     return free_bytes(folder) < 65_536  # encoders may hide what the system said
 
 
-def write_poster(path: Path, frame: "np.ndarray | None") -> None:
-    """Write a video's first frame, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
+def write_poster(path: Path, frame: "np.ndarray | None", mark: bool) -> None:
+    """Write a frame, uint8 (h, w, 3), as JPEG; its comment says whose it is, `mark` that it was generated."""
     from PIL import Image
+
+    from fashionflow_core.video.marking import XMP
 
     assert frame is not None
     with atomic_path(path) as temporary:
-        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS)
+        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS, xmp=XMP if mark else b"")
 
 
 def is_ours(path: Path) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils.files import set_mode, sync
+from fashionflow_core.video import marking
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
 
@@ -46,14 +47,17 @@ class FrameFolder:
                 folder.add(frame)
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, overwrite: bool = False, mark: bool = False) -> None:
         """`path` is the folder to make; an empty one may be there already, a filled one only with `overwrite`.
+
+        `mark`: each file carries the mark of generated pictures (`video.marking`).
 
         Raises:
             FashionFlowError: as `check`.
         """
         self.path = self.check(path, overwrite)
         self._overwrite = overwrite
+        self._text = marking.png_text() if mark else None
         self._temporary: Path | None = None
         self._shape: tuple[int, ...] = ()
         self.count = 0
@@ -107,7 +111,7 @@ class FrameFolder:
         check_frame(frame, self._shape, f"{self.path}: frame {self.count}")
         name = f"frame-{self.count + 1:04d}.png"
         try:
-            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name)
+            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name, pnginfo=self._text)
         except OSError as error:
             raise self._unwritten(error) from None
         self.count += 1

@@ -23,7 +23,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.priority import give_way
-from fashionflow_core.video import animated, encoders, formats, reading
+from fashionflow_core.video import animated, encoders, formats, marking, reading
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
@@ -92,8 +92,8 @@ def write(
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
     with atomic_path(path) as temporary:
-        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan)
-        _verify(temporary, path, rate, (count, height, width), metadata, plan)
+        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        _verify(temporary, path, rate, (count, height, width), metadata, plan, options.mark)
     return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
 
 
@@ -129,6 +129,7 @@ def _encode(
     count: int,
     metadata: Mapping[str, str],
     plan: EncodePlan,
+    mark: bool,
 ) -> tuple[int, int, str]:
     """Write `frames` into `temporary`, speaking of `path` in errors; returns stored height and width, and encoder."""
     iterator = iter(frames)
@@ -141,7 +142,7 @@ def _encode(
     _check_size(path, height, width, plan)
     encoder = encoders.choose(plan, path, height, width)
     with explained(path, "could not be written"):
-        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder)
+        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder, mark)
     written = 0
     try:
         for frame in chain([first], iterator):
@@ -162,10 +163,14 @@ def _encode(
         raise
     with explained(path, "could not be written"):
         sink.close()
-        if metadata and plan.codec == "webp":
-            animated.describe_webp(temporary, json.dumps(metadata))
-        elif metadata and plan.codec == "gif":
-            animated.describe_gif(temporary, json.dumps(metadata))
+        text = json.dumps(metadata) if metadata else ""
+        if plan.codec == "webp":
+            animated.describe_webp(temporary, text, mark)
+        elif plan.codec == "gif":
+            animated.describe_gif(temporary, text, mark)
+        elif mark and plan.container.name == "mp4":
+            with temporary.open("ab") as file:
+                file.write(marking.mp4_box())
     return height, width, encoder
 
 
@@ -186,12 +191,13 @@ def _sink(
     metadata: Mapping[str, str],
     plan: EncodePlan,
     encoder: str,
+    mark: bool,
 ) -> _Sink:
     if plan.codec == "gif":
         return animated.GifSink(temporary, size, rate, count, plan)
     if plan.codec == "webp":
         return animated.WebpSink(temporary, size, rate, count, plan)
-    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder), rate))
+    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder, mark), rate))
 
 
 class _Behind:
@@ -231,6 +237,7 @@ def _create(
     metadata: Mapping[str, str],
     plan: EncodePlan,
     encoder: str,
+    mark: bool,
 ) -> "tuple[OutputContainer, VideoStream]":
     import av
 
@@ -239,6 +246,8 @@ def _create(
     # Matroska writes keys in capitals, so only MP4 gives them back as they were.
     stored = metadata if plan.container.name == "mp4" else {reading.JSON_KEY: json.dumps(metadata)} if metadata else {}
     container.metadata.update(stored)
+    if mark and plan.container.name == "webm":
+        container.metadata[marking.WEBM_TAG] = marking.SOURCE_TYPE
     return container, encoders.add_stream(container, encoder, *size, rate, plan, count)
 
 
@@ -284,6 +293,7 @@ def _verify(
     expected: tuple[int, int, int],
     metadata: Mapping[str, str],
     plan: EncodePlan,
+    mark: bool,
 ) -> None:
     """Reopen what was written and decode it all: frames, size, rate, colour tags and metadata must be what went in."""
     try:
@@ -304,6 +314,7 @@ def _verify(
         starts = [] if still else animated.ticks(rate, expected[0], plan.container)
         checks["times"] = ([] if still else found.ticks, starts)
     checks["metadata"] = (stored, metadata)
+    checks["mark"] = (marking.read(temporary), marking.SOURCE_TYPE if mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
             raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")
