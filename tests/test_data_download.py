@@ -6,11 +6,13 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from clips import moving
-from command import assert_refused, run, started, wait_until
+from command import assert_refused, started, wait_until
+from command import run_process as run
 from video_server import Site, serving
 
 from fashionflow_core import video
@@ -161,12 +163,17 @@ def test_what_came_is_kept_for_the_next_run(site: Site, clip: bytes, tmp_path: P
     assert (tmp_path / "a.mp4").read_bytes() == clip
 
 
-def test_busy_servers_are_left_alone_as_long_as_they_ask(site: Site, clip: bytes, tmp_path: Path):
+def test_busy_servers_are_left_alone_as_long_as_they_ask(
+    site: Site, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     site.files = {"/a.mp4": clip, "/b.mp4": clip}
     site.answers = {"/a.mp4": [(429, "1"), (500, None), (503, "0")], "/b.mp4": [(500, None)] * 9}
-    begun = time.monotonic()
+    waits: list[float] = []
+    monkeypatch.setattr(http, "time", SimpleNamespace(sleep=waits.append, time=time.time))
     found = fetch(site, tmp_path, "/a.mp4", "/b.mp4", "/c.mp4", jobs=3)
-    assert states(found) == ["fetched", "failed", "failed"] and 1 <= time.monotonic() - begun < 10
+    assert states(found) == ["fetched", "failed", "failed"]
+    wait = http._WAIT  # doubled each time; the first answer asks for a second
+    assert sorted(waits) == [wait, 2 * wait, 2 * wait, 4 * wait, 4 * wait, 1.0]
     assert "answers 500" in found[1].problem and "answers 404" in found[2].problem
     assert len([entry for entry in site.log if entry[1] == "/c.mp4"]) == 1  # waiting makes no file
 
@@ -241,11 +248,12 @@ def test_a_killed_download_is_taken_up(clip: bytes, tmp_path: Path, signum: int,
             wait_until(
                 lambda: len(site.gets("/1.mp4")) == 1 and any((out / ".partial").glob("*.incomplete")), process, log
             )
-            time.sleep(0.3)
+            process.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
             other = run(*command, "-q", cwd=tmp_path, env=ONLINE)
             assert_refused(other, 1, "another fashionflow data download is writing to it")
             process.send_signal(signum)
-            assert process.wait(timeout=3) == code, log.read_text()
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(timeout=60) == code, log.read_text()
             assert "Traceback" not in log.read_text()
         assert {path.name for path in out.glob("*.mp4")} <= {f"{number}.mp4" for number in range(4)}
         assert all(path.read_bytes() == clip for path in out.glob("*.mp4"))
