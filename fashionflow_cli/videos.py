@@ -117,6 +117,7 @@ class Studio:
         """
         from fashionflow_core import video
         from fashionflow_core.images import fitting
+        from fashionflow_core.video.marking import png_text
 
         first: list[np.ndarray] = []
         with ExitStack() as stack:
@@ -127,7 +128,7 @@ class Studio:
             written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
             info = video.write(_watched(frames, written, taps), target.video, fps, count, metadata, self.encode)
         if target.poster is not None:
-            fitting.write_png(target.poster, first[0], video.marking.png_text() if self.encode.mark else None)
+            fitting.write_png(target.poster, first[0], png_text() if self.encode.mark else None)
         return {
             "path": str(target.video),
             "frames_dir": str(target.frames_dir) if target.frames_dir else None,

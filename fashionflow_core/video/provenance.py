@@ -1,5 +1,6 @@
 """What a video file says of its making: model, seed, settings, marks, and the command that makes it again."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
         "scheduler": settings["scheduler"],
     }
     options |= {name: settings[key] for key, name in _OPTIONS.items() if key in settings}
+    # Texts of a stranger's file: pasted into a shell, they are words and nothing else.
+    options = {key: shlex.quote(value) if isinstance(value, str) else value for key, value in options.items()}
     if settings.get("loop") == "true":
         options["loop"] = True
     if "motion" in settings:
