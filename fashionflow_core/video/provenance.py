@@ -1,14 +1,18 @@
 """What a video file says of its making: model, seed, settings, marks, and the command that makes it again."""
 
+import re
 import shlex
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.video import marking, reading
 
 _PREFIX = "fashionflow_"
+_TYPE = re.compile(rb"""DigitalSourceType(?:\s*=\s*["']|\s*>\s*)([^"'<\s]+)""")
+_MAX_PACKET = 1 << 20
 # Key in the file → setting of a request.
 _OPTIONS = {
     "guidance": "guidance_scale",
@@ -57,7 +61,7 @@ def inspect(path: Path) -> Provenance:
     """
     if not path.is_file():
         raise FashionFlowError(f"{path}: not a file", hint="name one video or picture")
-    source = marking.read(path)
+    source = source_type(path)
     if is_picture(path):
         return Provenance(str(path), source, {}, {})
     stored = reading.read_metadata(path)
@@ -107,7 +111,7 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
         options["loop"] = True
     if "motion" in settings:
         options["size"] = f"{size[0]}x{size[1]}"
-        del options["conditioning"]
+        options.pop("conditioning", None)
     if item:
         options["variations"] = item + 1
     return command("generate", "PHOTO", **options)
@@ -117,3 +121,64 @@ def _number(settings: dict[str, str], key: str, default: int) -> int:
     """A whole number above `default` that a file gives; `default` for any other text."""
     text = settings.get(key, "")
     return max(default, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else default
+
+
+def source_type(path: Path) -> str:
+    """The DigitalSourceType that a video or picture carries; empty without one.
+
+    Raises:
+        FashionFlowError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            file.seek(0)
+            if head[4:8] == b"ftyp":
+                return _type(_mp4_packet(file))
+            if head[:4] == b"\x1aE\xdf\xa3":
+                return _webm_type(path)
+            if head[:4] == b"GIF8":  # Pillow has no name for it
+                _, _, packet = file.read(_MAX_PACKET).partition(marking.GIF_START)
+                return _type(packet.partition(marking.GIF_TRAILER[:8])[0])
+            return _type(_picture_packet(path))
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise FashionFlowError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _type(packet: bytes) -> str:
+    found = _TYPE.search(packet)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _mp4_packet(file: IO[bytes]) -> bytes:
+    """The XMP of an MP4: boxes of the top level are walked, none is read but the right one (ISO 14496-12, 4.2)."""
+    at, end = 0, file.seek(0, 2)
+    while at + 8 <= end:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        header = 8
+        if size == 1:
+            size, header = struct.unpack(">Q", file.read(8))[0], 16
+        size = size or end - at
+        if size < header:
+            return b""
+        if kind == b"uuid" and file.read(16) == marking.UUID:
+            return file.read(min(size - header - 16, _MAX_PACKET))
+        at += size
+    return b""
+
+
+def _webm_type(path: Path) -> str:
+    return reading.container_tags(path).get(marking.WEBM_TAG, "")
+
+
+def _picture_packet(path: Path) -> bytes:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            # Pillow's names: xmp of JPEG and WebP, and the PNG's own key.
+            found = picture.info.get("xmp") or picture.info.get(marking.PNG_KEY) or b""
+    except UnidentifiedImageError:
+        return b""
+    return found.encode() if isinstance(found, str) else found

@@ -23,7 +23,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.priority import give_way
-from fashionflow_core.video import animated, encoders, formats, marking, reading
+from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
@@ -314,7 +314,7 @@ def _verify(
         starts = [] if still else animated.ticks(rate, expected[0], plan.container)
         checks["times"] = ([] if still else found.ticks, starts)
     checks["metadata"] = (stored, metadata)
-    checks["mark"] = (marking.read(temporary), marking.SOURCE_TYPE if mark else "")
+    checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
             raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")
