@@ -117,25 +117,3 @@ def write_text(target: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below `folder`, itself included, with the names of its files; hidden ones are omitted.
-
-    Links are followed, and a folder is entered once, so that links in circles end.
-
-    Raises:
-        FashionFlowError: a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise FashionFlowError(f"{error.filename}: cannot be read ({error.strerror})", hint="check its permissions")
-
-    visited: set[Path] = set()
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        if (actual := Path(place).resolve()) in visited:
-            folders.clear()
-            continue
-        visited.add(actual)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), [name for name in files if not name.startswith(".")]
