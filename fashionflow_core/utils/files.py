@@ -24,6 +24,7 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
             `overwrite` is false.
     """
     path = Path(path)
+    check_name(path)
     parent = path.absolute().parent
     if not parent.is_dir():
         raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
@@ -38,6 +39,21 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
             f"{path}: the folder {parent} is not writable", hint=f"choose another folder with {option('out')}"
         )
     return path
+
+
+def check_name(path: Path) -> None:
+    """Refuse, before any work, a path that the file system cannot hold.
+
+    Raises:
+        FashionFlowError: its name, or all of it, is too long, or a folder on its way cannot be entered.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FashionFlowError(f"{path}: {reason}", hint=f"choose another {option('out')}") from None
 
 
 @contextmanager
