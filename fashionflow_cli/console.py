@@ -189,8 +189,12 @@ def quiet_libraries() -> None:
     Call before they are imported. What the user set in the environment stands.
 
     Raises:
-        FashionFlowError: Python was told to drop docstrings, from which transformers builds its classes.
+        FashionFlowError: Python was told to drop docstrings, from which transformers builds its classes; a variable
+            that huggingface_hub reads has a wrong value.
     """
+    from fashionflow_core.utils.network import check_hub_settings
+
+    check_hub_settings()
     if sys.flags.optimize > 1:
         raise FashionFlowError(
             "python -OO: transformers cannot be imported without docstrings",

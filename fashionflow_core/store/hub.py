@@ -19,6 +19,7 @@ from fashionflow_core.store.registry import HubPart
 from fashionflow_core.utils.download import Progress, check_room, explained, is_connection, persistent, status
 from fashionflow_core.utils.files import write_text
 from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.utils.network import check_network, check_token
 from fashionflow_core.utils.paths import expanded
 
 # Weights that are tensors alone, what describes them, and the terms they come under. No pickles, no code.
@@ -239,6 +240,8 @@ def _is_whole(path: Path, file: HubFile) -> bool:
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
     """The hub's own refusals as one line each; the rest as `explained` says it."""
+    check_network()
+    check_token()
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
