@@ -79,4 +79,4 @@ def grid(
         note(f"failed: {line}")
     result(str(out))
     if failed:
-        raise PartialError(f"{len(failed)} clips are not in {out}", hint="the lines above say why")
+        raise PartialError(f"{len(failed)} clips or folders are not in {out}", hint="the lines above say why")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import typer
 
 from fashionflow_core.config import PHOTO_SIZE
-from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
 
 class Size(NamedTuple):
@@ -187,7 +187,19 @@ def quiet_libraries() -> None:
     """Keep loading bars and advice of the libraries off stderr: they are no part of our reports.
 
     Call before they are imported. What the user set in the environment stands.
+
+    Raises:
+        FashionFlowError: Python was told to drop docstrings, from which transformers builds its classes; a variable
+            that huggingface_hub reads has a wrong value.
     """
+    from fashionflow_core.utils.network import check_hub_settings
+
+    check_hub_settings()
+    if sys.flags.optimize > 1:
+        raise FashionFlowError(
+            "python -OO: transformers cannot be imported without docstrings",
+            hint="run it without -OO, and unset PYTHONOPTIMIZE; -O works",
+        )
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

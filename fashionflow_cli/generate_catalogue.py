@@ -65,7 +65,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     """
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
-    from fashionflow_core.catalogue.inputs import describe, read_inputs
+    from fashionflow_core.catalogue.inputs import read_inputs
     from fashionflow_core.store import registry
 
     work, out = request.work, Path(request.work.out)
@@ -77,17 +77,24 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
     place = storage.mirror(url) if url else out
     inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
-    if inputs.passed_over:
-        note(f"passed over {describe(inputs.passed_over)}", quiet)
+    for line in inputs.skipped.lines():
+        note(line, quiet)
+    for line in inputs.skipped.unreadable:
+        note(f"failed: {line}")
     if inputs.twice:
-        note(f"passed over {inputs.twice} that were named twice", quiet)
+        note(f"skipped {inputs.twice} that were named twice", quiet)
     work = replace(work, model=str(registry.find(work.model)), out=str(place), remote=url.rstrip("/"))
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)
-        return
-    summary = _watched(request, len(inputs.entries) * request.variations, quiet, as_json)
-    _report(summary, url.rstrip("/") or str(out), quiet)
+    else:
+        summary = _watched(request, len(inputs.entries) * request.variations, quiet, as_json)
+        _report(summary, url.rstrip("/") or str(out), quiet)
+    if unreadable := len(inputs.skipped.unreadable):
+        raise PartialError(
+            f"{unreadable} folders of photos cannot be read" if unreadable > 1 else inputs.skipped.unreadable[0],
+            hint="check their permissions, then run the same again",
+        )
 
 
 def devices_of(text: str, here: bool = True) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from io import TextIOWrapper
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -29,6 +28,8 @@ from fashionflow_cli import (
 from fashionflow_cli.console import Warnings, complain
 from fashionflow_cli.wording import CommandLine
 from fashionflow_core.errors import FashionFlowError, Wording
+from fashionflow_core.utils.paths import NoHome
+from fashionflow_core.utils.signals import STOPS
 
 DEBUG = "FASHIONFLOW_DEBUG"
 
@@ -88,11 +89,11 @@ def options(
 
 
 class _Stopped(BaseException):
-    """SIGTERM, raised where the program is so that every `finally` runs; a BaseException, so that nothing eats it."""
+    """SIGTERM or SIGHUP, raised where the program is so that every `finally` runs; nothing else catches it."""
 
 
 class _Signals:
-    """SIGINT and SIGTERM as exceptions, and a memory of them: libraries may make exceptions of their own of these."""
+    """Signals that stop a run as exceptions, and a memory of them: libraries may turn these into their own."""
 
     # Seconds in which another one is dropped: `make` and terminals send two, and cleaning up must not be cut short.
     GRACE = 1.0
@@ -100,8 +101,8 @@ class _Signals:
     def __init__(self) -> None:
         self.first: int | None = None
         self.last = float("-inf")
-        # A shell that starts jobs in the background makes them ignore SIGINT; that choice stands.
-        self.handled = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+        # A shell that starts jobs in the background makes them ignore SIGINT, nohup SIGHUP; that choice stands.
+        self.handled = [s for s in STOPS if signal.getsignal(s) is not signal.SIG_IGN]
         for signum in self.handled:
             signal.signal(signum, self._raise)
 
@@ -119,7 +120,7 @@ class _Signals:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 SIGINT, 143 SIGTERM."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 128 + N signal N."""
     _prepare_streams()
     Wording.current = CommandLine()
     signals = _Signals()
@@ -141,9 +142,14 @@ def main() -> NoReturn:
 
 def _prepare_streams() -> None:
     """Make streams take whatever is printed: closed ones (`>&-`) swallow it, file names may hold any bytes."""
-    for name in ("stdout", "stderr"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest free number; else the next file would, and be read or written as a stream.
+            os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it lives as long as the process)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
@@ -172,6 +178,10 @@ def _explain(error: BaseException) -> int:
         return 2
     if isinstance(error, typer.Abort | KeyboardInterrupt):
         return 130
+    if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":
+        error = NoHome()
+        complain(error.message, error.hint)
+        return error.exit_code
     if isinstance(error, OSError) and error.strerror:
         name = error.filename
         where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "input or output"

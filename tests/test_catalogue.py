@@ -39,7 +39,7 @@ def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
     assert result.returncode == 3, result.stderr
     made = ["000", "001", "002", "women/höst/dress"]
     assert sorted(result.stdout.splitlines()) == [f"out/{name}.mp4" for name in made]
-    assert "passed over 1 file that is no photo: 1 .txt" in result.stderr
+    assert "skipped 1 file (not a photo): 1 .txt" in result.stderr
     assert result.stderr.splitlines()[-2].startswith("error: 1 of 5 items failed: see out/manifest.jsonl")
     out = tmp_path / "out"
     assert assert_whole(out) == [f"{name}.mp4" for name in made]

@@ -19,6 +19,7 @@ from fashionflow_cli.console import Size, parse_size, progress, result, result_j
 from fashionflow_cli.wording import CommandLine
 from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.files import write_text
+from fashionflow_core.utils.signals import STOPS
 
 DEFAULT_SIZE = Size(320, 256)
 ATTRIBUTES_FILE = "attributes.jsonl"
@@ -255,12 +256,12 @@ def _render_all(
 
 
 def _start_worker() -> None:
-    """Ctrl-C is for the parent, which then lets running clips finish; SIGTERM ends a worker without half a file."""
+    """Signals are for the parent, which then lets running clips finish; SIGTERM ends a worker without half a file."""
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         sys.exit(143)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
+    for signum in STOPS:
+        signal.signal(signum, stop if signum == signal.SIGTERM else signal.SIG_IGN)
     Wording.current = CommandLine()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
-MANIFEST = "manifest.jsonl"
 _NAMED = 5  # skipped lines that are named one by one
 # What fields of a record are, where they are there.
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -20,6 +20,7 @@ from fashionflow_core.utils import download as http
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import sync, write_text
 from fashionflow_core.utils.locks import locked
+from fashionflow_core.utils.network import NetworkSettingError
 
 MANIFEST = "downloads.jsonl"
 PARTIAL = ".partial"
@@ -237,6 +238,8 @@ def _fetch(
         partial.replace(target)
         sync(target.parent)
         return fetched
+    except NetworkSettingError:
+        raise  # the others would fail of it too
     except FashionFlowError as error:
         return replace(failed, problem=error.message)
     except OSError as error:

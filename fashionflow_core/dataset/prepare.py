@@ -27,7 +27,7 @@ _PATIENCE = 0.1  # seconds after which a waiting thread looks whether it is stil
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A video, or clips of it, that cannot be used: its name and why, naming the file."""
+    """A video, or clips of it, that cannot be used: its name (empty: a folder) and why, naming the file."""
 
     source: str
     reason: str

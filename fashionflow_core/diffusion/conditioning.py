@@ -20,7 +20,7 @@ from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.runtimes.interface import Networks
 from fashionflow_core.runtimes.preprocessing import normalize_latents, to_vae_pixels
-from fashionflow_core.utils.network_files import check_processor
+from fashionflow_core.utils.model_parts import check_processor
 
 
 def load_processor(folder: Path) -> Any:

@@ -19,7 +19,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError, SettingError
-from fashionflow_core.utils.network_files import check_scheduler
+from fashionflow_core.utils.model_parts import check_scheduler
 
 # Their constructors are wrapped, and pyright then sees neither `config` nor the arguments of `set_timesteps`.
 _UniPCBase: Any = UniPCMultistepScheduler

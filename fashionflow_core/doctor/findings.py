@@ -19,6 +19,7 @@ from fashionflow_core.doctor.probe import Answer, hub_address
 from fashionflow_core.errors import command, option
 from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
+from fashionflow_core.utils.paths import NoHome, expanded
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -156,21 +157,30 @@ def memory() -> Check:
     return Check("memory", PROBLEM, text, mend, details=details)
 
 
+def _models_home() -> Path | None:
+    try:
+        return registry.models_home()
+    except NoHome:
+        return None
+
+
 def disks() -> Iterator[Check]:
     """Free space where models, downloads, temporary files and videos go; one line for each disk that has little."""
     hub_home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(hub_home) / "hub").expanduser()
     places = {
-        "models": (registry.models_home(), MODEL_SPACE, "FASHIONFLOW_HOME"),
-        "downloads": (hub, MODEL_SPACE, "HF_HOME"),
+        "models": (_models_home(), MODEL_SPACE, "FASHIONFLOW_HOME"),
+        "downloads": (expanded(os.environ.get("HF_HUB_CACHE") or Path(hub_home, "hub")), MODEL_SPACE, "HF_HOME"),
         "temporary files": (Path(tempfile.gettempdir()), LITTLE_SPACE, "TMPDIR"),
         "this folder": (Path(), LITTLE_SPACE, ""),
     }
     fine, details = [], {}
     for what, (place, wanted, variable) in places.items():
+        if place is None or place.parts[:1] == ("~",):
+            yield Check("disk", NOTE, f"{what}: this user has no home folder", f"set {variable} to a writable folder")
+            continue
         try:
             place = place.absolute()
-            beside = next(parent for parent in (place, *place.parents) if parent.is_dir())
+            beside = next(parent for parent in (place, *place.parents) if os.path.isdir(parent))
             free = shutil.disk_usage(beside).free
         except OSError as error:  # a current folder that is gone, a share that is not mounted
             yield Check("disk", NOTE, f"{what}: {place}: {error.strerror}")
@@ -221,8 +231,9 @@ def models() -> Iterator[Check]:
             mend = reinstall if bundled else f"{command('models remove', name)}, then pull or import it again"
             yield Check("models", PROBLEM, f"{name}: damaged: {'; '.join(damage[:3])}", mend, bundled, details)
     # Folders of installations that were killed midway: out of the way, but large.
-    home = registry.models_home()
-    folders = [path for path in home.glob(".*") if path.is_dir() and path.name != ".downloads"] if home.is_dir() else []
+    home = _models_home()
+    hidden = home.glob(".*") if home is not None and os.access(home, os.R_OK) else ()
+    folders = [path for path in hidden if path.is_dir() and path.name != ".downloads"]
     if folders:
         size = sum(model_folder.size(folder) for folder in folders)
         mend = "rm -r " + " ".join(f"'{folder}'" for folder in folders)

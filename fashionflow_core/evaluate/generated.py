@@ -60,7 +60,7 @@ def photos_of(data: Path) -> tuple[list[ClipFile], bool]:
     if is_photo(data):
         return [ClipFile(data.stem, data)], False
     try:
-        clips = [clip for clip in find_clips(data) if not _is_still(clip)]
+        clips = [clip for clip in find_clips(data, unreadable=[]) if not _is_still(clip)]
     except FashionFlowError:
         if not inside:
             raise

@@ -12,7 +12,7 @@ from torch import Tensor
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.images.parts import PARTS
 from fashionflow_core.models.parser import ParsedPhoto
-from fashionflow_core.utils.network_files import check_processor, open_network
+from fashionflow_core.utils.model_parts import check_processor, open_network
 
 # Label of the ATR data set, lower case → part, or the parts among which the model's own parser chooses: the data set
 # labels bare arms alone, so that sleeves are clothes, and does not divide a dress at the waist.

@@ -15,7 +15,7 @@ from fashionflow_core.runtimes.interface import Runner
 from fashionflow_core.runtimes.tensorrt_flavors import FLAVORS
 from fashionflow_core.store.engine_folder import GRAPHS, Engines
 from fashionflow_core.utils.files import atomic_path
-from fashionflow_core.utils.paths import cache_home
+from fashionflow_core.utils.paths import NoHome, cache_home
 
 NAME = "tensorrt"
 # Calls before a CUDA graph is captured: the first ones compile kernels and choose algorithms.
@@ -184,8 +184,11 @@ class _Engine:
                 temporary.write_bytes(bytes(self.kernels.serialize()))
 
 
-def _cache_file(engine: Path, trt: Any, device: torch.device) -> Path:
+def _cache_file(engine: Path, trt: Any, device: torch.device) -> Path | None:
     """Where the kernels of one engine on one GPU are kept: in the user's cache, never in the engine folder."""
     key = f"{engine.absolute()} {engine.stat().st_mtime_ns} {trt.__version__} {torch.cuda.get_device_name(device)}"
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
-    return cache_home() / "kernels" / f"{name}.bin"
+    try:
+        return cache_home() / "kernels" / f"{name}.bin"
+    except NoHome:
+        return None

@@ -15,7 +15,7 @@ from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.runtimes.flops import count_flop
 from fashionflow_core.runtimes.interpolator import Interpolator
 from fashionflow_core.store.folder import INTERPOLATOR
-from fashionflow_core.utils import network_files
+from fashionflow_core.utils import model_parts
 from fashionflow_core.utils.libraries import quiet_libraries
 
 
@@ -162,9 +162,7 @@ def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
         )
     try:
         with quiet_libraries():
-            network, report = network_files.open_network(
-                kind, folder / part, torch_dtype=dtype, low_cpu_mem_usage=False
-            )
+            network, report = model_parts.open_network(kind, folder / part, torch_dtype=dtype, low_cpu_mem_usage=False)
     except FashionFlowError:
         raise
     except Exception as error:  # safetensors, json and both libraries each raise their own kinds

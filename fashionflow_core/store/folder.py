@@ -10,8 +10,8 @@ from pathlib import Path
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
-from fashionflow_core.utils.files import set_mode, sync
-from fashionflow_core.utils.network_files import parameters
+from fashionflow_core.utils.files import check_name, set_mode, shortened, sync
+from fashionflow_core.utils.model_parts import parameters
 
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
 PARSER = "parser"  # of motion models: matte and parts of a photo
@@ -24,7 +24,7 @@ _WEIGHTS = (".safetensors", ".onnx", ".engine")
 
 def is_model(folder: Path) -> bool:
     """Whether a folder claims to be a model; `damage` says whether it can keep that."""
-    return (folder / MODEL_FILE).is_file()
+    return os.path.isfile(folder / MODEL_FILE)  # False where the folder cannot be read
 
 
 def size(folder: Path) -> int:
@@ -117,6 +117,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     Raises:
         FashionFlowError: it exists, and is no model folder or `overwrite` is false; or nothing can be written there.
     """
+    check_name(target)
     replaceable = target.is_dir() and (
         not any(target.iterdir()) or is_model(target) or (target / SOURCE_FILE).is_file()
     )
@@ -149,7 +150,9 @@ def _forget_origin(path: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
     beside = nearest_folder(target)  # parents are made only once there is something to hold
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{shortened(target.name)}.", dir=beside, ignore_cleanup_errors=True
+    ) as scratch:
         made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
         made.mkdir()
         yield made

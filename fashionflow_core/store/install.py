@@ -25,6 +25,7 @@ from fashionflow_core.store.registry import KNOWN, NETWORKS_BESIDE, check_name, 
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.download import Progress, check_room, download
 from fashionflow_core.utils.files import sync
+from fashionflow_core.utils.paths import expanded
 from fashionflow_core.utils.typed_files import read_object
 
 # What else a model folder holds beside its networks.
@@ -236,7 +237,7 @@ def _pull_published(
     progress: Progress | None,
 ) -> Path:
     known = KNOWN[name]
-    local = Path(checkpoint).expanduser() if checkpoint and "://" not in checkpoint else None
+    local = expanded(checkpoint) if checkpoint and "://" not in checkpoint else None
     if local and not local.is_file():
         raise FashionFlowError(f"{option('checkpoint', checkpoint)}: is no file", hint=f"get it from {known.authors}")
     if local and sha256 and (found := hashing.sha256(local)) != sha256.lower():

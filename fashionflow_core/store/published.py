@@ -30,7 +30,7 @@ from fashionflow_core.store.published_names import (
 )
 from fashionflow_core.store.registry import KNOWN, HubPart
 from fashionflow_core.utils.libraries import quiet_libraries
-from fashionflow_core.utils.network_files import open_network
+from fashionflow_core.utils.model_parts import open_network
 
 __all__ = [
     "adapter_to_ours",

@@ -2,9 +2,11 @@
 
 import difflib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
-from fashionflow_core.utils.paths import cache_home
+from fashionflow_core.utils.paths import NoHome, cache_home, expanded
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -135,17 +137,18 @@ def metrics_home() -> Path:
 
 def pulled_parser() -> Path | None:
     """The folder of the installed SegFormer, or None."""
-    folder = models_home() / CLOTHES_PARSER
-    return folder if (folder / SOURCE_FILE).is_file() and not is_model(folder) else None
+    with suppress(NoHome):
+        folder = models_home() / CLOTHES_PARSER
+        return folder if os.path.isfile(folder / SOURCE_FILE) and not is_model(folder) else None
+    return None
 
 
 def _installed() -> dict[str, Path]:
     """Every usable model by name; a bundled one stands before an imported one of the same name."""
     found: dict[str, Path] = {}
-    home = models_home()
-    if home.is_dir():
+    with suppress(NoHome, OSError):  # bundled models need no home folder, nor one that can be read
         # A folder whose name starts with a dot is an import under way.
-        folders = (folder for folder in sorted(home.iterdir()) if not folder.name.startswith("."))
+        folders = (folder for folder in sorted(models_home().iterdir()) if not folder.name.startswith("."))
         found = {folder.name: folder for folder in folders if is_model(folder)}
     return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and is_model(model.bundled)}
 
@@ -162,8 +165,8 @@ def find(name_or_folder: str) -> Path:
     installed = _installed()
     if name_or_folder in installed:
         return installed[name_or_folder]
-    folder = Path(name_or_folder).expanduser()
-    if name_or_folder and folder.is_dir():
+    folder = expanded(name_or_folder)
+    if name_or_folder and os.path.isdir(folder):
         if not is_model(folder):
             raise FashionFlowError(
                 f"{name_or_folder}: is not a model folder (no {MODEL_FILE})",

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import free_bytes
+from fashionflow_core.utils.network import check_network, proxies
 
 _ATTEMPTS, _WAIT = 4, 0.5  # tries without a new byte; seconds before the second one, doubled each time
 _LONGEST_WAIT = 60  # seconds that a server may ask to be left alone
@@ -200,7 +201,13 @@ def check_room(label: str, needed: int, folder: Path) -> None:
 
 @contextmanager
 def explained(what: str, server: str) -> Iterator[None]:
-    """Failures of the disk, of the network and of `server` as one line about `what`."""
+    """Failures of the disk, of the network and of `server` as one line about `what`.
+
+    Raises:
+        NetworkSettingError: a variable of the environment keeps everything from the network.
+        FashionFlowError: anything else.
+    """
+    check_network()
     try:
         yield
     except FashionFlowError:
@@ -217,13 +224,17 @@ def explained(what: str, server: str) -> Iterator[None]:
             raise FashionFlowError(
                 f"{what}: is not here yet, and HF_HUB_OFFLINE forbids the network", hint="unset HF_HUB_OFFLINE"
             ) from None
+        if isinstance(error, UnicodeError) or "InvalidURL" in _kinds(error):
+            raise FashionFlowError(f"{what}: not an address ({_line(error)})", hint="check the address") from None
         answered = status(error)
         if answered is None and not is_connection(error) and not isinstance(error, OSError):
             raise
         reason = f"answers {answered}" if answered else f"cannot be reached, or broke off ({_line(error)})"
         raise FashionFlowError(
             f"{what}: could not be fetched: {server} {reason}",
-            hint="check the address" if answered == 404 else "check the network, then try again",
+            hint="check the address"
+            if answered == 404
+            else f"check {' and '.join(['the network', *proxies()])}, then try again",
         ) from None
 
 

@@ -24,6 +24,7 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
             `overwrite` is false.
     """
     path = Path(path)
+    check_name(path)
     parent = path.absolute().parent
     if not parent.is_dir():
         raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
@@ -38,6 +39,21 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
             f"{path}: the folder {parent} is not writable", hint=f"choose another folder with {option('out')}"
         )
     return path
+
+
+def check_name(path: Path) -> None:
+    """Refuse, before any work, a path that the file system cannot hold.
+
+    Raises:
+        FashionFlowError: its name, or all of it, is too long, or a folder on its way cannot be entered.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FashionFlowError(f"{path}: {reason}", hint=f"choose another {option('out')}") from None
 
 
 @contextmanager
@@ -117,25 +133,3 @@ def write_text(target: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below `folder`, itself included, with the names of its files; hidden ones are omitted.
-
-    Links are followed, and a folder is entered once, so that links in circles end.
-
-    Raises:
-        FashionFlowError: a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise FashionFlowError(f"{error.filename}: cannot be read ({error.strerror})", hint="check its permissions")
-
-    visited: set[Path] = set()
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        if (actual := Path(place).resolve()) in visited:
-            folders.clear()
-            continue
-        visited.add(actual)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), [name for name in files if not name.startswith(".")]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError, option
-from fashionflow_core.utils.files import set_mode, sync
+from fashionflow_core.utils.files import check_name, set_mode, shortened, sync
 from fashionflow_core.video import marking
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
@@ -71,6 +71,7 @@ class FrameFolder:
                 frames, and `overwrite` is false; or it holds anything else, which is never deleted.
         """
         path = Path(path)
+        check_name(path)
         parent = path.resolve().parent
         if not parent.is_dir():
             raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
@@ -94,7 +95,7 @@ class FrameFolder:
 
     def __enter__(self) -> Self:
         target = self.path.resolve()
-        self._temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        self._temporary = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.", dir=target.parent))
         return self
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -158,7 +159,7 @@ def _is_frame(entry: "os.DirEntry[str]") -> bool:
 def _replace(temporary: Path, target: Path) -> None:
     """Put a folder in the place of another one of frames, which comes back if that fails."""
     # Its own new folder, so that the name is free and a crash between the two renames loses nothing.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.old.", dir=target.parent))
     old = aside / target.name
     try:
         target.rename(old)
