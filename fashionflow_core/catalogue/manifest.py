@@ -65,7 +65,9 @@ class Manifest:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             _drop_torn_end(self._descriptor)
         except OSError as error:
-            raise FashionFlowError(f"{self.path}: cannot be written ({error.strerror})") from None
+            raise FashionFlowError(
+                f"{self.path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {self.path}"
+            ) from None
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add lines; they are on the disk when this returns.
@@ -149,7 +151,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FashionFlowError(f"{path}: could not be read ({error.strerror})") from None
+        raise FashionFlowError(
+            f"{path}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+        ) from None
     with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
