@@ -29,20 +29,26 @@ class DiskFull(FashionFlowError):
 
 
 class FrameQueue:
-    """Frames out of a queue, up to None or an exception; keeps the first."""
+    """Frames out of a queue, up to None or an exception, from which a poster is picked."""
 
     def __init__(self, source: "queue.SimpleQueue[Any]") -> None:
+        from fashionflow_core.video.poster import PosterPicker
+
         self._source, self._ended = source, False
-        self.first: np.ndarray | None = None
+        self._picker = PosterPicker()
         self.error: Exception | None = None
 
     def __iter__(self) -> "Iterator[np.ndarray]":
         while (frame := self._next()) is not None:
-            if self.first is None:
-                self.first = frame
+            self._picker.add(frame)
             yield frame
         if self.error is not None:
             raise self.error
+
+    @property
+    def poster(self) -> "np.ndarray | None":
+        """The poster of the frames that came; None: none did."""
+        return self._picker.poster
 
     def _next(self) -> Any:
         frame = None if self._ended else self._source.get()
@@ -78,7 +84,7 @@ def is_full(error: BaseException, folder: Path) -> bool:
 
 
 def write_poster(path: Path, frame: "np.ndarray | None") -> None:
-    """Write a video's first frame, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
+    """Write a video's poster, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
     from PIL import Image
 
     assert frame is not None

@@ -249,7 +249,7 @@ class Maker:
         take = Attempt(temporary, temporary.with_suffix(".jpg"), seed=job.settings.seed)
         try:
             info = video.write(frames, temporary, clip.fps, clip.count, clip.metadata | mark, self.work.encode)
-            write_poster(take.poster, frames.first)
+            write_poster(take.poster, frames.poster)
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
