@@ -36,6 +36,7 @@ class State(NamedTuple):
         stamp: size and time of change of the photo when it was read.
         frames, bytes: of the video.
         model: name of the model that made it.
+        start: where its line begins (`record_at`).
     """
 
     status: str
@@ -46,6 +47,7 @@ class State(NamedTuple):
     frames: int
     bytes: int
     model: str = ""
+    start: int = 0
 
 
 class Manifest:
@@ -89,14 +91,15 @@ class Manifest:
             os.ftruncate(self._descriptor, before)
             raise
         for record in records:
-            _note(self.states, record)
+            _note(self.states, record, before)
+            before += len(json.dumps(record)) + 1
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
 
 
-def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
+def _note(states: dict[str, State], record: Mapping[str, Any], start: int) -> None:
     if record.get("status") == RETRIED:
         return
     states[str(record["item"])] = State(
@@ -108,6 +111,7 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         record.get("frames", 0),
         record.get("output_bytes", 0),
         sys.intern(str(record.get("model", ""))),
+        start,
     )
 
 
@@ -118,8 +122,8 @@ def states_of(out: Path) -> dict[str, State]:
         FashionFlowError: it cannot be read.
     """
     states: dict[str, State] = {}
-    for record in read(out / MANIFEST):
-        _note(states, record)
+    for start, record in _records(out / MANIFEST):
+        _note(states, record, start)
     return states
 
 
