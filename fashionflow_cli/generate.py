@@ -168,6 +168,9 @@ def generate(
     folder = registry.find(model)
     model_config = ModelConfig.load(folder)
     settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
+    load.check(model_config)
+    if matte is not None:
+        model_config.check_matte()
     if model_config.latents == "appearance":
         warn_if_no_figure(pixels, name)
     mask = None if matte is None else read_mask(matte, pixels.shape[:2], max_megapixels)

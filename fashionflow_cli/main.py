@@ -27,7 +27,7 @@ from fashionflow_cli import (
 )
 from fashionflow_cli.console import Warnings, complain
 from fashionflow_cli.wording import CommandLine
-from fashionflow_core.errors import FashionFlowError, Wording
+from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.paths import NoHome
 from fashionflow_core.utils.signals import STOPS
 
@@ -167,7 +167,8 @@ def _explain(error: BaseException) -> int:
         return 1
     _trace(error)
     if isinstance(error, FashionFlowError):
-        complain(error.message, error.hint)
+        usage = f"see {_command_line()} --help" if isinstance(error, UsageError) else None
+        complain(error.message, error.hint or usage)
         return error.exit_code
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -191,6 +192,17 @@ def _explain(error: BaseException) -> int:
     reason = (str(error).strip().splitlines() or [""])[0][:300]
     complain(f"internal: {type(error).__name__}: {reason}", f"set {DEBUG}=1 for the traceback")
     return 1
+
+
+def _command_line() -> str:
+    """The command that was called, without its arguments: `fashionflow data download`."""
+    words, here = ["fashionflow"], typer.main.get_command(app)
+    for word in sys.argv[1:]:
+        here = getattr(here, "commands", {}).get(word)
+        if here is None:
+            break
+        words.append(word)
+    return " ".join(words)
 
 
 def _trace(error: BaseException) -> None:

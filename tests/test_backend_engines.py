@@ -18,6 +18,7 @@ from fashionflow_core.runtimes.engine_networks import EngineNetworks
 from fashionflow_core.runtimes.verification import psnr_of_frames, short_generation
 from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, GRAPHS_OF, VERIFIED, Engines
 from fashionflow_core.store.folder import damage
+from fashionflow_core.utils import extras
 from fashionflow_export.exported_model import standard_photo
 from fashionflow_export.verify import require_verified, verify_folder
 
@@ -199,7 +200,7 @@ def test_without_onnxruntime(engines: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(FashionFlowError, match="onnxruntime is not installed") as caught:
         pipeline.load(engines, device="cpu")
-    assert caught.value.hint == "pip install 'fashionflow[onnx]'"
+    assert caught.value.hint == extras.install("onnx")
 
 
 def test_running_out_of_memory_is_told_as_such(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ Out = Annotated[
     option(VIDEO, "out", "-o", text=f"The video: {', '.join(VIDEO_SUFFIXES)}.", metavar="PATH"),
 ]
 Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
-Poster = Annotated[bool, option(VIDEO, "poster", text="Also write the first frame, a PNG.", flag=True)]
+Poster = Annotated[
+    bool, option(VIDEO, "poster", text="Also write the sharpest frame away from the first, a PNG.", flag=True)
+]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
 FramesDir = Annotated[
     Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")

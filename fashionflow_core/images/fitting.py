@@ -267,4 +267,7 @@ def write_png(path: str | Path, frame: NDArray[np.uint8], text: "PngInfo | None"
 
 def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise FashionFlowError(f"{name}: pixels must be uint8 (h, w, 3), not {pixels.dtype} {pixels.shape}")
+        raise FashionFlowError(
+            f"{name}: pixels must be uint8 (h, w, 3), not {pixels.dtype} {pixels.shape}",
+            hint="convert them: array.clip(0, 255).astype(numpy.uint8)",
+        )

@@ -17,6 +17,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models import FashionFlowUNet
 from fashionflow_core.runtimes.torch import open_network
 from fashionflow_core.store.folder import atomic_folder, check_target
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.files import atomic_path, set_mode, write_text
 from fashionflow_core.utils.typed_files import read_object
 
@@ -40,9 +41,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError:
-        raise FashionFlowError(
-            "peft: is not installed, and a LoRA needs it", hint="pip install 'fashionflow[train]'"
-        ) from None
+        raise FashionFlowError("peft: is not installed, and a LoRA needs it", hint=extras.install("train")) from None
     return peft
 
 

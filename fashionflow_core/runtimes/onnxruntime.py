@@ -13,6 +13,7 @@ from torch import Tensor
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.runtimes.interface import Runner
 from fashionflow_core.store.engine_folder import ENGINES_FILE, GRAPHS, Engines, Graph, NetworkRecord
+from fashionflow_core.utils import extras
 
 NAME = "onnxruntime"
 
@@ -22,7 +23,7 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
-        return "onnxruntime is not installed", "pip install 'fashionflow[onnx]'"
+        return "onnxruntime is not installed", extras.install("onnx")
     return "", ""
 
 

@@ -157,7 +157,7 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
     asked, folder = option(setting, source), Path(source)
     if not folder.is_dir():
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
-            raise FashionFlowError(f"{asked}: no such folder")
+            raise FashionFlowError(f"{asked}: no such folder", hint="check the spelling of the path")
         try:
             folder = fetch_part(known if source == known.repo else HubPart(source), subfolders)
         except FashionFlowError as error:
@@ -168,7 +168,10 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
             ) from error
     places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
     if not places:
-        raise FashionFlowError(f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it")
+        raise FashionFlowError(
+            f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it",
+            hint=f"give {option(setting)} a model folder in the layout of the hub",
+        )
     if not any(places[0].glob("*.safetensors")):
         raise FashionFlowError(
             f"{asked}: has no .safetensors file" + (", only .bin" if any(places[0].glob("*.bin")) else ""),
@@ -182,7 +185,10 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
             hint=f"give {option(setting)} a folder that holds it as safetensors",
         ) from error
     if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise FashionFlowError(f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...")
+        raise FashionFlowError(
+            f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...",
+            hint=f"give {option(setting)} the model that the checkpoint was trained with",
+        )
     return network
 
 

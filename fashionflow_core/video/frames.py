@@ -27,12 +27,18 @@ def check_frame(frame: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> 
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FashionFlowError(f"{name} must be uint8 (h, w, 3), not {kind}")
+        raise FashionFlowError(
+            f"{name} must be uint8 (h, w, 3), not {kind}", hint="convert them: array.clip(0, 255).astype(numpy.uint8)"
+        )
     height, width, _ = frame.shape
     if 0 in frame.shape:
-        raise FashionFlowError(f"{name} is {height}x{width}: it has no pixels")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}: it has no pixels", hint="give frames of at least 1x1 pixel"
+        )
     if frame.shape != shape:
-        raise FashionFlowError(f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}", hint="bring all frames to one size"
+        )
 
 
 class FrameFolder:
@@ -133,7 +139,7 @@ class FrameFolder:
 
     def _finish(self, temporary: Path) -> None:
         if not self.count:
-            raise FashionFlowError(f"{self.path}: no frames came")
+            raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
         set_mode(temporary)  # mkdtemp makes folders private

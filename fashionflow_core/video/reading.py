@@ -87,7 +87,7 @@ def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
         FashionFlowError: as `iter_frames`; also when there are no frames.
     """
     if limit is not None and limit < 1:
-        raise FashionFlowError(f"limit: must be at least 1, not {limit}")
+        raise FashionFlowError(f"limit: must be at least 1, not {limit}", hint="leave it out to read all frames")
     frames = list(iter_frames(path, limit))
     if not frames:
         hint = "make or download the video again"
@@ -256,7 +256,9 @@ def _animated(path: Path) -> str | None:
     except PermissionError:
         raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
     except OSError as error:
-        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+        raise FashionFlowError(
+            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+        ) from None
 
 
 @contextmanager
@@ -270,7 +272,9 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         options = {"protocol_whitelist": "file"}
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
-        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+        raise FashionFlowError(
+            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+        ) from None
     with container:
         # A sound file's cover is stored as a video of one picture.
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

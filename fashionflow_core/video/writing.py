@@ -101,10 +101,13 @@ def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, 
     """Refuse before the first frame is asked for, since frames are costly; returns the rate that the file will have."""
     rate = formats.exact_rate(path, fps, plan.container)
     if count < 1:
-        raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}")
+        raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}", hint="give at least one frame")
     for key, value in metadata.items():
         if not key or key.lower() in reading.CONTAINER_KEYS or not _is_text(key) or not _is_text(value):
-            raise FashionFlowError(f"{path}: metadata {key!r} cannot be stored in a video file: {value!r}")
+            raise FashionFlowError(
+                f"{path}: metadata {key!r} cannot be stored in a video file: {value!r}",
+                hint="use keys of one word, and text without control characters",
+            )
     if abs(rate / Fraction(fps) - 1) > 1e-3:
         warnings.warn(
             f"{path}: {plan.container.name} has no {fps:g} frames per second; it gets {float(rate):.4g}",
@@ -135,7 +138,9 @@ def _encode(
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise FashionFlowError(f"{path}: no frames came, {count} were announced")
+        raise FashionFlowError(
+            f"{path}: no frames came, {count} were announced", hint="announce as many frames as are given"
+        )
     shape = np.shape(first)
     check_frame(first, shape, f"{path}: frame 0")
     height, width = (shape[0], shape[1]) if plan.container.tick else (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
@@ -147,13 +152,18 @@ def _encode(
     try:
         for frame in chain([first], iterator):
             if written == count:
-                raise FashionFlowError(f"{path}: more frames came than the {count} announced")
+                raise FashionFlowError(
+                    f"{path}: more frames came than the {count} announced", hint="announce as many frames as are given"
+                )
             check_frame(frame, shape, f"{path}: frame {written}")
             with explained(path, "could not be written"):
                 sink.add(frame)
             written += 1
         if written < count:
-            raise FashionFlowError(f"{path}: only {written} frames came of the {count} announced")
+            raise FashionFlowError(
+                f"{path}: only {written} frames came of the {count} announced",
+                hint="announce as many frames as are given",
+            )
         with explained(path, "could not be written"):
             sink.finish()
     except BaseException:
