@@ -12,6 +12,7 @@ import typer
 
 from fashionflow_cli import (
     bench,
+    check,
     compare,
     config,
     data,
@@ -49,6 +50,7 @@ app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXA
     interpolate.interpolate
 )
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
+app.command("check", rich_help_panel="Make videos", epilog=check.EXAMPLES, no_args_is_help=True)(check.check)
 app.command("inspect", rich_help_panel="Make videos", no_args_is_help=True)(inspect.inspect)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")

@@ -1,4 +1,4 @@
-"""Bookkeeping of a run: manifest lines, counts, progress."""
+"""Counts and progress of a run; hands its records to the manifest."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

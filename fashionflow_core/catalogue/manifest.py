@@ -1,4 +1,4 @@
-"""`manifest.jsonl`: one line per item and attempt; the basis of resuming."""
+"""`manifest.jsonl`, read and appended: one line per item and attempt, also after a kill."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Planner: items to make, from manifest and output folder."""
+"""Planner: items to make; what manifest and output folder show as done is kept."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""LoRA of the U-Net in peft's format.
+"""LoRA of the U-Net in peft's format: added, saved, fused.
 
 A folder holds adapter_config.json and adapter_model.safetensors, in peft's own layout.
 """

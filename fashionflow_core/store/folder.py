@@ -1,4 +1,4 @@
-"""Model folders: completeness, size, atomic creation."""
+"""Model folders: damage and missing parts, size, atomic creation."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Run folder: settings, log, checkpoints, previews, result."""
+"""Layout of a run folder: settings, log, plot, previews, result."""
 
 import json
 import shutil

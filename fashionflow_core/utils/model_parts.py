@@ -23,7 +23,7 @@ _CODE = ("auto_map", "custom_pipelines", "quantization_config", "use_kernels")
 _ATTENTION = (None, "eager", "sdpa")
 
 
-def check_network(folder: Path) -> dict[str, Any]:
+def check_config(folder: Path) -> dict[str, Any]:
     """Check the config and the weight index of a network's folder.
 
     Returns:
@@ -111,7 +111,7 @@ def open_network(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict[str
     """
     import torch  # model folders are listed without it
 
-    config = check_network(folder)
+    config = check_config(folder)
     with torch.device("meta"):  # no memory is taken there, whatever the config asks for
         if hasattr(kind, "config_class"):  # of transformers; the config may be that of a larger model around it
             empty = kind(kind.config_class.from_pretrained(folder, local_files_only=True))

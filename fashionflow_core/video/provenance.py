@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.errors import FashionFlowError, command
-from fashionflow_core.video import marking, reading
+from fashionflow_core.video import boxes, marking, reading
 
 _PREFIX = "fashionflow_"
 _TYPE = re.compile(rb"""DigitalSourceType(?:\s*=\s*["']|\s*>\s*)([^"'<\s]+)""")
@@ -151,20 +151,11 @@ def _type(packet: bytes) -> str:
 
 
 def _mp4_packet(file: IO[bytes]) -> bytes:
-    """The XMP of an MP4: boxes of the top level are walked, none is read but the right one (ISO 14496-12, 4.2)."""
-    at, end = 0, file.seek(0, 2)
-    while at + 8 <= end:
-        file.seek(at)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        header = 8
-        if size == 1:
-            size, header = struct.unpack(">Q", file.read(8))[0], 16
-        size = size or end - at
-        if size < header:
-            return b""
-        if kind == b"uuid" and file.read(16) == marking.UUID:
-            return file.read(min(size - header - 16, _MAX_PACKET))
-        at += size
+    """The XMP of an MP4."""
+    for box in boxes.walk(file):
+        file.seek(box.start)
+        if box.kind == b"uuid" and file.read(16) == marking.UUID:
+            return file.read(min(box.end - box.start - 16, _MAX_PACKET))
     return b""
 
 

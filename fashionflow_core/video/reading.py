@@ -1,5 +1,6 @@
 """Video reading with colour tags applied."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,6 +135,52 @@ def container_tags(path: Path) -> dict[str, str]:
     """
     with _opened(path) as (container, _):
         return {key.lower(): value for key, value in container.metadata.items()}
+
+
+def pixel_format(path: Path) -> str:
+    """FFmpeg's name of a video's pixel format, such as yuv420p.
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    with _opened(path) as (_, stream):
+        return stream.codec_context.pix_fmt or "unknown"
+
+
+def has_open_groups(path: Path) -> bool:
+    """Whether a group of pictures of an H.264 or HEVC video refers to the one before it; False for other codecs.
+
+    Every keyframe of closed groups is an instantaneous decoder refresh: NAL unit type 5 (H.264, table 7-1), 19 or 20
+    (HEVC, table 7-1).
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    with _opened(path) as (container, stream):
+        codec = stream.codec_context.codec.canonical_name
+        if codec not in ("h264", "hevc"):
+            return False
+        extra = stream.codec_context.extradata or b""
+        # With lengths before its units (avcC, hvcC start with 1), or with start codes as in a transport stream.
+        lengths = extra[:1] == b"\x01"
+        for packet in container.demux(stream):
+            if packet.is_keyframe and packet.size and not _refreshes(bytes(packet), codec, lengths):
+                return True
+    return False
+
+
+def _refreshes(data: bytes, codec: str, lengths: bool) -> bool:
+    units = _units(data) if lengths else (unit for unit in re.split(b"\0\0\1", data) if unit)
+    types = {unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in units if unit}
+    return bool(types & ({5} if codec == "h264" else {19, 20}))
+
+
+def _units(data: bytes) -> Iterator[bytes]:
+    """First bytes of the NAL units of a packet, each after its length of four bytes."""
+    at = 0
+    while at + 4 < len(data):
+        yield data[at + 4 : at + 5]
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
 
 
 def inspect(path: Path, count: bool = True) -> Found:
