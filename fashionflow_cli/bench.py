@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import Size, note, parse_size, quiet_libraries, result
+from fashionflow_cli.console import Size, note, parse_size, quiet_libraries, result_text
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils.files import check_target
 
@@ -109,7 +109,7 @@ def bench(
     )
     measured = []
     for one in known.run(names, request, lambda name: note(f"measuring {name}, {repeats} times each", quiet)):
-        result(("" if not measured else "\n") + report.text(one, markdown))
+        result_text(("" if not measured else "\n") + report.text(one, markdown))
         measured.append(one)
         # After each suite: what was measured in an hour should not be lost to what fails in the next.
         if out is not None:

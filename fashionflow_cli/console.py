@@ -14,6 +14,7 @@ import typer
 
 from fashionflow_core.config import PHOTO_SIZE
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.utils.text import printable
 
 
 class Size(NamedTuple):
@@ -90,7 +91,12 @@ def parse_batch(text: str | int) -> int:
 
 def result(text: str) -> None:
     """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
-    print(text, flush=True)
+    print(_escaped(text), flush=True)
+
+
+def result_text(text: str) -> None:
+    """Lines on stdout, such as a table."""
+    print(printable(text), flush=True)
 
 
 def result_json(value: Any) -> None:
@@ -101,7 +107,7 @@ def result_json(value: Any) -> None:
 def note(text: str, quiet: bool = False) -> None:
     """One line on stderr, for people."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(_escaped(text), file=sys.stderr, flush=True)
 
 
 class Warnings:
@@ -154,9 +160,14 @@ def complain(message: str, hint: str | None = None) -> None:
             note(f"hint: {one_line(hint)}")
 
 
+def _escaped(text: str) -> str:
+    """A line as it is, with escape sequences for what does not belong into one."""
+    return printable(text).replace("\n", r"\n")
+
+
 def one_line(text: str) -> str:
-    """The text with every line end and row of spaces as one space."""
-    return " ".join(text.split())
+    """The text with every line end and row of spaces as one space, fit for a terminal."""
+    return printable(" ".join(text.split()))
 
 
 @contextmanager
@@ -168,7 +179,7 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total,
-        desc=label,
+        desc=one_line(label),
         unit=f" {unit}",
         file=sys.stderr,
         disable=quiet,

@@ -31,6 +31,7 @@ from fashionflow_cli.wording import CommandLine
 from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.paths import NoHome
 from fashionflow_core.utils.signals import STOPS
+from fashionflow_core.utils.text import log_traceback
 
 DEBUG = "FASHIONFLOW_DEBUG"
 
@@ -154,7 +155,8 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+        # Bytes of names that are not text go on through pipes as they are, but not to terminals.
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 and not sys.stdout.isatty() else "backslashreplace")
 
 
 def _run() -> int:
@@ -209,9 +211,7 @@ def _command_line() -> str:
 
 def _trace(error: BaseException) -> None:
     if os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no", "off"):
-        import traceback
-
-        traceback.print_exception(error)
+        log_traceback(error)
 
 
 def _drop_unwritable_output() -> None:

@@ -4,7 +4,6 @@ import importlib
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flag
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.utils.priority import give_way
+from fashionflow_core.utils.text import log_traceback
 
 if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
@@ -363,7 +363,7 @@ class Maker:
             self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same again"))
             return
         if not isinstance(error, FashionFlowError):
-            traceback.print_exception(error)  # into the worker's log
+            log_traceback(error)
         self.report(job, job.record(FAILED, **self._of_photo(photo), **failure(stage, error)))
 
     def _of_photo(self, photo: OpenedPhoto, clip: "Clip | None" = None) -> dict[str, Any]:

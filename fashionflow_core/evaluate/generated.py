@@ -22,6 +22,7 @@ from fashionflow_core.images.fitting import fit, write_png
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.store import registry
 from fashionflow_core.utils.files import write_text
+from fashionflow_core.utils.temporary import sweep
 
 RECORD = "generation.json"
 _OF_MOTION = ("motion", "motion_amount", "loop", "duration")
@@ -248,6 +249,7 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
     """Make the folder one of these videos, or see that it is."""
     record = json.loads(json.dumps(record))
     path = folder / RECORD
+    sweep(folder)  # of a run that was killed in its first moment
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

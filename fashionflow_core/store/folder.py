@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
-from fashionflow_core.utils.files import check_name, set_mode, shortened, sync
+from fashionflow_core.utils.files import check_name, set_mode, sync
 from fashionflow_core.utils.model_parts import parameters
+from fashionflow_core.utils.temporary import scratch_folder, sweep
 
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
 PARSER = "parser"  # of motion models: matte and parts of a photo
@@ -150,10 +150,9 @@ def _forget_origin(path: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
     beside = nearest_folder(target)  # parents are made only once there is something to hold
-    with tempfile.TemporaryDirectory(
-        prefix=f".{shortened(target.name)}.", dir=beside, ignore_cleanup_errors=True
-    ) as scratch:
-        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+    sweep(beside)
+    with scratch_folder(target, beside) as scratch:
+        made, replaced = scratch / "made", scratch / "replaced"
         made.mkdir()
         yield made
         for path in made.glob("*/config.json"):

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
 from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.paths import NoHome, cache_home, expanded
+from fashionflow_core.utils.temporary import scratch_folder
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -309,8 +309,8 @@ def remove(name: str) -> tuple[Path, int]:
         raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
     freed = size(folder)
     # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-        folder.rename(Path(scratch) / "removed")
-    if Path(scratch).exists():
+    with scratch_folder(folder) as scratch:
+        folder.rename(scratch / "removed")
+    if scratch.exists():
         raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
     return folder, freed

@@ -4,16 +4,15 @@ import errno
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.temporary import temporary_file
 
 # What file systems without permissions, or without fsync of folders, answer.
 _UNSUPPORTED = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-_TEMPORARY_BYTES = 60  # of the final name in a temporary one
 
 
 def check_target(path: str | Path, overwrite: bool) -> Path:
@@ -62,16 +61,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
     A link stays, and what it leads to is written.
 
-    Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was.
+    Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was. After a kill
+    the next process that writes into the folder removes it.
     """
     target = followed(Path(target))
-    handle, name = tempfile.mkstemp(
-        prefix=f".{shortened(target.stem)}.", suffix=target.suffix, dir=target.absolute().parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = temporary_file(target)
     try:
-        # mkstemp makes files private; what a user asked for gets the permissions any other new file would have.
+        # Temporary files are private; what a user asked for gets the permissions any other new file would have.
         set_mode(temporary)
         yield temporary
         sync(temporary)
@@ -87,11 +83,6 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 def followed(path: Path) -> Path:
     """Where a link to a file leads, or the path itself; also of links in a circle."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
-
-
-def shortened(name: str, most: int = _TEMPORARY_BYTES) -> str:
-    """The beginning of a file name, at most so many bytes: names have 255, of which temporary ones need some."""
-    return os.fsencode(name)[:most].decode("utf-8", errors="ignore")
 
 
 def set_mode(path: Path, mode: int | None = None) -> None:

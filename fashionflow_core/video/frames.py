@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError, option
-from fashionflow_core.utils.files import check_name, set_mode, shortened, sync
+from fashionflow_core.utils.files import check_name, set_mode, sync
+from fashionflow_core.utils.temporary import KEPT, temporary_folder
 from fashionflow_core.video import marking
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
@@ -101,7 +101,7 @@ class FrameFolder:
 
     def __enter__(self) -> Self:
         target = self.path.resolve()
-        self._temporary = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.", dir=target.parent))
+        self._temporary = temporary_folder(target)
         return self
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -142,7 +142,7 @@ class FrameFolder:
             raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
-        set_mode(temporary)  # mkdtemp makes folders private
+        set_mode(temporary)  # temporary folders are private
         sync(temporary)
         self.check(self.path, self._overwrite)  # once more: generating takes time, in which files may have come
         target = self.path.resolve()
@@ -164,21 +164,24 @@ def _is_frame(entry: "os.DirEntry[str]") -> bool:
 
 def _replace(temporary: Path, target: Path) -> None:
     """Put a folder in the place of another one of frames, which comes back if that fails."""
-    # Its own new folder, so that the name is free and a crash between the two renames loses nothing.
-    aside = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.old.", dir=target.parent))
-    old = aside / target.name
+    # Side by side under these names, so that a crash between the two renames loses nothing: see `temporary.sweep`.
+    aside = temporary_folder(target)
+    made, replaced = aside / "made", aside / "replaced"
     try:
-        target.rename(old)
+        temporary.rename(made)
+        target.rename(replaced)
         try:
-            temporary.rename(target)
+            made.rename(target)
         except BaseException:
-            old.rename(target)
+            replaced.rename(target)
             raise
-        for entry in [e for e in os.scandir(old) if _is_frame(e)]:
+        for entry in [e for e in os.scandir(replaced) if _is_frame(e)]:
             os.unlink(entry.path)
     finally:
-        # They stay where anything that is not ours slipped in meanwhile.
+        shutil.rmtree(made, ignore_errors=True)
         with suppress(OSError):
-            old.rmdir()
+            replaced.rmdir()
+        with suppress(OSError):  # anything that is not ours and slipped in meanwhile
+            replaced.rename(aside / KEPT)
         with suppress(OSError):
             aside.rmdir()
