@@ -102,7 +102,7 @@ def test_the_logged_loss_of_a_resumed_run_is_that_of_a_run_without_a_break(place
         if part >= 9 / 12:
             raise Died
 
-    changes = {"log_every": 4, "checkpoint_steps": 6, "max_steps": 12}
+    changes: dict[str, Any] = {"log_every": 4, "checkpoint_steps": 6, "max_steps": 12}
     train(place, tmp_path / "whole", **changes)
     with pytest.raises(Died):
         train(place, tmp_path / "run", report=Report(progress=die), **changes)
