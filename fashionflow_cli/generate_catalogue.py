@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from fashionflow_core.catalogue.run import Request
 
 
+# How the summary calls the stages of a manifest's lines.
+_STAGES = {
+    "plan": "settings",
+    "photo": "opening the photo",
+    "denoise": "generating",
+    "decode": "decoding",
+    "write": "writing",
+    "worker": "worker process",
+}
+
+
 def wanted(photos: list[Path], out: Path | None) -> bool:
     """Whether this is a catalogue: several photos, a folder, pattern or list, or an output that is a folder."""
     from fashionflow_core.catalogue import storage
@@ -125,13 +136,13 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
         "to do": f"{plan.to_do:,}{size}",
         "done before": f"{plan.done:,}",
         "failed before": f"{plan.failed:,}",
-        "model": f"{plan.model}, {plan.frames} frames, {plan.steps} steps of {plan.scheduler}",
-        "devices": ", ".join(plan.devices),
+        "folder": request.work.remote or request.work.out,
+        "model": f"{plan.model} on {', '.join(plan.devices)}, {plan.frames} frames a video",
     }
     if plan.seconds is not None and plan.seconds_each is not None:
-        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s a video, reckoned from {plan.measured}"
+        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s per video, estimated from {plan.measured}"
     elif plan.to_do:
-        rows["time"] = "not timed for so many: make a few of them first, --dry-run then reckons from those"
+        rows["time"] = "not timed for so many: make a few of them first, --dry-run then estimates from those"
     for name, value in rows.items():
         result(f"{name:14}  {value}")
     for line in plan.notes:
@@ -204,11 +215,11 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
     bad = summary.failed + summary.lost
     if not bad:
         return
-    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    stages: dict[str, list[Mapping[str, Any]]] = {}
     for record in summary.failures.values():
-        kinds.setdefault((str(record["stage"]), str(record["error_class"])), []).append(record)
-    for (stage, kind), records in kinds.items():
-        such = one_line(f"{stage}: {kind}, such as {records[0]['item']}")
+        stages.setdefault(str(record["stage"]), []).append(record)
+    for stage, records in stages.items():
+        such = one_line(f"{_STAGES.get(stage, stage)}, such as {records[0]['item']}: {records[0]['message']}")
         note(f"{'failed':15} {len(records):<6} {such}", quiet)
     if old := bad - len(summary.failures):
         note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)

@@ -160,19 +160,25 @@ class Studio:
         )
 
     def print_plan(self, plan: "RunCost", targets: list[VideoOutput]) -> None:
-        """What `--dry-run` says: what would be made, how, and at what cost."""
+        """What `--dry-run` prints: files, their size and the time they take; with `--json` everything about the run."""
         files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
         described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan)}
         described["warnings"] = self.warned.take()
         if self.as_json:
             result_json(described)
             return
-        described["tflop"] = ", ".join(f"{part} {count:.3g}" for part, count in plan.tflop.items())
-        described["seconds"] = f"{plan.seconds:.0f} a video, reckoned from one timed step" if plan.seconds else None
-        described["weights_bytes"] = f"{plan.weights_bytes:,}"
-        for name, value in described.items():
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            result(f"{name.replace('_', ' '):14}  {'-' if text in (None, '') else text}")
+        length = plan.frames / plan.fps
+        rows = {
+            "files": ", ".join(files),
+            "size": f"{plan.width}x{plan.height} pixels (width x height), {plan.frames} frames, {length:.1f} s",
+            "time": "-",
+            "model": f"{plan.model} on {plan.device}",
+        }
+        if plan.seconds is not None:
+            each = f" ({len(targets)} videos of {plan.seconds:.0f} s)" if len(targets) > 1 else ""
+            rows["time"] = f"about {plan.seconds * len(targets):.0f} s{each}, after the model is open"
+        for name, value in rows.items():
+            result(f"{name:14}  {value}")
 
 
 def _watched(

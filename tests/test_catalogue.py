@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from catalogues import assert_whole, conventions, files, last, lines, photo, plain, quick, quick_started, shop
 from command import assert_refused, run, wait_until
-from quick_model import SECONDS
+from quick_model import POISON, SECONDS
 from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
@@ -153,6 +153,18 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     result = quick("photos", "-o", "out", "--model", tiny, "--overwrite", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert assert_whole(out) == ["000.mp4", "001.mp4"]
+
+
+def test_the_summary_names_stage_and_reason_but_no_class(tmp_path: Path) -> None:
+    photo(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"none")
+    plain(tmp_path / "photos" / "poison.png", (250, 5, POISON))
+    result = quick("photos", "-o", "out", "--model", conventions(tmp_path / "model"), cwd=tmp_path)
+    assert result.returncode == 3
+    rows = [line for line in result.stderr.splitlines() if line.startswith("failed          ")]
+    assert len(rows) == 2 and "opening the photo, such as bad" in rows[0], result.stderr
+    assert "generating, such as poison: this photo is poison" in rows[1]
+    assert not re.search(r"\b\w+(Error|Exception|Died)\b", result.stderr), result.stderr
 
 
 def test_warnings_of_photos_are_on_stderr_and_in_the_group_check(tmp_path: Path) -> None:

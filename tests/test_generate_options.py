@@ -77,6 +77,15 @@ def test_json_of_a_plan_and_of_models_is_as_documented(shop: Path, tiny: Path) -
     jsonschema.validate(json.loads(listed.stdout), schema("models"))
 
 
+def test_a_plan_for_people_is_files_size_and_time(shop: Path, tiny: Path) -> None:
+    plan = run("generate", "dress.jpg", "--model", tiny, "--dry-run", "--variations", "2", "-q", cwd=shop)
+    assert plan.returncode == 0, plan.stderr
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in plan.stdout.splitlines())
+    assert list(rows) == ["files", "size", "time", "model"]
+    assert rows["files"] == "dress-1.mp4, dress-2.mp4" and "48x60 pixels" in rows["size"] and "4 frames" in rows["size"]
+    assert re.fullmatch(r"about \d+ s \(2 videos of \d+ s\), after the model is open", rows["time"])
+
+
 def test_a_plan_is_what_then_happens(shop: Path, tiny: Path) -> None:
     arguments = ("--steps", "3", "--frames", "6", "--scheduler", "euler", "--fps", "10")
     (plan,) = made(shop, tiny, "--dry-run", *arguments)

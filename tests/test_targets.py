@@ -10,16 +10,17 @@ import pytest
 from command import run
 
 from fashionflow_core import video
+from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.video import boxes, reading, targets
 
 DOCS = Path(__file__).parents[1] / "docs" / "targets.md"
 
 
-def _write(path: Path, seconds: float, fps: float, size: tuple[int, int], **options: object) -> Path:
+def _write(path: Path, seconds: float, fps: float, size: tuple[int, int], codec: str | None = None) -> Path:
     count = round(seconds * fps)
     frames = (np.full((*size, 3), number % 200, np.uint8) for number in range(count))
-    video.write(frames, path, fps=fps, count=count, **options)  # pyright: ignore[reportArgumentType]
+    video.write(frames, path, fps=fps, count=count, options=EncodeOptions(codec=codec))
     return path
 
 

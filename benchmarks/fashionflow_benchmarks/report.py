@@ -127,7 +127,9 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
     parameters = model.get("parameters")
     count = sum(parameters.values()) if isinstance(parameters, Mapping) else parameters
     what = f"{model['name']} ({count:,} parameters)" if count else model["name"]
-    yield f"{'### ' if markdown else ''}{result['title']}: {what}"
+    weights = str(model.get("weights") or "")
+    random = f", random weights ({weights.removeprefix('random, ')})" if weights.startswith("random") else ""
+    yield f"{'### ' if markdown else ''}{result['title']}: {what}{random}"
     yield ""
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     made = f"; {result['reduced']}" if result["reduced"] else ""
@@ -138,14 +140,14 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
 def _cells(result: Mapping[str, Any]) -> Iterator[list[str]]:
     """Head and rows; columns that no row of the suite has are left out."""
     columns = {
-        "median s": lambda row: _number(row["median_s"], 1, 4),
-        "quartiles s": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
-        "peak MiB": lambda row: _number(row["peak_memory_bytes"], 2**20, 0),
-        "call MiB": lambda row: _number(row["call_memory_bytes"], 2**20, 0),
+        "median (s)": lambda row: _number(row["median_s"], 1, 4),
+        "quartiles (s)": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
+        "peak memory (MiB)": lambda row: _number(row["peak_memory_bytes"], 2**20, 0),
+        "added by the call (MiB)": lambda row: _number(row["call_memory_bytes"], 2**20, 0),
         "GFLOP": lambda row: _number(row["flop"], 1e9, 1),
-        "GB moved": lambda row: _number(row["traffic_bytes"], 1e9, 2),
-        "of matmul": lambda row: _percent(row["matmul_share"]),
-        "of copy": lambda row: _percent(row["copy_share"]),
+        "memory traffic (GB)": lambda row: _number(row["traffic_bytes"], 1e9, 2),
+        "of matmul limit": lambda row: _percent(row["matmul_share"]),
+        "of copy limit": lambda row: _percent(row["copy_share"]),
     }
     made = [[show(row) for show in columns.values()] for row in result["results"].values()]
     kept = [place for place, _ in enumerate(columns) if any(row[place] != "-" for row in made)]

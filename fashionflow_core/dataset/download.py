@@ -295,7 +295,7 @@ def _fetch(
         return replace(failed, problem=f"{target}: could not be written ({_reason(error)})")
     except Exception as error:  # whatever one address does, the others are fetched
         line = " ".join(str(error).split())[:200]
-        return replace(failed, problem=f"{http.shortened(item.url)}: {type(error).__name__}: {line}")
+        return replace(failed, problem=f"{http.shortened(item.url)}: could not be fetched ({line})")
 
 
 def _reason(error: OSError) -> str:

@@ -58,7 +58,9 @@ def python() -> Check:
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Check("python", OK, text, details=details)
     text += " is not supported: 3.11 to 3.13 are"
-    return Check("python", PROBLEM, text, "python3.12 -m venv .venv", details=details)
+    others = [found for minor in (12, 13, 11) if (found := shutil.which(f"python3.{minor}"))]
+    mend = f"{shlex.quote(others[0])} -m venv .venv" if others else "install Python 3.12"
+    return Check("python", PROBLEM, text, mend, details=details)
 
 
 def packages() -> Check:
@@ -67,7 +69,8 @@ def packages() -> Check:
 
     own = _version("fashionflow")
     if own is None:
-        return Check("packages", PROBLEM, "fashionflow runs from files that were not installed", "pip install -e .")
+        mend = f"pip install -e '{Path(__file__).parents[2]}'"
+        return Check("packages", PROBLEM, "fashionflow runs from files that were not installed", mend)
     found: dict[str, str | None] = {}
     wrong, pins = [], []
     for requirement in map(Requirement, requires("fashionflow") or []):
@@ -215,14 +218,15 @@ def variables(known: frozenset[str]) -> Check:
 
 def models() -> Iterator[Check]:
     """Every installed model: its parts, the headers of its weights, recorded sizes. The bundled one must be whole."""
-    reinstall = f"{_REINSTALL} --no-deps fashionflow"
+    reinstall = extras.reinstall()
     for entry in registry.list_models():
         name, known = entry.name, registry.KNOWN.get(entry.name)
         bundled = known is not None and known.bundled is not None
         if entry.path is None and bundled:
             yield Check("models", PROBLEM, f"{name}: is missing from this installation", reinstall, blocks=True)
         elif entry.path is None:
-            yield Check("models", NOTE, f"{name}: not installed", command("models pull", name))
+            needed = {"checkpoint": registry.CHECKPOINT} if name == registry.PUBLISHED else {}
+            yield Check("models", NOTE, f"{name}: not installed", command("models pull", name, **needed))
         else:
             damage, size = model_folder.damage(entry.path), model_folder.size(entry.path)
             details = {"name": name, "path": str(entry.path), "size_bytes": size, "damage": damage}

@@ -52,6 +52,7 @@ class KnownModel:
     authors: str = ""
 
 
+PUBLISHED, CHECKPOINT = "published", "FashionFlow_checkpoint.pth"  # it is imported from the authors' file
 # The published weights are named but never fetched: they come without a licence, so their owner brings them. The
 # commits: the VAE's is the one that the published inference names (reference README) and, since that one may hold
 # pickles only, a later one of the same weights; CLIP's is the hub's own conversion to safetensors, which `main` lacks.
@@ -66,7 +67,7 @@ KNOWN = {
         source="bundled with fashionflow, recipe in docs/mini-latent.md",
         bundled=ASSETS / "mini-latent",
     ),
-    "published": KnownModel(
+    PUBLISHED: KnownModel(
         summary="the FashionFlow authors' checkpoint: photo-real, 640x512, 70 frames",
         source="FashionFlow_checkpoint.pth of the authors",
         parts={
@@ -180,7 +181,7 @@ def find(name_or_folder: str) -> Path:
             )
         raise FashionFlowError(
             f"model {name_or_folder} is not installed: its weights have to be imported",
-            hint=command("models pull", name_or_folder, checkpoint="FashionFlow_checkpoint.pth"),
+            hint=command("models pull", name_or_folder, checkpoint=CHECKPOINT),
         )
     if name_or_folder in NETWORKS_BESIDE:
         raise FashionFlowError(

@@ -32,6 +32,22 @@ def install(*extras: str, force: bool = False) -> str:
     return f"{pip} {' '.join(map(shlex.quote, _requirements(package, extras)))}"
 
 
+def reinstall() -> str:
+    """The command that brings back files of this package that are missing or damaged."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        found = checkout(distribution(PACKAGE))
+    except PackageNotFoundError:
+        found = (Path(__file__).parents[2], True)
+    if found is None:
+        return "install fashionflow again, from its checkout or wheel"
+    place, editable = found
+    if editable and (place / ".git").exists():  # an editable installation uses the checkout's own files
+        return f"git -C '{place}' restore fashionflow_core"
+    return f"pip install --force-reinstall --no-deps {'-e ' if editable else ''}'{place}'"
+
+
 def checkout(package: "Distribution") -> tuple[Path, bool] | None:
     """The folder that a package was installed from, if it is still there, and whether the installation is editable."""
     try:
