@@ -24,13 +24,7 @@ def _write(path: Path, seconds: float, fps: float, size: tuple[int, int], codec:
     return path
 
 
-def _encode(
-    path: Path,
-    size: tuple[int, int] = (64, 48),
-    form: str = "yuv420p",
-    muxer: dict[str, str] | None = None,
-    **codec: str,
-) -> Path:
+def _encode(path: Path, codec: dict[str, str], form: str = "yuv420p", muxer: dict[str, str] | None = None) -> Path:
     """64x48 pixels straight from FFmpeg, as other programs write them."""
     size = (64, 48)
     with av.open(str(path), "w", options=muxer or {}) as container:
@@ -84,21 +78,23 @@ def test_each_broken_limit_is_named(
 
 
 def test_structure_of_foreign_files(tmp_path: Path):
-    late = _encode(tmp_path / "late.mp4", bf="2")
+    late = _encode(tmp_path / "late.mp4", {"bf": "2"})
     assert {"index (moov)", "edit list"} <= _whats(late, "reels") and _whats(late, "web") == {"index (moov)"}
-    first = _encode(tmp_path / "first.mp4", muxer={"movflags": "faststart+negative_cts_offsets", "use_editlist": "0"})
+    first = _encode(
+        tmp_path / "first.mp4", {}, muxer={"movflags": "faststart+negative_cts_offsets", "use_editlist": "0"}
+    )
     assert not _whats(first, "reels")
-    assert "pixel format" in _whats(_encode(tmp_path / "full.mp4", form="yuv444p"), "web")
-    mov = _encode(tmp_path / "v.mov", muxer={"movflags": "faststart"})
+    assert "pixel format" in _whats(_encode(tmp_path / "full.mp4", {}, form="yuv444p"), "web")
+    mov = _encode(tmp_path / "v.mov", {}, muxer={"movflags": "faststart"})
     assert _whats(mov, "reels") == {"edit list"}
 
 
 def test_open_groups_of_pictures(tmp_path: Path):
     several = {"g": "20", "bf": "2", "sc_threshold": "0"}
-    assert not reading.has_open_groups(_encode(tmp_path / "closed.mp4", **several))
-    assert reading.has_open_groups(_encode(tmp_path / "open.mp4", **several, **{"x264-params": "open-gop=1"}))
-    assert not reading.has_open_groups(_encode(tmp_path / "closed.ts", **several))
-    assert reading.has_open_groups(_encode(tmp_path / "open.ts", **several, **{"x264-params": "open-gop=1"}))
+    assert not reading.has_open_groups(_encode(tmp_path / "closed.mp4", several))
+    assert reading.has_open_groups(_encode(tmp_path / "open.mp4", several | {"x264-params": "open-gop=1"}))
+    assert not reading.has_open_groups(_encode(tmp_path / "closed.ts", several))
+    assert reading.has_open_groups(_encode(tmp_path / "open.ts", several | {"x264-params": "open-gop=1"}))
     assert not reading.has_open_groups(_write(tmp_path / "ours.mp4", 3, 25, (64, 48), codec="hevc"))
 
 
