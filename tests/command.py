@@ -20,7 +20,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **(extra or {})}
 
 
-def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
     """Run `fashionflow ARGUMENTS` in `cwd` to its end, in this process: nothing is imported again.
 
     Settings that libraries read while they are imported (`HF_...`) need `run_process`.
@@ -28,13 +30,13 @@ def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None)
     from fashionflow_cli.main import main
 
     assert not any(name.startswith(("HF_", "PYTHON")) for name in env or {}), "needs a process of its own"
-
     words = [str(word) for word in arguments]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _state_restored():
         os.chdir(cwd)
         os.environ.update({"COLUMNS": "100", **(env or {})})
         sys.argv = [COMMAND[-1], *words]
-        with _redirected(1, out, "stdout"), _redirected(2, err, "stderr"), Path(os.devnull).open() as sys.stdin:
+        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
+        with _redirected(1, out, "stdout"), _redirected(2, err, "stderr"):
             try:
                 main()
             except SystemExit as end:

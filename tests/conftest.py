@@ -1,4 +1,4 @@
-"""What every test can count on: a share of the processors, no network, no settings of the user, the marker `gpu`."""
+"""What every test can count on: a share of the processors, no network, no settings of the user, its markers."""
 
 import os
 from pathlib import Path
@@ -16,6 +16,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
 for _name in [name for name in os.environ if name.startswith("FASHIONFLOW_")]:
     del os.environ[_name]
+
+
+# Fixtures that export a whole model, which takes up to a minute.
+EXPORTED = {"engines", "halves", "mini_engines"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests of exported models are slow."""
+    if EXPORTED & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,6 +36,7 @@ def total_macs(work: Work) -> float:
     return sum(calls[stage] * flop[stage] for stage in calls) / 2
 
 
+@pytest.mark.slow
 def test_arithmetic_of_the_paper() -> None:
     """Reference README, "DreamPose-style per-frame sampling, in numbers": 12.2, where the paper reports 9.3 in time."""
     per_frame, literal = dreampose.count_work(FULL), published.count_work(FULL)

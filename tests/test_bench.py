@@ -67,6 +67,7 @@ def test_step_names_its_hardware(result: dict[str, Any]) -> None:
     assert hardware["commit"] is None or len(hardware["commit"]) == 40
 
 
+@pytest.mark.slow
 def test_step_in_half_precision_of_given_size(tiny: Path) -> None:
     result = step.bench_step(tiny, frames=2, height=8, width=4, dtype="bf16", device="cpu", repeats=1)
     assert [result["input"][key] for key in ("frames", "height", "width")] == [2, 8, 4]

@@ -72,7 +72,7 @@ def test_exponents() -> None:
     assert scaling.exponent(sizes, [size**2 / 7 for size in sizes]) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("name", ["vae", "clip", "video", "batch", "memory"])
+@pytest.mark.parametrize("name", ["vae", "clip", "video", pytest.param("batch", marks=pytest.mark.slow), "memory"])
 def test_suites_of_a_model_folder(tiny: Path, name: str) -> None:
     noted: list[str] = []
     (result,) = suites.run([name], BenchRequest(str(tiny), device="cpu", repeats=2), noted.append)
@@ -175,6 +175,7 @@ def test_sizes_are_reduced_where_they_would_take_minutes() -> None:
     assert BenchRequest(frames=6).sizes(CPU)[0] == (6, *REDUCED[1:])
 
 
+@pytest.mark.slow
 def test_pictures(tiny: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -154,6 +154,7 @@ def test_a_second_signal_stops_now(tmp_path: Path) -> None:
     assert files(out) == []
 
 
+@pytest.mark.slow
 def test_the_real_model_stops_between_steps(tmp_path: Path) -> None:
     photos, out = shop(tmp_path / "photos", 3), tmp_path / "out"
     model, log = build_tiny_model(tmp_path / "tiny"), tmp_path / "log"

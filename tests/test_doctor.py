@@ -106,6 +106,7 @@ def test_lines_for_people(tmp_path: Path):
     assert any("FASHIONFLOW_DEVCE (did you mean FASHIONFLOW_DEVICE?)" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_no_secret_is_shown(tmp_path: Path):
     secrets = {"HF_TOKEN": "hf_topsecret", "FASHIONFLOW_PASSWRD": "hunter2", "HF_HUB_OFFLINE": "0"}
     with imitated_hub() as hub:
@@ -175,6 +176,7 @@ def _distribution(folder: Path, name: str, version: str) -> None:
     path.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
+@pytest.mark.slow
 def test_libraries_that_crash_cost_one_line(tmp_path: Path):
     fakes = tmp_path / "fakes"
     _module(fakes, "onnxruntime", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
@@ -210,6 +212,7 @@ def test_libraries_that_crash_cost_one_line(tmp_path: Path):
     assert (code, report["can_run"]) == (0, True), checks["default job"]
 
 
+@pytest.mark.slow
 def test_a_torchvision_of_another_torch(tmp_path: Path):
     code = "raise RuntimeError('operator torchvision::nms does not exist')"
     _module(tmp_path / "fakes", "torchvision", code)
@@ -248,6 +251,7 @@ def test_a_question_ends_in_every_case(tmp_path: Path, monkeypatch: pytest.Monke
     assert ask("version:absent_module", 20)["installed"] is False
 
 
+@pytest.mark.slow
 def test_the_current_folder_is_not_searched(tmp_path: Path):
     (tmp_path / "torch.py").write_text("raise ImportError('not this one')")
     (tmp_path / "json.py").write_text("raise ImportError('nor this one')")

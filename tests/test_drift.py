@@ -79,6 +79,7 @@ def test_lab_of_known_colours() -> None:
         srgb_to_lab(np.zeros((4, 4)))
 
 
+@pytest.mark.slow
 def test_garment_masks_agree_with_the_renderer() -> None:
     alone, within = [], []
     for seed in range(1000, 1040):

@@ -43,6 +43,7 @@ def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
     return evaluate(sets / "real", sets / "fake", EvaluateOptions(ALL, metric_weights))
 
 
+@pytest.mark.slow
 def test_everything_is_measured(whole: dict[str, Any]):
     docs = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
     (schema,) = re.findall(r"^```json schema=evaluate\n(.*?)^```", docs, re.M | re.S)
@@ -64,6 +65,7 @@ def test_everything_is_measured(whole: dict[str, Any]):
     assert not record["weights"]["i3d"]["public"] and len(record["weights"]["i3d"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_set_and_itself(sets: Path, metric_weights: Path, whole: dict[str, Any]):
     found = evaluate(sets / "real", sets / "real", EvaluateOptions(replace(ALL, bootstrap=0), metric_weights))
     for metric in ("fvd", "vfid", "fid"):
@@ -74,6 +76,7 @@ def test_a_set_and_itself(sets: Path, metric_weights: Path, whole: dict[str, Any
     assert found["failed"] == []
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_run_or_side(sets: Path, metric_weights: Path, whole: dict[str, Any]):
     again = evaluate(sets / "real", sets / "fake", EvaluateOptions(QUICK, metric_weights))
     turned = evaluate(sets / "fake", sets / "real", EvaluateOptions(QUICK, metric_weights))

@@ -27,7 +27,7 @@ BANNED = ("torch", "diffusers", "transformers", "fashionflow_core", "onnx", "PIL
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mini_engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared(tmp_path_factory, "mini-engines", export_mini)
 
 
@@ -37,9 +37,9 @@ def _example() -> str:
 
 
 @pytest.mark.slow
-def test_the_example_makes_our_video(mini: Path, tmp_path: Path) -> None:
-    shutil.copytree(mini, tmp_path / "mini-latent-onnx")
-    pipe = pipeline.load(mini, device="cpu")
+def test_the_example_makes_our_video(mini_engines: Path, tmp_path: Path) -> None:
+    shutil.copytree(mini_engines, tmp_path / "mini-latent-onnx")
+    pipe = pipeline.load(mini_engines, device="cpu")
     photo = standard_photo(pipe.config)
     np.save(tmp_path / "photo.npy", photo)
     code = _example() + f"\nimport sys\nassert not set(sys.modules) & {set(BANNED)!r}\n"
@@ -64,12 +64,12 @@ def test_the_example_makes_our_video(mini: Path, tmp_path: Path) -> None:
     assert min(psnr_of_frames(clip, frames)) > 40
 
 
-def test_tools_of_others_read_our_graphs(mini: Path) -> None:
+def test_tools_of_others_read_our_graphs(mini_engines: Path) -> None:
     """The commands that the page shows, as far as they need no GPU."""
     pytest.importorskip("polygraphy", reason="needs the extra trt-rtx")
     for arguments in (("inspect", "model"), ("run", "--onnxrt")):
         command, *options = arguments
-        path = str(mini / "image_encoder" / "model.onnx")
+        path = str(mini_engines / "image_encoder" / "model.onnx")
         ordered = [command, *options, path] if command == "inspect" else [command, path, *options]
         found = subprocess.run(
             [sys.executable, "-c", "from polygraphy.tools import main; main()", *ordered],
@@ -91,7 +91,7 @@ def test_every_tensor_is_in_the_table() -> None:
 
 
 @pytest.mark.skipif(trt.find_spec("tensorrt_rtx") is None, reason="needs the extra trt-rtx")
-def test_the_builder_described_every_engine(mini: Path) -> None:
-    built = Engines.load(mini).runtimes["tensorrt"].build["engines"]
+def test_the_builder_described_every_engine(mini_engines: Path) -> None:
+    built = Engines.load(mini_engines).runtimes["tensorrt"].build["engines"]
     assert set(built) == set(GRAPHS_OF["appearance"])
     assert all(engine["activation_traffic_bytes"] > 0 for engine in built.values())

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import COMMAND, assert_refused, environment, run, run_process
+from command import assert_refused, run, run_process
 from photos import CASES, Case, encoded, worn
 from tiny import build_tiny_model
 
@@ -14,7 +14,7 @@ from fashionflow_core import video
 
 GOOD = {name: case for name, case in CASES.items() if not case.fails}
 BAD = {name: case for name, case in CASES.items() if case.fails}
-# Videos take a process that imports torch each: these stand for the rest, which the slow tests make too.
+# These stand for the rest, which the slow tests make too.
 QUICK = ("jpeg", "corrupt exif", "palette with transparency", "heic")
 MODEL_NOTE = "tiny random weights for tests"
 
@@ -66,11 +66,7 @@ def test_every_photo_makes_a_video(tmp_path: Path, tiny: Path, name: str) -> Non
 
 
 def _piped(data: bytes, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, "generate", "-", *map(str, arguments)]
-    result = subprocess.run(
-        command, input=data, cwd=cwd, env=environment(), capture_output=True, timeout=120, check=False
-    )
-    return subprocess.CompletedProcess(command, result.returncode, result.stdout.decode(), result.stderr.decode())
+    return run("generate", "-", *arguments, cwd=cwd, stdin=data)
 
 
 def test_a_photo_from_standard_input(tmp_path: Path, tiny: Path) -> None:

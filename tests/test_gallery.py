@@ -280,6 +280,7 @@ def test_large_catalogues_get_several_pages_what_needs_a_look_first(
     assert not (out / "index-2.html").exists() and not (out / "index-3.html").exists()
 
 
+@pytest.mark.slow
 def test_of_a_large_catalogue_little_is_held(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

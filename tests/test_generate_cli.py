@@ -181,14 +181,8 @@ def test_the_photo_is_never_replaced(shop: Path, tiny: Path) -> None:
 def test_file_names_of_any_bytes(shop: Path, tiny: Path) -> None:
     name = b"robe d'\xe9t\xe9 \xff"
     os.rename(os.fsencode(shop) + b"/dress.jpg", os.fsencode(shop) + b"/" + name + b".jpg")
-    result = subprocess.run(
-        [sys.executable, "-m", "fashionflow_cli.main", "generate", name + b".jpg", "-m", str(tiny), "--quiet"],
-        cwd=shop,
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, name + b".mp4\n", b"")
+    result = run("generate", os.fsdecode(name + b".jpg"), "-m", tiny, "--quiet", cwd=shop)
+    assert (result.returncode, os.fsencode(result.stdout), result.stderr) == (0, name + b".mp4\n", "")
     assert os.path.exists(os.fsencode(shop) + b"/" + name + b".mp4")
 
 
@@ -203,8 +197,15 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "moment, signum, code",
+    [
+        ("loading", signal.SIGINT, 130),
+        ("loading", signal.SIGTERM, 143),
+        ("denoising", signal.SIGTERM, 143),
+        ("writing", signal.SIGINT, 130),
+    ],
+)
 def test_interrupted_leaves_nothing(shop: Path, tiny: Path, moment: str, signum: int, code: int) -> None:
     flags, reached = MOMENTS[moment]
     log = shop.parent / "log"

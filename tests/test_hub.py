@@ -162,6 +162,7 @@ def test_revisions_are_pinned(tmp_path: Path, hub: Hub, env: dict[str, str], tin
     assert_refused(run("models", "pull", REPO, "--revision", "v9", "--name", "x", "-q", cwd=tmp_path, env=env), 1, "v9")
 
 
+@pytest.mark.slow
 def test_refusals_are_one_line(tmp_path: Path, hub: Hub, env: dict[str, str], tiny: dict[str, bytes]):
     hub.add(REPO, tiny)
     hub.add("shop/secret", tiny)

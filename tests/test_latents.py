@@ -129,6 +129,7 @@ def _read(cache: LatentCache, number: int) -> CachedClip:
     return cache[number]
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned_read_the_same(cache: Path):
     clips = LatentCache(cache)
     clips[0]

@@ -22,6 +22,7 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return float(np.abs(found - wanted).max()) <= TOLERANCE * float(np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_fvd(metric_weights: Path, values):
     i3d = load_network("i3d", metric_weights).network
     real, fake = (

@@ -95,7 +95,9 @@ def frozen(videos: list[np.ndarray], repeats: int) -> list[np.ndarray]:
     return [v[np.arange(len(v)) // repeats * repeats] for v in videos]
 
 
-@pytest.mark.parametrize("kind", ["fvd", "vfid", "fid"])
+@pytest.mark.parametrize(
+    "kind", ["vfid", pytest.param("fvd", marks=pytest.mark.slow), pytest.param("fid", marks=pytest.mark.slow)]
+)
 def test_more_noise_is_further(metric_weights: Path, kind: str):
     measure = extractor(metric_weights, kind)
     videos = named_videos("noise", 4, (16, 32, 32))
@@ -105,6 +107,7 @@ def test_more_noise_is_further(metric_weights: Path, kind: str):
     assert found == sorted(found) and len(set(found)) == 4
 
 
+@pytest.mark.slow
 def test_more_dropped_frames_are_further(metric_weights: Path):
     measure = extractor(metric_weights, "fvd")
     videos = named_videos("drop", 4, (16, 32, 32))
@@ -131,6 +134,7 @@ class Part(nn.Module):
         return self.network(images)[self.part]
 
 
+@pytest.mark.slow
 def test_torchmetrics_agrees(metric_weights: Path):
     fid_module = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics comes with the extra dev")
     from torchmetrics.image.inception import InceptionScore

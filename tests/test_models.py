@@ -232,6 +232,7 @@ def test_saved_and_opened_again(tmp_path: Path, part: str):
 # ---- export --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_traces_with_any_even_number_of_frames():
     unet = _narrow()
     inputs = (_noise(1, 4, 6, 8, 12), torch.tensor([500]), _noise(1, 7, 20, seed=2))
@@ -245,6 +246,7 @@ def test_traces_with_any_even_number_of_frames():
         torch.testing.assert_close(traced, _run(unet, sample, *inputs[1:]), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_traced_with_static_shapes_too():
     unet, adapter = _narrow(3), ImageContextAdapter(4, 8, 8, 3, 6)
     inputs = (_noise(2, 4, 4, 8, 8), torch.tensor([3, 500]), _noise(2, 7, 20, seed=2))

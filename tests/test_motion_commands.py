@@ -82,6 +82,7 @@ def test_a_folder(model: Path, tmp_path: Path) -> None:
     assert (again.made, again.kept) == (0, 3)
 
 
+@pytest.mark.slow
 def test_variations_differ_and_say_how_much(model: Path, tmp_path: Path) -> None:
     photo, _ = paper_doll()
     (tmp_path / "photos").mkdir()
@@ -93,6 +94,7 @@ def test_variations_differ_and_say_how_much(model: Path, tmp_path: Path) -> None
     assert distances.count(None) == 1 and min(found for found in distances if found is not None) > 0.05
 
 
+@pytest.mark.slow
 def test_a_new_default_model_remakes_nothing_silently(model: Path, tmp_path: Path) -> None:
     source, out = photos(tmp_path / "photos", count=1), tmp_path / "out"
     session.run(catalogue(model, source, out, motion="simple"))
@@ -114,6 +116,7 @@ def test_a_new_default_model_remakes_nothing_silently(model: Path, tmp_path: Pat
     assert {record["model"] for record in last(out).values()} == {"newer"}
 
 
+@pytest.mark.slow
 def test_evaluation_generates_at_one_size(model: Path, tmp_path: Path) -> None:
     from fashionflow_core.evaluate.generated import generate
 
@@ -123,6 +126,7 @@ def test_evaluation_generates_at_one_size(model: Path, tmp_path: Path) -> None:
     assert all(max(video.probe(clip.path).height, video.probe(clip.path).width) <= 64 for clip in made.clips)
 
 
+@pytest.mark.slow
 def test_bench_shows_the_stages(model: Path) -> None:
     request = BenchRequest(model=str(model), device="cpu", steps=1, repeats=1)
     (result,) = suites.run(["video"], request, lambda name: None)

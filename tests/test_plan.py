@@ -56,6 +56,7 @@ def test_the_plan_counts_what_is_done(
     assert (plan.scheduler, plan.conditioning, plan.seconds) == (name, "both", None)
 
 
+@pytest.mark.slow
 def test_arithmetic_grows_with_what_is_asked_for(spied: tuple[FashionFlowPipeline, Spy]):
     pipeline, _ = spied
     one, three, guided = pipeline.plan(steps=1), pipeline.plan(steps=3), pipeline.plan(guidance_scale=2)

@@ -67,6 +67,7 @@ def test_published_without_its_checkpoint(tmp_path: Path, stocked: Hub, env: dic
     assert len(stocked.requests) == before
 
 
+@pytest.mark.slow
 def test_published_from_a_file(tmp_path: Path, stocked: Hub, env: dict[str, str], checkpoint: Path):
     right = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     command = ("models", "pull", "published", "-q", "--checkpoint", checkpoint)
@@ -78,6 +79,7 @@ def test_published_from_a_file(tmp_path: Path, stocked: Hub, env: dict[str, str]
     assert checkpoint.is_file()
 
 
+@pytest.mark.slow
 def test_published_from_an_address(tmp_path: Path, stocked: Hub, env: dict[str, str], checkpoint: Path):
     content = checkpoint.read_bytes()
     stocked.files["ck.pth"] = content
