@@ -128,5 +128,7 @@ def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: boo
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FashionFlowError(f"--plots {folder}: cannot be made ({error.strerror})") from None
+        raise FashionFlowError(
+            f"--plots {folder}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+        ) from None
     return {name: check_target(folder / f"{name}.png", overwrite) for name in names}

@@ -167,7 +167,12 @@ def _watched(request: "Request", total: int, quiet: bool, as_json: bool) -> "Sum
                 tqdm.write(one_line(line), file=sys.stderr)
 
         def recorded(record: Mapping[str, Any]) -> None:
-            if record["status"] == "done":
+            for line in record.get("warnings", ()) if record["status"] == "done" and not record.get("judged") else ():
+                source = str(record["source"])
+                say(f"warning: {line if line.startswith(source) else f'{source}: {line}'}")
+            if record["status"] == "done" and record.get("judged") and not as_json:
+                pass  # it was there before
+            elif record["status"] == "done":
                 with tqdm.external_write_mode(file=sys.stdout):
                     result_json(dict(record)) if as_json else result(f"{out}/{record['output']}")
             elif record["status"] != "retried":

@@ -20,13 +20,14 @@ from fashionflow_cli import (
     export,
     gallery,
     generate,
+    inspect,
     interpolate,
     models,
     train,
 )
 from fashionflow_cli.console import Warnings, complain
 from fashionflow_cli.wording import CommandLine
-from fashionflow_core.errors import FashionFlowError, Wording
+from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.paths import NoHome
 from fashionflow_core.utils.signals import STOPS
 from fashionflow_core.utils.text import log_traceback
@@ -49,6 +50,7 @@ app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXA
     interpolate.interpolate
 )
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
+app.command("inspect", rich_help_panel="Make videos", no_args_is_help=True)(inspect.inspect)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
@@ -167,7 +169,8 @@ def _explain(error: BaseException) -> int:
         return 1
     _trace(error)
     if isinstance(error, FashionFlowError):
-        complain(error.message, error.hint)
+        usage = f"see {_command_line()} --help" if isinstance(error, UsageError) else None
+        complain(error.message, error.hint or usage)
         return error.exit_code
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -191,6 +194,17 @@ def _explain(error: BaseException) -> int:
     reason = (str(error).strip().splitlines() or [""])[0][:300]
     complain(f"internal: {type(error).__name__}: {reason}", f"set {DEBUG}=1 for the traceback")
     return 1
+
+
+def _command_line() -> str:
+    """The command that was called, without its arguments: `fashionflow data download`."""
+    words, here = ["fashionflow"], typer.main.get_command(app)
+    for word in sys.argv[1:]:
+        here = getattr(here, "commands", {}).get(word)
+        if here is None:
+            break
+        words.append(word)
+    return " ".join(words)
 
 
 def _trace(error: BaseException) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command import environment, interruptible
+from command import environment, interruptible, run
 from PIL import Image
 from tiny import tiny_config
 
@@ -75,17 +75,25 @@ def plain(path: Path, colour: tuple[int, int, int]) -> Path:
     return path
 
 
-def conventions(folder: Path) -> Path:
-    """What a run reads of a model folder; `quick_model` needs no networks."""
+def conventions(folder: Path, **overrides: Any) -> Path:
+    """What a run reads of a model folder; `quick_model` needs no networks. `overrides` are fields of `ModelConfig`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.json").write_text(tiny_config().to_json())
+    (folder / "model.json").write_text(tiny_config(**overrides).to_json())
     return folder
 
 
-def quick(
+def quick(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `fashionflow generate ARGUMENTS` with `quick_model` to its end, in this process; the workers have theirs."""
+    from quick_run import with_quick_model
+
+    with with_quick_model():
+        return run("generate", *arguments, cwd=cwd, env=env)
+
+
+def quick_process(
     *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run `fashionflow generate ARGUMENTS` with `quick_model` to its end."""
+    """Run `fashionflow generate ARGUMENTS` with `quick_model` to its end, as a process of its own."""
     return subprocess.run(
         [*QUICK, "generate", *map(str, arguments)],
         cwd=cwd,

@@ -21,6 +21,7 @@ OPENER = "quick_model:load"
 LOG = "QUICK_MODEL_LOG"  # a file that gets a line for each batch: how many photos, and their mean colours
 SECONDS = "QUICK_MODEL_SECONDS"  # how long a clip takes
 MEMORY = "QUICK_MODEL_MEMORY"  # how many photos fit
+PATIENCE = "QUICK_MODEL_PATIENCE"  # seconds that a run waits for what is being made, once it is to stop
 HOLD = "QUICK_MODEL_HOLD"  # a file: while it is there, HELD photos take for ever
 # Blue of a photo whose mean is (red 250, green 5): what it does.
 DARK, DEADLY, POISON, STILL, UNLUCKY, HELD = 40, 80, 120, 160, 200, 240

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 from catalogues import assert_whole, conventions, files, last, lines, plain, quick, quick_started, shop, workers
 from command import started, wait_until
-from quick_model import DARK, DEADLY, HELD, HOLD, LOG, POISON, SECONDS
+from quick_model import DARK, DEADLY, HELD, HOLD, LOG, PATIENCE, POISON, SECONDS
 from tiny import build_tiny_model
-
-from fashionflow_core.catalogue.supervisor import PATIENCE
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in Linux's /proc")
 
@@ -141,20 +139,18 @@ def test_one_signal_stops_between_steps(tmp_path: Path, signum: int, code: int) 
 
 
 def test_a_second_signal_stops_now(tmp_path: Path) -> None:
-    """A step that takes minutes: the first signal would be obeyed after half a minute at the latest."""
+    """A step that takes hours; the first signal alone would wait for it."""
     photos, out, model = shop(tmp_path / "photos", 4), tmp_path / "out", conventions(tmp_path / "model")
     log, batches = tmp_path / "log", tmp_path / "batches"
-    env = {SECONDS: "10000", LOG: str(batches)}
+    env = {SECONDS: "10000", PATIENCE: "10000", LOG: str(batches)}
     with quick_started(photos, "-o", out, "--model", model, cwd=tmp_path, env=env) as process:
         wait_until(batches.exists, process, log)
         process.send_signal(signal.SIGINT)
         wait_until(lambda: "once more stops at once" in log.read_text(), process, log)
         time.sleep(1.2)  # another one within a second is taken for an echo of the first
-        start = time.monotonic()
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        assert time.monotonic() - start < PATIENCE - 5
     assert files(out) == []
 
 

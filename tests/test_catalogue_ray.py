@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from catalogues import assert_whole, conventions, last, lines, photo, plain, quick, quick_started, shop
+from catalogues import assert_whole, conventions, last, lines, photo, plain, quick_started, shop
+from catalogues import quick_process as quick
 from command import assert_refused, wait_until
 from quick_model import DEADLY, LOG, OPENER, POISON, SECONDS
 

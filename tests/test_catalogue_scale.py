@@ -85,9 +85,16 @@ def test_a_plan_of_a_catalogue(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_million_paths_are_planned(tmp_path: Path) -> None:
-    """In under a minute of one processor and 500 MB."""
-    with (tmp_path / "list.txt").open("w") as file:
-        file.writelines(f"/photos/spring/{n // 1000:05d}/dress-{n:07d}.jpg\n" for n in range(1_000_000))
+    """In 500 MB, and in ten times what a tenth takes."""
+    spent, kilobytes = zip(*(_plan(tmp_path, count) for count in (100_000, 1_000_000)))
+    assert kilobytes[1] < 500_000
+    assert spent[1] < 15 * spent[0]  # with the square of their number it would be a hundred times
+
+
+def _plan(folder: Path, count: int) -> tuple[float, float]:
+    """Seconds of a processor and kilobytes of a process that plans so many paths."""
+    with (folder / f"{count}.txt").open("w") as file:
+        file.writelines(f"/photos/spring/{n // 1000:05d}/dress-{n:07d}.jpg\n" for n in range(count))
     code = (
         "import resource, subprocess, sys\n"
         "result = subprocess.run(sys.argv[1:], capture_output=True, text=True)\n"
@@ -95,32 +102,30 @@ def test_a_million_paths_are_planned(tmp_path: Path) -> None:
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print('used', used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
-    command = [*COMMAND, "generate", "list.txt", "-o", "out", "--model", "mini-latent", "--dry-run"]
+    command = [*COMMAND, "generate", f"{count}.txt", "-o", "out", "--model", "mini-latent", "--dry-run"]
     result = subprocess.run(
         [sys.executable, "-c", code, *command],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert re.search(r"to do +1,000,000", result.stdout), result.stdout
+    assert re.search(rf"to do +{count:,}", result.stdout), result.stdout
     seconds, kilobytes = map(float, result.stdout.split("used")[1].split())
-    assert seconds < 60 and kilobytes < 500_000
+    return seconds, kilobytes
 
 
 @RESIDENT
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.alone])])
 def test_what_a_run_itself_costs(tmp_path: Path, count: int) -> None:
-    """At most 5 ms an item with everything on the disk, 2 of them of a processor, and memory that stays flat."""
+    """The last items cost what the first ones did, and memory stays flat."""
     model = conventions(tmp_path / "model")
     command = [sys.executable, str(HERE / "noop_run.py"), str(tmp_path / "out"), str(model), str(count)]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    wall, spent, grown = map(float, result.stdout.split())
-    assert spent / count < 0.002, result.stdout
-    if count > 1000:  # in a second or two anything may come between
-        assert wall / count < 0.005, result.stdout
+    growth, grown = map(float, result.stdout.split())
+    assert growth < 2, result.stdout  # of the last fifth over the second
     assert grown < 50_000  # kilobytes
     assert len(lines(tmp_path / "out")) == count
 

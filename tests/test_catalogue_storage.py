@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogues import assert_whole, conventions, last, lines, photo, quick, shop
+from catalogues import assert_whole, conventions, last, lines, photo, quick, quick_process, shop
 from command import assert_refused, run
 
 from fashionflow_core import video
@@ -113,7 +113,7 @@ def test_s3(bucket: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
         files.put_file(str(path), f"shop/photos/spring & summer/{path.name}")
     env = {**bucket, "FASHIONFLOW_HOME": str(tmp_path / "home")}
     command = ("s3://shop/photos/", "-o", "s3://shop/videos/", "--model", conventions(tmp_path / "model"))
-    result = quick(*command, cwd=tmp_path, env=env)
+    result = quick_process(*command, cwd=tmp_path, env=env)
     assert result.returncode == 3, result.stderr
     made = [f"s3://shop/videos/spring & summer/{number:03d}.mp4" for number in range(4)]
     assert sorted(result.stdout.splitlines()) == made
@@ -123,10 +123,10 @@ def test_s3(bucket: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {"manifest.jsonl", "index.html"} <= set(os.listdir(tmp_path / "got"))
     assert len(lines(tmp_path / "got")) == 5
 
-    again = quick(*command, cwd=tmp_path, env={**env, "FASHIONFLOW_HOME": str(tmp_path / "elsewhere")})
+    again = quick_process(*command, cwd=tmp_path, env={**env, "FASHIONFLOW_HOME": str(tmp_path / "elsewhere")})
     assert again.returncode == 3 and again.stdout == "", again.stderr
     files.rm("shop/videos/spring & summer/002.mp4")
-    third = quick(*command, cwd=tmp_path, env=env)
+    third = quick_process(*command, cwd=tmp_path, env=env)
     assert third.stdout.splitlines() == [made[2]]
-    denied = quick("s3://nobody/x/", "-o", "out", "--model", tmp_path / "model", "-q", cwd=tmp_path, env=env)
+    denied = quick_process("s3://nobody/x/", "-o", "out", "--model", tmp_path / "model", "-q", cwd=tmp_path, env=env)
     assert_refused(denied, 1, "s3://nobody/x")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import assert_refused, run
+from command import assert_refused
+from command import run_process as run
 from hub_imitation import Hub, files_in, imitated_hub, nothing_installed, surroundings
 from tiny import seeded
 from tiny_motion import build_tiny_motion_model, paper_doll

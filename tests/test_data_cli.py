@@ -162,9 +162,8 @@ def test_interrupted_runs_end_soon_and_are_alone(videos: Path, model: Path, tmp_
         assert_refused(second, 1, "cache: another fashionflow data prepare is writing to it")
         process.send_signal(signal.SIGCONT)
         process.send_signal(signum)
-        begun = time.monotonic()
         assert process.wait(timeout=30) == 128 + signum, log.read_text()
-        assert time.monotonic() - begun < 10
+    assert not (folder / "index.json").exists() or len(LatentCache(folder)) < 160  # what was left to do stayed undone
     assert "Traceback" not in log.read_text()
     assert run(*prepare(videos, "cache", model), cwd=tmp_path).returncode == 0
     assert len(LatentCache(folder)) == 160 and not (folder / "parts").exists()

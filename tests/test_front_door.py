@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import COMMAND, assert_refused, environment, run
+from command import COMMAND, assert_refused, environment, run, run_process
 from photos import CASES, Case, encoded, worn
 from tiny import build_tiny_model
 
@@ -88,7 +88,7 @@ def test_what_is_no_photo_from_standard_input(tmp_path: Path, name: str) -> None
 
 def test_a_pipe_that_nobody_writes_to_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert_refused(run("generate", "pipe.jpg", cwd=tmp_path, timeout=60), 1, "pipe.jpg", "pipe")
+    assert_refused(run_process("generate", "pipe.jpg", cwd=tmp_path, timeout=60), 1, "pipe.jpg", "pipe")
 
 
 def test_the_limit_is_an_option(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_the_suffix_chooses_the_video_and_json_says_what_was_made(
     assert (report["frames"], report["height"], report["width"]) == (info.frames, info.height, info.width)
     pictures = sorted((shop / "frames").iterdir())
     assert [path.name for path in pictures] == [f"frame-{n:04d}.png" for n in range(1, info.frames + 1)]
-    assert np.array_equal(np.asarray(Image.open(pictures[0])), np.asarray(Image.open(shop / "a-poster.png")))
+    poster = np.asarray(Image.open(shop / "a-poster.png"))
+    same = [np.array_equal(np.asarray(Image.open(picture)), poster) for picture in pictures]
+    assert any(same) and not same[0]
 
 
 def test_json_of_a_plan_and_of_models_is_as_documented(shop: Path, tiny: Path) -> None:

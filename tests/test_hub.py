@@ -4,13 +4,13 @@ import hashlib
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from command import COMMAND, assert_refused, environment, interruptible, run, wait_until
+from command import COMMAND, assert_refused, environment, interruptible, wait_until
+from command import run_process as run
 from hub_imitation import Hub, files_in, imitated_hub, nothing_installed, surroundings
 from tiny import build_tiny_model
 
@@ -219,11 +219,9 @@ def test_a_server_that_stumbles(tmp_path: Path, hub: Hub, env: dict[str, str], t
 def test_a_server_that_falls_silent(tmp_path: Path, hub: Hub, env: dict[str, str], tiny: dict[str, bytes]):
     hub.add(REPO, tiny)
     hub.hang.set()
-    start = time.monotonic()
     silent = run("models", "pull", REPO, "-q", cwd=tmp_path, env=env | {"HF_HUB_ETAG_TIMEOUT": "1"})
     hub.hang.clear()
     assert_refused(silent, 1, REPO, "could not be fetched")
-    assert time.monotonic() - start < 30
 
 
 def test_names_that_lead_out_are_passed_over(tmp_path: Path, hub: Hub, env: dict[str, str], tiny: dict[str, bytes]):

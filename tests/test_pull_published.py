@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import assert_refused, run
+from command import assert_refused
+from command import run_process as run
 from hub_imitation import Hub, files_in, imitated_hub, nothing_installed, surroundings
 from tiny import build_sources, hollow_published
 

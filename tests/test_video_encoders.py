@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -26,9 +25,7 @@ SOFTWARE = {
 
 
 def test_every_software_encoder_works_and_every_hardware_one_says_why_not() -> None:
-    start = time.perf_counter()
     checks = video.working_encoders()
-    assert time.perf_counter() - start < 10  # 0.1 s on a free machine
     assert {check.codec: check.encoder for check in checks if not check.hardware} == SOFTWARE
     assert all(check.works for check in checks if not check.hardware)
     assert all(check.works == (not check.reason) for check in checks)

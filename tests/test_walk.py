@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import run
+from command import run_process as run
 from tiny import build_tiny_model
 
 from fashionflow_core import video

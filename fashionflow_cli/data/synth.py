@@ -164,7 +164,7 @@ def render(path: Path, request: ClipRequest | MotionRequest) -> dict[str, Any]:
         REQUEST_KEY: json.dumps(asdict(request)),
         ATTRIBUTES_KEY: json.dumps(clip.attributes, ensure_ascii=False),
     }
-    video.write(clip.frames, path, fps=request.fps, count=request.frames, metadata=metadata)
+    video.write(clip.frames, path, fps=request.fps, count=request.frames, metadata=metadata, mark=False)
     return clip.attributes
 
 
@@ -183,7 +183,7 @@ def _render_motion(path: Path, request: MotionRequest) -> dict[str, Any]:
     if request.frames:
         metadata = {REQUEST_KEY: json.dumps(asdict(request))}
         shown = files_of(path, request)[1]
-        video.write(frames, shown, fps=request.fps, count=request.frames, metadata=metadata)
+        video.write(frames, shown, fps=request.fps, count=request.frames, metadata=metadata, mark=False)
     write_motion_clip(made, path)
     return made.info["attributes"]
 

@@ -123,7 +123,9 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
                 found += read_list(path.read_bytes(), argument, path.suffix.lower())
                 bases.add(None)
             except OSError as error:
-                raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
+                raise FashionFlowError(
+                    f"{argument}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {argument}"
+                ) from None
         elif not path.exists() and glob.has_magic(argument):
             _check_apart(argument, _fixed_part(argument), real)
             found += _pictures(_matches(argument, real, skipped), skipped)

@@ -25,6 +25,7 @@ from typing import IO, Any
 from fashionflow_core.catalogue import ipc
 from fashionflow_core.catalogue.jobs import LOST, Job, RunSpec, died
 from fashionflow_core.errors import FashionFlowError, SettingError, Wording, option
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.text import log_traceback
 
 RETRIES = 1
@@ -137,7 +138,7 @@ def _started(address: str | None, devices: Sequence[str]) -> Any:
     except ImportError:
         raise FashionFlowError(
             f"{Wording.current.setting('executor')}: ray needs the extra 'ray'",
-            hint=f"pip install 'fashionflow[ray]', or leave {option('executor')} out",
+            hint=f"{extras.install('ray')}, or leave {option('executor')} out",
         ) from None
     try:
         if address is None:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ from fashionflow_core.doctor.probe import Answer, hub_address
 from fashionflow_core.errors import command, option
 from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
+from fashionflow_core.utils import extras
+from fashionflow_core.utils.nearest import nearest
 from fashionflow_core.utils.paths import NoHome, expanded
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -207,8 +208,8 @@ def variables(known: frozenset[str]) -> Check:
     if not unknown:
         text = f"set: {', '.join(there)}" if there else "no FASHIONFLOW_* variable is set"
         return Check("variables", OK, text, details=details)
-    near = {name: get_close_matches(name, known, n=1) for name in unknown}
-    words = ", ".join(f"{name} (did you mean {close[0]}?)" if close else name for name, close in near.items())
+    near = {name: nearest(name, known) for name in unknown}
+    words = ", ".join(f"{name} (did you mean {close}?)" if close else name for name, close in near.items())
     return Check("variables", NOTE, f"set, but read by nothing: {words}", f"unset {' '.join(unknown)}", details=details)
 
 
@@ -381,7 +382,7 @@ def onnxruntime(answer: Answer) -> Iterator[Check]:
     installed = {name: found for name in ("onnxruntime", "onnxruntime-gpu") if (found := _version(name))}
     details = answer | {"packages": installed}
     if len(installed) > 1:
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'fashionflow[onnx]'"
+        mend = f"pip uninstall -y onnxruntime onnxruntime-gpu && {extras.install('onnx')}"
         text = f"both {' and '.join(f'{n} {v}' for n, v in installed.items())} are installed: they own the same module"
         yield Check("onnxruntime", PROBLEM, text, mend, details=details)
     if why := answer.get("failed"):
@@ -389,7 +390,7 @@ def onnxruntime(answer: Answer) -> Iterator[Check]:
         yield Check("onnxruntime", PROBLEM, f"cannot be used: {why}", mend, details=details)
     elif not answer["installed"]:
         text = "not installed; needed for ONNX engines alone"
-        yield Check("onnxruntime", NOTE, text, "pip install 'fashionflow[onnx]'", details=details)
+        yield Check("onnxruntime", NOTE, text, extras.install("onnx"), details=details)
     else:
         works, others = _sorted(answer["providers"])
         text = f"{answer['version']}: a session runs on {', '.join(works) or 'nothing'}"
@@ -408,11 +409,11 @@ def _sorted(found: dict[str, Any]) -> tuple[list[str], list[str]]:
 def tensorrt(name: str, extra: str, answer: Answer) -> Check:
     """A TensorRT flavor: absent is fine, present must make a builder."""
     if why := answer.get("failed"):
-        mend = f"{_REINSTALL} 'fashionflow[{extra}]'; TensorRT also needs an NVIDIA driver"
+        mend = f"{extras.install(extra, force=True)}; TensorRT also needs an NVIDIA driver"
         return Check(name, PROBLEM, f"is installed and cannot be used: {why}", mend, details=answer)
     if not answer["installed"]:
         text = f"not installed; needed for {'TensorRT engines' if name != 'polygraphy' else 'building them'} alone"
-        return Check(name, NOTE, text, f"pip install 'fashionflow[{extra}]'", details=answer)
+        return Check(name, NOTE, text, extras.install(extra), details=answer)
     builds = ", makes a builder" if answer.get("builder") else ""
     return Check(name, OK, f"{answer['version']}{builds}", details=answer)
 
@@ -446,9 +447,7 @@ def photos(answer: Answer) -> Check:
     text += f"; not {', '.join(missing)}"
     if {"JPEG", "PNG"} & set(missing):
         return Check("photos", PROBLEM, text, f"{_REINSTALL} --no-cache-dir 'pillow>=12'", True, answer)
-    return Check(
-        "photos", NOTE, text, "pip install 'fashionflow[heif]'" if missing == ["HEIF"] else mend, details=answer
-    )
+    return Check("photos", NOTE, text, extras.install("heif") if missing == ["HEIF"] else mend, details=answer)
 
 
 def job(answer: Answer) -> Check:

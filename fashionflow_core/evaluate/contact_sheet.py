@@ -106,7 +106,10 @@ def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[st
         if any(frames is not None for frames in shown):
             cells.clips[name], cells.fps[name] = shown, rates
     if not cells.clips:
-        raise FashionFlowError(f"{folders[0]}: no clip can be shown: {cells.failed[0]}")
+        raise FashionFlowError(
+            f"{folders[0]}: no clip can be shown: {cells.failed[0]}",
+            hint="name folders of videos, or of folders of PNG frames",
+        )
     return cells
 
 

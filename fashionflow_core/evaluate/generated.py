@@ -198,7 +198,9 @@ def _entry(
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FashionFlowError(f"{picture.parent}: cannot be made ({error.strerror})") from None
+        raise FashionFlowError(
+            f"{picture.parent}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+        ) from None
     write_png(picture, fit(frame, *size, mode=mode, resample=resample).pixels)
     return Entry(str(picture), source.key, True, settings=own)
 
@@ -233,7 +235,9 @@ def evaluate_model(
         protocol = replace(options.protocol, resize=made.size, fit=made.fit, resample=made.resample)
         options = replace(options, protocol=protocol)
     if not made.clips:
-        raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
+        raise FashionFlowError(
+            f"{data}: no video could be made: {made.failed[0]}", hint="correct what it names, then run the same again"
+        )
     found = evaluate(real, folder, options, progress, made.clips)
     for reason in made.failed:
         found["failed"].append({"set": "fake", "name": None, "metric": None, "reason": reason})

@@ -108,7 +108,8 @@ def evaluate(
                 sets.fail(which, clip.name, f"{clip.name}: {reason}", metric)
     if not sets.fake:
         raise FashionFlowError(
-            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}"
+            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}",
+            hint="correct what it names, then run the same again",
         )
     record = protocol.record() | {
         "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},

@@ -152,7 +152,8 @@ def look(source: ClipFile) -> Looked:
         raise FashionFlowError(f"{source.path}: holds no frames", hint="make or download the video again")
     if min(info.height, info.width) < _SMALLEST:
         raise FashionFlowError(
-            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
+            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)",
+            hint="take it out of the folder, or make it larger",
         )
     if source.path.suffix.lower() in VIDEO_FILES:
         _check_square(source.path, info.height, info.width)
@@ -202,7 +203,8 @@ def read_clip(
         if frame.shape[:2] != (looked.height, looked.width):
             raise FashionFlowError(
                 f"{looked.source.path}: frame {index} is {frame.shape[0]}x{frame.shape[1]}, unlike frame 0: "
-                f"{looked.height}x{looked.width}"
+                f"{looked.height}x{looked.width}",
+                hint="bring all frames to one size",
             )
         if size is not None:
             first = fit(frame, *size, mode=mode, resample=resample) if first is None else first

@@ -1,7 +1,6 @@
 """Model folders: completeness, size, atomic creation."""
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.utils.files import check_name, set_mode, sync
+from fashionflow_core.utils.model_parts import parameters
 from fashionflow_core.utils.temporary import scratch_folder, sweep
 
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
@@ -109,22 +109,6 @@ def _resized(folder: Path) -> list[str]:
         for name, size in recorded.items()
         if lengths[name] != size
     ]
-
-
-def parameters(folder: Path) -> int:
-    """Number of values in a network's safetensors files, from their headers alone."""
-    from safetensors import SafetensorError, safe_open
-
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as tensors:
-                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FashionFlowError(
-                f"{file}: is no safetensors file ({error})", hint="import or install the model again"
-            ) from None
-    return total
 
 
 def check_target(target: Path, overwrite: bool) -> None:

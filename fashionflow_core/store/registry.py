@@ -1,6 +1,5 @@
 """Registry of bundled and installed models."""
 
-import difflib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
+from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.paths import NoHome, cache_home, expanded
 from fashionflow_core.utils.temporary import scratch_folder
 
@@ -188,10 +188,9 @@ def find(name_or_folder: str) -> Path:
             hint=f"name a model: {command('models list')}",
         )
     names = [*installed, *(name for name in KNOWN if name not in installed)]
-    near = difflib.get_close_matches(name_or_folder, names, n=1)
     raise FashionFlowError(
         f"{name_or_folder!r} is neither a known model nor a folder",
-        hint=(f"did you mean {near[0]}? " if near else "") + f"known models: {', '.join(names)}",
+        hint=did_you_mean(name_or_folder, names) + f"known models: {', '.join(names)}",
     )
 
 

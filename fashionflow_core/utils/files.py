@@ -24,7 +24,7 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
     """
     path = Path(path)
     check_name(path)
-    parent = path.absolute().parent
+    parent = followed(path).absolute().parent
     if not parent.is_dir():
         raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
     if path.is_dir():
@@ -59,10 +59,12 @@ def check_name(path: Path) -> None:
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` (same suffix); on success fsync it and rename it onto `target`.
 
+    A link stays, and what it leads to is written.
+
     Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was. After a kill
     the next process that writes into the folder removes it.
     """
-    target = Path(target)
+    target = followed(Path(target))
     temporary = temporary_file(target)
     try:
         # Temporary files are private; what a user asked for gets the permissions any other new file would have.
@@ -76,6 +78,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         raise
     # The rename itself is durable only once the folder is.
     sync(target.absolute().parent)
+
+
+def followed(path: Path) -> Path:
+    """Where a link to a file leads, or the path itself; also of links in a circle."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def set_mode(path: Path, mode: int | None = None) -> None:

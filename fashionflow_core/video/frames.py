@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils.files import check_name, set_mode, sync
 from fashionflow_core.utils.temporary import KEPT, temporary_folder
+from fashionflow_core.video import marking
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
 
@@ -26,12 +27,18 @@ def check_frame(frame: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> 
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FashionFlowError(f"{name} must be uint8 (h, w, 3), not {kind}")
+        raise FashionFlowError(
+            f"{name} must be uint8 (h, w, 3), not {kind}", hint="convert them: array.clip(0, 255).astype(numpy.uint8)"
+        )
     height, width, _ = frame.shape
     if 0 in frame.shape:
-        raise FashionFlowError(f"{name} is {height}x{width}: it has no pixels")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}: it has no pixels", hint="give frames of at least 1x1 pixel"
+        )
     if frame.shape != shape:
-        raise FashionFlowError(f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}", hint="bring all frames to one size"
+        )
 
 
 class FrameFolder:
@@ -46,14 +53,17 @@ class FrameFolder:
                 folder.add(frame)
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, overwrite: bool = False, mark: bool = False) -> None:
         """`path` is the folder to make; an empty one may be there already, a filled one only with `overwrite`.
+
+        `mark`: each file carries the mark of generated pictures (`video.marking`).
 
         Raises:
             FashionFlowError: as `check`.
         """
         self.path = self.check(path, overwrite)
         self._overwrite = overwrite
+        self._text = marking.png_text() if mark else None
         self._temporary: Path | None = None
         self._shape: tuple[int, ...] = ()
         self.count = 0
@@ -108,7 +118,7 @@ class FrameFolder:
         check_frame(frame, self._shape, f"{self.path}: frame {self.count}")
         name = f"frame-{self.count + 1:04d}.png"
         try:
-            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name)
+            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name, pnginfo=self._text)
         except OSError as error:
             raise self._unwritten(error) from None
         self.count += 1
@@ -129,7 +139,7 @@ class FrameFolder:
 
     def _finish(self, temporary: Path) -> None:
         if not self.count:
-            raise FashionFlowError(f"{self.path}: no frames came")
+            raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
         set_mode(temporary)  # temporary folders are private
