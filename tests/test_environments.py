@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from catalogues import photo
-from command import COMMAND, assert_refused, environment, run, started, wait_until
+from command import COMMAND, assert_refused, environment, started, wait_until
+from command import run_process as run
 
 from fashionflow_core.store import registry
 from fashionflow_core.utils.paths import NoHome, cache_home, expanded

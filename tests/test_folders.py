@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from catalogues import conventions, files, photo, quick
+from catalogues import conventions, files, photo
+from catalogues import quick_process as quick
 from clips import moving
-from command import run
+from command import run_process as run
 from tiny import build_tiny_model
 
 from fashionflow_core import video

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from clips import moving
-from command import assert_refused, run
+from command import assert_refused
+from command import run_process as run
 from video_server import serving
 
 from fashionflow_core import video
