@@ -22,8 +22,9 @@ SUITES = {
 QUICK = ("step", "vae", "clip", "video")  # what is measured if nothing is named
 
 
-# Of the published architecture at the reduced sizes on two cores of an AMD EPYC (benchmarks/results/bench-cpu.json):
-# seconds before the first timed call, seconds of one repeat, bytes of memory at most.
+# Of the published architecture at the reduced sizes on two CPU cores: seconds before the first timed call, seconds of
+# one repeat, bytes of memory at most. The first are rough estimates, not measured; the others are sums of medians and
+# largest peaks in benchmarks/results/bench-cpu.json (`backends`: of mini-latent, bench-mini-latent-cpu.json).
 _COSTS = {
     "step": (30, 0.3, 1.1e9),
     "vae": (40, 3.1, 2.0e9),
