@@ -130,7 +130,7 @@ def test_kills_at_any_moment_cost_nothing_that_was_finished(videos: Path, model:
         clips = len(LatentCache(folder)) if (folder / "index.json").exists() else 0
         return clips + len(list((folder / "parts").glob("[!.]*")))
 
-    for more in (0, 1, 7, 20, 45, 60):
+    for more in (0, 7, 45, 60):
         enough = finished + more
         with started(*prepare(videos, "cache", model), cwd=tmp_path, log=log) as process:
             wait_until(lambda enough=enough: (folder / "index.json").exists() and count() >= enough, process, log)
@@ -141,12 +141,12 @@ def test_kills_at_any_moment_cost_nothing_that_was_finished(videos: Path, model:
         for clip in LatentCache(folder):
             assert clip.latents_mean.isfinite().all() and clip.first_frame.any()
         finished = count()
-    assert finished > 100 and kills == 6
+    assert finished > 100 and kills == 4
     index_before = {path.name: os.stat(path).st_mtime_ns for path in folder.glob("clips-*")}
     last = run(*prepare(videos, "cache", model), "--json", "-q", cwd=tmp_path)
     assert last.returncode == 0, last.stderr
     # A part that was in a shard already may have been counted twice.
-    assert json.loads(last.stdout)["kept"] >= finished - 6
+    assert json.loads(last.stdout)["kept"] >= finished - 4
     assert {name: os.stat(folder / name).st_mtime_ns for name in index_before} == index_before
     assert content(folder) == whole
 
