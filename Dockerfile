@@ -17,10 +17,10 @@ RUN mkdir -p cache && chmod 1777 cache
 ENV FASHIONFLOW_HOME=/app/cache/fashionflow HF_HOME=/app/cache/huggingface PYTHONDONTWRITEBYTECODE=1
 COPY constraints.txt .
 
-# torch as PyPI has it for Linux: with CUDA.
+# torch as PyPI has it for Linux: with CUDA. The README names the extras of both images.
 FROM base AS cuda
 COPY --from=wheel /app/dist dist
-RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[onnx]"
+RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx,trt]"
 WORKDIR /work
 ENTRYPOINT ["fashionflow"]
 CMD ["--help"]
@@ -30,7 +30,7 @@ FROM base AS cpu
 ARG TORCH_CPU=https://download.pytorch.org/whl/cpu
 RUN test -z "$TORCH_CPU" || PIP_INDEX_URL="$TORCH_CPU" pip install --no-cache-dir --constraint constraints.txt torch
 COPY --from=wheel /app/dist dist
-RUN pip install --no-cache-dir --constraint constraints.txt dist/*.whl
+RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx]"
 WORKDIR /work
 ENTRYPOINT ["fashionflow"]
 CMD ["--help"]

@@ -1,12 +1,14 @@
 """`fashionflow bench`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import Size, note, parse_size, quiet_libraries, result
+from fashionflow_cli.console import Size, note, parse_size, progress, quiet_libraries, result_json, result_text
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils.files import check_target
 
@@ -14,7 +16,7 @@ EXAMPLES = """[bold]Examples[/bold]
 
 fashionflow bench                                  the quick set: step, vae, clip, video
 
-fashionflow bench dreampose --json dreampose.json  our speed beside frame-by-frame sampling
+fashionflow bench dreampose -o dreampose.json      our speed beside frame-by-frame sampling
 
 fashionflow bench step video --model mini-latent --plots plots/
 
@@ -75,8 +77,9 @@ def bench(
     device: options.Device = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
     out: Annotated[
-        Path | None, typer.Option("--json", "-o", help="Also write the results to this file.", metavar="FILE")
+        Path | None, typer.Option("--out", "-o", help="Also write the results to this file, as JSON.", metavar="FILE")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as one JSON object on stdout, not tables.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
     plots: Annotated[
         Path | None, typer.Option("--plots", help="Also draw a PNG of each suite into this folder.", metavar="DIR")
@@ -107,17 +110,46 @@ def bench(
         backends=tuple(backend or ()),
         full=full,
     )
-    measured = []
-    for one in known.run(names, request, lambda name: note(f"measuring {name}, {repeats} times each", quiet)):
-        result(("" if not measured else "\n") + report.text(one, markdown))
-        measured.append(one)
-        # After each suite: what was measured in an hour should not be lost to what fails in the next.
-        if out is not None:
-            report.write(report.join(measured), out)
-        if plots is not None:
-            from fashionflow_benchmarks.plots import draw
 
-            draw(one, pictures[one["suite"]])
+    def announce(name: str) -> None:
+        note(f"measuring {name}, {repeats} repeats: {known.expected(name, request)}", quiet)
+
+    measured = []
+    with _calls(quiet):
+        for one in known.run(names, request, announce):
+            if not as_json:
+                result_text(("" if not measured else "\n") + report.text(one, markdown))
+            measured.append(one)
+            # After each suite: what was measured in an hour should not be lost to what fails in the next.
+            if out is not None:
+                report.write(report.join(measured), out)
+            if plots is not None:
+                from fashionflow_benchmarks.plots import draw
+
+                draw(one, pictures[one["suite"]])
+    if as_json:
+        result_json(report.join(measured))
+
+
+@contextmanager
+def _calls(quiet: bool) -> Iterator[None]:
+    """A bar over the calls of each suite."""
+    from fashionflow_benchmarks import timing
+
+    with ExitStack() as stack:
+        advance: list[Callable[[int], None]] = []
+
+        def on_call(done: int, total: int) -> None:
+            if not done:
+                stack.close()
+                advance[:] = [stack.enter_context(progress("calls", total, "call", quiet))]
+            advance[0](done)
+
+        timing.PROGRESS.on_call = on_call
+        try:
+            yield
+        finally:
+            timing.PROGRESS.on_call = timing.CallProgress().on_call
 
 
 def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: bool) -> dict[str, Path]:
@@ -128,5 +160,7 @@ def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: boo
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FashionFlowError(f"--plots {folder}: cannot be made ({error.strerror})") from None
+        raise FashionFlowError(
+            f"--plots {folder}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+        ) from None
     return {name: check_target(folder / f"{name}.png", overwrite) for name in names}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import note, quiet_libraries, result, result_json
+from fashionflow_cli.console import note, quiet_libraries, result, result_json, result_text
 from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, Json, Markdown, Overwrite, check_one_form, option
 from fashionflow_core.errors import FashionFlowError, PartialError
 
@@ -49,7 +49,7 @@ def compare(
     if as_json:
         result_json(comparison.record())
     else:
-        result(comparing.text(comparison, markdown))
+        result_text(comparing.text(comparison, markdown))
     if worse := comparison.regressions:
         raise FashionFlowError(
             f"{b}: is worse than {a} beyond noise in {', '.join(worse)}", hint="the table says by how much"
@@ -79,4 +79,4 @@ def grid(
         note(f"failed: {line}")
     result(str(out))
     if failed:
-        raise PartialError(f"{len(failed)} clips are not in {out}", hint="the lines above say why")
+        raise PartialError(f"{len(failed)} clips or folders are not in {out}", hint="the lines above say why")

@@ -4,13 +4,13 @@ Typer resolves the first three and the last: the file becomes its `default_map`.
 options that are None.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.settings_files import read_mapping
 
 # Not settings of a run: what they would do in a file nobody expects.
@@ -36,9 +36,9 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         if name not in names and name in _of_other_commands(ctx):
             continue  # one file serves several commands
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{path}: {key!s} is no setting", hint=f"{hint}see {ctx.command_path} --help")
+            raise UsageError(
+                f"{path}: {key!s} is no setting", hint=f"{did_you_mean(name, names)}see {ctx.command_path} --help"
+            )
         internal = names[name]
         defaults[internal] = _checked(ctx, options[internal], path, key, value)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Self
 import typer
 
 from fashionflow_core.config import PHOTO_SIZE
-from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.utils.text import printable
 
 
 class Size(NamedTuple):
@@ -90,7 +91,12 @@ def parse_batch(text: str | int) -> int:
 
 def result(text: str) -> None:
     """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
-    print(text, flush=True)
+    print(_escaped(text), flush=True)
+
+
+def result_text(text: str) -> None:
+    """Lines on stdout, such as a table."""
+    print(printable(text), flush=True)
 
 
 def result_json(value: Any) -> None:
@@ -101,7 +107,7 @@ def result_json(value: Any) -> None:
 def note(text: str, quiet: bool = False) -> None:
     """One line on stderr, for people."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(_escaped(text), file=sys.stderr, flush=True)
 
 
 class Warnings:
@@ -154,9 +160,14 @@ def complain(message: str, hint: str | None = None) -> None:
             note(f"hint: {one_line(hint)}")
 
 
+def _escaped(text: str) -> str:
+    """A line as it is, with escape sequences for what does not belong into one."""
+    return printable(text).replace("\n", r"\n")
+
+
 def one_line(text: str) -> str:
-    """The text with every line end and row of spaces as one space."""
-    return " ".join(text.split())
+    """The text with every line end and row of spaces as one space, fit for a terminal."""
+    return printable(" ".join(text.split()))
 
 
 @contextmanager
@@ -168,7 +179,7 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total,
-        desc=label,
+        desc=one_line(label),
         unit=f" {unit}",
         file=sys.stderr,
         disable=quiet,
@@ -187,7 +198,19 @@ def quiet_libraries() -> None:
     """Keep loading bars and advice of the libraries off stderr: they are no part of our reports.
 
     Call before they are imported. What the user set in the environment stands.
+
+    Raises:
+        FashionFlowError: Python was told to drop docstrings, from which transformers builds its classes; a variable
+            that huggingface_hub reads has a wrong value.
     """
+    from fashionflow_core.utils.network import check_hub_settings
+
+    check_hub_settings()
+    if sys.flags.optimize > 1:
+        raise FashionFlowError(
+            "python -OO: transformers cannot be imported without docstrings",
+            hint="run it without -OO, and unset PYTHONOPTIMIZE; -O works",
+        )
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

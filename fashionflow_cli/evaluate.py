@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fashionflow_cli import evaluate_options as evaluating
 from fashionflow_cli import options
-from fashionflow_cli.console import note, parse_size, progress, quiet_libraries, result, result_json
+from fashionflow_cli.console import (
+    note,
+    one_line,
+    parse_size,
+    progress,
+    quiet_libraries,
+    result_json,
+    result_text,
+)
 from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, PROTOCOL, check_outputs, option, options_of, settings_of
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import PartialError, UsageError
@@ -231,7 +239,7 @@ def _bars(quiet: bool) -> Iterator["EvaluateProgress"]:
 
         def say(line: str) -> None:  # past the bar that may be under way
             if not quiet:
-                tqdm.write(line, file=sys.stderr)
+                tqdm.write(one_line(line), file=sys.stderr)
 
         yield EvaluateProgress(partial(show, "generating", "video"), partial(show, "measuring", "clip"), say)
 
@@ -243,7 +251,7 @@ def _finish(given: dict[str, Any], record: dict[str, Any], results: list[dict[st
     if given["as_json"]:
         result_json(record)
     else:
-        result(text)
+        result_text(text)
     failed = [failure for found in results for failure in found["failed"]]
     for failure in failed:
         note(f"failed: {failure['reason']}")

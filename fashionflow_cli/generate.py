@@ -84,6 +84,7 @@ def generate(
     codec: options.Codec = None,
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
+    mark: options.Mark = True,
     frames_dir: options.FramesDir = None,
     interpolate: options.Interpolate = 1,
     scheduler: options.Scheduler = None,
@@ -119,7 +120,7 @@ def generate(
         duration=duration,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder)
+    encode = EncodeOptions(crf, codec, encoder, mark)
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
             if value is not None:
@@ -167,6 +168,9 @@ def generate(
     folder = registry.find(model)
     model_config = ModelConfig.load(folder)
     settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
+    load.check(model_config)
+    if matte is not None:
+        model_config.check_matte()
     if model_config.latents == "appearance":
         warn_if_no_figure(pixels, name)
     mask = None if matte is None else read_mask(matte, pixels.shape[:2], max_megapixels)

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from fashionflow_core.catalogue.run import Request
 
 
+# How the summary calls the stages of a manifest's lines.
+_STAGES = {
+    "plan": "settings",
+    "photo": "opening the photo",
+    "denoise": "generating",
+    "decode": "decoding",
+    "write": "writing",
+    "worker": "worker process",
+}
+
+
 def wanted(photos: list[Path], out: Path | None) -> bool:
     """Whether this is a catalogue: several photos, a folder, pattern or list, or an output that is a folder."""
     from fashionflow_core.catalogue import storage
@@ -65,7 +76,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     """
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
-    from fashionflow_core.catalogue.inputs import describe, read_inputs
+    from fashionflow_core.catalogue.inputs import read_inputs
     from fashionflow_core.store import registry
 
     work, out = request.work, Path(request.work.out)
@@ -77,17 +88,24 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
     place = storage.mirror(url) if url else out
     inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
-    if inputs.passed_over:
-        note(f"passed over {describe(inputs.passed_over)}", quiet)
+    for line in inputs.skipped.lines():
+        note(line, quiet)
+    for line in inputs.skipped.unreadable:
+        note(f"failed: {line}")
     if inputs.twice:
-        note(f"passed over {inputs.twice} that were named twice", quiet)
+        note(f"skipped {inputs.twice} that were named twice", quiet)
     work = replace(work, model=str(registry.find(work.model)), out=str(place), remote=url.rstrip("/"))
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)
-        return
-    summary = _watched(request, len(inputs.entries) * request.variations, quiet, as_json)
-    _report(summary, url.rstrip("/") or str(out), quiet)
+    else:
+        summary = _watched(request, len(inputs.entries) * request.variations, quiet, as_json)
+        _report(summary, url.rstrip("/") or str(out), quiet)
+    if unreadable := len(inputs.skipped.unreadable):
+        raise PartialError(
+            f"{unreadable} folders of photos cannot be read" if unreadable > 1 else inputs.skipped.unreadable[0],
+            hint="check their permissions, then run the same again",
+        )
 
 
 def devices_of(text: str, here: bool = True) -> tuple[str, ...]:
@@ -118,13 +136,13 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
         "to do": f"{plan.to_do:,}{size}",
         "done before": f"{plan.done:,}",
         "failed before": f"{plan.failed:,}",
-        "model": f"{plan.model}, {plan.frames} frames, {plan.steps} steps of {plan.scheduler}",
-        "devices": ", ".join(plan.devices),
+        "folder": request.work.remote or request.work.out,
+        "model": f"{plan.model} on {', '.join(plan.devices)}, {plan.frames} frames a video",
     }
     if plan.seconds is not None and plan.seconds_each is not None:
-        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s a video, reckoned from {plan.measured}"
+        rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s per video, estimated from {plan.measured}"
     elif plan.to_do:
-        rows["time"] = "not timed for so many: make a few of them first, --dry-run then reckons from those"
+        rows["time"] = "not timed for so many: make a few of them first, --dry-run then estimates from those"
     for name, value in rows.items():
         result(f"{name:14}  {value}")
     for line in plan.notes:
@@ -160,7 +178,12 @@ def _watched(request: "Request", total: int, quiet: bool, as_json: bool) -> "Sum
                 tqdm.write(one_line(line), file=sys.stderr)
 
         def recorded(record: Mapping[str, Any]) -> None:
-            if record["status"] == "done":
+            for line in record.get("warnings", ()) if record["status"] == "done" and not record.get("judged") else ():
+                source = str(record["source"])
+                say(f"warning: {line if line.startswith(source) else f'{source}: {line}'}")
+            if record["status"] == "done" and record.get("judged") and not as_json:
+                pass  # it was there before
+            elif record["status"] == "done":
                 with tqdm.external_write_mode(file=sys.stdout):
                     result_json(dict(record)) if as_json else result(f"{out}/{record['output']}")
             elif record["status"] != "retried":
@@ -192,11 +215,11 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
     bad = summary.failed + summary.lost
     if not bad:
         return
-    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    stages: dict[str, list[Mapping[str, Any]]] = {}
     for record in summary.failures.values():
-        kinds.setdefault((str(record["stage"]), str(record["error_class"])), []).append(record)
-    for (stage, kind), records in kinds.items():
-        such = one_line(f"{stage}: {kind}, such as {records[0]['item']}")
+        stages.setdefault(str(record["stage"]), []).append(record)
+    for stage, records in stages.items():
+        such = one_line(f"{_STAGES.get(stage, stage)}, such as {records[0]['item']}: {records[0]['message']}")
         note(f"{'failed':15} {len(records):<6} {such}", quiet)
     if old := bad - len(summary.failures):
         note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)

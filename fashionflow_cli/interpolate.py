@@ -10,7 +10,7 @@ import typer
 from fashionflow_cli import options
 from fashionflow_cli.console import Warnings, progress, quiet_libraries
 from fashionflow_cli.videos import Studio, plan_targets
-from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions
+from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions, ModelConfig
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -40,6 +40,7 @@ def interpolate(
     codec: options.Codec = None,
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
+    mark: options.Mark = True,
     fps: Annotated[
         float | None,
         options.option(
@@ -91,7 +92,7 @@ def interpolate(
         interpolate=factor,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder)
+    encode = EncodeOptions(crf, codec, encoder, mark)
     out = out if out is not None else Path(f"{source.stem}-x{factor}.mp4")
     (target,) = plan_targets(source, out, 1, False, frames_dir, overwrite)
     quiet_libraries()
@@ -103,11 +104,18 @@ def interpolate(
     video.check_options(target.video, encode)
     found = clips.measure(source)
     if found.frames < 2:
-        raise FashionFlowError(f"{source}: holds a single frame, so there is nothing in between")
+        raise FashionFlowError(
+            f"{source}: holds a single frame, so there is nothing in between", hint="name a video of two frames or more"
+        )
     rate = fps if fps is not None else (found.fps or 25) * factor
     if not 0 < rate <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {rate:g}")
-    studio = Studio.open(registry.find(model), load, encode, ctx.ensure_object(Warnings), quiet, as_json)
+    folder = registry.find(model)
+    model_config = ModelConfig.load(folder)
+    model_config.check_video()  # what the model cannot do is refused before it is loaded
+    settings.resolve(model_config)
+    load.check(model_config)
+    studio = Studio.open(folder, load, encode, ctx.ensure_object(Warnings), quiet, as_json)
     pipe = studio.pipe
     request = pipe.resolve(settings).filling
     height, width = pipe.config.height, pipe.config.width

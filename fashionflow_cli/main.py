@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from io import TextIOWrapper
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -13,6 +12,7 @@ import typer
 
 from fashionflow_cli import (
     bench,
+    check,
     compare,
     config,
     data,
@@ -21,13 +21,17 @@ from fashionflow_cli import (
     export,
     gallery,
     generate,
+    inspect,
     interpolate,
     models,
     train,
 )
 from fashionflow_cli.console import Warnings, complain
 from fashionflow_cli.wording import CommandLine
-from fashionflow_core.errors import FashionFlowError, Wording
+from fashionflow_core.errors import FashionFlowError, UsageError, Wording
+from fashionflow_core.utils.paths import NoHome
+from fashionflow_core.utils.signals import STOPS
+from fashionflow_core.utils.text import log_traceback
 
 DEBUG = "FASHIONFLOW_DEBUG"
 
@@ -47,6 +51,8 @@ app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXA
     interpolate.interpolate
 )
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
+app.command("check", rich_help_panel="Make videos", epilog=check.EXAMPLES, no_args_is_help=True)(check.check)
+app.command("inspect", rich_help_panel="Make videos", no_args_is_help=True)(inspect.inspect)
 app.add_typer(models.app, name="models", rich_help_panel="Make videos")
 app.add_typer(config.app, name="config", rich_help_panel="Make videos")
 app.command("doctor", rich_help_panel="Make videos")(doctor.doctor)
@@ -86,11 +92,11 @@ def options(
 
 
 class _Stopped(BaseException):
-    """SIGTERM, raised where the program is so that every `finally` runs; a BaseException, so that nothing eats it."""
+    """SIGTERM or SIGHUP, raised where the program is so that every `finally` runs; nothing else catches it."""
 
 
 class _Signals:
-    """SIGINT and SIGTERM as exceptions, and a memory of them: libraries may make exceptions of their own of these."""
+    """Signals that stop a run as exceptions, and a memory of them: libraries may turn these into their own."""
 
     # Seconds in which another one is dropped: `make` and terminals send two, and cleaning up must not be cut short.
     GRACE = 1.0
@@ -98,8 +104,8 @@ class _Signals:
     def __init__(self) -> None:
         self.first: int | None = None
         self.last = float("-inf")
-        # A shell that starts jobs in the background makes them ignore SIGINT; that choice stands.
-        self.handled = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+        # A shell that starts jobs in the background makes them ignore SIGINT, nohup SIGHUP; that choice stands.
+        self.handled = [s for s in STOPS if signal.getsignal(s) is not signal.SIG_IGN]
         for signum in self.handled:
             signal.signal(signum, self._raise)
 
@@ -117,7 +123,7 @@ class _Signals:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 SIGINT, 143 SIGTERM."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 partly done, 128 + N signal N."""
     _prepare_streams()
     Wording.current = CommandLine()
     signals = _Signals()
@@ -139,12 +145,18 @@ def main() -> NoReturn:
 
 def _prepare_streams() -> None:
     """Make streams take whatever is printed: closed ones (`>&-`) swallow it, file names may hold any bytes."""
-    for name in ("stdout", "stderr"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest free number; else the next file would, and be read or written as a stream.
+            os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it lives as long as the process)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+        # Bytes of names that are not text go on through pipes as they are, but not to terminals.
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 and not sys.stdout.isatty() else "backslashreplace")
 
 
 def _run() -> int:
@@ -159,7 +171,8 @@ def _explain(error: BaseException) -> int:
         return 1
     _trace(error)
     if isinstance(error, FashionFlowError):
-        complain(error.message, error.hint)
+        usage = f"see {_command_line()} --help" if isinstance(error, UsageError) else None
+        complain(error.message, error.hint or usage)
         return error.exit_code
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -170,6 +183,10 @@ def _explain(error: BaseException) -> int:
         return 2
     if isinstance(error, typer.Abort | KeyboardInterrupt):
         return 130
+    if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":
+        error = NoHome()
+        complain(error.message, error.hint)
+        return error.exit_code
     if isinstance(error, OSError) and error.strerror:
         name = error.filename
         where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "input or output"
@@ -181,11 +198,20 @@ def _explain(error: BaseException) -> int:
     return 1
 
 
+def _command_line() -> str:
+    """The command that was called, without its arguments: `fashionflow data download`."""
+    words, here = ["fashionflow"], typer.main.get_command(app)
+    for word in sys.argv[1:]:
+        here = getattr(here, "commands", {}).get(word)
+        if here is None:
+            break
+        words.append(word)
+    return " ".join(words)
+
+
 def _trace(error: BaseException) -> None:
     if os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no", "off"):
-        import traceback
-
-        traceback.print_exception(error)
+        log_traceback(error)
 
 
 def _drop_unwritable_output() -> None:

@@ -11,6 +11,7 @@ import typer
 from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
 from fashionflow_cli.options import MACHINE, REPORTING, Device, DryRun, Overwrite, Quiet, one_of, option
 from fashionflow_core.training.config import FIELDS
+from fashionflow_core.utils import extras
 
 RUN, SETTINGS = "Run", "Settings"
 PARTS = 100  # of the bar: a run may end by steps, epochs or minutes
@@ -89,7 +90,7 @@ def train(
     loaded = load_config(config, chosen)
     base = registry.find(loaded.init_from or loaded.base)
     if find_spec("accelerate") is None:
-        raise FashionFlowError("train: needs the package accelerate", hint="pip install 'fashionflow[train]'")
+        raise FashionFlowError("train: needs the package accelerate", hint=extras.install("train"))
     quiet_libraries()
     from fashionflow_core.training import run
     from fashionflow_core.training.loop import Report

@@ -49,9 +49,9 @@ def plan_targets(
     for item in range(variations):
         number = "" if variations == 1 else f"-{item + 1}"
         path = out.with_name(f"{out.stem}{number}{out.suffix}")
-        first = path.with_name(f"{path.stem}-poster.png") if poster else None
+        picture = path.with_name(f"{path.stem}-poster.png") if poster else None
         folder = frames_dir.with_name(f"{frames_dir.name}{number}") if frames_dir is not None else None
-        targets.append(VideoOutput(item, path, first, folder))
+        targets.append(VideoOutput(item, path, picture, folder))
     for target in targets:
         for path in (target.video, target.poster):
             if path is None:
@@ -117,17 +117,19 @@ class Studio:
         """
         from fashionflow_core import video
         from fashionflow_core.images import fitting
+        from fashionflow_core.video.marking import png_text
+        from fashionflow_core.video.poster import PosterPicker
 
-        first: list[np.ndarray] = []
+        picker = PosterPicker() if target.poster is not None else None
         with ExitStack() as stack:
-            taps = [lambda frame: None if first else first.append(frame)]
+            taps: list[Callable[[np.ndarray], None]] = [picker.add] if picker is not None else []
             if target.frames_dir is not None:
                 # Its own check was made before the work; what it replaces is replaced only when the video is in place.
-                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, overwrite=True)).add)
+                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add)
             written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
             info = video.write(_watched(frames, written, taps), target.video, fps, count, metadata, self.encode)
-        if target.poster is not None:
-            fitting.write_png(target.poster, first[0])
+        if target.poster is not None and picker is not None and picker.poster is not None:
+            fitting.write_png(target.poster, picker.poster, png_text() if self.encode.mark else None)
         return {
             "path": str(target.video),
             "frames_dir": str(target.frames_dir) if target.frames_dir else None,
@@ -158,19 +160,25 @@ class Studio:
         )
 
     def print_plan(self, plan: "RunCost", targets: list[VideoOutput]) -> None:
-        """What `--dry-run` says: what would be made, how, and at what cost."""
+        """What `--dry-run` prints: files, their size and the time they take; with `--json` everything about the run."""
         files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
         described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan)}
         described["warnings"] = self.warned.take()
         if self.as_json:
             result_json(described)
             return
-        described["tflop"] = ", ".join(f"{part} {count:.3g}" for part, count in plan.tflop.items())
-        described["seconds"] = f"{plan.seconds:.0f} a video, reckoned from one timed step" if plan.seconds else None
-        described["weights_bytes"] = f"{plan.weights_bytes:,}"
-        for name, value in described.items():
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            result(f"{name.replace('_', ' '):14}  {'-' if text in (None, '') else text}")
+        length = plan.frames / plan.fps
+        rows = {
+            "files": ", ".join(files),
+            "size": f"{plan.width}x{plan.height} pixels (width x height), {plan.frames} frames, {length:.1f} s",
+            "time": "-",
+            "model": f"{plan.model} on {plan.device}",
+        }
+        if plan.seconds is not None:
+            each = f" ({len(targets)} videos of {plan.seconds:.0f} s)" if len(targets) > 1 else ""
+            rows["time"] = f"about {plan.seconds * len(targets):.0f} s{each}, after the model is open"
+        for name, value in rows.items():
+            result(f"{name:14}  {value}")
 
 
 def _watched(

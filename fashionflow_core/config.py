@@ -33,11 +33,28 @@ PHOTO_SIZE = "photo"  # a size: all of the photo's pixels
 LONGEST_SIDE = 1280  # pixels of a motion model's video, where no size is asked
 DEFAULT_TURN, LARGEST_TURN = 25.0, 35.0  # degrees
 MOST_FRAMES = 100_000
+_BROKEN_MODEL = "correct the file, or import or pull the model again"
+FRAME_DIVISOR = 2  # of appearance models: the innermost level of the U-Net halves the frames
 
 
 def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise FashionFlowError(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
+
+
+# Far above any model's, so that a damaged or hostile model.json is refused before memory is taken.
+_LIMITS = {
+    "height": 8192,
+    "width": 8192,
+    "frames": 10_000,
+    "fps": 1000,
+    "vae_patch_size": 64,
+    "steps": 10_000,
+    "interpolate_steps": 10_000,
+    "interpolate_strides": 1000,
+    "keyframes": 1000,
+    "keyframe_seconds": 3600,
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,9 @@ class ModelConfig:
         _one_of(where, "latents", self.latents, LATENTS)
         _one_of(where, "motion", self.motion, MOTIONS)
         if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
-            raise FashionFlowError(f"{where}: a motion model needs keyframes (at least 4) and keyframe_seconds")
+            raise FashionFlowError(
+                f"{where}: a motion model needs keyframes (at least 4) and keyframe_seconds", hint=_BROKEN_MODEL
+            )
         _one_of(where, "fit", self.fit, FIT_MODES)
         _one_of(where, "resample", self.resample, RESAMPLING)
         _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES)
@@ -129,26 +148,43 @@ class ModelConfig:
             _one_of(where, "modes", mode, MODES)
         if self.interpolate_scheduler:
             _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS)
+        for field, limit in _LIMITS.items():
+            value = getattr(self, field)
+            if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
+                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}")
         if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
-            raise FashionFlowError(f"{where}: interpolate_steps or interpolate_mixture is out of range")
+            raise FashionFlowError(
+                f"{where}: interpolate_steps or interpolate_mixture is out of range", hint=_BROKEN_MODEL
+            )
         if not self.interpolate_strides or min(self.interpolate_strides) < 2:
-            raise FashionFlowError(f"{where}: interpolate_strides must be numbers from 2 on")
+            raise FashionFlowError(f"{where}: interpolate_strides must be numbers from 2 on", hint=_BROKEN_MODEL)
         if not self.conditioning:
-            raise FashionFlowError(f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}")
+            raise FashionFlowError(
+                f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}", hint=_BROKEN_MODEL
+            )
         for conditioning in self.conditioning:
             _one_of(where, "conditioning", conditioning, CONDITIONING)
         if (self.known_content == "photo") != (self.latents == "motion"):
-            raise FashionFlowError(f"{where}: known_content photo belongs to latents motion, and to nothing else")
+            raise FashionFlowError(
+                f"{where}: known_content photo belongs to latents motion, and to nothing else", hint=_BROKEN_MODEL
+            )
         if not 0 <= self.context_dropout <= 1:
-            raise FashionFlowError(f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}")
+            raise FashionFlowError(
+                f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}", hint=_BROKEN_MODEL
+            )
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
             if not getattr(self, field) > 0:
-                raise FashionFlowError(f"{where}: {field} must be above 0, not {getattr(self, field)!r}")
+                raise FashionFlowError(
+                    f"{where}: {field} must be above 0, not {getattr(self, field)!r}", hint=_BROKEN_MODEL
+                )
         if self.log_snr and not (len(self.log_snr) == 2 and self.log_snr[0] < self.log_snr[1]):
-            raise FashionFlowError(f"{where}: log_snr must be empty or two numbers, lowest first, not {self.log_snr}")
+            raise FashionFlowError(
+                f"{where}: log_snr must be empty or two numbers, lowest first, not {self.log_snr}", hint=_BROKEN_MODEL
+            )
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
             raise FashionFlowError(
-                f"{where}: latents_mean and latents_std need one value a channel, deviations above 0"
+                f"{where}: latents_mean and latents_std need one value a channel, deviations above 0",
+                hint=_BROKEN_MODEL,
             )
 
     @classmethod
@@ -168,6 +204,31 @@ class ModelConfig:
                 hint=f"see the known ones: {command('models list')}",
             ) from None
         return build(cls, values, path)
+
+    def check_matte(self) -> None:
+        """Refuse a matte for a model that has no use for it.
+
+        Raises:
+            UsageError: an appearance model.
+        """
+        if self.latents != "motion":
+            raise SettingError(
+                "matte", f"model {self.name} repaints the whole frame", hint=f"leave {option('matte')} out"
+            )
+
+    def check_video(self) -> None:
+        """Refuse a video as input of a model that takes photos only.
+
+        Raises:
+            UsageError: a motion model.
+        """
+        if self.latents == "motion":
+            raise SettingError(
+                "model",
+                f"{self.name} moves photos, and cannot fill in frames of a finished video",
+                hint=f"use {option('model', 'mini-latent')}; "
+                f"generate {option('interpolate', 2)} makes more frames of a new video",
+            )
 
     def to_json(self) -> str:
         """The text of `model.json`."""
@@ -203,6 +264,15 @@ class LoadOptions:
         if self.compile and self.low_memory:
             raise SettingError("compile, low_memory", "only one of them", hint="leave one out")
 
+    def check(self, model: ModelConfig) -> None:
+        """Refuse what a model has no use for.
+
+        Raises:
+            UsageError: `low_memory` of a motion model.
+        """
+        if self.low_memory and model.latents == "motion":
+            raise SettingError("low_memory", "a motion model holds a few megabytes of weights", hint="leave it out")
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -213,11 +283,13 @@ class EncodeOptions:
             Not for GIF and WebP.
         codec: one of `CODECS` that the container holds; None: its default.
         encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.
+        mark: write that the video was generated, as IPTC DigitalSourceType (`video.marking`).
     """
 
     crf: int | None = None
     codec: str | None = None
     encoder: str = "software"
+    mark: bool = True
 
 
 @dataclass(frozen=True)
@@ -355,11 +427,19 @@ class GenerateSettings:
             )
         if self.interpolate != 1:
             _check_interpolation(model, conditioning)
+        frames = int(self.frames or model.frames)
+        if frames % FRAME_DIVISOR:
+            near = [str(number) for number in (frames - 1, frames + 1) if number > 0]
+            raise SettingError(
+                "frames",
+                f"{frames} is not a multiple of {FRAME_DIVISOR}, which model {model.name} needs",
+                hint=f"use {option('frames', ' or '.join(near))}",
+            )
         low, high = self.guidance_interval
         # Numbers of NumPy become Python's own: a uint8 of steps would overflow in the first product.
         return ResolvedSettings(
             seed=int(self.seed),
-            frames=int(self.frames or model.frames),
+            frames=frames,
             fps=float(self.fps or model.fps * self.interpolate),
             steps=int(self.steps or model.steps),
             scheduler=self.scheduler or model.scheduler,

@@ -22,7 +22,7 @@ from fashionflow_core.diffusion.decoding import decode_latents
 from fashionflow_core.diffusion.interpolation import Filler, GapWindow, of_latents, plan_passes, predicted, sampled
 from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, memory_explained, sampler
 from fashionflow_core.diffusion.schedulers import make_scheduler
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, UsageError, option
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, option
 from fashionflow_core.images.fitting import Box, Fitted, Photo, as_pixels, fit
 from fashionflow_core.motion.conditions import PHOTO_CHANNELS
 from fashionflow_core.motion.figure_box import GRID
@@ -59,15 +59,9 @@ class FashionFlowPipeline:
         """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.
 
         Raises:
-            UsageError: as `GenerateSettings.resolve`; a number of frames its U-Net cannot halve.
+            UsageError: as `GenerateSettings.resolve`; a number of frames its engines were not built for.
         """
         resolved = settings.resolve(self.config)
-        if resolved.motion is None and resolved.frames % self.networks.frame_divisor:
-            raise SettingError(
-                "frames",
-                f"{resolved.frames} is not a multiple of {self.networks.frame_divisor}, which model "
-                f"{self.config.name} needs",
-            )
         counts = self.networks.frame_counts
         # A motion model's U-Net sees keyframes: their number depends on the duration (`MotionGenerator`).
         if resolved.motion is None and counts is not None and resolved.frames not in counts:
@@ -141,9 +135,7 @@ class FashionFlowPipeline:
         if self.motion is not None:
             return self.motion.generate_batch(photos, requests, items, on_step, mattes)
         if mattes is not None:
-            raise SettingError(
-                "matte", f"model {config.name} repaints the whole frame", hint=f"leave {option('matte')} out"
-            )
+            config.check_matte()
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
@@ -194,8 +186,7 @@ class FashionFlowPipeline:
             UsageError: a model that was not trained for it, or fewer than two frames; at once.
             FashionFlowError: as `generate`; and if fewer frames are given than `count`.
         """
-        if self.motion is not None:
-            raise self._only_photos()
+        self.config.check_video()
         asked = replace(settings or GenerateSettings(), **changes)
         request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
         if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale != 1):
@@ -208,14 +199,6 @@ class FashionFlowPipeline:
         windows = sum(map(len, self._passes(request, count)))
         filler = self._filler(request, counted(on_step, windows * request.interpolate_steps), count)
         return filler.frames(iter(given), request, item_generator(request.seed, 0))
-
-    def _only_photos(self) -> UsageError:
-        return SettingError(
-            "model",
-            f"{self.config.name} moves photos, and cannot fill in frames of a finished video",
-            hint=f"use {option('model', 'mini-latent')}; "
-            f"generate {option('interpolate', 2)} makes more frames of a new video",
-        )
 
     def count_steps(self, request: ResolvedSettings) -> int:
         """Denoising steps of one `generate`, those that fill in frames included."""
@@ -263,7 +246,7 @@ class FashionFlowPipeline:
         request = self.resolve(replace(settings or GenerateSettings(), **changes))
         if self.motion is not None:
             if video_frames:
-                raise self._only_photos()
+                self.config.check_video()
             return self.motion.plan(request, photo, measure)
         size = (self.config.height, self.config.width)
         if photo is not None:

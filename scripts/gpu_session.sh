@@ -70,7 +70,7 @@ work() {
     fashionflow train --init-from mini --set preset=mini-motion --set data.path="$run/motion" --set name=mini \
         --set data.batch_size="$MOTION_BATCH" --set schedule.max_minutes="$MOTION_MINUTES" --set data.workers=8 -o "$run/motion-unet"
     cp -r "$run/motion-unet/model" "$WORK/mini"
-    fashionflow bench video --model "$WORK/mini" --json "$WORK/results/bench-video-mini.json" || true
+    fashionflow bench video --model "$WORK/mini" -o "$WORK/results/bench-video-mini.json" || true
     if [ -n "$LATENT" ]; then work_latent "$run" "$model"; fi
     if $PYTHON -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
         measure "$WORK/results" || true
@@ -94,7 +94,7 @@ work_latent() {
     $PYTHON scripts/score_bundled.py --model "$model" --figures "$FIGURES" --out "$WORK/results/bundled-scores.json"
     PYTHONPATH="$PYTHONPATH:scripts" $PYTHON scripts/score_interpolation.py --model "$model" --figures "$FIGURES" \
         --out "$WORK/results/interpolation-scores.json"
-    $PYTHON -m fashionflow_cli.main bench step --model "$model" --json "$WORK/results/bench-step-mini.json"
+    $PYTHON -m fashionflow_cli.main bench step --model "$model" -o "$WORK/results/bench-step-mini.json"
 }
 
 measure() {
@@ -103,7 +103,7 @@ measure() {
     mkdir -p "$1"
     if $PYTHON -c 'import matplotlib' 2> /dev/null; then plots=(--plots "$1/bench-gpu"); fi
     $PYTHON -m fashionflow_cli.main bench step vae clip video dreampose backends batch scale memory \
-        --json "$1/bench-gpu.json" "${plots[@]}" --overwrite
+        -o "$1/bench-gpu.json" "${plots[@]}" --overwrite
     $PYTHON scripts/profile_video.py --out "$1/profile-gpu.txt"
 }
 
@@ -126,7 +126,7 @@ engines() {
             -o "$made-$dtype" --json > "$results/engines-$dtype.json" || true
         fashionflow verify "$made-$dtype" --device cuda --json > "$results/engines-$dtype-cuda.json" || true
         fashionflow bench backends --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
-            --backend onnxruntime --backend tensorrt --json "$results/bench-backends-$dtype.json" || true
+            --backend onnxruntime --backend tensorrt -o "$results/bench-backends-$dtype.json" || true
     done
     $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
 }

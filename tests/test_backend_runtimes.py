@@ -22,6 +22,7 @@ from fashionflow_core.runtimes import tensorrt as tensorrt_runtime
 from fashionflow_core.runtimes.engine_networks import EngineNetworks
 from fashionflow_core.runtimes.torch import load
 from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, VERIFIED, Engines
+from fashionflow_core.utils import extras
 from fashionflow_export.verify import verify_folder
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_engines_without_their_runtime(copy: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda name: None)
     with pytest.raises(FashionFlowError, match="TensorRT-RTX is not installed") as caught:
         pipeline.load(copy, device="cpu", backend="tensorrt")
-    assert caught.value.hint == "pip install 'fashionflow[trt-rtx]'"
+    assert caught.value.hint == extras.install("trt-rtx")
 
 
 def test_a_runtime_that_does_not_load(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,7 @@ def test_a_runtime_that_does_not_load(copy: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(FashionFlowError, match="TensorRT-RTX is installed, but does not load") as caught:
         pipeline.load(copy, device="cpu", backend="tensorrt")
-    assert caught.value.hint == "pip install --force-reinstall 'fashionflow[trt-rtx]'"
+    assert caught.value.hint == extras.install("trt-rtx", force=True)
 
 
 @pytest.mark.parametrize("flavor", ["strawberry", ["rtx"], None])

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogues import assert_whole, conventions, files, last, lines, photo, quick, quick_started, shop
+from catalogues import assert_whole, conventions, files, last, lines, photo, plain, quick, quick_started, shop
 from command import assert_refused, run, wait_until
-from quick_model import SECONDS
+from quick_model import POISON, SECONDS
 from tiny import build_tiny_model, tiny_config
 
 from fashionflow_core import video
@@ -39,7 +39,7 @@ def test_a_folder_of_photos(tmp_path: Path, tiny: Path) -> None:
     assert result.returncode == 3, result.stderr
     made = ["000", "001", "002", "women/höst/dress"]
     assert sorted(result.stdout.splitlines()) == [f"out/{name}.mp4" for name in made]
-    assert "passed over 1 file that is no photo: 1 .txt" in result.stderr
+    assert "skipped 1 file (not a photo): 1 .txt" in result.stderr
     assert result.stderr.splitlines()[-2].startswith("error: 1 of 5 items failed: see out/manifest.jsonl")
     out = tmp_path / "out"
     assert assert_whole(out) == [f"{name}.mp4" for name in made]
@@ -155,6 +155,45 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     assert assert_whole(out) == ["000.mp4", "001.mp4"]
 
 
+def test_the_summary_names_stage_and_reason_but_no_class(tmp_path: Path) -> None:
+    photo(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"none")
+    plain(tmp_path / "photos" / "poison.png", (250, 5, POISON))
+    result = quick("photos", "-o", "out", "--model", conventions(tmp_path / "model"), cwd=tmp_path)
+    assert result.returncode == 3
+    rows = [line for line in result.stderr.splitlines() if line.startswith("failed          ")]
+    assert len(rows) == 2 and "opening the photo, such as bad" in rows[0], result.stderr
+    assert "generating, such as poison: this photo is poison" in rows[1]
+    assert not re.search(r"\b\w+(Error|Exception|Died)\b", result.stderr), result.stderr
+
+
+def test_warnings_of_photos_are_on_stderr_and_in_the_group_check(tmp_path: Path) -> None:
+    plain(tmp_path / "photos" / "wall.png", (90, 90, 90))
+    model = conventions(tmp_path / "model")
+    result = quick("photos", "-o", "out", "--model", model, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "wall.png: no figure found" in line
+    assert ">Check 1</button>" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_overwrite_of_a_link_writes_to_its_target(tmp_path: Path) -> None:
+    photo(tmp_path / "photos" / "a.jpg")
+    out, elsewhere, model = tmp_path / "out", tmp_path / "elsewhere", conventions(tmp_path / "model")
+    elsewhere.mkdir()
+    (elsewhere / "real.mp4").write_bytes(b"older")
+    out.mkdir()
+    (out / "a.mp4").symlink_to(elsewhere / "real.mp4")
+    refused = quick("photos", "-o", "out", "--model", model, cwd=tmp_path)
+    assert refused.returncode == 3 and "a link that leads out" in refused.stderr
+    assert (elsewhere / "real.mp4").read_bytes() == b"older"
+    result = quick("photos", "-o", "out", "--model", model, "--overwrite", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (out / "a.mp4").is_symlink() and len(video.read(elsewhere / "real.mp4")) == 4
+    again = quick("photos", "-o", "out", "--model", model, cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, ""), again.stderr
+
+
 def test_pictures_of_the_user_are_no_posters(tmp_path: Path) -> None:
     """Videos beside their photos: `a-poster.jpg` is a photo like any other and stays what it is."""
     model, out = conventions(tmp_path / "model"), tmp_path / "shop"
@@ -261,6 +300,7 @@ def test_what_makes_a_video_another_one(tmp_path: Path) -> None:
         hashed(load=LoadOptions("cuda:1", lora=weights, low_memory=True), batch=4, scores=False),
         hashed(encode=EncodeOptions(None, None, "software")),
         hashed(gate=QualityLimits()),
+        hashed(gate=QualityLimits(), reroll=2),
     ):
         assert alike == first
     different = [
@@ -270,7 +310,6 @@ def test_what_makes_a_video_another_one(tmp_path: Path) -> None:
         hashed(suffix=".webm"),
         hashed(encode=EncodeOptions(crf=3)),
         hashed(background=(0, 0, 0)),
-        hashed(gate=QualityLimits(), reroll=2),
         hashed(load=LoadOptions()),
     ]
     weights.write_bytes(b"two")
@@ -294,4 +333,4 @@ def test_finished_catalogues_keep_their_hashes(tmp_path: Path) -> None:
         gate=QualityLimits(),
         reroll=2,
     )
-    assert settings_hash(settings, work, 1) == "bcfd37c1ae9eb253"
+    assert settings_hash(settings, work, 1) == "88dc647ed34dd6d8"

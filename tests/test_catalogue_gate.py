@@ -74,7 +74,11 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
 
     gated = quick(photos, "-o", out, "--model", model, "--gate-limits", limits, cwd=tmp_path)
-    assert gated.returncode == 0 and gated.stdout == "", gated.stderr  # nothing to make: the gate judges new videos
+    assert gated.returncode == 0 and gated.stdout == "", gated.stderr  # nothing to make, and what is there is judged
+    assert "flagged         2" in gated.stderr and "there before    5" in gated.stderr
+    judged = last(out)
+    assert {name for name, record in judged.items() if record.get("flags")} == {"never", "unlucky"}
+    assert judged["never"]["judged"] and judged["000"] == plainly["000"]
 
     env = {LOG: str(tmp_path / "batches")}
     command = (photos, "-o", out, "--model", model, "--gate-limits", limits, "--reroll", "6")
@@ -87,11 +91,43 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     assert records["unlucky"]["seed"] == seeds[lucky] and records["unlucky"]["flags"] == []
     assert [take["seed"] for take in records["unlucky"]["takes"]] == seeds[: lucky + 1]
     assert records["never"]["flags"] == ["still"] and len(records["never"]["takes"]) == 7
-    assert records["000"]["flags"] == [] and "takes" not in records["000"]
-    assert len((tmp_path / "batches").read_text().splitlines()) == 3 + 7 + lucky + 1
+    assert records["000"] == plainly["000"], "what passes is not made again"
+    assert len((tmp_path / "batches").read_text().splitlines()) == 6 + lucky
     assert len(assert_whole(out)) == 5 and len(files(out)) == 10
     again = quick(*command, cwd=tmp_path, env=env)
     assert (again.returncode, again.stdout) == (0, "")
+    assert "flagged         1" in again.stderr, again.stderr
+    for flags_of_run in (
+        [],
+        ["--gate-limits", limits],
+        ["--gate-limits", f"{limits},still=0"],
+    ):
+        result = quick(photos, "-o", out, "--model", model, *flags_of_run, cwd=tmp_path, env=env)
+        assert (result.returncode, result.stdout) == (0, ""), "a run without --reroll makes nothing again"
+    assert last(out)["never"]["flags"] == [], "by other limits it passes"
+
+
+@pytest.mark.slow
+def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 1), tmp_path / "out", conventions(tmp_path / "model")
+    plain(photos / "never.png", (250, 5, STILL))
+    env, limits = {LOG: str(tmp_path / "batches")}, "drift=100,psnr=0,figure=0,wild=100"
+    assert quick(photos, "-o", out, "--model", model, "--no-scores", cwd=tmp_path, env=env).returncode == 0
+    made = len((tmp_path / "batches").read_text().splitlines())
+    assert "scores" not in last(out)["never"]
+    before = {name: (out / f"{name}.mp4").stat().st_mtime_ns for name in ("000", "never")}
+    gated = quick(photos, "-o", out, "--model", model, "--gate-limits", limits, cwd=tmp_path, env=env)
+    assert (gated.returncode, gated.stdout) == (0, ""), gated.stderr
+    assert last(out)["never"]["flags"] == ["still"] and last(out)["000"]["scores"]
+    assert len((tmp_path / "batches").read_text().splitlines()) == made
+    # What was the least bad stays, though tries of another run are compared with it.
+    command = (photos, "-o", out, "--model", model, "--gate-limits", limits, "--reroll", "2")
+    rerolled = quick(*command, cwd=tmp_path, env=env)
+    assert rerolled.returncode == 0, rerolled.stderr
+    assert len((tmp_path / "batches").read_text().splitlines()) == made + 2
+    assert len(last(out)["never"]["takes"]) == 3 and last(out)["never"]["seed"] == 0
+    assert {name: (out / f"{name}.mp4").stat().st_mtime_ns for name in before} == before
+    assert len(assert_whole(out)) == 2
 
 
 def test_limits_that_are_none(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_folders_are_mirrored_and_links_followed_once(here: Path) -> None:
     (here / "shop" / "nosuffix").write_bytes((here / "shop" / "b.jpg").read_bytes())
     inputs = read_inputs(["shop"], Path("shop/out"), bytes)
     assert [entry.name for entry in inputs.entries] == ["a/b/d", "a/c", "b", "gone", "linked/g", "nosuffix"]
-    assert inputs.passed_over == {".md": 1}
+    assert inputs.skipped.files == {".md": 1}
 
 
 def test_links_that_lead_in_circles_and_patterns_over_them(here: Path) -> None:

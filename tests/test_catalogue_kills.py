@@ -119,13 +119,14 @@ def test_items_that_do_harm_do_it_alone(tmp_path: Path) -> None:
     assert again.returncode == 3 and len(log.read_text().splitlines()) == len(batches)
 
 
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_one_signal_stops_between_steps(tmp_path: Path, signum: int, code: int) -> None:
     photos, out, model = shop(tmp_path / "photos", 12), tmp_path / "out", conventions(tmp_path / "model")
     command, log = (photos, "-o", out, "--model", model), tmp_path / "log"
     with quick_started(*command, cwd=tmp_path, env={SECONDS: "1"}) as process:
         wait_until(lambda: len(done(out)) >= 2, process, log)
-        process.send_signal(signum)
+        for pid in (*workers(process.pid), process.pid):  # a terminal sends it to all
+            os.kill(pid, signum)
         wait_until(lambda: "stopping after what is being written" in log.read_text(), process, log)
         before = len(done(out))
         assert process.wait(60) == code, log.read_text()

@@ -325,14 +325,23 @@ def test_synth_interrupted_leaves_whole_clips(tmp_path: Path, jobs: str, signum:
 
 def test_bench_suites(tmp_path: Path, tiny: Path) -> None:
     sizes = ("--frames", "2", "--latent-size", "8x4", "--repeats", "2")
-    result = run("bench", "step", "--model", tiny, *sizes, "--json", "step.json", "--plots", "plots", cwd=tmp_path)
+    result = run("bench", "step", "--model", tiny, *sizes, "-o", "step.json", "--plots", "plots", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "ours" in result.stdout and "literal" in result.stdout and "error" not in result.stderr
+    assert "measuring step, 2 repeats: time and memory depend on" in result.stderr and "calls: 100%" in result.stderr
+    on_stdout = run("bench", "step", "--model", tiny, *sizes, "--json", "-q", cwd=tmp_path)
+    (suite,) = json.loads(on_stdout.stdout)["suites"]
+    assert (suite["suite"], on_stdout.stderr) == ("step", "")
+    assert (
+        "ours" in result.stdout
+        and "median (s)" in result.stdout
+        and "literal" in result.stdout
+        and "error" not in result.stderr
+    )
     (measured,) = json.loads((tmp_path / "step.json").read_text())["suites"]
     assert [measured["input"][name] for name in ("frames", "height", "width")] == [2, 8, 4]
     assert measured["repeats"] == 2 and measured["hardware"]
     assert (tmp_path / "plots" / "step.png").stat().st_size > 1000
-    for option, name in (("--json", "step.json"), ("--plots", "plots")):
+    for option, name in (("-o", "step.json"), ("--plots", "plots")):
         again = run("bench", "step", "--model", tiny, option, name, cwd=tmp_path)
         assert_refused(again, 1, "step", "exists")
 

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,20 +137,35 @@ def test_the_context_is_what_the_wheel_is_made_of() -> None:
     files = {str(path) for path in context_files()}
     assert {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE"} <= files
     assert "fashionflow_core/assets/mini-latent/model.json" in files
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for package in packages["packages"]:
+        assert f"{package}/__init__.py" in files, f"{package} is left out of the image"
     assert not [name for name in files if name.startswith(("tests", "docs", "benchmarks/results", "scripts"))]
 
 
 def test_both_images_install_the_same_wheel_and_start_the_command() -> None:
     stages = read_dockerfile()
     assert list(stages)[-1] == "cpu", "a plain docker build makes the last stage"
-    for name, extra in (("cpu", ""), ("cuda", "[onnx]")):
+    for name in ("cpu", "cuda"):
         steps = stages[name].steps
         (install,) = [rest for word, rest in steps if word == "RUN" and "dist/*.whl" in rest]
-        assert "--constraint constraints.txt" in install and extra in install
+        assert "--constraint constraints.txt" in install
         assert ("ENTRYPOINT", '["fashionflow"]') in steps
     # The CPU image must not bring CUDA: its torch comes before anything that would ask PyPI for one.
     runs = [rest for word, rest in stages["cpu"].steps if word == "RUN"]
     assert "TORCH_CPU" in runs[-2] and "dist/*.whl" in runs[-1]
+
+
+def test_the_images_hold_the_extras_that_the_readme_promises() -> None:
+    (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| container |")]
+    cpu, cuda = row.split("`--target cuda`")
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    stages = read_dockerfile()
+    for name, promise in (("cpu", cpu), ("cuda", cuda)):
+        promised = {word for word in re.findall(r"`([^`]+)`", promise) if word in known}
+        (install,) = [rest for word, rest in stages[name].steps if word == "RUN" and "dist/*.whl" in rest]
+        assert set(re.findall(r"\[([\w,-]+)\]", install)[-1].split(",")) == promised
+        assert {"heif", "onnx"} <= promised and ("trt" in promised) == (name == "cuda")
 
 
 @pytest.mark.slow
@@ -166,6 +182,9 @@ def test_the_cpu_image_makes_a_video(tmp_path: Path) -> None:
     work.mkdir()
     shutil.copy(ROOT / "examples" / "dress.jpg", work)
     assert "Usage: fashionflow" in images["cpu"].run(cwd=work).stdout
+    held = [str(images["cpu"].root / "python" / "bin" / "python"), "-c"]
+    held.append("import onnxruntime, onnxscript, pillow_heif, fashionflow_export")
+    subprocess.run(held, cwd=work, env=images["cpu"].env, check=True)
     made = images["cpu"].run(
         "generate", "dress.jpg", "--model", "mini-latent", "--steps", "2", "--frames", "8", cwd=work
     )

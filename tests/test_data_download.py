@@ -1,5 +1,6 @@
 """`fashionflow data download` against a server with faults: cut, ignored ranges, refusals, silence, wrong files."""
 
+import errno
 import hashlib
 import json
 import signal
@@ -16,7 +17,8 @@ from command import run_process as run
 from video_server import Site, serving
 
 from fashionflow_core import video
-from fashionflow_core.dataset.download import Fetched, ListEntry, download_all, read_list, safe_name
+from fashionflow_core.dataset.download import Fetched, ListEntry, download_all, read_list, read_manifest, safe_name
+from fashionflow_core.errors import FashionFlowWarning
 from fashionflow_core.utils import download as http
 
 ONLINE = {"HF_HUB_OFFLINE": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
@@ -184,6 +186,84 @@ def test_silence_ends(site: Site, clip: bytes, tmp_path: Path):
     assert states(found) == ["failed", "fetched"] and f"{site.url}/a.mp4" in found[0].problem
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("/circle.mp4", "redirect"),
+        ("/away.mp4", "ftp"),
+        ("/broken.mp4", "could not be fetched"),
+        ("/long.mp4", "could not be fetched"),
+        ("/endless.mp4", "does not end"),
+        ("/crawl.mp4", "comes too slowly"),
+    ],
+)
+def test_what_one_address_does_fails_its_own_line(
+    site: Site, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, words: str
+):
+    monkeypatch.setattr(http, "LARGEST_UNANNOUNCED", 2_000_000)
+    monkeypatch.setattr(http, "FLOOR_SECONDS", 0.2)
+    site.files = dict.fromkeys(("/a.mp4", "/endless.mp4", "/crawl.mp4", "/z.mp4"), clip)
+    site.redirects = {"/circle.mp4": "/turn.mp4", "/turn.mp4": "/circle.mp4", "/away.mp4": "ftp://h/x.mp4"}
+    site.redirects |= {"/broken.mp4": "http://[::1", "/long.mp4": f"http://{'a' * 300}.example/x.mp4"}
+    site.endless, site.crawls = {"/endless.mp4"}, {"/crawl.mp4": 0.02}
+    found = fetch(site, tmp_path, "/a.mp4", address, "/z.mp4", jobs=1)
+    assert states(found) == ["fetched", "failed", "fetched"]
+    assert words in found[1].problem and f"{site.url}{address}" in found[1].problem and "\n" not in found[1].problem
+    assert not any(path.stat().st_size > 2_500_000 for path in (tmp_path / ".partial").iterdir())
+
+
+def test_a_slow_file_is_fetched_as_long_as_it_is_above_the_floor(
+    site: Site, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http, "FLOOR_SECONDS", 0.05)
+    site.files, site.pause = {"/a.mp4": clip}, 0.1
+    assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]
+
+
+def test_addresses_that_are_none_are_named_by_their_line():
+    text = f"http://h/{'x' * 9000}.mp4\nhttp://[::1/a.mp4\nhttp://h:port/a.mp4\nhttp://:80/a.mp4\nhttp://h/ok.mp4"
+    *bad, good = read_list(text, "list")
+    assert [entry.problem.partition(": ")[0] for entry in bad] == [f"list line {n}" for n in (1, 2, 3, 4)]
+    assert "characters" in bad[0].problem and all(len(entry.problem) < 350 for entry in bad)
+    assert good.name == "ok.mp4" and not good.problem
+
+
+def test_the_record_of_downloads_names_no_place_outside(site: Site, clip: bytes, tmp_path: Path):
+    site.files = {"/a.mp4": clip, "/b.mp4": clip, "/c.mp4": clip, "/d/e.mp4": clip}
+    out = tmp_path / "out"
+    out.mkdir()
+    places = ["../a.mp4", str(tmp_path / "b.mp4"), 5, "\x00.mp4"]
+    rows = [
+        json.dumps({"url": f"{site.url}{url}", "file": file, "bytes": 1, "sha256": ""})
+        for url, file in zip(site.files, places)
+    ]
+    (out / "downloads.jsonl").write_bytes(
+        "\n".join([*rows, "[" * 5000, '{"url": [], "file": {}}']).encode() + b"\xff\n"
+    )
+    with pytest.warns(FashionFlowWarning, match=r"line 1 names a place outside"):
+        taken = {url: row.file for url, row in read_manifest(out).items()}
+    assert taken == {}
+    with pytest.warns(FashionFlowWarning):
+        assert states(fetch(site, out, *site.files)) == ["fetched"] * 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert len((out / "downloads.jsonl").read_text().splitlines()) == 4
+    (tmp_path / "elsewhere").mkdir()
+    (out / "link").symlink_to(tmp_path / "elsewhere")
+    (found,) = fetch(site, out, "/a.mp4\tlink/new.mp4", overwrite=True)
+    assert found.state == "failed" and "leads out of" in found.problem and not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("call", ["_stream", "hashing.sha256"])
+def test_a_full_disk_is_named(site: Site, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str):
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    site.files = {"/a.mp4": clip}
+    monkeypatch.setattr(f"fashionflow_core.utils.{'download.' if call == '_stream' else ''}{call}", full)
+    (found,) = fetch(site, tmp_path, "/a.mp4")
+    assert found.state == "failed" and "the disk is full" in found.problem
+
+
 def test_what_is_no_video_is_not_kept(site: Site, clip: bytes, tmp_path: Path):
     page = b"\n<!DOCTYPE html><html>Not found</html>"
     site.files = {"/a.mp4": page, "/b.mp4": clip[:900], "/c.mp4": b"", "/d.csv": b"a,b\n", "/e.csv": page}
@@ -240,19 +320,18 @@ def test_the_command_says_what_it_did(clip: bytes, tmp_path: Path):
 def test_a_killed_download_is_taken_up(clip: bytes, tmp_path: Path, signum: int, code: int):
     with serving() as site:
         site.files = {f"/{number}.mp4": clip for number in range(4)}
-        site.pause = 0.15
+        site.pause, site.hangs = 0.05, {"/3.mp4"}  # it cannot be done before it is killed, however long that takes
+        patient = ONLINE | {"HF_HUB_DOWNLOAD_TIMEOUT": "60", "HF_HUB_ETAG_TIMEOUT": "60"}
         (tmp_path / "list").write_text("".join(f"{site.url}/{number}.mp4\n" for number in range(4)))
         log, out = tmp_path / "log", tmp_path / "out"
         command = ("data", "download", "list", "-o", "out", "--jobs", "1")
-        with started(*command, cwd=tmp_path, log=log, env=ONLINE) as process:
+        with started(*command, cwd=tmp_path, log=log, env=patient) as process:
             wait_until(
                 lambda: len(site.gets("/1.mp4")) == 1 and any((out / ".partial").glob("*.incomplete")), process, log
             )
-            process.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
             other = run(*command, "-q", cwd=tmp_path, env=ONLINE)
             assert_refused(other, 1, "another fashionflow data download is writing to it")
             process.send_signal(signum)
-            process.send_signal(signal.SIGCONT)
             assert process.wait(timeout=60) == code, log.read_text()
             assert "Traceback" not in log.read_text()
         assert {path.name for path in out.glob("*.mp4")} <= {f"{number}.mp4" for number in range(4)}
@@ -260,6 +339,7 @@ def test_a_killed_download_is_taken_up(clip: bytes, tmp_path: Path, signum: int,
         kept = len(list(out.glob("*.mp4")))
         site.log.clear()
         site.pause = 0
+        site.hangs.clear()
         assert run(*command, cwd=tmp_path, env=ONLINE).returncode == 0
         assert not any(site.gets(f"/{number}.mp4") for number in range(kept))
         assert (

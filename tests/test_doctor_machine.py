@@ -14,6 +14,7 @@ from tiny import build_tiny_model
 
 from fashionflow_core import doctor
 from fashionflow_core.doctor import findings, probe
+from fashionflow_core.utils import extras
 
 
 def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -163,3 +164,19 @@ def test_the_hub_in_every_mood(monkeypatch: pytest.MonkeyPatch):
     assert findings.offline() == "HF_HUB_OFFLINE"
     check = findings.hub(None)
     assert check.level == "ok" and "HF_HUB_OFFLINE is set" in check.summary
+
+
+def test_recommended_commands_are_ones_that_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index has this package, `models pull published` needs a checkpoint, and an interpreter must be there."""
+    monkeypatch.setattr(findings.shutil, "which", lambda name: "/opt/py thon" if name == "python3.11" else None)
+    monkeypatch.setattr(findings.sys, "version_info", (3, 9, 0))
+    assert findings.python().mend == "'/opt/py thon' -m venv .venv"
+    monkeypatch.setattr(findings.shutil, "which", lambda name: None)
+    assert findings.python().mend == "install Python 3.12"
+    monkeypatch.setenv("FASHIONFLOW_HOME", str(tmp_path))
+    checks = {check.summary.partition(":")[0]: check for check in findings.models()}
+    assert "--checkpoint" in str(checks["published"].mend) or "checkpoint=" in str(checks["published"].mend)
+    again = extras.reinstall()
+    assert not again.endswith(" fashionflow") and (
+        "git -C '" in again or "--no-deps" in again or again.startswith("install fashionflow again")
+    )

@@ -172,7 +172,7 @@ def test_too_few_clips(sets: Path, metric_weights: Path, tmp_path: Path, count: 
     (fake / "notes.txt").write_text("no clip")
     write_set(fake, "fake", count)
     if not count:
-        with pytest.raises(FashionFlowError, match="holds no clips"):
+        with pytest.raises(FashionFlowError, match="no clips found"):
             evaluate(sets / "real", fake, EvaluateOptions(QUICK, metric_weights))
         return
     found = evaluate(sets / "real", fake, EvaluateOptions(QUICK, metric_weights))

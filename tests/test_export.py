@@ -22,6 +22,7 @@ from fashionflow_core.runtimes.torch import load as load_torch
 from fashionflow_core.runtimes.verification import psnr_of_frames, short_generation
 from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, GRAPHS, GRAPHS_OF, VERIFIED, Engines
 from fashionflow_core.store.folder import damage
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_export import onnx as onnx_export
 from fashionflow_export.channels_first_unet import for_engines
@@ -267,7 +268,7 @@ def test_without_the_extra(source: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(FashionFlowError, match="onnxscript is not installed") as caught:
         export_model(source, tmp_path / "out")
-    assert caught.value.hint == "pip install 'fashionflow[onnx]'"
+    assert caught.value.hint == extras.install("onnx")
 
 
 def test_a_failed_export_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

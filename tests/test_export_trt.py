@@ -18,6 +18,7 @@ from tiny import build_tiny_model
 
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, GRAPHS_OF, VERIFIED, Engines, FileRecord
+from fashionflow_core.utils import extras
 from fashionflow_export import tensorrt as trt
 from fashionflow_export.export import export_model
 from fashionflow_export.settings import EngineSettings, ExportSettings
@@ -246,11 +247,11 @@ def test_auto_prefers_tensorrt_where_it_can_build(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("installed", "settings", "says", "hint"),
     [
-        ((), {}, "no TensorRT is installed", "fashionflow[trt-rtx]"),
-        (("tensorrt",), {}, "TensorRT is installed, but builds on a GPU only", "fashionflow[trt-rtx]"),
-        (("tensorrt_rtx",), {"flavor": "tensorrt"}, "TensorRT is not installed", "fashionflow[trt]"),
-        ((), {"flavor": "rtx"}, "TensorRT-RTX is not installed", "fashionflow[trt-rtx]"),
-        (("tensorrt_rtx",), {"flavor": "rtx"}, "polygraphy is not installed", "fashionflow[trt-rtx]"),
+        ((), {}, "no TensorRT is installed", extras.install("trt-rtx")),
+        (("tensorrt",), {}, "TensorRT is installed, but builds on a GPU only", extras.install("trt-rtx")),
+        (("tensorrt_rtx",), {"flavor": "tensorrt"}, "TensorRT is not installed", extras.install("trt")),
+        ((), {"flavor": "rtx"}, "TensorRT-RTX is not installed", extras.install("trt-rtx")),
+        (("tensorrt_rtx",), {"flavor": "rtx"}, "polygraphy is not installed", extras.install("trt-rtx")),
         (("tensorrt", "polygraphy"), {"flavor": "tensorrt"}, "there is none here", "--trt-flavor rtx"),
         (("tensorrt", "polygraphy"), {"flavor": "tensorrt", "capabilities": ("8.9",)}, "--compute-capability", None),
         (("tensorrt_rtx", "polygraphy"), {"flavor": "rtx", "refit": True}, "--refit", "--trt-flavor tensorrt"),

@@ -59,6 +59,21 @@ def catalogue(out: Path, count: int, *extra: dict[str, Any]) -> Path:
     return out
 
 
+def test_what_was_noticed_about_a_photo_is_on_its_card_and_in_a_group_of_its_own(tmp_path: Path) -> None:
+    """Fine: nothing was noticed."""
+    line = "photos/women/dress-7.jpg: no figure found in this photo"
+    out = catalogue(tmp_path / "out", 5, record(6, warnings=["the camera moves"]), record(7, warnings=[line]))
+    gallery.build(out)
+    text = (out / "index.html").read_text()
+    for label in ("Fine 4", "Check 2", "Flagged 1"):
+        assert f">{label}</button>" in text
+    assert "7 videos, 1 of them flagged, 2 to check" in text
+    cards = re.findall(r'<article class="card" data-group="(\w+)".*?</article>', text, re.S)
+    assert sorted(cards) == ["check"] * 2 + ["fine"] * 4 + ["flagged"]
+    assert '<span class="warning">the camera moves</span>' in text
+    assert '<span class="warning">no figure found in this photo</span>' in text
+
+
 def failed(number: int, message: str = "photos/x.jpg: is damaged") -> dict[str, Any]:
     name = f"zoe/bad-{number}"
     return {

@@ -55,7 +55,9 @@ def test_one_photo_one_video(shop: Path, tiny: Path) -> None:
     video.write([poster], shop / "poster.mp4", fps=25, count=1)
     expected, frames = video.read(shop / "poster.mp4")[0], video.read(shop / "dress.mp4")
     distances = np.abs(frames.astype(int) - expected).mean(axis=(1, 2, 3))
-    assert distances[0] < 4 and distances[1:].min() > 4 * distances[0], distances
+    nearest = int(distances.argmin())
+    assert nearest > 0, "the first frame is the photo"
+    assert distances[nearest] < 4 and np.delete(distances, nearest).min() > 4 * distances[nearest], distances
 
 
 def test_variations_are_numbered_reported_and_repeatable(shop: Path, tiny: Path) -> None:

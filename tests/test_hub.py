@@ -178,7 +178,7 @@ def test_refusals_are_one_line(tmp_path: Path, hub: Hub, env: dict[str, str], ti
     cases = [
         (blocked["FASHIONFLOW_HOME"], [REPO], 1, "not a directory"),
         (blocked["HF_HOME"], [REPO], 1, REPO, "not a directory"),
-        (env | {"HF_ENDPOINT": "nonsense"}, [REPO], 1, REPO, "nonsense"),
+        (env | {"HF_ENDPOINT": "nonsense"}, [REPO], 1, "HF_ENDPOINT"),
         (env, ["shop/nothing"], 1, "shop/nothing", "is not on"),
         (env, ["shop/secret"], 1, "shop/secret", "is gated"),
         (env, ["shop/other"], 1, "shop/other", "no model.json"),

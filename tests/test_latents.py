@@ -1,6 +1,9 @@
 """The cache of clips: what it stores is what the model's own encoders give, and it is whole whenever a run dies."""
 
+import hashlib
+import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -272,6 +275,56 @@ def test_a_lost_or_damaged_shard_is_made_again(videos: Path, cache: Path, model:
     for clip in LatentCache(cache):
         same = clips[clip.info["sha256"], clip.info["start"], clip.info["stride"]]
         assert torch.equal(same.latents_mean, clip.latents_mean)
+
+
+def test_a_shard_that_changed_is_refused_by_its_hash_and_made_again(
+    videos: Path, cache: Path, model: Path, tmp_path: Path
+):
+    folder = tmp_path / "cache"
+    shutil.copytree(cache, folder)
+    shard = sorted(folder.glob("clips-*"))[0]
+    damaged = bytearray(shard.read_bytes())
+    damaged[-1] ^= 1  # opens, and has finite numbers
+    shard.write_bytes(damaged)
+    with pytest.raises(FashionFlowError, match=r"clips-00000\.safetensors: is damaged \(another SHA-256"):
+        LatentCache(folder)[0]
+    assert len(list(LatentCache(folder).index["shards"])) == 6
+    assert run(videos, folder, model).encoded == 2
+    assert sum(1 for _ in LatentCache(folder)) == 12
+    # Caches of older versions have no hashes, and are read as they are.
+    index = json.loads((folder / "index.json").read_text())
+    del index["shards"]
+    (folder / "index.json").write_text(json.dumps(index))
+    assert sum(1 for _ in LatentCache(folder)) == 12
+    assert run(videos, folder, model).kept == 12
+
+
+@pytest.mark.parametrize("name", ["latents_mean", "clip_hidden_states", "moments"])
+def test_values_that_are_not_finite_name_their_clip(cache: Path, tmp_path: Path, name: str):
+    folder = tmp_path / "cache"
+    shutil.copytree(cache, folder)
+    shard = sorted(folder.glob("clips-*"))[0]
+    tensors = load_file(shard)
+    tensors[f"1.{name}"].view(-1)[3] = float("nan")
+    save_file(tensors, shard)
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][shard.name] = hashlib.sha256(shard.read_bytes()).hexdigest()
+    (folder / "index.json").write_text(json.dumps(index))
+    opened = LatentCache(folder)
+    clip = index["clips"][1]
+    assert torch.isfinite(opened[0].latents_mean).all()
+    with pytest.raises(FashionFlowError, match=f"clip 1 .of {re.escape(clip['source'])}.*{name}.*not finite") as caught:
+        opened.statistics() if name == "moments" else opened[1]
+    assert shard.name in str(caught.value) and "prepare the cache again" in str(caught.value.hint)
+
+
+def test_what_cannot_be_encoded_is_named(videos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any) -> None:
+        raise FashionFlowError("torch.float16: encoding gave values that are not finite numbers", "use bf16")
+
+    monkeypatch.setattr("fashionflow_core.dataset.encoder.Encoder.__call__", broken)
+    with pytest.raises(FashionFlowError, match=r"videos/test/a\+b\.mp4, frame \d+ on: torch.float16: encoding"):
+        run(videos, tmp_path / "cache", model)
 
 
 def test_other_settings_are_refused_and_named(videos: Path, cache: Path, model: Path, tmp_path: Path):

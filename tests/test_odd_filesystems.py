@@ -12,7 +12,7 @@ import pytest
 from catalogues import QUICK, conventions, photo
 from command import environment
 
-from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.utils import files, locks
 
 SOURCE = Path(__file__).parent / "golden" / "cases" / "odd_filesystem.c"
@@ -88,3 +88,17 @@ def test_names_of_the_greatest_length(tmp_path: Path, letter: str) -> None:
     name = letter * (251 // len(letter.encode())) + ".txt"
     files.write_text(tmp_path / name, "whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "real.txt").write_text("older")
+    for name in ("link.txt", "link of link.txt", "dangling.txt"):
+        target = {"link.txt": "far/real.txt", "link of link.txt": "link.txt"}.get(name, "far/new.txt")
+        (tmp_path / name).symlink_to(target)
+        files.write_text(files.check_target(tmp_path / name, overwrite=True), name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == name
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["new.txt", "real.txt"]
+    (tmp_path / "lost.txt").symlink_to("nowhere/real.txt")
+    with pytest.raises(FashionFlowError, match=r"the folder .*nowhere does not exist"):
+        files.check_target(tmp_path / "lost.txt", overwrite=True)

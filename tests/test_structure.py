@@ -212,21 +212,15 @@ def test_help_needs_no_torch(command: tuple[str, ...]):
     assert result.stderr.strip().splitlines()[-1] == "[]"
 
 
-def test_help_is_quick():
-    """Under half a second of processor time, the best of five: beside other work the clock says nothing about ours."""
-    resource = pytest.importorskip("resource", reason="processor time of children is counted on Unix alone")
-
-    def spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    times = []
-    for _ in range(5):
-        before = spent()
-        command = [sys.executable, "-c", "from fashionflow_cli.main import main; main()", "--help"]
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-        times.append(spent() - before)
-    assert min(times) < 0.5
+def test_help_loads_few_modules():
+    """Start-up time is import time: 374 modules, half of them those of the terminal library, take 0.4 s on a laptop."""
+    code = (
+        "import sys; sys.argv = ['fashionflow', '--help']\n"
+        "from fashionflow_cli.main import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(len(sys.modules), file=sys.stderr)"
+    )
+    assert int(_fresh(code).stderr.split()[-1]) < 450
 
 
 def test_the_tree_of_the_architecture_page_is_current():

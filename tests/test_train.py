@@ -92,6 +92,25 @@ def test_killed_run_goes_on_bit_for_bit(place: Path, whole: Path, tmp_path: Path
     assert losses(out) == losses(whole)  # every step once, in order
 
 
+def test_the_logged_loss_of_a_resumed_run_is_that_of_a_run_without_a_break(place: Path, tmp_path: Path):
+    """A line of the log is a mean over steps, of which some were before the checkpoint."""
+
+    class Died(BaseException):
+        pass
+
+    def die(part: float, _loss: float) -> None:
+        if part >= 9 / 12:
+            raise Died
+
+    changes: dict[str, Any] = {"log_every": 4, "checkpoint_steps": 6, "max_steps": 12}
+    train(place, tmp_path / "whole", **changes)
+    with pytest.raises(Died):
+        train(place, tmp_path / "run", report=Report(progress=die), **changes)
+    train(place, tmp_path / "run", resume=True, **changes)
+    assert len(losses(tmp_path / "whole")) == 3
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_signal_saves_a_whole_step_and_the_run_goes_on(

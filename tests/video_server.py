@@ -22,6 +22,9 @@ class Site:
         refuses_head: signed addresses are good for GET alone.
         tells_length: whether sizes are announced; without, content comes in chunks.
         hangs: paths that are never answered.
+        redirects: path → where its answer leads.
+        endless: paths whose content is sent again and again.
+        crawls: seconds between the bytes of these paths.
         pause: seconds after every 64 KiB.
         log: method, path and range of every request.
     """
@@ -34,6 +37,9 @@ class Site:
     refuses_head: bool = False
     tells_length: bool = True
     hangs: set[str] = field(default_factory=set)
+    redirects: dict[str, str] = field(default_factory=dict)
+    endless: set[str] = field(default_factory=set)
+    crawls: dict[str, float] = field(default_factory=dict)
     pause: float = 0.0
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     at_once: int = 0
@@ -73,6 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, site: Site) -> None:
         while self.path in site.hangs and not site.closed.wait(0.05):
             pass
+        if self.path in site.redirects:
+            self.send_response(302)
+            self.send_header("Location", site.redirects[self.path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         content = site.files.get(self.path)
         status, after = 200 if content is not None else 404, None
         if site.refuses_head and self.command == "HEAD":
@@ -91,13 +103,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", after)
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        if site.tells_length:
+        if site.tells_length and self.path not in site.endless:
             self.send_header("Content-Length", str(len(body) - start))
         else:
             self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if self.command == "HEAD":
             return
+        while self.path in site.endless and not site.closed.is_set():
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+        for position in range(len(body)) if self.path in site.crawls else ():
+            self.wfile.write(body[position : position + 1])
+            if site.closed.wait(site.crawls[self.path]):
+                return
         cut = site.drop[self.path].pop(0) if site.drop.get(self.path) and status in (200, 206) else None
         sent = body[start:] if cut is None else body[start : start + cut]
         for begin in range(0, len(sent), 1 << 16):

@@ -32,6 +32,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils import files
 
 SCHEMA = 2
+_AGAIN = "name a file that `fashionflow bench` wrote"
 KEYS = ("suite", "title", "model", "reduced", "input", "repeats", "warmup", "results", "ratios", "hardware")
 TIMES = ("seconds", "lower_quartile_s", "median_s", "upper_quartile_s")
 ROW_KEYS = (*TIMES, "peak_memory_bytes", "call_memory_bytes", "flop", "traffic_bytes", "matmul_share", "copy_share")
@@ -49,18 +50,22 @@ def check(content: Any) -> None:
         FashionFlowError: naming what is missing or of another version.
     """
     if not isinstance(content, dict):
-        raise FashionFlowError("benchmark result: is no object")
+        raise FashionFlowError("benchmark result: is no object", hint=_AGAIN)
     if content.get("schema") != SCHEMA:
-        raise FashionFlowError(f"benchmark result: schema is {content.get('schema')!r}, not {SCHEMA}")
+        raise FashionFlowError(f"benchmark result: schema is {content.get('schema')!r}, not {SCHEMA}", hint=_AGAIN)
     suites = content.get("suites")
     if not isinstance(suites, list) or not suites or "hardware" not in content:
-        raise FashionFlowError("benchmark result: lacks suites or hardware")
+        raise FashionFlowError("benchmark result: lacks suites or hardware", hint=_AGAIN)
     for result in suites:
         if missing := [key for key in KEYS if key not in result]:
-            raise FashionFlowError(f"benchmark result: {result.get('suite', 'a suite')} lacks {', '.join(missing)}")
+            raise FashionFlowError(
+                f"benchmark result: {result.get('suite', 'a suite')} lacks {', '.join(missing)}", hint=_AGAIN
+            )
         for name, row in result["results"].items():
             if missing := [key for key in ROW_KEYS if key not in row]:
-                raise FashionFlowError(f"benchmark result: {result['suite']}, {name}: lacks {', '.join(missing)}")
+                raise FashionFlowError(
+                    f"benchmark result: {result['suite']}, {name}: lacks {', '.join(missing)}", hint=_AGAIN
+                )
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
@@ -73,7 +78,10 @@ def write(content: dict[str, Any], path: str | Path) -> None:
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except ValueError:
-        raise FashionFlowError(f"{path}: not written, the result holds numbers that are not finite") from None
+        raise FashionFlowError(
+            f"{path}: not written, the result holds numbers that are not finite",
+            hint="run the benchmark again, with more repeats",
+        ) from None
     files.write_text(files.check_target(path, overwrite=True), text)
 
 
@@ -86,9 +94,9 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FashionFlowError(f"{path}: does not exist") from None
+        raise FashionFlowError(f"{path}: does not exist", hint="check the spelling of the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FashionFlowError(f"{path}: is not valid JSON ({error})") from None
+        raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint=_AGAIN) from None
     try:
         check(content)
     except FashionFlowError as error:
@@ -119,7 +127,9 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
     parameters = model.get("parameters")
     count = sum(parameters.values()) if isinstance(parameters, Mapping) else parameters
     what = f"{model['name']} ({count:,} parameters)" if count else model["name"]
-    yield f"{'### ' if markdown else ''}{result['title']}: {what}"
+    weights = str(model.get("weights") or "")
+    random = f", random weights ({weights.removeprefix('random, ')})" if weights.startswith("random") else ""
+    yield f"{'### ' if markdown else ''}{result['title']}: {what}{random}"
     yield ""
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     made = f"; {result['reduced']}" if result["reduced"] else ""
@@ -130,14 +140,14 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
 def _cells(result: Mapping[str, Any]) -> Iterator[list[str]]:
     """Head and rows; columns that no row of the suite has are left out."""
     columns = {
-        "median s": lambda row: _number(row["median_s"], 1, 4),
-        "quartiles s": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
-        "peak MiB": lambda row: _number(row["peak_memory_bytes"], 2**20, 0),
-        "call MiB": lambda row: _number(row["call_memory_bytes"], 2**20, 0),
+        "median (s)": lambda row: _number(row["median_s"], 1, 4),
+        "quartiles (s)": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
+        "peak memory (MiB)": lambda row: _number(row["peak_memory_bytes"], 2**20, 0),
+        "added by the call (MiB)": lambda row: _number(row["call_memory_bytes"], 2**20, 0),
         "GFLOP": lambda row: _number(row["flop"], 1e9, 1),
-        "GB moved": lambda row: _number(row["traffic_bytes"], 1e9, 2),
-        "of matmul": lambda row: _percent(row["matmul_share"]),
-        "of copy": lambda row: _percent(row["copy_share"]),
+        "memory traffic (GB)": lambda row: _number(row["traffic_bytes"], 1e9, 2),
+        "of matmul limit": lambda row: _percent(row["matmul_share"]),
+        "of copy limit": lambda row: _percent(row["copy_share"]),
     }
     made = [[show(row) for show in columns.values()] for row in result["results"].values()]
     kept = [place for place, _ in enumerate(columns) if any(row[place] != "-" for row in made)]

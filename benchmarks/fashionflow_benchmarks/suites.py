@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from fashionflow_benchmarks.model_under_test import BenchRequest
+from fashionflow_benchmarks.model_under_test import PUBLISHED, BenchRequest
 from fashionflow_core.errors import FashionFlowError, UsageError
 
 _HERE = "fashionflow_benchmarks"
@@ -20,6 +20,33 @@ SUITES = {
     "memory": f"{_HERE}.memory:memory",
 }
 QUICK = ("step", "vae", "clip", "video")  # what is measured if nothing is named
+
+
+# Of the published architecture at the reduced sizes on two CPU cores: seconds before the first timed call, seconds of
+# one repeat, bytes of memory at most. The first are rough estimates, not measured; the others are sums of medians and
+# largest peaks in benchmarks/results/bench-cpu.json (`backends`: of mini-latent, bench-mini-latent-cpu.json).
+_COSTS = {
+    "step": (30, 0.3, 1.1e9),
+    "vae": (40, 3.1, 2.0e9),
+    "clip": (30, 0.1, 1.6e9),
+    "video": (50, 8, 2.1e9),
+    "dreampose": (600, 1850, 11.1e9),
+    "backends": (60, 1.1, 1.3e9),
+    "batch": (30, 0.4, 1.8e9),
+    "scale": (60, 1.9, 1.2e9),
+    "memory": (60, 9.4, 2.8e9),
+}
+
+
+def expected(name: str, request: BenchRequest) -> str:
+    """What a suite costs, in words, before it starts."""
+    own_sizes = request.frames or request.height or request.width or request.steps
+    if request.model != PUBLISHED or own_sizes or request.full or request.place[0].type != "cpu":
+        return "time and memory depend on the model, the sizes and the device; the bar shows the time left"
+    start, one, memory = _COSTS[name]
+    minutes = (start + one * (request.repeats + 2)) / 60
+    words = "about 1 minute" if minutes < 1.5 else f"about {minutes:,.0f} minutes"
+    return f"{words} on two CPU cores, {memory / 1e9:.1f} GB of memory"
 
 
 def check(names: Sequence[str]) -> None:

@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass
+class CallProgress:
+    """Who is told of the calls of `measure`.
+
+    Attributes:
+        on_call: called with the number of calls done and of all, before the first one too.
+    """
+
+    on_call: Callable[[int, int], None] = lambda done, total: None
+
+
+PROGRESS = CallProgress()
+
+
 @dataclass(frozen=True)
 class Timing:
     """Measurements of one callable.
@@ -86,16 +100,30 @@ def measure(
     """
     if repeats < 1 or warmup < 0:
         raise ValueError(f"repeats must be at least 1 and warmup at least 0, not {repeats} and {warmup}")
+    total, done = (warmup + repeats + 1) * len(callables), 0
+
+    def finished() -> None:
+        nonlocal done
+        done += 1
+        PROGRESS.on_call(done, total)
+
+    PROGRESS.on_call(0, total)
     for call in callables.values():
         for _ in range(warmup):
             call()
+            finished()
     times: dict[str, list[float]] = {name: [] for name in callables}
     order = list(callables.items())
     for _ in range(repeats):
         for name, call in order:
             times[name].append(seconds(call, device))
+            finished()
         order.reverse()
-    return {name: Timing(tuple(times[name]), *_measure_memory(call, device)) for name, call in callables.items()}
+    measured = {}
+    for name, call in callables.items():
+        measured[name] = Timing(tuple(times[name]), *_measure_memory(call, device))
+        finished()
+    return measured
 
 
 def _measure_memory(call: Callable[[], object], device: "torch.device") -> tuple[int | None, int | None]:

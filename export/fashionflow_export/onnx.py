@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.store.engine_folder import GRAPHS
+from fashionflow_core.utils import extras
 
 # 21 makes onnxruntime's CPU take GroupNorm apart, 23's Attention breaks TensorRT-RTX in float32.
 OPSET = 20
@@ -26,7 +27,7 @@ FLOAT16_MAX = 65504.0
 def check_exporter() -> None:
     """Raises FashionFlowError where what exports to ONNX is not installed."""
     if find_spec("onnxscript") is None:
-        raise FashionFlowError("onnxscript is not installed", hint="pip install 'fashionflow[onnx]'")
+        raise FashionFlowError("onnxscript is not installed", hint=extras.install("onnx"))
 
 
 def peak_value(module: nn.Module, inputs: Mapping[str, Tensor]) -> float:

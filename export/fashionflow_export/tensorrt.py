@@ -22,6 +22,7 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.runtimes.tensorrt_flavors import FLAVORS, Flavor
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_export.settings import EngineSettings
 
@@ -49,16 +50,16 @@ def choose_flavor(settings: EngineSettings) -> Flavor:
             have = "TensorRT is installed, but builds on a GPU only" if installed else "no TensorRT is installed"
             raise FashionFlowError(
                 f"--trt: {have}",
-                hint="pip install 'fashionflow[trt-rtx]' builds without a GPU; on a GPU machine: 'fashionflow[trt]'",
+                hint=f"{extras.install('trt-rtx')} builds without a GPU; on a GPU machine: {extras.install('trt')}",
             )
         flavor = usable[0]
     if flavor not in installed:
         raise FashionFlowError(
             f"--trt-flavor {flavor.name}: {flavor.title} is not installed",
-            hint=f"pip install 'fashionflow[{flavor.extra}]'",
+            hint=extras.install(flavor.extra),
         )
     if find_spec("polygraphy") is None:
-        raise FashionFlowError("--trt: polygraphy is not installed", hint=f"pip install 'fashionflow[{flavor.extra}]'")
+        raise FashionFlowError("--trt: polygraphy is not installed", hint=extras.install(flavor.extra))
     if flavor.name == "tensorrt":
         if settings.capabilities:
             raise UsageError("--compute-capability: TensorRT builds for the GPU it finds; this is for --trt-flavor rtx")

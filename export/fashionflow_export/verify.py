@@ -1,4 +1,4 @@
-"""Verification of an engine folder's runtimes on this machine."""
+"""Verification of every runtime of an engine folder on this machine."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -110,10 +110,14 @@ def prepare(
     from fashionflow_core.store import registry
 
     folder = registry.find(model)
-    named = dict(islice(named_videos(videos).items(), limit))
+    unreadable: list[str] = []
+    named = dict(islice(named_videos(videos, unreadable).items(), limit))
     where = ", ".join(map(str, videos))
     if not named:
-        raise FashionFlowError(f"{where}: no videos found", hint="name a folder with .mp4 or other video files in it")
+        why = "".join(f"; {line}" for line in unreadable)
+        raise FashionFlowError(
+            f"{where}: no videos found{why}", hint="name a folder with .mp4 or other video files in it"
+        )
 
     from fashionflow_core.dataset import cache, prepare
     from fashionflow_core.dataset.cache_writer import check_folder
@@ -124,6 +128,7 @@ def prepare(
     check_folder(out, recipe, overwrite)
     with progress("reading", len(named), "video", quiet) as looked_at:
         plan = prepare.make_plan(named, recipe, workers, looked_at)
+    plan.left_out[:0] = [prepare.LeftOut("", line) for line in unreadable]
     for remark in plan.remarks:
         warnings.warn(remark, FashionFlowWarning, stacklevel=1)
     if dry_run or not plan.clips:
@@ -157,11 +162,13 @@ def _name_left_out(left_out: "list[LeftOut]") -> None:
 
 
 def _finish(left_out: "list[LeftOut]", videos: int) -> None:
-    if count := len({entry.source for entry in left_out}):
-        raise PartialError(
-            f"{count} of {videos} videos could not be used, or not to the end",
-            hint="the lines above say why; the clips of the others are done",
-        )
+    parts = []
+    if count := len({entry.source for entry in left_out if entry.source}):
+        parts.append(f"{count} of {videos} videos could not be used, or not to the end")
+    if folders := sum(not entry.source for entry in left_out):
+        parts.append(f"folders that cannot be read: {folders}")
+    if parts:
+        raise PartialError("; ".join(parts), hint="the lines above say why; the clips of the others are done")
 
 
 def _print_plan(plan: "CachePlan", estimate: dict[str, Any], recipe: "Recipe", warned: Warnings, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from fashionflow_cli.console import Size, parse_size, progress, result, result_j
 from fashionflow_cli.wording import CommandLine
 from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.files import write_text
+from fashionflow_core.utils.signals import STOPS
 
 DEFAULT_SIZE = Size(320, 256)
 ATTRIBUTES_FILE = "attributes.jsonl"
@@ -163,7 +164,7 @@ def render(path: Path, request: ClipRequest | MotionRequest) -> dict[str, Any]:
         REQUEST_KEY: json.dumps(asdict(request)),
         ATTRIBUTES_KEY: json.dumps(clip.attributes, ensure_ascii=False),
     }
-    video.write(clip.frames, path, fps=request.fps, count=request.frames, metadata=metadata)
+    video.write(clip.frames, path, fps=request.fps, count=request.frames, metadata=metadata, mark=False)
     return clip.attributes
 
 
@@ -182,7 +183,7 @@ def _render_motion(path: Path, request: MotionRequest) -> dict[str, Any]:
     if request.frames:
         metadata = {REQUEST_KEY: json.dumps(asdict(request))}
         shown = files_of(path, request)[1]
-        video.write(frames, shown, fps=request.fps, count=request.frames, metadata=metadata)
+        video.write(frames, shown, fps=request.fps, count=request.frames, metadata=metadata, mark=False)
     write_motion_clip(made, path)
     return made.info["attributes"]
 
@@ -255,12 +256,12 @@ def _render_all(
 
 
 def _start_worker() -> None:
-    """Ctrl-C is for the parent, which then lets running clips finish; SIGTERM ends a worker without half a file."""
+    """Signals are for the parent, which then lets running clips finish; SIGTERM ends a worker without half a file."""
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         sys.exit(143)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
+    for signum in STOPS:
+        signal.signal(signum, stop if signum == signal.SIGTERM else signal.SIG_IGN)
     Wording.current = CommandLine()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

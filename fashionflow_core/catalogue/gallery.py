@@ -23,7 +23,7 @@ from fashionflow_core.utils.files import write_text
 PAGE = "index.html"
 PER_PAGE = 2_000
 TEMPLATE = "gallery.html.j2"
-GROUPS = FAILED, FLAGGED, FINE = "failed", "flagged", "fine"  # what needs a look first
+GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # what needs a look first
 # Name in the manifest → how a page calls it, with its unit, and what it says.
 SCORES = {
     "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
@@ -50,6 +50,7 @@ class Card:
     width: int
     height: int
     flags: tuple[str, ...]
+    warnings: tuple[str, ...]
     scores: tuple[tuple[str, str, str], ...]
     drift: float
     details: tuple[tuple[str, str], ...]
@@ -66,7 +67,7 @@ class Card:
     @property
     def search(self) -> str:
         """What the search field looks in."""
-        return f"{self.name} {self.caption} {self.message}".casefold()
+        return f"{self.name} {self.caption} {self.message} {' '.join(self.warnings)}".casefold()
 
 
 def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
@@ -157,7 +158,9 @@ def _group(record: dict[str, Any], videos: Path | None) -> str:
     """Which of `GROUPS` an item is in; what is done but not among the videos has failed, too."""
     if record["status"] != DONE or (videos is not None and not (videos / str(record.get("output", ""))).is_file()):
         return FAILED
-    return FLAGGED if record.get("flags") else FINE
+    if record.get("flags"):
+        return FLAGGED
+    return CHECK if record.get("warnings") else FINE
 
 
 def _order(name: str) -> str:
@@ -187,6 +190,7 @@ def _card(record: dict[str, Any], group: str) -> Card:
         width=int(record.get("width", 3)),
         height=int(record.get("height", 4)),
         flags=tuple(map(str, record.get("flags") or ())),
+        warnings=tuple(_without_name(str(line), record) for line in record.get("warnings") or ()),
         scores=scores,
         drift=float(found.get("garment_drift", -1)),
         details=tuple(_details(record)) if group != FAILED else (),
@@ -213,8 +217,11 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "seconds", ", ".join(f"{stage} {float(value):.3g}" for stage, value in seconds.items())
     if takes := record.get("takes"):
         yield "takes", f"{len(takes)}, the best is shown"
-    if warnings := record.get("warnings"):
-        yield "warnings", "; ".join(warnings)
+
+
+def _without_name(warning: str, record: dict[str, Any]) -> str:
+    """A warning without the photo that it begins with: its card names that."""
+    return warning.removeprefix(f"{record.get('source', '')}: ")
 
 
 def _printable(value: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, read_list, row_settings
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.images.formats import sniff
+from fashionflow_core.utils.folders import is_aside, walk
 
 PHOTOS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".heic", ".heif")
@@ -23,6 +24,7 @@ PHOTOS = frozenset(
 OTHER_PICTURES = frozenset(
     (".bmp", ".psd", ".psb", ".pdf", ".svg", ".eps", ".ai", ".jp2", ".jxl", ".ico", ".tga", ".exr", ".hdr", ".xcf")
 ) | frozenset((".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
+MANIFEST = "manifest.jsonl"  # of an output folder
 LISTS = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".txt"))
 STDIN = "-"
 
@@ -47,12 +49,32 @@ class Entry(NamedTuple):
     problem: str | None = None
 
 
+@dataclass
+class Skipped:
+    """What a search for photos left out.
+
+    Attributes:
+        files: number of files that are not photos, by suffix.
+        outputs: output folders of other runs, whose posters are not photos.
+        unreadable: one line for each folder that cannot be read.
+    """
+
+    files: dict[str, int] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What is worth telling: `skipped 4 files (not photos): 3 .txt, 1 .mp4`."""
+        found = [f"skipped {_counted(self.files)}"] if self.files else []
+        return found + [f"skipped {folder}: the output folder of another run" for folder in self.outputs]
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """All photos of a run, and what was passed over: number of files by suffix, and entries that came twice."""
+    """All photos of a run, what was skipped, and the number of entries that came twice."""
 
     entries: Sequence[Entry]
-    passed_over: dict[str, int]
+    skipped: Skipped
     twice: int = 0
 
 
@@ -82,29 +104,31 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
     """
     found: list[Any] = []  # a source, or a source and its row of a list
     bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
-    passed_over: dict[str, int] = {}
+    skipped = Skipped()
     url, real = storage.as_given(out), os.path.realpath(out)
     for argument in arguments:
         path = Path(argument)
         if storage.is_url(argument):
-            found += _remote(argument, url, passed_over)
+            found += _remote(argument, url, skipped)
             bases.add(_fixed_part(argument) if glob.has_magic(argument) else argument)
         elif argument == STDIN:
             found += read_list(stdin(), "<stdin>", "")
             bases.add(None)
         elif path.is_dir():
             _check_apart(argument, argument, real)
-            found += _pictures(_walk(str(path), real), passed_over)
+            found += _pictures(_walk(str(path), real, skipped), skipped)
             bases.add(str(path))
         elif path.exists() and path.suffix.lower() in LISTS:
             try:
                 found += read_list(path.read_bytes(), argument, path.suffix.lower())
                 bases.add(None)
             except OSError as error:
-                raise FashionFlowError(f"{argument}: could not be read ({error.strerror})") from None
+                raise FashionFlowError(
+                    f"{argument}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {argument}"
+                ) from None
         elif not path.exists() and glob.has_magic(argument):
             _check_apart(argument, _fixed_part(argument), real)
-            found += _pictures(_matches(argument, real), passed_over)
+            found += _pictures(_matches(argument, real, skipped), skipped)
             bases.add(_fixed_part(argument))
         elif not path.exists() and len(arguments) == 1:
             raise FashionFlowError(f"{argument}: no such file or folder", hint="check the spelling of the path")
@@ -112,18 +136,18 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
             found.append(argument)
             bases.add(None)
     if not found:
+        why = "; ".join([*skipped.unreadable, *skipped.lines()])
         raise FashionFlowError(
-            f"{' '.join(arguments[:3])}: no photos found" + (f" ({describe(passed_over)})" if passed_over else ""),
+            f"{' '.join(arguments[:3])}: no photos found" + (f" ({why})" if why else ""),
             hint=f"photos end in one of {', '.join(sorted(PHOTOS))}",
         )
-    return _named(found, bases, passed_over)
+    return _named(found, bases, skipped)
 
 
-def describe(passed_over: Mapping[str, int]) -> str:
-    """`4 files that are no photos: 3 .txt, 1 .mp4`."""
-    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(passed_over.items()))
-    total = sum(passed_over.values())
-    return f"{total} files that are no photos: {kinds}" if total > 1 else f"1 file that is no photo: {kinds}"
+def _counted(files: Mapping[str, int]) -> str:
+    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(files.items()))
+    total = sum(files.values())
+    return f"{total} files (not photos): {kinds}" if total > 1 else f"1 file (not a photo): {kinds}"
 
 
 def _check_apart(argument: str, folder: str, out: str) -> None:
@@ -134,52 +158,48 @@ def _check_apart(argument: str, folder: str, out: str) -> None:
         )
 
 
-def _walk(folder: str, out: str) -> Iterator[str]:
-    """Every file below a folder, by name, but for hidden ones and those in the output folder.
+def _walk(folder: str, out: str, skipped: Skipped, skip: Callable[[str], bool] = lambda folder: False) -> Iterator[str]:
+    """Every file below a folder, but for those in this run's output folder and in those of others."""
+    is_in_out = _is_in(folder, out)
 
-    Links are followed, but no folder is entered twice on one way down.
-    """
+    def leave_out(here: str) -> bool:
+        if skip(here) or os.path.realpath(here) == out or (not is_in_out and _is_in(here, out)):
+            return True
+        if is_output := os.path.isfile(os.path.join(here, MANIFEST)):
+            skipped.outputs.append(here)
+        return is_output
 
-    def enter(here: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        try:
-            info = os.stat(here)
-            inside = sorted(os.scandir(here), key=lambda entry: entry.name)
-        except OSError as error:
-            raise FashionFlowError(
-                f"{here}: the folder could not be read ({error.strerror})", hint="check its permissions"
-            ) from None
-        if (info.st_dev, info.st_ino) in above or os.path.realpath(here) == out:
-            return
-        for entry in inside:
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path):  # which entry.is_dir() does not say of links that lead in circles
-                yield from enter(entry.path, above | {(info.st_dev, info.st_ino)})
-            else:
-                yield entry.path
-
-    return enter(folder, frozenset())
+    return walk(folder, skipped.unreadable, leave_out, twice=True)
 
 
-def _pictures(files: Iterable[str], passed_over: dict[str, int]) -> Iterator[str]:
+def _pictures(files: Iterable[str], skipped: Skipped) -> Iterator[str]:
     """The pictures among files; the others are counted."""
     for file in files:
         if _is_picture(file):
             yield file
         else:
             suffix = os.path.splitext(file)[1].lower()
-            passed_over[suffix] = passed_over.get(suffix, 0) + 1
+            skipped.files[suffix] = skipped.files.get(suffix, 0) + 1
 
 
-def _remote(argument: str, out: str, passed_over: dict[str, int]) -> Iterator[str]:
-    """Every picture below a URL, but for those in the output folder."""
+def _remote(argument: str, out: str, skipped: Skipped) -> Iterator[str]:
+    """Every picture below a URL, but for those in output folders."""
     files = storage.find(argument)
     if files == [argument]:
         yield argument
         return
-    inside = out.rstrip("/") + "/"
+    base = (_fixed_part(argument) if glob.has_magic(argument) else argument).rstrip("/") + "/"
+    own = out.rstrip("/") + "/"
+    others = {file.removesuffix(MANIFEST) for file in files if file.endswith(f"/{MANIFEST}")} - {base, own}
+    skipped.outputs += sorted(others)
+    apart = (own, *others)
     yield from _pictures(
-        (file for file in files if not file.startswith(inside) and "/." not in file.removeprefix(argument)), passed_over
+        (
+            file
+            for file in files
+            if not file.startswith(apart) and not any(map(is_aside, file.removeprefix(base).split("/")))
+        ),
+        skipped,
     )
 
 
@@ -203,19 +223,23 @@ def _is_picture(path: str) -> bool:
         return False
 
 
-def _matches(pattern: str, out: str) -> Iterator[str]:
-    """Every file that matches a pattern, but for those in the output folder."""
-    base, parts = _fixed_part(pattern), Path(pattern).parts
-    if "**" in parts:  # glob would follow a link that leads in a circle forty times
-        wanted = parts[len(Path(base).parts) :]
-        for path in _walk(base, out) if os.path.isdir(base) else ():
-            below = os.path.relpath(path, base)
-            if _fits(Path(below).parts, wanted):
-                yield below if base == "." else path
-        return
-    for path in sorted(glob.iglob(pattern)):
-        if not os.path.isdir(path) and (_is_in(base, out) or not _is_in(path, out)):
-            yield path
+def _matches(pattern: str, out: str, skipped: Skipped) -> Iterator[str]:
+    """Every file that matches a pattern, but for those in output folders.
+
+    Not by `glob`, which hides folders that cannot be read, and follows a link that leads in a circle forty times.
+    """
+    base = _fixed_part(pattern)
+    wanted = Path(pattern).parts[len(Path(base).parts) :]
+    start = len(os.path.join(base, ""))
+
+    def leads_nowhere(folder: str) -> bool:
+        parts = folder[start:].split(os.sep)
+        above = wanted[: len(parts)]
+        return "**" not in above and (len(parts) >= len(wanted) or not _fits(parts, above))
+
+    for path in _walk(base, out, skipped, leads_nowhere) if os.path.isdir(base) else ():
+        if _fits(path[start:].split(os.sep), wanted):
+            yield path[start:] if base == "." else path
 
 
 def _is_in(path: str, folder: str) -> bool:
@@ -269,7 +293,7 @@ class Entries(Sequence[Entry]):
         return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem)
 
 
-def _named(found: list[Any], bases: set[str | None], passed_over: dict[str, int]) -> Inputs:
+def _named(found: list[Any], bases: set[str | None], skipped: Skipped) -> Inputs:
     """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
     if len(bases) == 1 and (only := next(iter(bases))) is not None:
         root = _absolute(only)
@@ -285,7 +309,7 @@ def _named(found: list[Any], bases: set[str | None], passed_over: dict[str, int]
         if key not in seen:
             seen.add(key)
             unique.append(one)
-    return Inputs(Entries(unique, root), passed_over, len(found) - len(unique))
+    return Inputs(Entries(unique, root), skipped, len(found) - len(unique))
 
 
 def _common(folders: Iterator[str]) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.errors import Wording
+from fashionflow_core.utils.signals import STOPS
 
 _LENGTH = struct.Struct("<Q")
 
@@ -121,7 +122,7 @@ class Child:
 
 def streams() -> tuple[IO[bytes], IO[bytes]]:
     """In a child: its pipes. What anything prints goes to the log instead, and signals are the parent's business."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")

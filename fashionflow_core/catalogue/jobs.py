@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -73,6 +74,8 @@ class Job:
         redo: make it even if the very same video is in place.
         caption: for the gallery.
         reroll: how often it was made before with another seed.
+        earlier: tries of an earlier run, as the manifest has them; `kept` is the one that is in place.
+        judge: the video is finished, and only has no scores.
     """
 
     number: int
@@ -87,6 +90,8 @@ class Job:
     redo: bool = False
     caption: str = ""
     reroll: int = 0
+    earlier: tuple[Mapping[str, Any], ...] = ()
+    judge: bool = False
 
     def record(self, status: str, **more: Any) -> dict[str, Any]:
         """The start of a manifest line for this job."""
@@ -132,7 +137,7 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
         "variation": variation,
         "suffix": work.suffix,
         # As the names and defaults were when finished catalogues were hashed: other ones would remake their videos.
-        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software")},
+        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software", True)},
         "background": work.background,
         "loading": {
             key: _content(value)
@@ -140,7 +145,7 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
             if key in ("backend", "lora", "allow_unverified", "compile") and value not in (None, "auto", False)
         },
         "dtype": work.load.dtype,
-        "reroll": [work.reroll, asdict(work.gate)] if work.gate and work.reroll else None,
+        "reroll": None,  # the gate judges videos that are finished; it is no reason to make them again
     }
     return _short(json.dumps(values, sort_keys=True, default=str).encode())
 

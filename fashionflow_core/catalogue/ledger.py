@@ -1,4 +1,4 @@
-"""Bookkeeping of a run: manifest lines, counts, progress."""
+"""Counts and progress of a run; hands its records to the manifest."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ class Summary:
         total: items of the catalogue.
         made: videos that this run made.
         kept: videos that were there already.
+        flagged: of both, those that the gate flags.
         failed, lost: items without a video, those of earlier runs included.
         failures: by item, the last records of those that failed in this run.
         seconds: of the run.
@@ -72,6 +73,7 @@ class Ledger:
         """Count an item that needs no work."""
         if decision.status == DONE:
             self.summary.kept += 1
+            self.summary.flagged += decision.flagged
         elif decision.status == LOST:
             self.summary.lost += 1
         else:
@@ -100,7 +102,10 @@ class Ledger:
             self._then = time.monotonic()
         for record in records:
             if record["status"] == DONE:
-                self.summary.made += 1
+                if record.get("judged"):
+                    self.summary.kept += 1
+                else:
+                    self.summary.made += 1
                 self.summary.flagged += bool(record.get("flags"))
             elif record["status"] in (FAILED, LOST):
                 self.summary.failed += record["status"] == FAILED

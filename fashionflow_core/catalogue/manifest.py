@@ -1,4 +1,4 @@
-"""`manifest.jsonl`: one line per item and attempt; the basis of resuming."""
+"""`manifest.jsonl`, read and appended: one line per item and attempt, also after a kill."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 
-MANIFEST = "manifest.jsonl"
 _NAMED = 5  # skipped lines that are named one by one
 # What fields of a record are, where they are there.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -36,6 +36,7 @@ class State(NamedTuple):
         stamp: size and time of change of the photo when it was read.
         frames, bytes: of the video.
         model: name of the model that made it.
+        start: where its line begins (`record_at`).
     """
 
     status: str
@@ -46,6 +47,7 @@ class State(NamedTuple):
     frames: int
     bytes: int
     model: str = ""
+    start: int = 0
 
 
 class Manifest:
@@ -65,7 +67,9 @@ class Manifest:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             _drop_torn_end(self._descriptor)
         except OSError as error:
-            raise FashionFlowError(f"{self.path}: cannot be written ({error.strerror})") from None
+            raise FashionFlowError(
+                f"{self.path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {self.path}"
+            ) from None
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add lines; they are on the disk when this returns.
@@ -87,14 +91,15 @@ class Manifest:
             os.ftruncate(self._descriptor, before)
             raise
         for record in records:
-            _note(self.states, record)
+            _note(self.states, record, before)
+            before += len(json.dumps(record)) + 1
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
 
 
-def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
+def _note(states: dict[str, State], record: Mapping[str, Any], start: int) -> None:
     if record.get("status") == RETRIED:
         return
     states[str(record["item"])] = State(
@@ -106,6 +111,7 @@ def _note(states: dict[str, State], record: Mapping[str, Any]) -> None:
         record.get("frames", 0),
         record.get("output_bytes", 0),
         sys.intern(str(record.get("model", ""))),
+        start,
     )
 
 
@@ -116,8 +122,8 @@ def states_of(out: Path) -> dict[str, State]:
         FashionFlowError: it cannot be read.
     """
     states: dict[str, State] = {}
-    for record in read(out / MANIFEST):
-        _note(states, record)
+    for start, record in _records(out / MANIFEST):
+        _note(states, record, start)
     return states
 
 
@@ -149,7 +155,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FashionFlowError(f"{path}: could not be read ({error.strerror})") from None
+        raise FashionFlowError(
+            f"{path}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+        ) from None
     with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):

@@ -14,7 +14,7 @@ from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.jobs import FINGERPRINT, Job, RunSpec
 from fashionflow_core.catalogue.naming import HIDDEN, inside
 from fashionflow_core.errors import FashionFlowError, option
-from fashionflow_core.utils.files import atomic_path, free_bytes, sync
+from fashionflow_core.utils.files import atomic_path, followed, free_bytes, sync
 from fashionflow_core.utils.locks import locked
 
 if TYPE_CHECKING:
@@ -29,20 +29,26 @@ class DiskFull(FashionFlowError):
 
 
 class FrameQueue:
-    """Frames out of a queue, up to None or an exception; keeps the first."""
+    """Frames out of a queue, up to None or an exception, from which a poster is picked."""
 
     def __init__(self, source: "queue.SimpleQueue[Any]") -> None:
+        from fashionflow_core.video.poster import PosterPicker
+
         self._source, self._ended = source, False
-        self.first: np.ndarray | None = None
+        self._picker = PosterPicker()
         self.error: Exception | None = None
 
     def __iter__(self) -> "Iterator[np.ndarray]":
         while (frame := self._next()) is not None:
-            if self.first is None:
-                self.first = frame
+            self._picker.add(frame)
             yield frame
         if self.error is not None:
             raise self.error
+
+    @property
+    def poster(self) -> "np.ndarray | None":
+        """The poster of the frames that came; None: none did."""
+        return self._picker.poster
 
     def _next(self) -> Any:
         frame = None if self._ended else self._source.get()
@@ -77,13 +83,15 @@ def is_full(error: BaseException, folder: Path) -> bool:
     return free_bytes(folder) < 65_536  # encoders may hide what the system said
 
 
-def write_poster(path: Path, frame: "np.ndarray | None") -> None:
-    """Write a video's first frame, uint8 (h, w, 3), as JPEG; its comment says whose it is."""
+def write_poster(path: Path, frame: "np.ndarray | None", mark: bool) -> None:
+    """Write a video's poster, uint8 (h, w, 3), as JPEG; its comment says whose it is, `mark` that it was generated."""
     from PIL import Image
+
+    from fashionflow_core.video.marking import XMP
 
     assert frame is not None
     with atomic_path(path) as temporary:
-        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS)
+        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS, xmp=XMP if mark else b"")
 
 
 def is_ours(path: Path) -> bool:
@@ -95,18 +103,33 @@ def is_ours(path: Path) -> bool:
 
 @dataclass
 class Attempt:
-    """One video of a job that is whole and not in its place yet."""
+    """One video of a job.
 
-    video: Path
-    poster: Path
+    Attributes:
+        video, poster: whole and not in their place yet; None: of an earlier run.
+        is_in_place: of an earlier run, which kept it.
+    """
+
+    video: Path | None
+    poster: Path | None
     seed: int
     scores: dict[str, float] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    is_in_place: bool = False
 
     def discard(self) -> None:
         """Remove what has not been moved away."""
-        self.video.unlink(missing_ok=True)
-        self.poster.unlink(missing_ok=True)
+        for file in (self.video, self.poster):
+            if file is not None:
+                file.unlink(missing_ok=True)
+
+
+def earlier_takes(job: Job) -> list[Attempt]:
+    """The tries of an earlier run, of which only the one that it kept is still there."""
+    return [
+        Attempt(None, None, take["seed"], take.get("scores") or {}, take.get("flags") or [], take["kept"])
+        for take in job.earlier
+    ]
 
 
 def of_takes(best: Attempt, takes: list[Attempt], work: RunSpec) -> dict[str, Any]:
@@ -187,6 +210,11 @@ class Local:
                 hint=f"remove that link, or choose another {option('out')}",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() and not job.redo and not followed(path).is_relative_to(os.path.realpath(self.out)):
+            raise FashionFlowError(
+                f"{path}: is a link that leads out of {self.out}",
+                hint=f"remove it, or pass {option('overwrite', True)} to write to its target",
+            )
         if path.is_dir():
             raise FashionFlowError(f"{path}: is a folder", hint=f"move it away, or choose another {option('out')}")
         if not path.exists():
@@ -198,6 +226,11 @@ class Local:
 
     def put(self, file: Path, name: str) -> None:
         target = self.out / name
+        if target.is_symlink():  # its target may be on another disk
+            with atomic_path(target) as temporary:
+                shutil.copyfile(file, temporary)
+            file.unlink()
+            return
         file.replace(target)
         sync(target.parent)
 

@@ -7,7 +7,6 @@ hold Python's lock, and may crash on bad files.
 import hashlib
 import threading
 import time
-import traceback
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.images.fitting import Fitted, Frame
 from fashionflow_core.utils.priority import give_way
+from fashionflow_core.utils.text import log_traceback
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
 
 def _named(problem: Exception) -> FashionFlowError:
     """An error that nobody foresaw, as one that can be sent to another process."""
-    traceback.print_exc()
+    log_traceback(problem)
     return FashionFlowError(f"{type(problem).__name__}: {problem}")
 
 

@@ -1,4 +1,4 @@
-"""Planner: items to make, from manifest and output folder."""
+"""Planner: items to make; what manifest and output folder show as done is kept."""
 
 import hashlib
 import os
@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.jobs import DONE, FAILED, Job, RunSpec, failure, settings_hash
-from fashionflow_core.catalogue.manifest import State
+from fashionflow_core.catalogue.manifest import MANIFEST, State, record_at
 from fashionflow_core.catalogue.naming import Item, inside, plan_items
+from fashionflow_core.catalogue.quality_gate import flags, reroll_seed
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.utils.hashing import sha256
@@ -41,13 +43,15 @@ class Decision:
         item: the item.
         job: what to do; None: nothing.
         status: of an item without a job: done or failed.
-        record: a new manifest line, for an item that cannot even be tried.
+        record: a new manifest line, for an item that cannot even be tried, or whose flags are others now.
+        flagged: the gate flags the finished video.
     """
 
     item: Item
     job: Job | None = None
     status: str = DONE
-    record: Mapping[str, object] | None = None
+    record: Mapping[str, Any] | None = None
+    flagged: bool = False
 
 
 @dataclass
@@ -95,12 +99,15 @@ class Planner:
         if before is not None and not self.rules.overwrite and before.made_of == f"{mark} {self.revision}":
             if before.status == DONE:
                 if self._is_whole(item, before) and self._is_unchanged(item, before):
-                    return Decision(item)
+                    return self._judged(item, before, self._job(number, item, settings, mark, before))
             elif not self.rules.retry_failed and self._is_unchanged(item, before):
                 return Decision(item, status=before.status)
-        if self._is_kept(item, before):
-            return Decision(item)
-        job = Job(
+        if before is not None and self._is_kept(item, before):
+            return self._judged(item, before, None)
+        return Decision(item, self._job(number, item, settings, mark, before))
+
+    def _job(self, number: int, item: Item, settings: GenerateSettings, mark: str, before: State | None) -> Job:
+        return Job(
             number,
             item.name,
             item.source,
@@ -113,11 +120,35 @@ class Planner:
             redo=self.rules.overwrite,
             caption=item.caption,
         )
-        return Decision(item, job)
 
-    def _is_kept(self, item: Item, before: State | None) -> bool:
+    def _judged(self, item: Item, before: State, job: Job | None) -> Decision:
+        """A finished video: the gate judges it by its scores, and those that it flags are made again if asked for.
+
+        Args:
+            job: how it would be made; None: it is not made again.
+        """
+        limits = self.work.gate
+        if limits is None:
+            return Decision(item)
+        with (Path(self.work.out) / MANIFEST).open("rb") as manifest:
+            record = record_at(manifest, before.start)
+        scores, known = record.get("scores"), list(record.get("flags") or ())
+        if not scores:
+            return Decision(item, replace(job, judge=True) if job else None, flagged=bool(known))
+        found = flags(scores, limits)
+        takes = record.get("takes") or [{"seed": record.get("seed"), "scores": scores, "flags": known}]
+        tried = len(takes) - 1
+        if found and job is not None and tried < self.work.reroll:
+            settings = replace(job.settings, seed=reroll_seed(job.settings.seed, tried + 1))
+            earlier = tuple({**take, "kept": take["seed"] == record.get("seed")} for take in takes)
+            return Decision(item, replace(job, settings=settings, reroll=tried + 1, earlier=earlier))
+        if found == known:
+            return Decision(item, flagged=bool(found))
+        return Decision(item, record=record | {"flags": found, "judged": True}, flagged=bool(found))
+
+    def _is_kept(self, item: Item, before: State) -> bool:
         """Whether a finished video stays although another model made it."""
-        if before is None or before.status != DONE or not self.rules.keep_other_models or self.rules.overwrite:
+        if before.status != DONE or not self.rules.keep_other_models or self.rules.overwrite:
             return False
         return self.is_of_another_model(before) and self._is_whole(item, before) and self._is_unchanged(item, before)
 

@@ -17,7 +17,6 @@ import pickle
 import queue
 import tempfile
 import threading
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,8 @@ from typing import IO, Any
 from fashionflow_core.catalogue import ipc
 from fashionflow_core.catalogue.jobs import LOST, Job, RunSpec, died
 from fashionflow_core.errors import FashionFlowError, SettingError, Wording, option
+from fashionflow_core.utils import extras
+from fashionflow_core.utils.text import log_traceback
 
 RETRIES = 1
 PATIENCE = 20.0  # seconds that Ray has to end
@@ -105,7 +106,7 @@ def main() -> None:
     except FashionFlowError as error:
         ipc.send(outgoing, error)
     except Exception as error:
-        traceback.print_exc()
+        log_traceback(error)
         text = " ".join(str(error).split())[:300]
         ipc.send(outgoing, FashionFlowError(f"Ray: {type(error).__name__}: {text}", hint="see .fashionflow/ray.log"))
 
@@ -137,7 +138,7 @@ def _started(address: str | None, devices: Sequence[str]) -> Any:
     except ImportError:
         raise FashionFlowError(
             f"{Wording.current.setting('executor')}: ray needs the extra 'ray'",
-            hint=f"pip install 'fashionflow[ray]', or leave {option('executor')} out",
+            hint=f"{extras.install('ray')}, or leave {option('executor')} out",
         ) from None
     try:
         if address is None:

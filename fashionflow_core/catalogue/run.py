@@ -55,7 +55,9 @@ def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> 
         UsageError: settings that the model cannot meet.
         FashionFlowError: another run has the folder, the model is broken, the disk is full.
     """
-    request.work.settings.resolve(ModelConfig.load(request.work.model))
+    config = ModelConfig.load(request.work.model)
+    request.work.settings.resolve(config)
+    request.work.load.check(config)
     out = Path(request.work.out)
     with ExitStack() as stack:
         scratch = stack.enter_context(opened(out))

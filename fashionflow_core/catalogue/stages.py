@@ -4,7 +4,6 @@ import importlib
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fashionflow_core.catalogue.outputs import (
     Attempt,
     DiskFull,
     FrameQueue,
+    earlier_takes,
     is_full,
     metadata,
     of_takes,
@@ -29,6 +29,7 @@ from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flag
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.utils.priority import give_way
+from fashionflow_core.utils.text import log_traceback
 
 if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
@@ -246,29 +247,27 @@ class Maker:
         start = time.perf_counter()
         mark = {FINGERPRINT: fingerprint(photo.sha256, job.settings_hash, job.revision)}
         temporary = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}{self.work.suffix}"
-        take = Attempt(temporary, temporary.with_suffix(".jpg"), seed=job.settings.seed)
+        poster = temporary.with_suffix(".jpg")
+        take = Attempt(temporary, poster, seed=job.settings.seed)
         try:
             info = video.write(frames, temporary, clip.fps, clip.count, clip.metadata | mark, self.work.encode)
-            write_poster(take.poster, frames.first)
+            write_poster(poster, frames.poster, self.work.encode.mark)
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
                 take.scores = self.photos.scores(temporary, photo.fitted)
                 seconds["score"] = time.perf_counter() - start
-            takes = [*self._takes.pop(job.number, []), take]
+            takes = [*(self._takes.pop(job.number, None) or earlier_takes(job)), take]
             if self.work.gate is not None:
-                take.flags = flags(take.scores, self.work.gate)
+                for one in takes:  # those of an earlier run perhaps by other limits
+                    one.flags = flags(one.scores, self.work.gate)
                 if take.flags and job.reroll < self.work.reroll:
                     self._takes[job.number] = takes
                     self._reroll(job, photo)
                     return None
-            best = min(takes, key=lambda one: badness(one.scores, self.work.gate or QualityLimits()))
-            size = best.video.stat().st_size
-            places = ((best.poster, job.name + POSTER), (best.video, job.name + self.work.suffix))
-            for _, name in places:
-                self.outputs.check(job, name)
-            for file, name in places:
-                self.outputs.put(file, name)
+            there = [one for one in takes if one.video is not None or one.is_in_place]
+            best = min(there, key=lambda one: badness(one.scores, self.work.gate or QualityLimits()))
+            size = self._keep(job, best)
             for other in takes:
                 other.discard()
         except BaseException:
@@ -287,6 +286,20 @@ class Maker:
             steps=int(clip.metadata["fashionflow_steps"]),
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
+
+    def _keep(self, job: Job, best: Attempt) -> int:
+        """Move a video and its poster to where they belong, unless they are there; returns the video's bytes."""
+        video_name = job.name + self.work.suffix
+        if best.video is None or best.poster is None:
+            with self.outputs.existing(video_name) as path:
+                return path.stat().st_size if path is not None else 0
+        size = best.video.stat().st_size
+        places = ((best.poster, job.name + POSTER), (best.video, video_name))
+        for _, name in places:
+            self.outputs.check(job, name)
+        for file, name in places:
+            self.outputs.put(file, name)
+        return size
 
     def _of_video(self, job: Job, info: "VideoInfo", size: int) -> dict[str, Any]:
         return {
@@ -329,6 +342,10 @@ class Maker:
             if self.work.scores and photo.fitted is not None:
                 take.scores = self.photos.scores(path, photo.fitted)
                 take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
+            if take.flags and self.work.reroll:
+                self._takes[job.number] = [replace(take, video=None, poster=None, is_in_place=True)]
+                self._reroll(job, photo)
+                return True
             record = job.record(
                 DONE,
                 **self._of_photo(photo),
@@ -336,7 +353,7 @@ class Maker:
                 **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
                 seconds={},
-                recovered=True,
+                **{"judged" if job.judge else "recovered": True},
             )
         self.report(job, record)
         return True
@@ -346,7 +363,7 @@ class Maker:
             self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same again"))
             return
         if not isinstance(error, FashionFlowError):
-            traceback.print_exception(error)  # into the worker's log
+            log_traceback(error)
         self.report(job, job.record(FAILED, **self._of_photo(photo), **failure(stage, error)))
 
     def _of_photo(self, photo: OpenedPhoto, clip: "Clip | None" = None) -> dict[str, Any]:

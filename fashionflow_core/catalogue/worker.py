@@ -4,7 +4,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import IO, Any
@@ -14,6 +13,7 @@ from fashionflow_core.catalogue.jobs import Job
 from fashionflow_core.catalogue.outputs import DiskFull
 from fashionflow_core.catalogue.stages import Maker, Started, Stopped
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.utils.text import log_traceback
 
 
 class _Worker:
@@ -125,8 +125,7 @@ def main() -> None:
     except OSError:
         sys.exit(1)  # the run is gone
     except Exception as error:
-        traceback.print_exc()
-        sys.stderr.flush()
+        log_traceback(error)
         if worker.is_ready:
             os._exit(1)  # what it was at is tried again in another process
         worker.say("fatal", FashionFlowError(f"internal: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))

@@ -20,11 +20,13 @@ from torch import Tensor
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError, command, option
 from fashionflow_core.utils.device import resolve_dtype, short_name
+from fashionflow_core.utils.hashing import sha256
 
 INDEX_FILE = "index.json"
 FORMAT = 1
 # What of a model a cached clip depends on; everything else of `ModelConfig` may differ.
 CONVENTIONS = ("height", "width", "fit", "resample", "vae_range", "vae_patch_size", "clip_rescale_twice")
+_AGAIN = "delete that file, and prepare the cache again with the same command"
 ENCODERS = ("vae", "image_encoder")
 
 
@@ -136,6 +138,7 @@ class LatentCache:
         self.folder = Path(folder)
         self.index = read_index(self.folder)
         self.config = _model_config(self.index["model"])
+        self._checked: set[str] = set()
         self._clips = [clip for clip in self.index["clips"] if split is None or clip["split"] == split]
 
     def __len__(self) -> int:
@@ -146,7 +149,7 @@ class LatentCache:
 
         Raises:
             IndexError: no such clip.
-            FashionFlowError: its shard is missing or damaged.
+            FashionFlowError: its shard is missing or damaged, or the clip holds values that are not finite numbers.
         """
         clip = self._clips[number]
         tensors = self._tensors(clip, "latents_mean", "latents_logvar", "rgb", "first_frame", "clip_hidden_states")
@@ -202,13 +205,34 @@ class LatentCache:
     def _tensors(self, clip: dict[str, Any], *names: str) -> list[Tensor]:
         path = self.folder / clip["shard"]
         try:
+            if clip["shard"] not in self._checked and not is_whole(self.index, path):
+                raise FashionFlowError(f"{path}: is damaged (another SHA-256 than it was written with)", hint=_AGAIN)
+            self._checked.add(clip["shard"])
             with safe_open(path, framework="pt") as shard:
-                return [shard.get_tensor(f"{clip['key']}.{name}") for name in names]
+                tensors = [shard.get_tensor(f"{clip['key']}.{name}") for name in names]
         except (OSError, SafetensorError) as error:
             raise FashionFlowError(
-                f"{path}: is missing or damaged ({' '.join(str(error).split())})",
-                hint="delete that file, and prepare the cache again with the same command",
+                f"{path}: is missing or damaged ({' '.join(str(error).split())})", hint=_AGAIN
             ) from None
+        for name, tensor in zip(names, tensors):
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                at = f", frame {clip['start']} on" if "start" in clip else ""
+                raise FashionFlowError(
+                    f"{path}: clip {clip['key']} (of {clip['source']}{at}) holds values in {name} that are not finite "
+                    "numbers",
+                    hint=_AGAIN,
+                )
+        return tensors
+
+
+def is_whole(index: Mapping[str, Any], path: Path) -> bool:
+    """Whether a shard has the hash that it was written with; caches of older versions have none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    recorded = index.get("shards", {}).get(path.name)
+    return recorded is None or sha256(path) == recorded
 
 
 def _model_config(values: Mapping[str, Any]) -> ModelConfig:

@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fashionflow_core.dataset.cache import FORMAT, INDEX_FILE, Recipe, read_index
+from fashionflow_core.dataset.cache import FORMAT, INDEX_FILE, Recipe, is_whole, read_index
 from fashionflow_core.dataset.clips import ClipWindow, VideoFile
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import atomic_path, set_mode, write_text
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.locks import LOCK_FILE, locked
 
 PARTS = "parts"
@@ -55,7 +56,7 @@ class CacheWriter:
             if index is None:
                 (folder / INDEX_FILE).unlink(missing_ok=True)  # first: what it names is about to go
                 index = {"format": FORMAT, "settings": recipe.settings(), "networks": dict(recipe.networks)}
-                index |= {"model": asdict(recipe.config), "sources": {}, "clips": []}
+                index |= {"model": asdict(recipe.config), "shards": {}, "sources": {}, "clips": []}
                 shutil.rmtree(folder / PARTS, ignore_errors=True)
             writer = cls(folder, index, per_shard)
             writer._write_index()
@@ -67,7 +68,7 @@ class CacheWriter:
 
         So are clips whose shard is gone or damaged: they are made again.
         """
-        whole = {shard for shard in {clip["shard"] for clip in self.index["clips"]} if _opens(self.folder / shard)}
+        whole = {shard for shard in {clip["shard"] for clip in self.index["clips"]} if self._opens(shard)}
         names = {source.sha256: source for source in sources}
         hashes = {source.name: source.sha256 for source in sources}
         kept = []
@@ -81,6 +82,8 @@ class CacheWriter:
             kept.append(clip)
         known = self.index["sources"] | {source.name: _about(source) for source in sources}
         self.index |= {"clips": kept, "sources": {clip["source"]: known[clip["source"]] for clip in kept}}
+        named = {clip["shard"] for clip in kept}
+        self.index["shards"] = {name: known for name, known in self.index.get("shards", {}).items() if name in named}
         self._done = {identity(clip) for clip in kept}
         self._write_index()
         self._sweep()
@@ -129,12 +132,22 @@ class CacheWriter:
         parts = [self._part(record) for record in self._pending]
         shard = {f"{i}.{key}": tensor for i, part in enumerate(parts) for key, tensor in load_file(part).items()}
         _save(shard, self.folder / name)
+        self.index.setdefault("shards", {})[name] = sha256(self.folder / name)
         self.index["clips"] += [{"shard": name, "key": str(i)} | record for i, record in enumerate(self._pending)]
         self._done |= {identity(record) for record in self._pending}
         self._pending = []
         self._write_index()
         for part in parts:
             part.unlink()
+
+    def _opens(self, shard: str) -> bool:
+        """Whether a shard is there and as it was written."""
+        path = self.folder / shard
+        try:
+            with safe_open(path, framework="pt"):
+                return is_whole(self.index, path)
+        except (OSError, SafetensorError):
+            return False
 
     def _write_index(self) -> None:
         with _explained(self.folder / INDEX_FILE):
@@ -202,15 +215,6 @@ def _about(source: VideoFile) -> dict[str, Any]:
 def identity(record: Mapping[str, Any]) -> tuple[str, int, int]:
     """What makes a clip this clip and no other: the SHA-256 of its video, start and stride."""
     return record["sha256"], record["start"], record["stride"]
-
-
-def _opens(shard: Path) -> bool:
-    """Whether a shard is there and as long as its header says."""
-    try:
-        with safe_open(shard, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
-        return False
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

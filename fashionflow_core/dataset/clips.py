@@ -18,7 +18,7 @@ from PIL import Image
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.images.fitting import Fitted, fit, fit_alike
-from fashionflow_core.utils.files import walk
+from fashionflow_core.utils.folders import walk
 from fashionflow_core.utils.hashing import sha256
 
 if TYPE_CHECKING:
@@ -91,10 +91,13 @@ def iter_videos(roots: Sequence[Path]) -> list[Path]:
     return list(named_videos(roots).values())
 
 
-def named_videos(roots: Sequence[Path]) -> dict[str, Path]:
+def named_videos(roots: Sequence[Path], unreadable: list[str] | None = None) -> dict[str, Path]:
     """As `iter_videos`, by the name that each has in an index; sorted by name within each root, none twice.
 
-    Hidden files and folders are passed over; links are followed.
+    Hidden files and folders, and side folders of systems, are skipped; links are followed.
+
+    Args:
+        unreadable: takes one line for each folder inside a root that cannot be read; None: such a folder is an error.
 
     Raises:
         FashionFlowError: a root does not exist or cannot be read.
@@ -105,7 +108,7 @@ def named_videos(roots: Sequence[Path]) -> dict[str, Path]:
         if not root.exists():
             raise FashionFlowError(f"{root}: no such file or folder", hint="check the spelling of the path")
         base = root.resolve()
-        inside = [Path()] if base.is_file() else sorted(_search(base), key=lambda path: path.as_posix())
+        inside = [Path()] if base.is_file() else _search(base, unreadable)
         for relative in inside:
             if (actual := (base / relative).resolve()) in seen:
                 continue
@@ -116,12 +119,10 @@ def named_videos(roots: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _search(folder: Path) -> Iterator[Path]:
+def _search(folder: Path, unreadable: list[str] | None) -> list[Path]:
     """Videos below a folder, relative to it."""
-    for place, files in walk(folder):
-        for name in files:
-            if is_video_file(place / name):
-                yield (place / name).relative_to(folder)
+    found = (Path(file) for file in walk(folder, unreadable))
+    return sorted((file.relative_to(folder) for file in found if is_video_file(file)), key=Path.as_posix)
 
 
 def is_video_file(path: Path, suffixes: Collection[str] = VIDEO_FILES) -> bool:

@@ -1,5 +1,6 @@
 """Parallel download of a list of videos."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import threading
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,14 +17,16 @@ from urllib.parse import unquote, urlsplit
 
 from fashionflow_core import video
 from fashionflow_core.dataset.clips import VIDEO_FILES
-from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, command, option
 from fashionflow_core.utils import download as http
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import sync, write_text
 from fashionflow_core.utils.locks import locked
+from fashionflow_core.utils.network import NetworkSettingError
 
 MANIFEST = "downloads.jsonl"
 PARTIAL = ".partial"
+_LONGEST_ADDRESS = 8_000  # characters; servers take no more
 _LONGEST_NAME = 200  # bytes; file systems stop at 255, and temporary names are longer
 _SHA256 = re.compile(r"(?:^|\s)sha256[:=]([0-9A-Fa-f]+)\s*$")
 
@@ -91,17 +95,22 @@ def _read_line(url: str, rest: str, before: str | None, used: dict[str, str]) ->
         sha256, rest = match[1].lower(), rest[: match.start()]
         if len(sha256) != 64:
             return ListEntry(url, problem=f"sha256:{sha256} has {len(sha256)} digits, not 64")
+    shown = http.shortened(url)
+    if len(url) > _LONGEST_ADDRESS:
+        return ListEntry(
+            url, problem=f"{shown} has {len(url):,} characters, and addresses at most {_LONGEST_ADDRESS:,}"
+        )
     try:
         parts = urlsplit(url)
+        _ = parts.port  # refused only as it is read
     except ValueError as error:
-        return ListEntry(url, problem=f"{url} is no address ({error})")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        return ListEntry(url, problem=f"{url} is no http or https address")
+        return ListEntry(url, problem=f"{shown} is no address ({error})")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ListEntry(url, problem=f"{shown} is no http or https address")
     if asked := rest.strip():
-        name = PurePosixPath(asked)
-        if name.is_absolute() or ".." in name.parts or "\\" in asked or not name.name:
+        stored = _stored(asked)
+        if stored is None:
             return ListEntry(url, problem=f"the name {asked} leads out of the folder")
-        stored = PurePosixPath(*map(safe_name, name.parts)).as_posix()
         if used.setdefault(_folded(stored), url) != url:
             return ListEntry(url, problem=f"the name {stored} is that of {used[_folded(stored)]} already")
     elif before is not None:
@@ -115,6 +124,14 @@ def _read_line(url: str, rest: str, before: str | None, used: dict[str, str]) ->
             stored = f"{path.stem}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{path.suffix}"
             used[_folded(stored)] = url
     return ListEntry(url, stored, sha256)
+
+
+def _stored(name: str) -> str | None:
+    """The place below the folder that a name means; None if it leads out."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.name:
+        return None
+    return PurePosixPath(*map(safe_name, path.parts)).as_posix()
 
 
 def _folded(name: str) -> str:
@@ -135,15 +152,38 @@ def safe_name(name: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Fetched]:
-    """What was fetched into a folder before, by address; lines that a crash cut off are passed over."""
+    """What was fetched into a folder before, by address; lines that a crash cut off, or that are none, are skipped.
+
+    Warns:
+        FashionFlowWarning: lines that name a place outside of the folder.
+
+    Raises:
+        FashionFlowError: the file cannot be read.
+    """
     found: dict[str, Fetched] = {}
     path = folder / MANIFEST
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise FashionFlowError(
+            f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint="move it away"
+        ) from None
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-            found[entry["url"]] = Fetched(entry["url"], entry["file"], "kept", entry["bytes"], entry["sha256"])
-        except (ValueError, KeyError, TypeError):
+            row = Fetched(entry["url"], entry["file"], "kept", entry["bytes"], entry["sha256"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
+        if not isinstance(row.url, str) or not isinstance(row.file, str):
+            continue
+        if _stored(row.file) != row.file:
+            warnings.warn(
+                f"{path}: line {number} names a place outside of the folder and was skipped",
+                FashionFlowWarning,
+                stacklevel=2,
+            )
+            continue
+        found[row.url] = row
     return found
 
 
@@ -205,8 +245,16 @@ def download_all(
                 raise outcome
             found[index] = outcome
             on_done(len(found))
-        rows = read_manifest(folder)  # each address once, without what a crash cut off
-        write_text(folder / MANIFEST, "".join(f"{_row(row)}\n" for row in rows.values()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FashionFlowWarning)  # of lines that were named before
+            rows = read_manifest(folder)  # each address once, without what a crash cut off
+        try:
+            write_text(folder / MANIFEST, "".join(f"{_row(row)}\n" for row in rows.values()))
+        except OSError as error:
+            raise FashionFlowError(
+                f"{folder / MANIFEST}: could not be written ({_reason(error)})",
+                hint="make room, then run the same again",
+            ) from None
         if all(outcome.state != "failed" for outcome in found.values()):
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
         return [found[index] for index in range(len(items))]
@@ -221,13 +269,15 @@ def _fetch(
     target, known = folder / item.name, before.get(item.url)
     if known and known.file == item.name and _holds(target, known, item.sha256):
         return known
+    if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(folder)):
+        return replace(failed, problem=f"{target}: a link on the way leads out of {folder}")
     if target.exists() and known is None and not overwrite:
         return replace(failed, problem=f"{target}: exists, and is not from {item.url}; see {option('overwrite', True)}")
     try:
         partial = http.download(item.url, folder / PARTIAL, item.sha256 or None)
         if problem := why_unusable(partial, item.name):
             partial.unlink()  # it may be better next time
-            return replace(failed, problem=f"{item.url}: {problem}")
+            return replace(failed, problem=f"{http.shortened(item.url)}: {problem}")
         size, sha256 = partial.stat().st_size, hashing.sha256(partial)
         fetched = Fetched(item.url, item.name, "fetched", size, sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,10 +287,20 @@ def _fetch(
         partial.replace(target)
         sync(target.parent)
         return fetched
+    except NetworkSettingError:
+        raise  # the others would fail of it too
     except FashionFlowError as error:
         return replace(failed, problem=error.message)
     except OSError as error:
-        return replace(failed, problem=f"{target}: could not be written ({error.strerror or error})")
+        return replace(failed, problem=f"{target}: could not be written ({_reason(error)})")
+    except Exception as error:  # whatever one address does, the others are fetched
+        line = " ".join(str(error).split())[:200]
+        return replace(failed, problem=f"{http.shortened(item.url)}: could not be fetched ({line})")
+
+
+def _reason(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "the disk is full" if full else (error.strerror or str(error)).lower()
 
 
 def _holds(target: Path, known: Fetched, sha256: str) -> bool:

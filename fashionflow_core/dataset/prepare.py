@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.dataset.cache import Recipe, sizes
@@ -20,6 +21,9 @@ from fashionflow_core.dataset.clips import ClipWindow, VideoFile, choose_windows
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils.files import free_bytes
 
+if TYPE_CHECKING:
+    from fashionflow_core.dataset.encoder import Encoder
+
 OnDone = Callable[[int], None]
 _CHUNK = 8  # frames that the VAE encodes at a time
 _PATIENCE = 0.1  # seconds after which a waiting thread looks whether it is still needed
@@ -27,7 +31,7 @@ _PATIENCE = 0.1  # seconds after which a waiting thread looks whether it is stil
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A video, or clips of it, that cannot be used: its name and why, naming the file."""
+    """A video, or clips of it, that cannot be used: its name (empty: a folder) and why, naming the file."""
 
     source: str
     reason: str
@@ -172,13 +176,20 @@ def prepare(
                         if encode is None or writer.is_part(source, window):
                             writer.add(source, window, None)
                         else:
-                            writer.add(source, window, encode(next(clips)))
+                            writer.add(source, window, _encoded(encode, next(clips), source, window))
                             encoded += 1
                         on_clip(done := done + 1)
                 except Undecodable as error:
                     left_out.append(LeftOut(source.name, str(error)))
         writer.finish()
         return Prepared(encoded, kept, writer.clips, left_out)
+
+
+def _encoded(encode: "Encoder", frames: NDArray[np.uint8], source: VideoFile, window: ClipWindow) -> dict[str, Tensor]:
+    try:
+        return encode(frames)
+    except FashionFlowError as error:
+        raise FashionFlowError(f"{source.name}, frame {window.start} on: {error.message}", error.hint) from None
 
 
 def _check_room(cache: Path, needed: int) -> None:

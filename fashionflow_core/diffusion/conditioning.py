@@ -20,6 +20,7 @@ from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.runtimes.interface import Networks
 from fashionflow_core.runtimes.preprocessing import normalize_latents, to_vae_pixels
+from fashionflow_core.utils.model_parts import check_processor
 
 
 def load_processor(folder: Path) -> Any:
@@ -35,6 +36,7 @@ def load_processor(folder: Path) -> Any:
         raise FashionFlowError(
             f"{folder / 'feature_extractor'}: the model folder lacks this part", hint="import or pull the model again"
         )
+    check_processor(folder / "feature_extractor")
     try:
         return CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
     except Exception as error:  # whatever the library trips over in a broken file

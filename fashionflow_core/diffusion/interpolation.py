@@ -219,7 +219,10 @@ class Filler:
                 first += 1
             while len(held) < window.given:
                 if (frame := next(source, None)) is None:
-                    raise FashionFlowError(f"the video ends after {first + len(held)} frames, though it announces more")
+                    raise FashionFlowError(
+                        f"the video ends after {first + len(held)} frames, though it announces more",
+                        hint="make or download the video again",
+                    )
                 held.append(frame)
             latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
             contents = [frame.content for frame in held if frame.content is not None]
@@ -235,7 +238,7 @@ class Filler:
         """Frames of a video → those and the ones between, uint8 (h, w, 3) (`FashionFlowPipeline.interpolate`)."""
         config = self.conditioner.config
         if (first := next(given, None)) is None:
-            raise FashionFlowError("given: there are no frames")
+            raise FashionFlowError("given: there are no frames", hint="make or download the video again")
         fitted = fit(first, config.height, config.width, request.fit, config.resample)
         originals = deque[np.ndarray]()
 

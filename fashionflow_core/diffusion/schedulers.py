@@ -19,6 +19,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError, SettingError
+from fashionflow_core.utils.model_parts import check_scheduler
 
 # Their constructors are wrapped, and pyright then sees neither `config` nor the arguments of `set_timesteps`.
 _UniPCBase: Any = UniPCMultistepScheduler
@@ -138,6 +139,7 @@ def make_scheduler(folder: Path, name: str) -> Any:
         raise FashionFlowError(
             f"{folder / 'scheduler'}: the model folder lacks this part", hint="import or pull the model again"
         )
+    check_scheduler(folder / "scheduler")
     accepted = inspect.signature(kind.__init__).parameters
     try:
         loaded: Any = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,9 @@ from fashionflow_core.doctor.probe import Answer, hub_address
 from fashionflow_core.errors import command, option
 from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
+from fashionflow_core.utils import extras
+from fashionflow_core.utils.nearest import nearest
+from fashionflow_core.utils.paths import NoHome, expanded
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -56,7 +58,9 @@ def python() -> Check:
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Check("python", OK, text, details=details)
     text += " is not supported: 3.11 to 3.13 are"
-    return Check("python", PROBLEM, text, "python3.12 -m venv .venv", details=details)
+    others = [found for minor in (12, 13, 11) if (found := shutil.which(f"python3.{minor}"))]
+    mend = f"{shlex.quote(others[0])} -m venv .venv" if others else "install Python 3.12"
+    return Check("python", PROBLEM, text, mend, details=details)
 
 
 def packages() -> Check:
@@ -65,7 +69,8 @@ def packages() -> Check:
 
     own = _version("fashionflow")
     if own is None:
-        return Check("packages", PROBLEM, "fashionflow runs from files that were not installed", "pip install -e .")
+        mend = f"pip install -e '{Path(__file__).parents[2]}'"
+        return Check("packages", PROBLEM, "fashionflow runs from files that were not installed", mend)
     found: dict[str, str | None] = {}
     wrong, pins = [], []
     for requirement in map(Requirement, requires("fashionflow") or []):
@@ -156,21 +161,30 @@ def memory() -> Check:
     return Check("memory", PROBLEM, text, mend, details=details)
 
 
+def _models_home() -> Path | None:
+    try:
+        return registry.models_home()
+    except NoHome:
+        return None
+
+
 def disks() -> Iterator[Check]:
     """Free space where models, downloads, temporary files and videos go; one line for each disk that has little."""
     hub_home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(hub_home) / "hub").expanduser()
     places = {
-        "models": (registry.models_home(), MODEL_SPACE, "FASHIONFLOW_HOME"),
-        "downloads": (hub, MODEL_SPACE, "HF_HOME"),
+        "models": (_models_home(), MODEL_SPACE, "FASHIONFLOW_HOME"),
+        "downloads": (expanded(os.environ.get("HF_HUB_CACHE") or Path(hub_home, "hub")), MODEL_SPACE, "HF_HOME"),
         "temporary files": (Path(tempfile.gettempdir()), LITTLE_SPACE, "TMPDIR"),
         "this folder": (Path(), LITTLE_SPACE, ""),
     }
     fine, details = [], {}
     for what, (place, wanted, variable) in places.items():
+        if place is None or place.parts[:1] == ("~",):
+            yield Check("disk", NOTE, f"{what}: this user has no home folder", f"set {variable} to a writable folder")
+            continue
         try:
             place = place.absolute()
-            beside = next(parent for parent in (place, *place.parents) if parent.is_dir())
+            beside = next(parent for parent in (place, *place.parents) if os.path.isdir(parent))
             free = shutil.disk_usage(beside).free
         except OSError as error:  # a current folder that is gone, a share that is not mounted
             yield Check("disk", NOTE, f"{what}: {place}: {error.strerror}")
@@ -197,21 +211,22 @@ def variables(known: frozenset[str]) -> Check:
     if not unknown:
         text = f"set: {', '.join(there)}" if there else "no FASHIONFLOW_* variable is set"
         return Check("variables", OK, text, details=details)
-    near = {name: get_close_matches(name, known, n=1) for name in unknown}
-    words = ", ".join(f"{name} (did you mean {close[0]}?)" if close else name for name, close in near.items())
+    near = {name: nearest(name, known) for name in unknown}
+    words = ", ".join(f"{name} (did you mean {close}?)" if close else name for name, close in near.items())
     return Check("variables", NOTE, f"set, but read by nothing: {words}", f"unset {' '.join(unknown)}", details=details)
 
 
 def models() -> Iterator[Check]:
     """Every installed model: its parts, the headers of its weights, recorded sizes. The bundled one must be whole."""
-    reinstall = f"{_REINSTALL} --no-deps fashionflow"
+    reinstall = extras.reinstall()
     for entry in registry.list_models():
         name, known = entry.name, registry.KNOWN.get(entry.name)
         bundled = known is not None and known.bundled is not None
         if entry.path is None and bundled:
             yield Check("models", PROBLEM, f"{name}: is missing from this installation", reinstall, blocks=True)
         elif entry.path is None:
-            yield Check("models", NOTE, f"{name}: not installed", command("models pull", name))
+            needed = {"checkpoint": registry.CHECKPOINT} if name == registry.PUBLISHED else {}
+            yield Check("models", NOTE, f"{name}: not installed", command("models pull", name, **needed))
         else:
             damage, size = model_folder.damage(entry.path), model_folder.size(entry.path)
             details = {"name": name, "path": str(entry.path), "size_bytes": size, "damage": damage}
@@ -221,8 +236,9 @@ def models() -> Iterator[Check]:
             mend = reinstall if bundled else f"{command('models remove', name)}, then pull or import it again"
             yield Check("models", PROBLEM, f"{name}: damaged: {'; '.join(damage[:3])}", mend, bundled, details)
     # Folders of installations that were killed midway: out of the way, but large.
-    home = registry.models_home()
-    folders = [path for path in home.glob(".*") if path.is_dir() and path.name != ".downloads"] if home.is_dir() else []
+    home = _models_home()
+    hidden = home.glob(".*") if home is not None and os.access(home, os.R_OK) else ()
+    folders = [path for path in hidden if path.is_dir() and path.name != ".downloads"]
     if folders:
         size = sum(model_folder.size(folder) for folder in folders)
         mend = "rm -r " + " ".join(f"'{folder}'" for folder in folders)
@@ -370,7 +386,7 @@ def onnxruntime(answer: Answer) -> Iterator[Check]:
     installed = {name: found for name in ("onnxruntime", "onnxruntime-gpu") if (found := _version(name))}
     details = answer | {"packages": installed}
     if len(installed) > 1:
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'fashionflow[onnx]'"
+        mend = f"pip uninstall -y onnxruntime onnxruntime-gpu && {extras.install('onnx')}"
         text = f"both {' and '.join(f'{n} {v}' for n, v in installed.items())} are installed: they own the same module"
         yield Check("onnxruntime", PROBLEM, text, mend, details=details)
     if why := answer.get("failed"):
@@ -378,7 +394,7 @@ def onnxruntime(answer: Answer) -> Iterator[Check]:
         yield Check("onnxruntime", PROBLEM, f"cannot be used: {why}", mend, details=details)
     elif not answer["installed"]:
         text = "not installed; needed for ONNX engines alone"
-        yield Check("onnxruntime", NOTE, text, "pip install 'fashionflow[onnx]'", details=details)
+        yield Check("onnxruntime", NOTE, text, extras.install("onnx"), details=details)
     else:
         works, others = _sorted(answer["providers"])
         text = f"{answer['version']}: a session runs on {', '.join(works) or 'nothing'}"
@@ -397,11 +413,11 @@ def _sorted(found: dict[str, Any]) -> tuple[list[str], list[str]]:
 def tensorrt(name: str, extra: str, answer: Answer) -> Check:
     """A TensorRT flavor: absent is fine, present must make a builder."""
     if why := answer.get("failed"):
-        mend = f"{_REINSTALL} 'fashionflow[{extra}]'; TensorRT also needs an NVIDIA driver"
+        mend = f"{extras.install(extra, force=True)}; TensorRT also needs an NVIDIA driver"
         return Check(name, PROBLEM, f"is installed and cannot be used: {why}", mend, details=answer)
     if not answer["installed"]:
         text = f"not installed; needed for {'TensorRT engines' if name != 'polygraphy' else 'building them'} alone"
-        return Check(name, NOTE, text, f"pip install 'fashionflow[{extra}]'", details=answer)
+        return Check(name, NOTE, text, extras.install(extra), details=answer)
     builds = ", makes a builder" if answer.get("builder") else ""
     return Check(name, OK, f"{answer['version']}{builds}", details=answer)
 
@@ -435,9 +451,7 @@ def photos(answer: Answer) -> Check:
     text += f"; not {', '.join(missing)}"
     if {"JPEG", "PNG"} & set(missing):
         return Check("photos", PROBLEM, text, f"{_REINSTALL} --no-cache-dir 'pillow>=12'", True, answer)
-    return Check(
-        "photos", NOTE, text, "pip install 'fashionflow[heif]'" if missing == ["HEIF"] else mend, details=answer
-    )
+    return Check("photos", NOTE, text, extras.install("heif") if missing == ["HEIF"] else mend, details=answer)
 
 
 def job(answer: Answer) -> Check:

@@ -24,6 +24,7 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils.device import DTYPES
+from fashionflow_core.utils.network import check_network
 
 Answer = dict[str, Any]  # what a function below returned, or {"failed": why}
 
@@ -271,6 +272,7 @@ def reach() -> Answer:
     """Ask the hub's address for its headers; in a process of its own, since looking up a name knows no time limit."""
     start = time.monotonic()
     try:
+        check_network()
         request = urllib.request.Request(hub_address(), method="HEAD", headers={"User-Agent": "fashionflow-doctor"})
         with urllib.request.urlopen(request, timeout=HUB_LIMIT) as response:
             status = response.status

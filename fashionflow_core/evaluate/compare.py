@@ -77,13 +77,17 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
     except OSError as error:
-        raise FashionFlowError(f"{path}: cannot be read ({error.strerror})") from None
+        raise FashionFlowError(
+            f"{path}: cannot be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+        ) from None
     except ValueError as error:
         raise FashionFlowError(
             f"{path}: is not valid JSON ({error})", hint=f"name what {option('out')} wrote"
         ) from None
     if not isinstance(value, dict):
-        raise FashionFlowError(f"{path}: is not a result, but a JSON {type(value).__name__}")
+        raise FashionFlowError(
+            f"{path}: is not a result, but a JSON {type(value).__name__}", hint=f"name what {option('out')} wrote"
+        )
     return value
 
 
@@ -99,7 +103,10 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = signi
     """
     kinds = [_kind(result) for result in (a, b)]
     if kinds[0] != kinds[1]:
-        raise FashionFlowError(f"one is {kinds[0]}, the other {kinds[1]}: they cannot be compared")
+        raise FashionFlowError(
+            f"one is {kinds[0]}, the other {kinds[1]}: they cannot be compared",
+            hint="compare two evaluations, two ablations or two benchmarks",
+        )
     if kinds[0] not in (_ABLATION, _BENCHMARK):
         return _one(a, b, kinds[0], tolerance)
     one, other = map(_suites, (a, b)) if kinds[0] == _BENCHMARK else (dict(a), dict(b))
@@ -107,7 +114,8 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = signi
     if not both:
         raise FashionFlowError(
             f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: they cannot be "
-            "compared"
+            "compared",
+            hint="compare two files that have a row in common",
         )
     inner = _EVALUATION if kinds[0] == _ABLATION else _BENCHMARK
     parts = {name: _one(one[name], other[name], inner, tolerance) for name in both}

@@ -79,14 +79,15 @@ def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[st
     Raises:
         FashionFlowError: as `find_clips`; no clip of any folder can be shown.
     """
-    by_method = [{source.key: source for source in find_clips(folder)} for folder in folders]
+    unreadable: list[str] = []
+    by_method = [{source.key: source for source in find_clips(folder, unreadable)} for folder in folders]
     if all(folder.is_file() for folder in folders):  # single files are shown side by side whatever they are called
         name = next(iter(by_method[0]))
         by_method = [{name: next(iter(found.values()))} for found in by_method]
     names = sorted(set.union(*map(set, by_method)))
     # What all have comes first: a limit should leave out what cannot be compared.
     names.sort(key=lambda name: sum(name not in found for found in by_method))
-    cells = Cells(list(titles or _titles(folders)), {}, {}, [])
+    cells = Cells(list(titles or _titles(folders)), {}, {}, unreadable)
     for name in sorted(names[:limit]):
         shown: list[np.ndarray | None] = []
         rates = []
@@ -105,7 +106,10 @@ def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[st
         if any(frames is not None for frames in shown):
             cells.clips[name], cells.fps[name] = shown, rates
     if not cells.clips:
-        raise FashionFlowError(f"{folders[0]}: no clip can be shown: {cells.failed[0]}")
+        raise FashionFlowError(
+            f"{folders[0]}: no clip can be shown: {cells.failed[0]}",
+            hint="name folders of videos, or of folders of PNG frames",
+        )
     return cells
 
 

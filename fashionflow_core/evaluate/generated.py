@@ -22,6 +22,7 @@ from fashionflow_core.images.fitting import fit, write_png
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.store import registry
 from fashionflow_core.utils.files import write_text
+from fashionflow_core.utils.temporary import sweep
 
 RECORD = "generation.json"
 _OF_MOTION = ("motion", "motion_amount", "loop", "duration")
@@ -60,7 +61,7 @@ def photos_of(data: Path) -> tuple[list[ClipFile], bool]:
     if is_photo(data):
         return [ClipFile(data.stem, data)], False
     try:
-        clips = [clip for clip in find_clips(data) if not _is_still(clip)]
+        clips = [clip for clip in find_clips(data, unreadable=[]) if not _is_still(clip)]
     except FashionFlowError:
         if not inside:
             raise
@@ -197,7 +198,9 @@ def _entry(
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FashionFlowError(f"{picture.parent}: cannot be made ({error.strerror})") from None
+        raise FashionFlowError(
+            f"{picture.parent}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+        ) from None
     write_png(picture, fit(frame, *size, mode=mode, resample=resample).pixels)
     return Entry(str(picture), source.key, True, settings=own)
 
@@ -232,7 +235,9 @@ def evaluate_model(
         protocol = replace(options.protocol, resize=made.size, fit=made.fit, resample=made.resample)
         options = replace(options, protocol=protocol)
     if not made.clips:
-        raise FashionFlowError(f"{data}: no video could be made: {made.failed[0]}")
+        raise FashionFlowError(
+            f"{data}: no video could be made: {made.failed[0]}", hint="correct what it names, then run the same again"
+        )
     found = evaluate(real, folder, options, progress, made.clips)
     for reason in made.failed:
         found["failed"].append({"set": "fake", "name": None, "metric": None, "reason": reason})
@@ -244,6 +249,7 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
     """Make the folder one of these videos, or see that it is."""
     record = json.loads(json.dumps(record))
     path = folder / RECORD
+    sweep(folder)  # of a run that was killed in its first moment
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

@@ -47,8 +47,8 @@ class Sets:
     pairs: dict[str, dict[str, float | None]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
 
-    def fail(self, which: str, name: str, reason: str, metric: str | None = None) -> None:
-        """Note a clip that has no part in a metric, or (None) in any."""
+    def fail(self, which: str, name: str | None, reason: str, metric: str | None = None) -> None:
+        """Note a clip (None: a folder) that has no part in a metric, or (None) in any."""
         self.failed.append({"set": which, "name": name, "metric": metric, "reason": reason})
 
 
@@ -83,12 +83,16 @@ def evaluate(
         raise FashionFlowError(
             f"{photos}: is no folder", hint=f"name the folder of the photos: {option('photos', 'DIR')}"
         )
+    unreadable: dict[str, list[str]] = {"fake": [], "real": []}
     found = {
-        "fake": list(of_fake) if of_fake is not None else find_clips(fake),
-        "real": find_clips(real) if real is not None else [],
+        "fake": list(of_fake) if of_fake is not None else find_clips(fake, unreadable["fake"]),
+        "real": find_clips(real, unreadable["real"]) if real is not None else [],
     }
     chosen = resolve_device(options.device)
     sets = Sets()
+    for which, lines in unreadable.items():
+        for line in lines:
+            sets.fail(which, None, line)
     looked = _look(found, sets, protocol, {"real": real, "fake": fake})
     number = resolve_dtype(options.dtype, chosen)
     networks = {kind: load_network(kind, options.weights_folder, str(chosen), number) for kind in kinds}
@@ -104,7 +108,8 @@ def evaluate(
                 sets.fail(which, clip.name, f"{clip.name}: {reason}", metric)
     if not sets.fake:
         raise FashionFlowError(
-            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}"
+            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}",
+            hint="correct what it names, then run the same again",
         )
     record = protocol.record() | {
         "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},

@@ -17,7 +17,7 @@ from fashionflow_core.dataset.clips import VIDEO_FILES, is_video_file, measure
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.images.fitting import Fitted, fit, fit_alike
 from fashionflow_core.images.loading import load_photo
-from fashionflow_core.utils.files import walk
+from fashionflow_core.utils.folders import walk
 
 SUFFIXES = VIDEO_FILES | {".gif", ".webp"}
 PHOTO_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".heic", ".heif"))
@@ -73,11 +73,14 @@ class VideoFrames:
     start: int
 
 
-def find_clips(folder: Path) -> list[ClipFile]:
+def find_clips(folder: Path, unreadable: list[str] | None = None) -> list[ClipFile]:
     """All clips below a folder, sorted by name; a video file, or a folder of frames, is one clip by itself.
 
     A folder that holds PNGs and no video is taken for the frames of a clip; PNGs beside videos are posters, and passed
-    over. Hidden files and folders are passed over too.
+    over. Hidden files and folders, and side folders of systems, are skipped too.
+
+    Args:
+        unreadable: takes one line for each folder below that cannot be read; None: such a folder is an error.
 
     Raises:
         FashionFlowError: no such folder, it cannot be read, or there is nothing in it.
@@ -88,15 +91,19 @@ def find_clips(folder: Path) -> list[ClipFile]:
         return [ClipFile(folder.name, folder)]
 
     found: list[ClipFile] = []
-    for here, files in walk(folder):
+    inside: dict[Path, list[str]] = {}
+    for file in map(Path, walk(folder, unreadable)):
+        inside.setdefault(file.parent, []).append(file.name)
+    for here, files in inside.items():
         videos = [name for name in files if is_video_file(here / name, SUFFIXES)]
         found += [ClipFile((here / name).relative_to(folder).as_posix(), here / name) for name in videos]
         if not videos and any(_is_png(name) for name in files):
-            inside = here.relative_to(folder).as_posix()
-            found.append(ClipFile(folder.name if inside == "." else inside, here))
+            name = here.relative_to(folder).as_posix()
+            found.append(ClipFile(folder.name if name == "." else name, here))
     if not found:
         raise FashionFlowError(
-            f"{folder}: holds no clips", hint="name a folder with videos in it, or with folders of PNG frames"
+            f"{folder}: no clips found" + "".join(f"; {line}" for line in unreadable or ()),
+            hint="name a folder with videos in it, or with folders of PNG frames",
         )
     return sorted(found, key=lambda source: source.name)
 
@@ -145,7 +152,8 @@ def look(source: ClipFile) -> Looked:
         raise FashionFlowError(f"{source.path}: holds no frames", hint="make or download the video again")
     if min(info.height, info.width) < _SMALLEST:
         raise FashionFlowError(
-            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)"
+            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)",
+            hint="take it out of the folder, or make it larger",
         )
     if source.path.suffix.lower() in VIDEO_FILES:
         _check_square(source.path, info.height, info.width)
@@ -195,7 +203,8 @@ def read_clip(
         if frame.shape[:2] != (looked.height, looked.width):
             raise FashionFlowError(
                 f"{looked.source.path}: frame {index} is {frame.shape[0]}x{frame.shape[1]}, unlike frame 0: "
-                f"{looked.height}x{looked.width}"
+                f"{looked.height}x{looked.width}",
+                hint="bring all frames to one size",
             )
         if size is not None:
             first = fit(frame, *size, mode=mode, resample=resample) if first is None else first

@@ -4,6 +4,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from fashionflow_core.images.color_management import to_srgb
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.images.person import Box, find_figure, warn_if_no_figure
 from fashionflow_core.utils.files import atomic_path, check_target
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
 
 Photo = str | Path | np.ndarray | Image.Image
 
@@ -238,8 +242,13 @@ def _with_bars(inner: NDArray[np.uint8], box: Box, height: int, width: int) -> N
     return frame
 
 
-def write_png(path: str | Path, frame: NDArray[np.uint8]) -> None:
+def write_png(path: str | Path, frame: NDArray[np.uint8], text: "PngInfo | None" = None) -> None:
     """Write one frame, uint8 (h, w, 3), as a PNG; nothing is left at `path` if that fails.
+
+    Args:
+        path: ends in .png.
+        frame: the picture.
+        text: what else the file carries, such as `video.marking.png_text()`.
 
     Raises:
         FashionFlowError: the name does not end in .png, the folder is missing or not writable, or not such a frame.
@@ -250,7 +259,7 @@ def write_png(path: str | Path, frame: NDArray[np.uint8]) -> None:
     check_target(path, overwrite=True)
     try:
         with atomic_path(path) as temporary:
-            Image.fromarray(frame).save(temporary, format="PNG")
+            Image.fromarray(frame).save(temporary, format="PNG", pnginfo=text)
     except OSError as error:
         reason = error.strerror or os.fspath(path)
         raise FashionFlowError(f"{path}: could not be written ({reason})", hint="check the free disk space") from None
@@ -258,4 +267,7 @@ def write_png(path: str | Path, frame: NDArray[np.uint8]) -> None:
 
 def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise FashionFlowError(f"{name}: pixels must be uint8 (h, w, 3), not {pixels.dtype} {pixels.shape}")
+        raise FashionFlowError(
+            f"{name}: pixels must be uint8 (h, w, 3), not {pixels.dtype} {pixels.shape}",
+            hint="convert them: array.clip(0, 255).astype(numpy.uint8)",
+        )

@@ -35,6 +35,7 @@ from fashionflow_core.images.containers import (
     with_end,
 )
 from fashionflow_core.images.formats import describe, heif_is_turned, sniff, webp_size
+from fashionflow_core.utils import extras
 
 FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "TIFF", "GIF", "HEIC")
 STDIN = "-"
@@ -99,9 +100,11 @@ def load_photo(
     """
     name = "<stdin>" if str(source) == STDIN else str(source)
     if not max_megapixels > 0:
-        raise FashionFlowError(f"max megapixels: must be above 0, not {max_megapixels}")
+        raise FashionFlowError(f"max megapixels: must be above 0, not {max_megapixels}", hint="such as 50")
     if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-        raise FashionFlowError(f"background: must be three numbers from 0 to 255, not {background}")
+        raise FashionFlowError(
+            f"background: must be three numbers from 0 to 255, not {background}", hint="such as (255, 255, 255)"
+        )
     notes: list[str] = []
     with _opened(source, name) as file, _libraries_quiet(notes):
         image = _decoded(file, name, max_megapixels, notes)
@@ -305,8 +308,8 @@ def _open(kind: str, file: IO[bytes], name: str, notes: list[str]) -> Image.Imag
             from pillow_heif import HeifImageFile
         except ImportError:
             raise FashionFlowError(
-                f"{name}: HEIC photos need the extra 'heif': pip install 'fashionflow[heif]'",
-                hint="or save the photo as JPEG first",
+                f"{name}: HEIC photos need the extra 'heif'",
+                hint=f"{extras.install('heif')}, or save the photo as JPEG first",
             ) from None
         return HeifImageFile(file)
     if kind != "AVIF":

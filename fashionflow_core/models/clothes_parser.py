@@ -12,6 +12,7 @@ from torch import Tensor
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.images.parts import PARTS
 from fashionflow_core.models.parser import ParsedPhoto
+from fashionflow_core.utils.model_parts import check_processor, open_network
 
 # Label of the ATR data set, lower case → part, or the parts among which the model's own parser chooses: the data set
 # labels bare arms alone, so that sleeves are clothes, and does not divide a dress at the waist.
@@ -80,9 +81,13 @@ class ClothesParser:
         from transformers import SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
         try:
+            network, report = open_network(SegformerForSemanticSegmentation, folder)
+            check_processor(folder)
+            # Its stub leaves the keyword out.
             options: dict[str, Any] = {"local_files_only": True}
-            network: Any = SegformerForSemanticSegmentation.from_pretrained(folder, use_safetensors=True, **options)
             processor = SegformerImageProcessorPil.from_pretrained(folder, **options)
+        except FashionFlowError:
+            raise
         except Exception as error:  # whatever the library trips over in a broken file
             raise FashionFlowError(
                 f"{folder}: cannot be opened ({str(error).splitlines()[0][:200]})",

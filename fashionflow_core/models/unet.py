@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
+from fashionflow_core.config import FRAME_DIVISOR
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models.attention import CrossAttentionBlock, SpatioTemporalAttention
 from fashionflow_core.models.pseudo3d import (
@@ -147,7 +148,10 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
         widths = tuple(block_out_channels)
         levels = len(widths)
         if not len(down_cross_attention_heads) == len(up_cross_attention_heads) == levels:
-            raise FashionFlowError(f"unet: {levels} levels need {levels} numbers of cross-attention heads down and up")
+            raise FashionFlowError(
+                f"unet: {levels} levels need {levels} numbers of cross-attention heads down and up",
+                hint="correct its config.json, or import or pull the model again",
+            )
         attention = (num_attention_heads, attention_head_dim)
 
         self.conv_in = PseudoConv3d(in_channels, widths[0], kernel_size=7)
@@ -184,7 +188,7 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
     @property
     def frame_divisor(self) -> int:
         """What the number of frames must be a multiple of: the innermost level halves it."""
-        return 2
+        return FRAME_DIVISOR
 
     def check_shape(self, frames: int, height: int, width: int) -> None:
         """Refuse what cannot be halved often enough.
@@ -196,10 +200,16 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
             FashionFlowError: naming the divisor that is missed.
         """
         if frames <= 0 or frames % self.frame_divisor:
-            raise FashionFlowError(f"{frames} frames: the number must be a multiple of {self.frame_divisor}")
+            raise FashionFlowError(
+                f"{frames} frames: the number must be a multiple of {self.frame_divisor}",
+                hint="take the next even number",
+            )
         for name, size in (("height", height), ("width", width)):
             if size <= 0 or size % self.size_divisor:
-                raise FashionFlowError(f"latent {name} {size}: must be a multiple of {self.size_divisor}")
+                raise FashionFlowError(
+                    f"latent {name} {size}: must be a multiple of {self.size_divisor}",
+                    hint="correct height and width in model.json, or import or pull the model again",
+                )
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> UNetOutput:
         """Denoise.

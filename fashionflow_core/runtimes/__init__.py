@@ -84,6 +84,7 @@ def load(folder: Path, options: LoadOptions = LoadOptions(), config: ModelConfig
         FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
     """
     config = config or ModelConfig.load(folder)
+    options.check(config)
     device = resolve_device(options.device)
     dtype = None if options.dtype == "auto" else resolve_dtype(options.dtype, device)
     wanted = parse_backend(options.backend, GRAPHS_OF[config.latents])
@@ -129,8 +130,6 @@ def _load_weights(
         networks.to(start, dtype)
     networks.settle(device)
     if options.low_memory:
-        if not hasattr(networks, "vae"):
-            raise SettingError("low_memory", "a motion model holds a few megabytes of weights", hint="leave it out")
         from fashionflow_core.runtimes.offload import OffloadedNetworks
 
         return OffloadedNetworks(networks, device)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fashionflow_core.config import FRAME_DIVISOR
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.runtimes.interface import Runner
 from fashionflow_core.runtimes.interpolator import Interpolator
@@ -39,7 +40,7 @@ class GraphNetworks:
         self.folder, self.engines, self.runtimes, self.runners, self.device = folder, engines, runtimes, runners, device
         unet = engines.networks["unet"]
         self.dtype = resolve_dtype(unet.dtype, device)
-        self.frame_divisor = 2  # `FashionFlowUNet.frame_divisor`
+        self.frame_divisor = FRAME_DIVISOR
         self.frame_counts: range | None = engines.frame_counts
         self.input_channels = unet.inputs["sample"][1]
         _, self.latent_channels, _, self.latent_height, self.latent_width = unet.outputs["prediction"]

@@ -1,4 +1,4 @@
-"""LoRA of the U-Net in peft's format.
+"""LoRA of the U-Net in peft's format: added, saved, fused.
 
 A folder holds adapter_config.json and adapter_model.safetensors, in peft's own layout.
 """
@@ -17,9 +17,23 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.models import FashionFlowUNet
 from fashionflow_core.runtimes.torch import open_network
 from fashionflow_core.store.folder import atomic_folder, check_target
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.files import atomic_path, set_mode, write_text
+from fashionflow_core.utils.typed_files import read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MAX_RANK = 4096
+_FIELDS = (
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "fan_in_fan_out",
+    "use_rslora",
+    "use_dora",
+    "bias",
+    "rank_pattern",
+    "alpha_pattern",
+)
 _PREFIX = "base_model.model."  # peft's wrapper, of which the files speak
 
 
@@ -27,9 +41,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError:
-        raise FashionFlowError(
-            "peft: is not installed, and a LoRA needs it", hint="pip install 'fashionflow[train]'"
-        ) from None
+        raise FashionFlowError("peft: is not installed, and a LoRA needs it", hint=extras.install("train")) from None
     return peft
 
 
@@ -101,8 +113,8 @@ def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
     peft, folder = _peft(), Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise FashionFlowError(f"{folder}: is no LoRA (no {CONFIG} and {WEIGHTS})", hint="train one: lora.rank=8")
+    config = _config(peft, folder / CONFIG)
     try:
-        config = peft.LoraConfig.from_pretrained(str(folder))
         state = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
         peft.inject_adapter_in_model(config, unet)
         expected = {name: value.shape for name, value in _state(peft, unet).items()}
@@ -123,6 +135,28 @@ def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
             setattr(unet.get_submodule(parent), child, merged.get_base_layer())
     del unet.peft_config  # type: ignore[union-attr]
     return unet
+
+
+def _config(peft: Any, path: Path) -> Any:
+    """A LoRA's config from the fields that describe its weights; others import modules or compute initial weights.
+
+    Raises:
+        FashionFlowError: a value of another kind, or that no LoRA has.
+    """
+    hint = "use a LoRA of low rank on linear layers, without code"
+    values = {key: value for key, value in read_object(path, hint).items() if key in _FIELDS}
+    targets = values.get("target_modules")
+    # Other texts are regular expressions, which can take hours to match.
+    named = targets == "all-linear" or (isinstance(targets, list) and all(isinstance(name, str) for name in targets))
+    if not named:
+        raise FashionFlowError(f"{path}: target_modules is not a list of names", hint)
+    for ranks in (values.get("r", 8), *dict(values.get("rank_pattern") or {}).values()):
+        if not isinstance(ranks, int) or not 1 <= ranks <= MAX_RANK:
+            raise FashionFlowError(f"{path}: not a rank from 1 to {MAX_RANK}: {str(ranks)[:80]}", hint)
+    try:
+        return peft.LoraConfig(**values, init_lora_weights=False, inference_mode=True)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FashionFlowError(f"{path}: not a LoRA's config ({textwrap.shorten(str(error), 200)})", hint) from None
 
 
 def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: bool = False) -> Path:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.runtimes.interface import Runner
-from fashionflow_core.store.engine_folder import GRAPHS, Engines, Graph, NetworkRecord
+from fashionflow_core.store.engine_folder import ENGINES_FILE, GRAPHS, Engines, Graph, NetworkRecord
+from fashionflow_core.utils import extras
 
 NAME = "onnxruntime"
 
@@ -22,7 +23,7 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
-        return "onnxruntime is not installed", "pip install 'fashionflow[onnx]'"
+        return "onnxruntime is not installed", extras.install("onnx")
     return "", ""
 
 
@@ -34,8 +35,41 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     """
     opened = {}
     for name in networks:
-        opened[name] = _Session(engines.check_files(folder, name, NAME), engines.networks[name], GRAPHS[name], device)
+        path = engines.check_files(folder, name, NAME)
+        _check_external_data(folder, path, engines)
+        opened[name] = _Session(path, engines.networks[name], GRAPHS[name], device)
     return opened
+
+
+def _check_external_data(folder: Path, path: Path, engines: Engines) -> None:
+    """Raises FashionFlowError unless each file that a graph reads its weights from is one that the folder lists."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # of protobuf
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise FashionFlowError(f"{path}: not an ONNX file ({reason})", hint="export it again") from None
+    tensors = [tensor for graph in (model.graph, *model.functions) for tensor in _tensors(graph)]
+    external = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
+    for file in sorted({entry.value for entry in external if entry.key == "location"}):
+        if Path(file).name != file or (path.parent / file).relative_to(folder).as_posix() not in engines.files:
+            raise FashionFlowError(
+                f"{path}: reads weights from {file[:200]!r}, a file that {ENGINES_FILE} does not list",
+                hint="it was replaced; export it again",
+            )
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All stored tensors of a graph or function: its weights, constants of its nodes, and those of graphs inside."""
+    yield from getattr(graph, "initializer", ())
+    for tensor in getattr(graph, "sparse_initializer", ()):
+        yield from (tensor.values, tensor.indices)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inside in (attribute.g, *attribute.graphs):
+            yield from _tensors(inside)
 
 
 class _Session:

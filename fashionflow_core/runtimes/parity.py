@@ -1,4 +1,4 @@
-"""Parity with PyTorch: reference outputs and errors of a runtime.
+"""Parity: each graph's outputs compared with stored outputs of PyTorch.
 
 The answers travel with the folder (`references.npz`), so that engines can be verified where there are no PyTorch
 weights: those built on a machine that cannot run them are verified where they are first used.

@@ -14,8 +14,9 @@ from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.runtimes.interface import Runner
 from fashionflow_core.runtimes.tensorrt_flavors import FLAVORS
 from fashionflow_core.store.engine_folder import GRAPHS, Engines
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.files import atomic_path
-from fashionflow_core.utils.paths import cache_home
+from fashionflow_core.utils.paths import NoHome, cache_home
 
 NAME = "tensorrt"
 # Calls before a CUDA graph is captured: the first ones compile kernels and choose algorithms.
@@ -34,9 +35,9 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     flavor = FLAVORS.get(str(name))
     if flavor is None:
         return f"its engines are of a flavor {name!r} that this version does not know", "export the model again"
-    title, extra = flavor.title, f"fashionflow[{flavor.extra}]"
+    title, install = flavor.title, extras.install(flavor.extra)
     if find_spec(flavor.module) is None:
-        return f"{title} is not installed", f"pip install '{extra}'"
+        return f"{title} is not installed", install
     try:
         built, found = str(record.build.get("version")), str(flavor.load().__version__)
     except FashionFlowError as error:
@@ -44,7 +45,7 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
     if built != found:
         return (
             f"its engines were built by {title} {built}, and this is {found}",
-            f"export the model again here, or pip install '{extra}' in the version that built them",
+            f"export the model again here, or {install} in the version that built them",
         )
     if device.type != "cuda":
         return (
@@ -184,8 +185,11 @@ class _Engine:
                 temporary.write_bytes(bytes(self.kernels.serialize()))
 
 
-def _cache_file(engine: Path, trt: Any, device: torch.device) -> Path:
+def _cache_file(engine: Path, trt: Any, device: torch.device) -> Path | None:
     """Where the kernels of one engine on one GPU are kept: in the user's cache, never in the engine folder."""
     key = f"{engine.absolute()} {engine.stat().st_mtime_ns} {trt.__version__} {torch.cuda.get_device_name(device)}"
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
-    return cache_home() / "kernels" / f"{name}.bin"
+    try:
+        return cache_home() / "kernels" / f"{name}.bin"
+    except NoHome:
+        return None

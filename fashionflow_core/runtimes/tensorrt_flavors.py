@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils import extras
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Flavor:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FashionFlowError(
                 f"{self.title} is installed, but does not load ({reason})",
-                hint=f"pip install --force-reinstall 'fashionflow[{self.extra}]'",
+                hint=extras.install(self.extra, force=True),
             ) from None
 
 

@@ -15,6 +15,7 @@ from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.runtimes.flops import count_flop
 from fashionflow_core.runtimes.interpolator import Interpolator
 from fashionflow_core.store.folder import INTERPOLATOR
+from fashionflow_core.utils import model_parts
 from fashionflow_core.utils.libraries import quiet_libraries
 
 
@@ -161,14 +162,9 @@ def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
         )
     try:
         with quiet_libraries():
-            network, report = kind.from_pretrained(
-                folder / part,
-                torch_dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                low_cpu_mem_usage=False,
-                output_loading_info=True,
-            )
+            network, report = model_parts.open_network(kind, folder / part, torch_dtype=dtype, low_cpu_mem_usage=False)
+    except FashionFlowError:
+        raise
     except Exception as error:  # safetensors, json and both libraries each raise their own kinds
         reason = textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
         raise FashionFlowError(

@@ -1,4 +1,4 @@
-"""Verification of engines against PyTorch before first use.
+"""Verdict on engines before first use: verified or failed, from their parity.
 
 Exports ask at their end, users at any time, and whoever opens engines that never ran before.
 """

@@ -1,9 +1,7 @@
-"""Model folders: completeness, size, atomic creation."""
+"""Model folders: damage and missing parts, size, atomic creation."""
 
 import json
-import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,9 @@ from pathlib import Path
 from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
-from fashionflow_core.utils.files import set_mode, sync
+from fashionflow_core.utils.files import check_name, set_mode, sync
+from fashionflow_core.utils.model_parts import parameters
+from fashionflow_core.utils.temporary import scratch_folder, sweep
 
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
 PARSER = "parser"  # of motion models: matte and parts of a photo
@@ -24,7 +24,7 @@ _WEIGHTS = (".safetensors", ".onnx", ".engine")
 
 def is_model(folder: Path) -> bool:
     """Whether a folder claims to be a model; `damage` says whether it can keep that."""
-    return (folder / MODEL_FILE).is_file()
+    return os.path.isfile(folder / MODEL_FILE)  # False where the folder cannot be read
 
 
 def size(folder: Path) -> int:
@@ -111,28 +111,13 @@ def _resized(folder: Path) -> list[str]:
     ]
 
 
-def parameters(folder: Path) -> int:
-    """Number of values in a network's safetensors files, from their headers alone."""
-    from safetensors import SafetensorError, safe_open
-
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as tensors:
-                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FashionFlowError(
-                f"{file}: is no safetensors file ({error})", hint="import or install the model again"
-            ) from None
-    return total
-
-
 def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a place for a model folder before the work that would be wasted.
 
     Raises:
         FashionFlowError: it exists, and is no model folder or `overwrite` is false; or nothing can be written there.
     """
+    check_name(target)
     replaceable = target.is_dir() and (
         not any(target.iterdir()) or is_model(target) or (target / SOURCE_FILE).is_file()
     )
@@ -165,8 +150,9 @@ def _forget_origin(path: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
     beside = nearest_folder(target)  # parents are made only once there is something to hold
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=beside, ignore_cleanup_errors=True) as scratch:
-        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+    sweep(beside)
+    with scratch_folder(target, beside) as scratch:
+        made, replaced = scratch / "made", scratch / "replaced"
         made.mkdir()
         yield made
         for path in made.glob("*/config.json"):

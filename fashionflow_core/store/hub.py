@@ -19,6 +19,8 @@ from fashionflow_core.store.registry import HubPart
 from fashionflow_core.utils.download import Progress, check_room, explained, is_connection, persistent, status
 from fashionflow_core.utils.files import write_text
 from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.utils.network import check_network, check_token
+from fashionflow_core.utils.paths import expanded
 
 # Weights that are tensors alone, what describes them, and the terms they come under. No pickles, no code.
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.md", "LICENSE", "NOTICE")
@@ -80,7 +82,7 @@ def fetch(
         listed = _listing(repo, revision)
         commit, offered = listed or _cached(repo, revision)
         files = {name: offered[name] for name in choose(sorted(filter(_allowed, offered)))}
-        cache = Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type="model")
+        cache = expanded(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
         folder = cache / "snapshots" / commit
         blobs = {file: cache / "blobs" / (file.sha256 or file.sha1 or "") for file in files.values()}
         if listed:
@@ -238,6 +240,8 @@ def _is_whole(path: Path, file: HubFile) -> bool:
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
     """The hub's own refusals as one line each; the rest as `explained` says it."""
+    check_network()
+    check_token()
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT

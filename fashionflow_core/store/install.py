@@ -1,6 +1,5 @@
 """Installation of models from the hub (`models pull`)."""
 
-import difflib
 import json
 import re
 import shutil
@@ -25,6 +24,8 @@ from fashionflow_core.store.registry import KNOWN, NETWORKS_BESIDE, check_name, 
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.download import Progress, check_room, download
 from fashionflow_core.utils.files import sync
+from fashionflow_core.utils.nearest import did_you_mean
+from fashionflow_core.utils.paths import expanded
 from fashionflow_core.utils.typed_files import read_object
 
 # What else a model folder holds beside its networks.
@@ -84,12 +85,14 @@ def pull(
     if name in KNOWN and (revision or store_as):
         raise SettingError("revision" if revision else "name", f"model {name} is always the same, under its own name")
     if name in KNOWN and KNOWN[name].bundled:
-        raise FashionFlowError(f"model {name} comes with fashionflow: there is nothing to pull")
+        raise FashionFlowError(
+            f"model {name} comes with fashionflow: there is nothing to pull",
+            hint=f"use it: {command('generate', 'PHOTO', model=name)}",
+        )
     if name not in KNOWN and not beside and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        near = difflib.get_close_matches(name, [*KNOWN, *NETWORKS_BESIDE], n=1)
         raise FashionFlowError(
             f"{name!r} is neither a known model nor a hub id",
-            hint=(f"did you mean {near[0]}? " if near else "") + "a hub id looks like organisation/name",
+            hint=did_you_mean(name, [*KNOWN, *NETWORKS_BESIDE]) + "a hub id looks like organisation/name",
         )
     stored = check_name(store_as or PurePosixPath(name).name)
     if stored in (*KNOWN, *NETWORKS_BESIDE) and stored != name:
@@ -236,7 +239,7 @@ def _pull_published(
     progress: Progress | None,
 ) -> Path:
     known = KNOWN[name]
-    local = Path(checkpoint).expanduser() if checkpoint and "://" not in checkpoint else None
+    local = expanded(checkpoint) if checkpoint and "://" not in checkpoint else None
     if local and not local.is_file():
         raise FashionFlowError(f"{option('checkpoint', checkpoint)}: is no file", hint=f"get it from {known.authors}")
     if local and sha256 and (found := hashing.sha256(local)) != sha256.lower():

@@ -7,6 +7,7 @@ conventions are those of the published inference (reference README, items 1 to 6
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from fashionflow_core.store.published_names import (
 )
 from fashionflow_core.store.registry import KNOWN, HubPart
 from fashionflow_core.utils.libraries import quiet_libraries
+from fashionflow_core.utils.model_parts import open_network
 
 __all__ = [
     "adapter_to_ours",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _VAE, _CLIP = KNOWN["published"].parts["vae"], KNOWN["published"].parts["clip"]
+_MAX_PICKLE = 64 * 2**20  # bytes; names and shapes of all 578 published tensors take 70 KB
 _HINT = "import takes the checkpoint of the FashionFlow authors, FashionFlow_checkpoint.pth"
 
 
@@ -89,6 +92,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     path = Path(path)
     if not path.is_file():
         raise FashionFlowError(f"{path}: is not a file", hint=_HINT)
+    _check_sizes(path)
     try:
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,6 +120,27 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
     return _without_prefix(content["net"]), _without_prefix(content["adapter"])
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse an archive that unpacks to more than itself: torch stores tensors as they are, and few other bytes.
+
+    Raises:
+        FashionFlowError: it is larger unpacked than packed, or its pickle is larger than a network's names need.
+    """
+    if not zipfile.is_zipfile(path):  # the format before torch 1.6, or damaged: its tensors are read one by one
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+    pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
+    if sum(sizes.values()) > path.stat().st_size or pickled > _MAX_PICKLE:
+        raise FashionFlowError(
+            f"{path}: refused, unpacked it has {sum(sizes.values()):,} bytes, of which {pickled:,} in one pickle",
+            hint="a checkpoint of torch.save is not compressed: get the file from its authors again",
+        )
+
+
 def _without_prefix(state: State) -> dict[str, Tensor]:
     wrapped = all(str(name).startswith("module.") for name in state)
     return {str(name).removeprefix("module.") if wrapped else str(name): tensor for name, tensor in state.items()}
@@ -132,7 +157,7 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
     asked, folder = option(setting, source), Path(source)
     if not folder.is_dir():
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
-            raise FashionFlowError(f"{asked}: no such folder")
+            raise FashionFlowError(f"{asked}: no such folder", hint="check the spelling of the path")
         try:
             folder = fetch_part(known if source == known.repo else HubPart(source), subfolders)
         except FashionFlowError as error:
@@ -143,23 +168,27 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
             ) from error
     places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
     if not places:
-        raise FashionFlowError(f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it")
+        raise FashionFlowError(
+            f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it",
+            hint=f"give {option(setting)} a model folder in the layout of the hub",
+        )
     if not any(places[0].glob("*.safetensors")):
         raise FashionFlowError(
             f"{asked}: has no .safetensors file" + (", only .bin" if any(places[0].glob("*.bin")) else ""),
             hint="pickled weights are not opened; save that model as safetensors first",
         )
     try:
-        network, report = kind.from_pretrained(
-            str(places[0]), use_safetensors=True, output_loading_info=True, local_files_only=True
-        )
-    except Exception as error:  # both libraries raise their own kinds
+        network, report = open_network(kind, places[0])
+    except Exception as error:  # of our checks, and of both libraries
         raise FashionFlowError(
             f"{asked}: cannot be opened ({_reason(error)})",
             hint=f"give {option(setting)} a folder that holds it as safetensors",
         ) from error
     if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise FashionFlowError(f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...")
+        raise FashionFlowError(
+            f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...",
+            hint=f"give {option(setting)} the model that the checkpoint was trained with",
+        )
     return network
 
 

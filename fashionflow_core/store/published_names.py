@@ -143,7 +143,10 @@ def _to_published(state: State, table: Iterable[TensorMapping], what: str) -> di
     rows = {row.ours: row for row in table}
     unknown = sorted(set(state) - set(rows))
     if unknown:
-        raise FashionFlowError(f"{what}: no published counterpart of {', '.join(unknown)}")
+        raise FashionFlowError(
+            f"{what}: no published counterpart of {', '.join(unknown)}",
+            hint="only models of the published architecture can be written that way",
+        )
     published = {}
     for name, tensor in state.items():
         row = rows[name]

@@ -1,10 +1,10 @@
 """Registry of bundled and installed models."""
 
-import difflib
 import json
+import os
 import re
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from fashionflow_core.config import MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, command
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
-from fashionflow_core.utils.paths import cache_home
+from fashionflow_core.utils.nearest import did_you_mean
+from fashionflow_core.utils.paths import NoHome, cache_home, expanded
+from fashionflow_core.utils.temporary import scratch_folder
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -50,6 +52,7 @@ class KnownModel:
     authors: str = ""
 
 
+PUBLISHED, CHECKPOINT = "published", "FashionFlow_checkpoint.pth"  # it is imported from the authors' file
 # The published weights are named but never fetched: they come without a licence, so their owner brings them. The
 # commits: the VAE's is the one that the published inference names (reference README) and, since that one may hold
 # pickles only, a later one of the same weights; CLIP's is the hub's own conversion to safetensors, which `main` lacks.
@@ -64,7 +67,7 @@ KNOWN = {
         source="bundled with fashionflow, recipe in docs/mini-latent.md",
         bundled=ASSETS / "mini-latent",
     ),
-    "published": KnownModel(
+    PUBLISHED: KnownModel(
         summary="the FashionFlow authors' checkpoint: photo-real, 640x512, 70 frames",
         source="FashionFlow_checkpoint.pth of the authors",
         parts={
@@ -135,17 +138,18 @@ def metrics_home() -> Path:
 
 def pulled_parser() -> Path | None:
     """The folder of the installed SegFormer, or None."""
-    folder = models_home() / CLOTHES_PARSER
-    return folder if (folder / SOURCE_FILE).is_file() and not is_model(folder) else None
+    with suppress(NoHome):
+        folder = models_home() / CLOTHES_PARSER
+        return folder if os.path.isfile(folder / SOURCE_FILE) and not is_model(folder) else None
+    return None
 
 
 def _installed() -> dict[str, Path]:
     """Every usable model by name; a bundled one stands before an imported one of the same name."""
     found: dict[str, Path] = {}
-    home = models_home()
-    if home.is_dir():
+    with suppress(NoHome, OSError):  # bundled models need no home folder, nor one that can be read
         # A folder whose name starts with a dot is an import under way.
-        folders = (folder for folder in sorted(home.iterdir()) if not folder.name.startswith("."))
+        folders = (folder for folder in sorted(models_home().iterdir()) if not folder.name.startswith("."))
         found = {folder.name: folder for folder in folders if is_model(folder)}
     return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and is_model(model.bundled)}
 
@@ -162,8 +166,8 @@ def find(name_or_folder: str) -> Path:
     installed = _installed()
     if name_or_folder in installed:
         return installed[name_or_folder]
-    folder = Path(name_or_folder).expanduser()
-    if name_or_folder and folder.is_dir():
+    folder = expanded(name_or_folder)
+    if name_or_folder and os.path.isdir(folder):
         if not is_model(folder):
             raise FashionFlowError(
                 f"{name_or_folder}: is not a model folder (no {MODEL_FILE})",
@@ -177,7 +181,7 @@ def find(name_or_folder: str) -> Path:
             )
         raise FashionFlowError(
             f"model {name_or_folder} is not installed: its weights have to be imported",
-            hint=command("models pull", name_or_folder, checkpoint="FashionFlow_checkpoint.pth"),
+            hint=command("models pull", name_or_folder, checkpoint=CHECKPOINT),
         )
     if name_or_folder in NETWORKS_BESIDE:
         raise FashionFlowError(
@@ -185,10 +189,9 @@ def find(name_or_folder: str) -> Path:
             hint=f"name a model: {command('models list')}",
         )
     names = [*installed, *(name for name in KNOWN if name not in installed)]
-    near = difflib.get_close_matches(name_or_folder, names, n=1)
     raise FashionFlowError(
         f"{name_or_folder!r} is neither a known model nor a folder",
-        hint=(f"did you mean {near[0]}? " if near else "") + f"known models: {', '.join(names)}",
+        hint=did_you_mean(name_or_folder, names) + f"known models: {', '.join(names)}",
     )
 
 
@@ -307,8 +310,8 @@ def remove(name: str) -> tuple[Path, int]:
         raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
     freed = size(folder)
     # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-        folder.rename(Path(scratch) / "removed")
-    if Path(scratch).exists():
+    with scratch_folder(folder) as scratch:
+        folder.rename(scratch / "removed")
+    if scratch.exists():
         raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
     return folder, freed

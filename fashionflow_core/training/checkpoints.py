@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Progress:
         ema_step: updates of the averaged weights.
         micro: clips at once on one device.
         skipped: steps in a row, up to now, whose gradients were not numbers.
+        losses: of the steps since the last line of the log, whose mean is the loss of the next one.
     """
 
     step: int = 0
@@ -39,6 +40,7 @@ class Progress:
     ema_step: int = 0
     micro: int = 0
     skipped: int = 0
+    losses: list[float] = field(default_factory=list)
 
 
 def whole(tensor: Tensor) -> Tensor:

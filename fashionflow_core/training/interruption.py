@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from fashionflow_core.utils.signals import STOPS
+
 _GRACE = 1.0  # seconds in which another one is dropped: `make` and terminals send two
 
 
@@ -26,7 +27,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other thread may, and none gets signals
-            for signum in _SIGNALS:
+            for signum in STOPS:
                 handler = signal.getsignal(signum)
                 if handler is not signal.SIG_IGN and handler is not None:
                     self._before[signum] = handler

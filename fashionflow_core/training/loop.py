@@ -68,7 +68,6 @@ class Loop:
         self.progress = Progress(micro=config.data.micro_batch_size)
         self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
         self._saved = 0.0  # seconds of the last checkpoint
-        self._losses: list[float] = []
         self._logged = (0.0, 0)  # seconds and clips drawn at the last line of the log
 
     # ---- checkpoints
@@ -261,21 +260,21 @@ class Loop:
                     f"step {progress.step}: gradients of {progress.skipped} steps in a row were not numbers",
                     f"a lower lr, or {option('dtype', 'fp32')}",
                 )
-        self._losses.append(loss)
+        progress.losses.append(loss)
         self.report.progress(self.part(), loss)
         if progress.step % config.log.every == 0 or self.part() >= 1:
             spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
             self._log(
                 step=progress.step,
                 epoch=round(progress.drawn / self.course.clips, 4),
-                loss=sum(self._losses) / len(self._losses),
+                loss=sum(progress.losses) / len(progress.losses),
                 lr=rate,
                 grad_norm=norm,
                 seconds=round(progress.seconds, 3),
                 clips_per_second=round(drawn / spent, 4) if spent else None,
                 micro_batch_size=progress.micro or clips // self.world,
             )
-            self._losses, self._logged = [], (progress.seconds, progress.drawn)
+            progress.losses, self._logged = [], (progress.seconds, progress.drawn)
 
     def _log(self, **record: Any) -> None:
         if self.accelerator.is_main_process:

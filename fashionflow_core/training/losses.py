@@ -22,7 +22,10 @@ def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction
     if prediction == "sample":
         return latents
     if prediction != "v_prediction":
-        raise FashionFlowError(f"scheduler: prediction_type {prediction!r} cannot be trained")
+        raise FashionFlowError(
+            f"scheduler: prediction_type {prediction!r} cannot be trained",
+            hint="set noise.prediction to epsilon, sample or v_prediction",
+        )
     abar = rearrange(alphas_cumprod, "b -> b 1 1 1 1")
     return abar.sqrt() * noise - (1 - abar).sqrt() * latents
 

@@ -25,6 +25,7 @@ from fashionflow_core.training.previews import Previews
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.targets import Target, UNetTarget, open_cache, write_model
 from fashionflow_core.training.vae import VAETarget
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.device import DTYPES, resolve_device
 from fashionflow_core.utils.libraries import quiet_libraries
 
@@ -197,7 +198,7 @@ def _write(config: TrainConfig, target: Target, result: Path) -> None:
 def _installed(package: str, otherwise: str) -> bool:
     if find_spec(package) is not None:
         return True
-    line = f"{package}: is not installed, so {otherwise} (pip install 'fashionflow[train]')"
+    line = f"{package}: is not installed, so {otherwise} ({extras.install('train')})"
     warnings.warn(line, FashionFlowWarning, stacklevel=2)
     return False
 

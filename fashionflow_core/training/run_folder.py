@@ -1,4 +1,4 @@
-"""Run folder: settings, log, checkpoints, previews, result."""
+"""Layout of a run folder: settings, log, plot, previews, result."""
 
 import json
 import shutil
@@ -12,7 +12,8 @@ from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.settings import differences, load_config, to_yaml
 from fashionflow_core.utils.files import atomic_path, write_text
-from fashionflow_core.utils.locks import locked
+from fashionflow_core.utils.locks import LOCK_FILE, locked
+from fashionflow_core.utils.temporary import sweep
 
 SETTINGS = "config.yaml"
 
@@ -47,7 +48,9 @@ class RunFolder:
             raise FashionFlowError(
                 f"{path}: is a file, not the folder of a run", hint=f"name another one with {option('out')}"
             )
-        used = path.is_dir() and any(path.iterdir())
+        # A run that was killed in its first moment left its lock, and what `sweep` removes.
+        sweep(path)
+        used = path.is_dir() and any(inside.name != LOCK_FILE for inside in path.iterdir())
         is_run = (path / SETTINGS).is_file()
         if used and not is_run:
             raise FashionFlowError(
@@ -74,6 +77,8 @@ class RunFolder:
             FashionFlowError: another process works in it.
         """
         self._lock.enter_context(locked(self.path, "training"))
+        for left in self.checkpoints.glob(".step-*.safetensors"):  # by a killed run, perhaps on another machine
+            left.unlink(missing_ok=True)
         if overwrite:
             for name in ("checkpoints", "previews", "tensorboard", "scheduler", "model", "lora"):
                 shutil.rmtree(self.path / name, ignore_errors=True)

@@ -4,7 +4,6 @@ A setting is named by its group, `optimizer.lr`, or by its name from before ther
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, get_args
 from fashionflow_core.errors import UsageError, option
 from fashionflow_core.training.config import CHANGEABLE, FIELDS, GROUPS, TrainConfig
 from fashionflow_core.training.presets import PRESETS
+from fashionflow_core.utils.nearest import nearest
 from fashionflow_core.utils.settings_files import read_mapping
 
 # Flat names: that of the field, but in these groups with a prefix, and with these exceptions.
@@ -108,7 +108,7 @@ def _name(where: str, key: str) -> str:
     near = [name for name in FIELDS if name.rpartition(".")[2] == last]  # the wrong group, or none
     if not near:
         known = FLAT | {name: name for name in (*FIELDS, "preset")}
-        near = [known[one] for one in difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.4)]
+        near = [known[one] for one in (nearest(key, known),) if one]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UsageError(f"{where}: {key!r} is no setting", hint=f"{hint}all of them are in docs/training.md")
 

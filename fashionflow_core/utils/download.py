@@ -6,6 +6,7 @@ connection by itself as long as the process lives; what is added here is that a 
 
 import errno
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +19,24 @@ from urllib.parse import urlsplit
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import free_bytes
+from fashionflow_core.utils.network import check_network, proxies
 
 _ATTEMPTS, _WAIT = 4, 0.5  # tries without a new byte; seconds before the second one, doubled each time
 _LONGEST_WAIT = 60  # seconds that a server may ask to be left alone
+# A body that comes more slowly is given up: bytes a second, on average over so many seconds.
+FLOOR, FLOOR_SECONDS = 1_000, 60.0
+LARGEST_UNANNOUNCED = 16 * 2**30  # bytes of a body whose size the server does not say; such a body may never end
 _PASSING = (408, 429, 500, 502, 503, 504)  # answers that another try may change
+
+_ADDRESS = "check the address"
 
 Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
 T = TypeVar("T")
+
+
+def shortened(url: str) -> str:
+    """An address as messages show it."""
+    return url if len(url) <= 200 else f"{url[:200]}..."
 
 
 def status(error: BaseException) -> int | None:
@@ -35,6 +47,11 @@ def status(error: BaseException) -> int | None:
 def is_connection(error: BaseException) -> bool:
     """Whether the network failed. By name: these are kinds of the hub client's own HTTP library."""
     return "TransportError" in _kinds(error)
+
+
+def _is_request(error: BaseException) -> bool:
+    """Whether a request failed before it reached the network, or for good: a circle of redirects, a broken address."""
+    return bool(_kinds(error) & {"RequestError", "InvalidURL", "StreamError", "UnicodeError"})
 
 
 def _kinds(error: BaseException) -> set[str]:
@@ -125,9 +142,22 @@ def _stream(
         response.raise_for_status()
         if done and response.status_code != 206:  # it cannot begin in the middle, and sends everything
             done = file.truncate(0)
+        most = math.inf if size is not None else min(LARGEST_UNANNOUNCED, done + free_bytes(partial.parent) / 2)
+        since, before = time.monotonic(), done
         for piece in response.iter_bytes():
             file.write(piece)
             progress(done := done + len(piece))
+            if done > most:
+                file.truncate(0)
+                raise FashionFlowError(f"{shortened(url)}: does not end ({done / 1e9:.2f} GB came)", hint=_ADDRESS)
+            if (seconds := time.monotonic() - since) >= FLOOR_SECONDS:
+                if done - before < FLOOR * seconds:
+                    raise FashionFlowError(
+                        f"{shortened(url)}: comes too slowly ({(done - before) / seconds:,.0f} bytes a second, "
+                        f"at least {FLOOR:,} are needed)",
+                        hint="try again later: what came is kept",
+                    )
+                since, before = time.monotonic(), done
     if size is not None and done != size:
         partial.unlink()
         raise OSError(f"{done} bytes came, {size} were announced")
@@ -145,12 +175,14 @@ def download(url: str, folder: Path, sha256: str | None = None, progress: Progre
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise FashionFlowError(f"{url}: is no address that can be fetched", hint="give a file, or an http(s) address")
+        raise FashionFlowError(
+            f"{shortened(url)}: is no address that can be fetched", hint="give a file, or an http(s) address"
+        )
     if parts.netloc.endswith("dropbox.com"):  # with dl=0 it serves a page about the file
         url = re.sub(r"([?&])dl=0\b", r"\1dl=1", url)
     folder.mkdir(parents=True, exist_ok=True)
     key, label = _short(url), PurePosixPath(parts.path).name or parts.netloc
-    with explained(url, parts.netloc), WeakFileLock(folder / f"{key}.lock"):
+    with explained(shortened(url), parts.netloc), WeakFileLock(folder / f"{key}.lock"):
         headers = persistent(lambda: _headers(url))
         length = headers.get("content-length", "")
         # Servers that make their answers up as they go say 0 where they do not know.
@@ -200,7 +232,13 @@ def check_room(label: str, needed: int, folder: Path) -> None:
 
 @contextmanager
 def explained(what: str, server: str) -> Iterator[None]:
-    """Failures of the disk, of the network and of `server` as one line about `what`."""
+    """Failures of the disk, of the network and of `server` as one line about `what`.
+
+    Raises:
+        NetworkSettingError: a variable of the environment keeps everything from the network.
+        FashionFlowError: anything else.
+    """
+    check_network()
     try:
         yield
     except FashionFlowError:
@@ -217,13 +255,17 @@ def explained(what: str, server: str) -> Iterator[None]:
             raise FashionFlowError(
                 f"{what}: is not here yet, and HF_HUB_OFFLINE forbids the network", hint="unset HF_HUB_OFFLINE"
             ) from None
+        if isinstance(error, UnicodeError) or "InvalidURL" in _kinds(error):
+            raise FashionFlowError(f"{what}: not an address ({_line(error)})", hint="check the address") from None
         answered = status(error)
+        if answered is None and _is_request(error) and not is_connection(error):
+            raise FashionFlowError(f"{what}: could not be fetched: {_line(error)}", hint=_ADDRESS) from None
         if answered is None and not is_connection(error) and not isinstance(error, OSError):
             raise
         reason = f"answers {answered}" if answered else f"cannot be reached, or broke off ({_line(error)})"
         raise FashionFlowError(
             f"{what}: could not be fetched: {server} {reason}",
-            hint="check the address" if answered == 404 else "check the network, then try again",
+            hint=_ADDRESS if answered == 404 else f"check {' and '.join(['the network', *proxies()])}, then try again",
         ) from None
 
 

@@ -4,16 +4,15 @@ import errno
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.utils.temporary import temporary_file
 
 # What file systems without permissions, or without fsync of folders, answer.
 _UNSUPPORTED = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-_TEMPORARY_BYTES = 60  # of the final name in a temporary one
 
 
 def check_target(path: str | Path, overwrite: bool) -> Path:
@@ -24,7 +23,8 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
             `overwrite` is false.
     """
     path = Path(path)
-    parent = path.absolute().parent
+    check_name(path)
+    parent = followed(path).absolute().parent
     if not parent.is_dir():
         raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
     if path.is_dir():
@@ -40,20 +40,34 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
     return path
 
 
+def check_name(path: Path) -> None:
+    """Refuse, before any work, a path that the file system cannot hold.
+
+    Raises:
+        FashionFlowError: its name, or all of it, is too long, or a folder on its way cannot be entered.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FashionFlowError(f"{path}: {reason}", hint=f"choose another {option('out')}") from None
+
+
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` (same suffix); on success fsync it and rename it onto `target`.
 
-    Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was.
+    A link stays, and what it leads to is written.
+
+    Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was. After a kill
+    the next process that writes into the folder removes it.
     """
-    target = Path(target)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{shortened(target.stem)}.", suffix=target.suffix, dir=target.absolute().parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    target = followed(Path(target))
+    temporary = temporary_file(target)
     try:
-        # mkstemp makes files private; what a user asked for gets the permissions any other new file would have.
+        # Temporary files are private; what a user asked for gets the permissions any other new file would have.
         set_mode(temporary)
         yield temporary
         sync(temporary)
@@ -66,9 +80,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     sync(target.absolute().parent)
 
 
-def shortened(name: str, most: int = _TEMPORARY_BYTES) -> str:
-    """The beginning of a file name, at most so many bytes: names have 255, of which temporary ones need some."""
-    return os.fsencode(name)[:most].decode("utf-8", errors="ignore")
+def followed(path: Path) -> Path:
+    """Where a link to a file leads, or the path itself; also of links in a circle."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def set_mode(path: Path, mode: int | None = None) -> None:
@@ -117,25 +131,3 @@ def write_text(target: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below `folder`, itself included, with the names of its files; hidden ones are omitted.
-
-    Links are followed, and a folder is entered once, so that links in circles end.
-
-    Raises:
-        FashionFlowError: a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise FashionFlowError(f"{error.filename}: cannot be read ({error.strerror})", hint="check its permissions")
-
-    visited: set[Path] = set()
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        if (actual := Path(place).resolve()) in visited:
-            folders.clear()
-            continue
-        visited.add(actual)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), [name for name in files if not name.startswith(".")]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils import extras
 from fashionflow_core.utils.files import atomic_path
 
 BLUE, GREY, INK = "#2f6db3", "#9aa3ad", "#22272c"
@@ -23,7 +24,7 @@ def check(option: str = "") -> None:
     except ImportError:
         named = f"{option}: " if option else ""
         raise FashionFlowError(
-            f"{named}plots need matplotlib, which is not installed", hint="pip install 'fashionflow[metrics]'"
+            f"{named}plots need matplotlib, which is not installed", hint=extras.install("metrics")
         ) from None
 
 

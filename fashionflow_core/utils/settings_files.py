@@ -1,4 +1,4 @@
-"""Settings files: YAML mappings without surprising readings."""
+"""YAML settings files, of every command: mappings without surprising readings."""
 
 import re
 import stat

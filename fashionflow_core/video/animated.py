@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.video import encoders
+from fashionflow_core.video import encoders, marking
 from fashionflow_core.video.formats import Container, EncodePlan
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PALETTE_FRAMES = 128  # at most so many, evenly spread, are counted for a GIF's palette: clips of a few seconds whole
 _MOST_PIXELS = 50_000_000  # in a frame that is read
 _EXIF_DESCRIPTION = 0x010E
-_HAS_EXIF = 0x08  # flag of the chunk VP8X (WebP Container Specification)
+_HAS_EXIF, _HAS_XMP = 0x08, 0x04  # flags of the chunk VP8X (WebP Container Specification)
 
 
 def ticks(rate: Fraction, count: int, container: Container) -> list[int]:
@@ -198,36 +198,41 @@ def _rgb(pixels: NDArray[np.uint8]) -> "VideoFrame":
     return frame
 
 
-def describe_gif(path: Path, text: str) -> None:
-    """Put an ASCII text into a GIF as its comment, before the first picture."""
+def describe_gif(path: Path, text: str, mark: bool) -> None:
+    """Put an ASCII text, as comment, and the mark into a GIF, before the first picture; an empty text is left out."""
     data = text.encode("ascii")
     parts = [data[at : at + 255] for at in range(0, len(data), 255)]
     comment = b"\x21\xfe" + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    added = (comment if text else b"") + (marking.gif_extension() if mark else b"")
     with path.open("r+b") as file:
         flags = file.read(11)[10]
         colours = 3 << (flags & 7) + 1 if flags & 0x80 else 0
-        _insert(file, 13 + colours, comment)
+        _insert(file, 13 + colours, added)
 
 
-def describe_webp(path: Path, text: str) -> None:
-    """Put an ASCII text into a WebP as Exif's ImageDescription; the Exif chunk comes last (WebP Container Spec.)."""
+def describe_webp(path: Path, text: str, mark: bool) -> None:
+    """Put an ASCII text, as Exif's ImageDescription, and the mark at the end of a WebP; an empty text is left out."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        width, height = picture.size
     exif = Image.Exif()
     exif[_EXIF_DESCRIPTION] = text
-    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunks = [(b"EXIF", _HAS_EXIF, exif.tobytes().removeprefix(b"Exif\0\0"))] if text else []
+    chunks += [(b"XMP ", _HAS_XMP, marking.XMP)] if mark else []
+    if not chunks:
+        return
+    with Image.open(path) as picture:
+        width, height = picture.size
     with path.open("r+b") as file:
         if file.read(16)[12:] != b"VP8X":  # one picture alone comes without the chunk that says what else there is
             size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
             _insert(file, 12, b"VP8X" + struct.pack("<IBxxx", 10, 0) + size)
         file.seek(20)
-        flags = file.read(1)[0]
+        flags = file.read(1)[0] | sum(flag for _, flag, _ in chunks)
         file.seek(20)
-        file.write(bytes([flags | _HAS_EXIF]))
+        file.write(bytes([flags]))
         file.seek(0, io.SEEK_END)
-        file.write(b"EXIF" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
+        for name, _, data in chunks:
+            file.write(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2))
         size = file.tell()
         file.seek(4)
         file.write(struct.pack("<I", size - 8))

@@ -197,13 +197,16 @@ def exact_rate(path: Path, fps: float, container: Container) -> Fraction:
     """
     rate = Fraction(fps).limit_denominator(1001) if 0 < fps <= MAX_FPS else Fraction(0)
     if not rate:
-        raise FashionFlowError(f"{path}: fps must be above 0 and at most {MAX_FPS}, not {fps}")
+        raise FashionFlowError(f"{path}: fps must be above 0 and at most {MAX_FPS}, not {fps}", hint="such as 25")
     if container.tick is None:
         return rate
     ticks = 1 / (rate * container.tick)
     if ticks > container.longest:
         least = float(1 / (container.longest * container.tick))
-        raise FashionFlowError(f"{path}: fps must be at least {least:.3g} for {container.name}, not {fps}")
+        raise FashionFlowError(
+            f"{path}: fps must be at least {least:.3g} for {container.name}, not {fps}",
+            hint="take more frames per second, or another container: .mp4",
+        )
     if ticks < container.shortest:
         return 1 / (container.shortest * container.tick)
     # WebP's ticks are fine enough to place every frame within half of one; GIF's would stutter.

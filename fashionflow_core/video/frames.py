@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError, option
-from fashionflow_core.utils.files import set_mode, sync
+from fashionflow_core.utils.files import check_name, set_mode, sync
+from fashionflow_core.utils.temporary import KEPT, temporary_folder
+from fashionflow_core.video import marking
 
 _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
 
@@ -26,12 +27,18 @@ def check_frame(frame: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> 
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise FashionFlowError(f"{name} must be uint8 (h, w, 3), not {kind}")
+        raise FashionFlowError(
+            f"{name} must be uint8 (h, w, 3), not {kind}", hint="convert them: array.clip(0, 255).astype(numpy.uint8)"
+        )
     height, width, _ = frame.shape
     if 0 in frame.shape:
-        raise FashionFlowError(f"{name} is {height}x{width}: it has no pixels")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}: it has no pixels", hint="give frames of at least 1x1 pixel"
+        )
     if frame.shape != shape:
-        raise FashionFlowError(f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}")
+        raise FashionFlowError(
+            f"{name} is {height}x{width}, unlike frame 0: {shape[0]}x{shape[1]}", hint="bring all frames to one size"
+        )
 
 
 class FrameFolder:
@@ -46,14 +53,17 @@ class FrameFolder:
                 folder.add(frame)
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, overwrite: bool = False, mark: bool = False) -> None:
         """`path` is the folder to make; an empty one may be there already, a filled one only with `overwrite`.
+
+        `mark`: each file carries the mark of generated pictures (`video.marking`).
 
         Raises:
             FashionFlowError: as `check`.
         """
         self.path = self.check(path, overwrite)
         self._overwrite = overwrite
+        self._text = marking.png_text() if mark else None
         self._temporary: Path | None = None
         self._shape: tuple[int, ...] = ()
         self.count = 0
@@ -67,6 +77,7 @@ class FrameFolder:
                 frames, and `overwrite` is false; or it holds anything else, which is never deleted.
         """
         path = Path(path)
+        check_name(path)
         parent = path.resolve().parent
         if not parent.is_dir():
             raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
@@ -90,7 +101,7 @@ class FrameFolder:
 
     def __enter__(self) -> Self:
         target = self.path.resolve()
-        self._temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        self._temporary = temporary_folder(target)
         return self
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -107,7 +118,7 @@ class FrameFolder:
         check_frame(frame, self._shape, f"{self.path}: frame {self.count}")
         name = f"frame-{self.count + 1:04d}.png"
         try:
-            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name)
+            Image.fromarray(np.ascontiguousarray(frame)).save(self._temporary / name, pnginfo=self._text)
         except OSError as error:
             raise self._unwritten(error) from None
         self.count += 1
@@ -128,10 +139,10 @@ class FrameFolder:
 
     def _finish(self, temporary: Path) -> None:
         if not self.count:
-            raise FashionFlowError(f"{self.path}: no frames came")
+            raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
-        set_mode(temporary)  # mkdtemp makes folders private
+        set_mode(temporary)  # temporary folders are private
         sync(temporary)
         self.check(self.path, self._overwrite)  # once more: generating takes time, in which files may have come
         target = self.path.resolve()
@@ -153,21 +164,24 @@ def _is_frame(entry: "os.DirEntry[str]") -> bool:
 
 def _replace(temporary: Path, target: Path) -> None:
     """Put a folder in the place of another one of frames, which comes back if that fails."""
-    # Its own new folder, so that the name is free and a crash between the two renames loses nothing.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    old = aside / target.name
+    # Side by side under these names, so that a crash between the two renames loses nothing: see `temporary.sweep`.
+    aside = temporary_folder(target)
+    made, replaced = aside / "made", aside / "replaced"
     try:
-        target.rename(old)
+        temporary.rename(made)
+        target.rename(replaced)
         try:
-            temporary.rename(target)
+            made.rename(target)
         except BaseException:
-            old.rename(target)
+            replaced.rename(target)
             raise
-        for entry in [e for e in os.scandir(old) if _is_frame(e)]:
+        for entry in [e for e in os.scandir(replaced) if _is_frame(e)]:
             os.unlink(entry.path)
     finally:
-        # They stay where anything that is not ours slipped in meanwhile.
+        shutil.rmtree(made, ignore_errors=True)
         with suppress(OSError):
-            old.rmdir()
+            replaced.rmdir()
+        with suppress(OSError):  # anything that is not ours and slipped in meanwhile
+            replaced.rename(aside / KEPT)
         with suppress(OSError):
             aside.rmdir()

@@ -1,5 +1,6 @@
 """Video reading with colour tags applied."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.video import animated
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import CONTAINERS, VideoInfo
+from fashionflow_core.video.marking import WEBM_TAG
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,7 +34,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 _BT2020 = (9, 10)
 _SDR_TRANSFERS = (1, 4, 5, 6, 7, 11, 13, 14, 15)
 # What the muxers write by themselves: never metadata of ours.
-CONTAINER_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+CONTAINER_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", WEBM_TAG})
 # Where WebM holds the metadata as one text.
 JSON_KEY = "comment"
 
@@ -86,7 +88,7 @@ def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
         FashionFlowError: as `iter_frames`; also when there are no frames.
     """
     if limit is not None and limit < 1:
-        raise FashionFlowError(f"limit: must be at least 1, not {limit}")
+        raise FashionFlowError(f"limit: must be at least 1, not {limit}", hint="leave it out to read all frames")
     frames = list(iter_frames(path, limit))
     if not frames:
         hint = "make or download the video again"
@@ -117,12 +119,68 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if form := _animated(path):
         return animated.text(path, form)
     with _opened(path) as (container, _):
-        found = {key: value for key, value in container.metadata.items() if key not in CONTAINER_KEYS}
+        found = {key: value for key, value in container.metadata.items() if key.lower() not in CONTAINER_KEYS}
         if "matroska" not in container.format.name:
             return found
     # Matroska's keys are written in capitals.
     found = {key.lower(): value for key, value in found.items()}
     return found | animated.unpack(found.pop(JSON_KEY, ""), JSON_KEY)
+
+
+def container_tags(path: Path) -> dict[str, str]:
+    """All text by key that a video file stores, keys in small letters.
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    with _opened(path) as (container, _):
+        return {key.lower(): value for key, value in container.metadata.items()}
+
+
+def pixel_format(path: Path) -> str:
+    """FFmpeg's name of a video's pixel format, such as yuv420p.
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    with _opened(path) as (_, stream):
+        return stream.codec_context.pix_fmt or "unknown"
+
+
+def has_open_groups(path: Path) -> bool:
+    """Whether a group of pictures of an H.264 or HEVC video refers to the one before it; False for other codecs.
+
+    Every keyframe of closed groups is an instantaneous decoder refresh: NAL unit type 5 (H.264, table 7-1), 19 or 20
+    (HEVC, table 7-1).
+
+    Raises:
+        FashionFlowError: as `iter_frames`.
+    """
+    with _opened(path) as (container, stream):
+        codec = stream.codec_context.codec.canonical_name
+        if codec not in ("h264", "hevc"):
+            return False
+        extra = stream.codec_context.extradata or b""
+        # With lengths before its units (avcC, hvcC start with 1), or with start codes as in a transport stream.
+        lengths = extra[:1] == b"\x01"
+        for packet in container.demux(stream):
+            if packet.is_keyframe and packet.size and not _refreshes(bytes(packet), codec, lengths):
+                return True
+    return False
+
+
+def _refreshes(data: bytes, codec: str, lengths: bool) -> bool:
+    units = _units(data) if lengths else (unit for unit in re.split(b"\0\0\1", data) if unit)
+    types = {unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in units if unit}
+    return bool(types & ({5} if codec == "h264" else {19, 20}))
+
+
+def _units(data: bytes) -> Iterator[bytes]:
+    """First bytes of the NAL units of a packet, each after its length of four bytes."""
+    at = 0
+    while at + 4 < len(data):
+        yield data[at + 4 : at + 5]
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
 
 
 def inspect(path: Path, count: bool = True) -> Found:
@@ -245,7 +303,9 @@ def _animated(path: Path) -> str | None:
     except PermissionError:
         raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
     except OSError as error:
-        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+        raise FashionFlowError(
+            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+        ) from None
 
 
 @contextmanager
@@ -259,7 +319,9 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         options = {"protocol_whitelist": "file"}
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
-        raise FashionFlowError(f"{path}: is not a video, or damaged ({_reason(error)})") from None
+        raise FashionFlowError(
+            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+        ) from None
     with container:
         # A sound file's cover is stored as a video of one picture.
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

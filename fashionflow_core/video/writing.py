@@ -23,7 +23,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.priority import give_way
-from fashionflow_core.video import animated, encoders, formats, reading
+from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
@@ -92,8 +92,8 @@ def write(
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
     with atomic_path(path) as temporary:
-        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan)
-        _verify(temporary, path, rate, (count, height, width), metadata, plan)
+        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        _verify(temporary, path, rate, (count, height, width), metadata, plan, options.mark)
     return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
 
 
@@ -101,10 +101,13 @@ def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, 
     """Refuse before the first frame is asked for, since frames are costly; returns the rate that the file will have."""
     rate = formats.exact_rate(path, fps, plan.container)
     if count < 1:
-        raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}")
+        raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}", hint="give at least one frame")
     for key, value in metadata.items():
         if not key or key.lower() in reading.CONTAINER_KEYS or not _is_text(key) or not _is_text(value):
-            raise FashionFlowError(f"{path}: metadata {key!r} cannot be stored in a video file: {value!r}")
+            raise FashionFlowError(
+                f"{path}: metadata {key!r} cannot be stored in a video file: {value!r}",
+                hint="use keys of one word, and text without control characters",
+            )
     if abs(rate / Fraction(fps) - 1) > 1e-3:
         warnings.warn(
             f"{path}: {plan.container.name} has no {fps:g} frames per second; it gets {float(rate):.4g}",
@@ -129,30 +132,38 @@ def _encode(
     count: int,
     metadata: Mapping[str, str],
     plan: EncodePlan,
+    mark: bool,
 ) -> tuple[int, int, str]:
     """Write `frames` into `temporary`, speaking of `path` in errors; returns stored height and width, and encoder."""
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise FashionFlowError(f"{path}: no frames came, {count} were announced")
+        raise FashionFlowError(
+            f"{path}: no frames came, {count} were announced", hint="announce as many frames as are given"
+        )
     shape = np.shape(first)
     check_frame(first, shape, f"{path}: frame 0")
     height, width = (shape[0], shape[1]) if plan.container.tick else (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
     _check_size(path, height, width, plan)
     encoder = encoders.choose(plan, path, height, width)
     with explained(path, "could not be written"):
-        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder)
+        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder, mark)
     written = 0
     try:
         for frame in chain([first], iterator):
             if written == count:
-                raise FashionFlowError(f"{path}: more frames came than the {count} announced")
+                raise FashionFlowError(
+                    f"{path}: more frames came than the {count} announced", hint="announce as many frames as are given"
+                )
             check_frame(frame, shape, f"{path}: frame {written}")
             with explained(path, "could not be written"):
                 sink.add(frame)
             written += 1
         if written < count:
-            raise FashionFlowError(f"{path}: only {written} frames came of the {count} announced")
+            raise FashionFlowError(
+                f"{path}: only {written} frames came of the {count} announced",
+                hint="announce as many frames as are given",
+            )
         with explained(path, "could not be written"):
             sink.finish()
     except BaseException:
@@ -162,10 +173,14 @@ def _encode(
         raise
     with explained(path, "could not be written"):
         sink.close()
-        if metadata and plan.codec == "webp":
-            animated.describe_webp(temporary, json.dumps(metadata))
-        elif metadata and plan.codec == "gif":
-            animated.describe_gif(temporary, json.dumps(metadata))
+        text = json.dumps(metadata) if metadata else ""
+        if plan.codec == "webp":
+            animated.describe_webp(temporary, text, mark)
+        elif plan.codec == "gif":
+            animated.describe_gif(temporary, text, mark)
+        elif mark and plan.container.name == "mp4":
+            with temporary.open("ab") as file:
+                file.write(marking.mp4_box())
     return height, width, encoder
 
 
@@ -186,12 +201,13 @@ def _sink(
     metadata: Mapping[str, str],
     plan: EncodePlan,
     encoder: str,
+    mark: bool,
 ) -> _Sink:
     if plan.codec == "gif":
         return animated.GifSink(temporary, size, rate, count, plan)
     if plan.codec == "webp":
         return animated.WebpSink(temporary, size, rate, count, plan)
-    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder), rate))
+    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder, mark), rate))
 
 
 class _Behind:
@@ -231,6 +247,7 @@ def _create(
     metadata: Mapping[str, str],
     plan: EncodePlan,
     encoder: str,
+    mark: bool,
 ) -> "tuple[OutputContainer, VideoStream]":
     import av
 
@@ -239,6 +256,8 @@ def _create(
     # Matroska writes keys in capitals, so only MP4 gives them back as they were.
     stored = metadata if plan.container.name == "mp4" else {reading.JSON_KEY: json.dumps(metadata)} if metadata else {}
     container.metadata.update(stored)
+    if mark and plan.container.name == "webm":
+        container.metadata[marking.WEBM_TAG] = marking.SOURCE_TYPE
     return container, encoders.add_stream(container, encoder, *size, rate, plan, count)
 
 
@@ -284,6 +303,7 @@ def _verify(
     expected: tuple[int, int, int],
     metadata: Mapping[str, str],
     plan: EncodePlan,
+    mark: bool,
 ) -> None:
     """Reopen what was written and decode it all: frames, size, rate, colour tags and metadata must be what went in."""
     try:
@@ -304,6 +324,7 @@ def _verify(
         starts = [] if still else animated.ticks(rate, expected[0], plan.container)
         checks["times"] = ([] if still else found.ticks, starts)
     checks["metadata"] = (stored, metadata)
+    checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
             raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")

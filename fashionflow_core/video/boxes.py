@@ -1,0 +1,51 @@
+"""Boxes of MP4 and MOV files (ISO/IEC 14496-12, 4.2): where they lie, none is read."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_HOLDERS = (b"moov", b"trak", b"edts", b"moof", b"traf")
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box: its kind, and where its content starts and ends in the file, in bytes."""
+
+    kind: bytes
+    start: int
+    end: int
+
+
+def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Box]:
+    """Boxes in the order of the file, each followed by those inside it; stops where the file makes no sense."""
+    end = file.seek(0, 2) if end is None else end
+    while at + 8 <= end:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        start = at + 8
+        if size == 1:
+            more = file.read(8)
+            if len(more) < 8:
+                return
+            size, start = struct.unpack(">Q", more)[0], at + 16
+        stop = end if size == 0 else at + size
+        if stop < start or stop > end:
+            return
+        yield Box(kind, start, stop)
+        if kind in _HOLDERS:
+            yield from walk(file, start, stop)
+        at = stop
+
+
+def is_mp4(path: Path) -> bool:
+    """Whether a file is MP4 or MOV, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(12)[4:8] == b"ftyp"
+
+
+def kinds(path: Path) -> list[bytes]:
+    """The kinds of all boxes, in the order of the file."""
+    with path.open("rb") as file:
+        return [box.kind for box in walk(file)]
