@@ -37,5 +37,5 @@ Background = Annotated[
     ),
 ]
 MaxMegapixels = Annotated[
-    float, option(ADVANCED, "max-megapixels", text="Largest photo.", default="50", **between(0.01))
+    float, option(ADVANCED, "max-megapixels", text="Refuse larger photos.", default="50", **between(0.01))
 ]
