@@ -84,7 +84,7 @@ def generate(
     codec: options.Codec = None,
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
-    mark: options.Mark = True,
+    no_mark: options.NoMark = False,
     frames_dir: options.FramesDir = None,
     interpolate: options.Interpolate = 1,
     scheduler: options.Scheduler = None,
@@ -120,7 +120,7 @@ def generate(
         duration=duration,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder, mark)
+    encode = EncodeOptions(crf, codec, encoder, not no_mark)
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
             if value is not None:

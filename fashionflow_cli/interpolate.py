@@ -40,7 +40,7 @@ def interpolate(
     codec: options.Codec = None,
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
-    mark: options.Mark = True,
+    no_mark: options.NoMark = False,
     fps: Annotated[
         float | None,
         options.option(
@@ -92,7 +92,7 @@ def interpolate(
         interpolate=factor,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder, mark)
+    encode = EncodeOptions(crf, codec, encoder, not no_mark)
     out = out if out is not None else Path(f"{source.stem}-x{factor}.mp4")
     (target,) = plan_targets(source, out, 1, False, frames_dir, overwrite)
     quiet_libraries()

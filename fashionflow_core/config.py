@@ -151,7 +151,7 @@ class ModelConfig:
         for field, limit in _LIMITS.items():
             value = getattr(self, field)
             if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
-                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}")
+                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}", hint=_BROKEN_MODEL)
         if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
             raise FashionFlowError(
                 f"{where}: interpolate_steps or interpolate_mixture is out of range", hint=_BROKEN_MODEL

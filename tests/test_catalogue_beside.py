@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogues import conventions, last, photo
+from catalogues import conventions, last, photo, workers
 from quick_model import QuickPipeline
 from quick_model import load as quick
 
@@ -31,15 +31,10 @@ def niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def children() -> list[str]:
-    """Processes that threads of this one have started."""
-    return [number for task in Path("/proc/self/task").iterdir() for number in (task / "children").read_text().split()]
-
-
 def load_after_helper(folder: Path, options: LoadOptions) -> QuickPipeline:
     """A model that is open only once the worker's helper is at the first photo."""
     deadline = time.monotonic() + 30
-    while not children():
+    while not workers(os.getpid()):
         if time.monotonic() > deadline:
             raise RuntimeError("no helper was started while the model was being opened")
         time.sleep(0.01)
@@ -118,8 +113,8 @@ def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
     helper = Helper()
     try:
         helper.ask("score", str(info.path), frames[0])
-        (child,) = children()
-        assert os.getpriority(os.PRIO_PROCESS, int(child)) == max(niceness(), NICENESS)
+        (child,) = workers(os.getpid())
+        assert os.getpriority(os.PRIO_PROCESS, child) == max(niceness(), NICENESS)
 
         def spent() -> Counter[str]:
             """Ticks of a processor by thread."""

@@ -13,6 +13,7 @@ from catalogues import QUICK, assert_whole, conventions, files, last, photo, qui
 from command import assert_refused, environment
 from photos import CASES
 
+from fashionflow_core import video
 from fashionflow_core.catalogue.inputs import Entry, read_inputs
 from fashionflow_core.catalogue.naming import MAX_BYTES, POSTER, plan_items, shortened
 from fashionflow_core.errors import FashionFlowError, UsageError
@@ -242,13 +243,24 @@ def test_outputs_cannot_leave_the_folder(here: Path) -> None:
     outputs = ["../outside/a", str(here / "outside" / "b"), "x/../../outside/c", "link/d", "inner/e", "005"]
     rows = [{"photo": f"shop/{number:03d}.jpg", "output": output} for number, output in enumerate(outputs)]
     (here / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = quick("list.jsonl", "-o", "out", "--model", model, "--overwrite", cwd=here)
+    result = quick("list.jsonl", "-o", "out", "--model", model, cwd=here)
     assert result.returncode == 3, result.stderr
     assert os.listdir(here / "outside") == ["kept.mp4"]
     assert (here / "outside" / "kept.mp4").read_bytes() == b"kept"
-    assert [record["status"] for record in last(here / "out").values()].count("failed") == 4
+    assert [record["status"] for record in last(here / "out").values()].count("failed") == 5
     assert (here / "out" / "fine" / "e.mp4").is_file()
-    assert not (here / "out" / "005.mp4").is_symlink()
+
+
+def test_overwriting_a_link_writes_to_its_target(here: Path) -> None:
+    model = conventions(here / "model")
+    shop(here / "shop", 1)
+    (here / "out").mkdir()
+    (here / "elsewhere.mp4").write_bytes(b"old")
+    (here / "out" / "000.mp4").symlink_to(here / "elsewhere.mp4")
+    result = quick("shop", "-o", "out", "--model", model, "--overwrite", cwd=here)
+    assert result.returncode == 0, result.stderr
+    assert (here / "out" / "000.mp4").is_symlink()
+    assert len(video.read(here / "elsewhere.mp4")) == 4
 
 
 def test_every_kind_of_bad_photo_fails_alone(here: Path) -> None:

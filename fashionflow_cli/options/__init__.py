@@ -62,4 +62,4 @@ from fashionflow_cli.options.model import (
     Variations,
 )
 from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, MatteFile, MaxMegapixels
-from fashionflow_cli.options.video import Codec, Crf, Encoder, Fps, FramesDir, Mark, Out, Overwrite, Poster
+from fashionflow_cli.options.video import Codec, Crf, Encoder, Fps, FramesDir, NoMark, Out, Overwrite, Poster

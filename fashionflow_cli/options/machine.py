@@ -34,7 +34,7 @@ Compile = Annotated[bool, option(ADVANCED, "compile", text="Compile PyTorch's ne
 LowMemory = Annotated[bool, option(ADVANCED, "low-memory", text="PyTorch: slower, for small GPUs.", flag=True)]
 AllowUnverified = Annotated[
     bool,
-    option(ADVANCED, "allow-unverified", text="Also run engines that failed or skipped their verification.", flag=True),
+    option(ADVANCED, "allow-unverified", text="Also run unverified or failed engines.", flag=True),
 ]
 DecodeChunk = Annotated[
     int,

@@ -11,9 +11,7 @@ Out = Annotated[
     option(VIDEO, "out", "-o", text=f"The video: {', '.join(VIDEO_SUFFIXES)}.", metavar="PATH"),
 ]
 Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
-Poster = Annotated[
-    bool, option(VIDEO, "poster", text="Also write the sharpest frame away from the first, a PNG.", flag=True)
-]
+Poster = Annotated[bool, option(VIDEO, "poster", text="Also write a PNG of a telling frame.", flag=True)]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
 FramesDir = Annotated[
     Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")
@@ -22,5 +20,5 @@ Codec = Annotated[
     str | None, option(ADVANCED, "codec", text=f"{', '.join(CODECS[:-1])} or {CODECS[-1]}.", **one_of(CODECS, "NAME"))
 ]
 Crf = Annotated[int | None, option(ADVANCED, "crf", text="Quality: lower is better and larger.", **between(0, 63))]
-Mark = Annotated[bool, option(ADVANCED, "mark/--no-mark", text="Mark files as generated (IPTC, XMP).", flag=True)]
+NoMark = Annotated[bool, option(ADVANCED, "no-mark", text="Do not mark files as generated.", flag=True)]
 Encoder = Annotated[str, option(ADVANCED, "encoder", text="software, hardware or e.g. h264_nvenc.", metavar="NAME")]

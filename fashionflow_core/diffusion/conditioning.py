@@ -36,10 +36,10 @@ def load_processor(folder: Path) -> Any:
         raise FashionFlowError(
             f"{folder / 'feature_extractor'}: the model folder lacks this part", hint="import or pull the model again"
         )
-    check_processor(folder / "feature_extractor")
     try:
+        check_processor(folder / "feature_extractor")
         return CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
-    except Exception as error:  # whatever the library trips over in a broken file
+    except Exception as error:  # of the check, and whatever the library trips over in a broken file
         raise FashionFlowError(
             f"{folder / 'feature_extractor'}: cannot be opened ({textwrap.shorten(str(error), 300)})",
             hint="import or pull the model again",

@@ -86,9 +86,7 @@ class ClothesParser:
             # Its stub leaves the keyword out.
             options: dict[str, Any] = {"local_files_only": True}
             processor = SegformerImageProcessorPil.from_pretrained(folder, **options)
-        except FashionFlowError:
-            raise
-        except Exception as error:  # whatever the library trips over in a broken file
+        except Exception as error:  # of our checks, and whatever the library trips over in a broken file
             raise FashionFlowError(
                 f"{folder}: cannot be opened ({str(error).splitlines()[0][:200]})",
                 hint=f"{command('models pull', 'parser', overwrite=True)}, or {command('models remove', 'parser')}",

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+_TOP = (b"moov", b"mdat", b"moof", b"uuid", b"free")
 _HOLDERS = (b"moov", b"trak", b"edts", b"moof", b"traf")
 
 
 @dataclass(frozen=True)
-class Box:
+class Mp4Box:
     """One box: its kind, and where its content starts and ends in the file, in bytes."""
 
     kind: bytes
@@ -18,7 +19,7 @@ class Box:
     end: int
 
 
-def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Box]:
+def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Mp4Box]:
     """Boxes in the order of the file, each followed by those inside it; stops where the file makes no sense."""
     end = file.seek(0, 2) if end is None else end
     while at + 8 <= end:
@@ -33,7 +34,7 @@ def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Box]:
         stop = end if size == 0 else at + size
         if stop < start or stop > end:
             return
-        yield Box(kind, start, stop)
+        yield Mp4Box(kind, start, stop)
         if kind in _HOLDERS:
             yield from walk(file, start, stop)
         at = stop
@@ -43,6 +44,15 @@ def is_mp4(path: Path) -> bool:
     """Whether a file is MP4 or MOV, by its first bytes."""
     with path.open("rb") as file:
         return file.read(12)[4:8] == b"ftyp"
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether an MP4 or MOV ends inside a box of its top level."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        at = max((box.end for box in walk(file)), default=0)
+        file.seek(at)
+        return at < size and file.read(8)[4:] in _TOP
 
 
 def kinds(path: Path) -> list[bytes]:

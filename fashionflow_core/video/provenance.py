@@ -142,7 +142,8 @@ def source_type(path: Path) -> str:
                 return _type(packet.partition(marking.GIF_TRAILER[:8])[0])
             return _type(_picture_packet(path))
     except (OSError, ValueError, SyntaxError, struct.error) as error:
-        raise FashionFlowError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())
+        raise FashionFlowError(f"{path}: cannot be read ({reason})", hint="name a video or picture") from None
 
 
 def _type(packet: bytes) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.video import animated
+from fashionflow_core.video import animated, boxes
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import CONTAINERS, VideoInfo
 from fashionflow_core.video.marking import WEBM_TAG
@@ -359,7 +359,9 @@ def _check_sdr(stream: "VideoStream", path: Path) -> None:
 
 
 def _ends_early(path: Path) -> bool:
-    """Whether a Matroska file is shorter than its one segment says (RFC 8794, 4 to 6: lengths of IDs and sizes)."""
+    """Whether a file is shorter than its parts say: boxes of MP4, the one segment of Matroska (RFC 8794, 4 to 6)."""
+    if boxes.is_mp4(path):
+        return boxes.is_cut_off(path)
     with path.open("rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
             return False

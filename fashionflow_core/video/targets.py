@@ -17,7 +17,7 @@ _READ = "2026-11-29"
 
 
 @dataclass(frozen=True)
-class Target:
+class PlatformLimits:
     """Limits of one place; None and empty: not stated.
 
     Attributes:
@@ -59,7 +59,7 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target(
+        PlatformLimits(
             "shopify",
             f"Shopify Help Center, product media types (secondary: read in reports of it, {_READ})",
             ("mp4", "webm", "gif"),
@@ -68,14 +68,14 @@ TARGETS = {
             bytes=_GB,
             gif_bytes=20 * _MB,
         ),
-        Target(
+        PlatformLimits(
             "google",
             f"Google Merchant Center Help, answer 15216925, video_link ({_READ})",
             ("mp4",),  # of those that it takes, what this program writes; WebM and GIF are not among them
             seconds=(6, 240),
             bytes=500 * _MB,
         ),
-        Target(
+        PlatformLimits(
             "amazon",
             f"Amazon Ads, product video specifications (secondary: read in reports of it, {_READ})",
             ("mp4",),
@@ -85,7 +85,7 @@ TARGETS = {
             frames=((720, 1280), (1080, 1920), (2160, 3840)),
             bytes=500 * _MB,
         ),
-        Target(
+        PlatformLimits(
             "reels",
             f"Instagram Platform, media endpoint, Reel specifications (secondary: read in reports of it, {_READ})",
             ("mp4",),
@@ -97,7 +97,7 @@ TARGETS = {
             streamable=True,
             chroma=True,
         ),
-        Target(
+        PlatformLimits(
             "tiktok",
             f"TikTok for Developers, media transfer guide (secondary: read in reports of it, {_READ})",
             ("mp4", "webm"),
@@ -107,7 +107,7 @@ TARGETS = {
             sides=(360, 4096),
             bytes=4 * _GB,
         ),
-        Target(
+        PlatformLimits(
             "web",
             "what Chromium plays: checked by the tests of this project in Chromium",
             ("mp4", "webm", "gif", "webp"),
@@ -115,7 +115,7 @@ TARGETS = {
             streamable=True,
             chroma=True,
         ),
-        Target("gif", "GIF89a", ("gif",)),
+        PlatformLimits("gif", "GIF89a", ("gif",)),
     )
 }
 
@@ -132,7 +132,7 @@ class Problem:
         return f"{self.what}: {self.found}, not {self.wanted}"
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str) -> PlatformLimits:
     """The target of a name.
 
     Raises:
@@ -143,7 +143,7 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def check(path: Path, target: Target) -> list[Problem]:
+def check(path: Path, target: PlatformLimits) -> list[Problem]:
     """What a video lacks for a target; every limit is checked against the file itself, which is decoded.
 
     Raises:
@@ -199,7 +199,7 @@ def _container(path: Path, codec: str) -> str:
         return "webm" if file.read(4) == b"\x1aE\xdf\xa3" else path.suffix.removeprefix(".").lower() or "unknown"
 
 
-def _of_stream(path: Path, target: Target, container: str) -> Iterator[Problem]:
+def _of_stream(path: Path, target: PlatformLimits, container: str) -> Iterator[Problem]:
     """Limits that the order of a file's parts and the coding of its pictures decide."""
     if target.chroma:
         chroma = reading.pixel_format(path)
