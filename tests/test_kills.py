@@ -26,7 +26,7 @@ from fashionflow_core import video
 from fashionflow_core.store import folder as model_folder
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("FASHIONFLOW_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("FASHIONFLOW_TEST_KILLS", "2"))
 
 
 @dataclass(frozen=True)
