@@ -50,7 +50,7 @@ def check(content: Any) -> None:
         FashionFlowError: naming what is missing or of another version.
     """
     if not isinstance(content, dict):
-        raise FashionFlowError("benchmark result: is no object", hint=_AGAIN)
+        raise FashionFlowError("benchmark result: not an object", hint=_AGAIN)
     if content.get("schema") != SCHEMA:
         raise FashionFlowError(f"benchmark result: schema is {content.get('schema')!r}, not {SCHEMA}", hint=_AGAIN)
     suites = content.get("suites")

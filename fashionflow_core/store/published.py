@@ -131,6 +131,7 @@ def _check_sizes(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    # NotImplementedError: zipfile, of a version of the format that it does not read.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
     pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
