@@ -42,12 +42,23 @@ def _run(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.Complete
 
 @pytest.mark.parametrize(
     "arguments",
-    [("models", "pull", "x/y"), ("generate", "a.jpg", "-o", "s3://b/videos"), ("--install-completion", "bash")],
+    [("models", "pull", "x/y"), ("generate", "a.jpg", "-o", "s3://b/videos")],
     ids=" ".join,
 )
 def test_what_needs_a_home_folder_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     photo(tmp_path / "a.jpg")
     result = _run(*arguments, cwd=tmp_path, env=_homeless(tmp_path))
+    assert_refused(result, 1, "HOME: not set")
+    assert "export FASHIONFLOW_HOME=" in result.stderr
+    assert not (tmp_path / "~").exists()
+
+
+def test_completion_without_a_home_folder_says_so(tmp_path: Path) -> None:
+    # The shell whose completion is installed is the command's parent process; a shell stays one if more follows.
+    command = f"{shlex.join([*COMMAND, '--install-completion'])}; exit $?"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=_homeless(tmp_path), capture_output=True, text=True, check=False
+    )
     assert_refused(result, 1, "HOME: not set")
     assert "export FASHIONFLOW_HOME=" in result.stderr
     assert not (tmp_path / "~").exists()
