@@ -100,7 +100,7 @@ def generate(
     allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
 ) -> None:
-    """Turn garment photos into short videos of a moving figure. More: docs/cli.md."""
+    """Turn garment photos into short videos of a moving figure. More: docs/reference/cli.md."""
     settings = GenerateSettings(
         seed=seed,
         frames=frames,

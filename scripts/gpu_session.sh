@@ -166,7 +166,7 @@ accept() {
     if compgen -G "$1/mini-latent.tar.*" > /dev/null; then
         cat "$1"/mini-latent.tar.* | tar -C "$folder" -xf -
         "${BIN:-.venv/bin}"/python scripts/score_bundled.py --model "$folder/mini-latent" --figures "$FIGURES"
-        echo "compare with docs/mini-latent.md; to take it: cp -r $folder/mini-latent/. fashionflow_core/assets/mini-latent/"
+        echo "compare with docs/concepts/mini-latent.md; to take it: cp -r $folder/mini-latent/. fashionflow_core/assets/mini-latent/"
     fi
 }
 

@@ -23,7 +23,7 @@ from fashionflow_core.store import registry
 from fashionflow_core.synthetic.clips import render_clip
 
 ROOT = Path(__file__).parents[1]
-UNSEEN = 2_000_000  # neither trained on nor scored in docs/mini-latent.md
+UNSEEN = 2_000_000  # neither trained on nor scored in docs/concepts/mini-latent.md
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""docs/catalogues.md is true: its schema, its columns, its limits, its Python."""
+"""docs/guides/catalogues.md is true: its schema, its columns, its limits, its Python."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, SOURCE
 from fashionflow_core.catalogue.quality_gate import QualityLimits
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "catalogues.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "guides" / "catalogues.md").read_text(encoding="utf-8")
 
 
 def test_manifest_lines_are_as_documented(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from hub_imitation import imitated_hub
 from fashionflow_core import doctor
 from fashionflow_core.doctor.probe import ask
 
-DOCS = Path(__file__).parents[1] / "docs" / "doctor.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "doctor.md"
 Checks = dict[str, list[dict[str, Any]]]
 
 

@@ -45,7 +45,7 @@ def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_everything_is_measured(whole: dict[str, Any]):
-    docs = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    docs = (Path(__file__).parents[1] / "docs" / "guides" / "evaluate.md").read_text(encoding="utf-8")
     (schema,) = re.findall(r"^```json schema=evaluate\n(.*?)^```", docs, re.M | re.S)
     jsonschema.validate(json.loads(json.dumps(whole, allow_nan=False)), json.loads(schema))
     assert set(METRICS) - {"drift"} <= set(whole["metrics"])

@@ -15,7 +15,7 @@ from tiny import build_tiny_model
 
 from fashionflow_core import video
 
-CLI_DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
+CLI_DOCS = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 
 
 @pytest.fixture(scope="module")

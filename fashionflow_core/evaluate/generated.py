@@ -101,7 +101,7 @@ def generate(
 ) -> Made:
     """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
 
-    `folder` becomes a catalogue (docs/catalogues.md): what was killed goes on, what fails is in its manifest. A video
+    `folder` becomes a catalogue (docs/guides/catalogues.md): what was killed goes on, what fails is in its manifest. A video
     depends on the model, the settings, the name and the photo alone: each has a seed of its own, drawn from that of the
     settings and its name, so that the others of the test set do not change it, and no two share their noise. The folder
     notes what its videos are of, and takes no others.

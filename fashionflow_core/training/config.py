@@ -190,7 +190,7 @@ class PreviewsConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Training of the target vae; docs/training.md, "The VAE"."""
+    """Training of the target vae; docs/guides/training.md, "The VAE"."""
 
     train: str = "decoder"
     clips: int = 400
@@ -202,7 +202,7 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Fields and groups are the keys of its YAML file; docs/training.md says more of each.
+    """One training run. Fields and groups are the keys of its YAML file; docs/guides/training.md says more of each.
 
     Attributes:
         name, purpose: of the result in its model.json; empty: the run folder's name, and a line that says so.
