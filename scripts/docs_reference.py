@@ -238,8 +238,8 @@ def json_page() -> str:
         MADE,
         "# JSON\n",
         "Output of commands with `--json`, as JSON Schema 2020-12 in `docs/reference/schemas/`. Every line on stdout "
-        "is one JSON value in ASCII. Fields may be added; those below keep their names, types and meaning. Tests validate "
-        "real output against the schemas.\n",
+        "is one JSON value in ASCII. Fields may be added; those below keep their names, types and meaning. Tests "
+        "validate real output against the schemas.\n",
     ]
     for name, schema in sorted(schemas().items()):
         text += [f"## {name}\n", escaped(schema.get("description", "")) + "\n"]
