@@ -51,6 +51,11 @@ def escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
+def code(text: str) -> str:
+    """Code inside a table cell: a pipe needs an entity, which backticks do not take."""
+    return f"<code>{text.replace('<', '&lt;').replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
+
+
 def walk(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(full name, command) of every command, groups resolved."""
     for name, command in group.commands.items():
@@ -73,9 +78,9 @@ def parameter_row(parameter: Any) -> str:
     if is_option:
         names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     else:
-        names = f"`{parameter.metavar or parameter.name.upper()}`"
+        names = code(parameter.metavar or parameter.name.upper())
     metavar = (parameter.metavar or "") if is_option and not getattr(parameter, "is_flag", False) else ""
-    shown = f"{names} {f'`{metavar}`' if metavar else ''}".strip().replace("|", "\\|")
+    shown = f"{names} {code(metavar)}" if metavar else names
     text = plain(getattr(parameter, "help", None) or "") + default_of(parameter)
     variable = f" Variable: `{parameter.envvar}`." if parameter.envvar else ""
     return f"| {shown} | {text}{variable} |"
@@ -169,8 +174,7 @@ def fields_of(module: str, name: str) -> tuple[str, list[tuple[str, str, str, st
 def settings_table(rows: list[tuple[str, str, str, str]], prefix: str = "") -> list[str]:
     text = ["| field | type | default | |", "|---|---|---|---|"]
     for field, kind, default, described in rows:
-        shown = f"`{default}`" if default else "required"
-        cells = [cell.replace("|", "\\|") for cell in (f"`{prefix}{field}`", f"`{kind}`", shown)]
+        cells = (code(prefix + field), code(kind), code(default) if default else "required")
         text.append(f"| {' | '.join(cells)} | {escaped(described)} |")
     return [*text, ""]
 
