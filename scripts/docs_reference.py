@@ -26,7 +26,7 @@ MADE = "<!-- generated: python scripts/docs_reference.py --write -->\n"
 
 # Dataclasses that users set: heading, module, class, where its values come from.
 SETTINGS = (
-    ("Generation", "config", "GenerateSettings", "One request. `None`: as the model's `model.json` says."),
+    ("Generation", "config", "GenerateSettings", "One request. `None`: as in the model's `model.json`."),
     ("Loading", "config", "LoadOptions", "How a model is opened."),
     ("Encoding", "config", "EncodeOptions", "How a video is encoded."),
     ("model.json", "config", "ModelConfig", "Conventions that a model's weights depend on."),
