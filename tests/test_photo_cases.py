@@ -51,9 +51,9 @@ def test_photos_that_can_be_shown(name: str, shape: tuple[int, int, int], warnin
 @pytest.mark.parametrize(
     "name, layout",
     [
-        ("rgb16-planar.tif", "RGB, 16 bits a sample, in planes"),
-        ("lab16.tif", "L*a*b*, 16 bits a sample"),
-        ("gray16-alpha.tif", "grey with alpha, 16 bits a sample"),
+        ("rgb16-planar.tif", "RGB, 16 bits per sample, in planes"),
+        ("lab16.tif", "L*a*b*, 16 bits per sample"),
+        ("gray16-alpha.tif", "grey with alpha, 16 bits per sample"),
     ],
 )
 def test_valid_layouts_that_are_not_read(name: str, layout: str) -> None:

@@ -185,7 +185,7 @@ def test_out_of_memory_halves_the_micro_batch(
     assert losses(tmp_path / "run") == pytest.approx(losses(whole)[:3], rel=1e-4)
     (event,) = [record for record in records(tmp_path / "run") if record.get("event") == "out_of_memory"]
     assert (event["step"], event["micro_batch_size"]) == (1, 1)
-    assert notes == ["step 1: out of memory with 2 clips at once; now 1"]
+    assert notes == ["step 1: out of memory with 2 clips per pass; now 1"]
 
 
 def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(

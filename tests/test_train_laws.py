@@ -279,7 +279,7 @@ def test_settings_survive_their_file(preset: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("lerning_rate=1", "'lerning_rate' is no setting"),
+        ("lerning_rate=1", "unknown setting 'lerning_rate'"),
         ("lr=fast", "lr needs a number, not 'fast'"),
         ("lr=-1", "lr: must not be below 0"),
         ("lr=0", "lr: must be above 0"),
