@@ -273,7 +273,7 @@ def test_what_is_no_video_is_not_kept(site: Site, clip: bytes, tmp_path: Path):
     site.files = {"/a.mp4": page, "/b.mp4": clip[:900], "/c.mp4": b"", "/d.csv": b"a,b\n", "/e.csv": page}
     found = fetch(site, tmp_path, *site.files)
     assert states(found) == ["failed", "failed", "failed", "fetched", "failed"]
-    assert "is a web page, not a video" in found[0].problem and "came empty" in found[2].problem
+    assert "a web page, not a video" in found[0].problem and "empty response" in found[2].problem
     assert {path.name for path in tmp_path.glob("*.*") if not path.name.startswith(".")} == {"d.csv", "downloads.jsonl"}
     site.files["/a.mp4"] = clip
     assert states(fetch(site, tmp_path, "/a.mp4")) == ["fetched"]

@@ -182,7 +182,7 @@ def test_too_few_clips(sets: Path, metric_weights: Path, tmp_path: Path, count: 
 
 def test_all_broken_is_an_error(sets: Path, metric_weights: Path, tmp_path: Path):
     (tmp_path / "x.mp4").write_text("no video")
-    with pytest.raises(FashionFlowError, match=r"none of its 1 clips can be used: .*x\.mp4"):
+    with pytest.raises(FashionFlowError, match=r"no usable clip of 1: .*x\.mp4"):
         evaluate(sets / "real", tmp_path, EvaluateOptions(QUICK, metric_weights))
 
 

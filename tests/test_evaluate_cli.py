@@ -58,7 +58,7 @@ def test_json_table_and_report(sets: Path, metric_weights: Path, tmp_path: Path)
     assert "![clips](clips.png)" in page and "garment-drift.png" not in page
 
     assert_refused(run(*arguments, *QUICK, "-o", "a.json", cwd=tmp_path), 1, "a.json", "already exists")
-    assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "holds something")
+    assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "not empty")
 
 
 def test_failures_are_lines_and_a_code(sets: Path, metric_weights: Path, tmp_path: Path):

@@ -254,7 +254,7 @@ def test_resume_refuses_other_settings_and_passes_over_a_damaged_checkpoint(plac
         train(place, tmp_path / "run", resume=True, max_steps=4, seed=1)
     damaged = tmp_path / "run" / "checkpoints" / "step-000000004.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    with pytest.warns(match="step-000000004.safetensors: is no whole checkpoint"):
+    with pytest.warns(match="step-000000004.safetensors: damaged or incomplete checkpoint"):
         train(place, tmp_path / "run", resume=True, max_steps=4, checkpoint_steps=2)
     assert [r["step"] for r in records(tmp_path / "run") if "loss" in r] == [1, 2, 3, 4]
 
@@ -290,5 +290,5 @@ def test_refusals_of_the_command(place: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     taken = run("train", *flags(place), "-o", "mine", "--overwrite", "--quiet", cwd=tmp_path)
-    assert_refused(taken, 1, "mine: holds other files")
+    assert_refused(taken, 1, "mine: contains other files")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"

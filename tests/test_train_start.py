@@ -125,7 +125,7 @@ def test_only_the_training_split_is_trained_on(tmp_path: Path):
     assert len(target(tmp_path).examples) == 3
     assert len(target(tmp_path, split="test").examples) == 2
     assert len(target(tmp_path, split="all").examples) == 5
-    with pytest.raises(FashionFlowError, match="has no split 'val'"):
+    with pytest.raises(FashionFlowError, match="no split 'val'"):
         target(tmp_path, split="val")
 
 

@@ -112,8 +112,8 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = signi
     both = [name for name in one if name in other]
     if not both:
         raise FashionFlowError(
-            f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: cannot be "
-            "compared",
+            f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: they "
+            "cannot be compared",
             hint="compare two files that have a row in common",
         )
     inner = _EVALUATION if kinds[0] == _ABLATION else _BENCHMARK
