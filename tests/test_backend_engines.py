@@ -147,7 +147,7 @@ def test_arithmetic_is_that_of_the_source(engines: Path, source: Path) -> None:
 
 def test_plain_weights_are_no_engines(source: Path) -> None:
     for name in ("onnxruntime", "tensorrt", "unet=onnxruntime"):
-        with pytest.raises(FashionFlowError, match="holds PyTorch weights and no engines") as caught:
+        with pytest.raises(FashionFlowError, match="contains PyTorch weights, not engines") as caught:
             runtimes.load(source, LoadOptions("cpu", backend=name))
         assert caught.value.hint is not None and str(source) in caught.value.hint
 

@@ -184,7 +184,7 @@ def test_what_is_no_video_says_so(tmp_path: Path):
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "page.mp4").write_text("<!doctype html><title>404</title>")
-    for name, words in {"cut": "", "empty": "0 bytes", "page": "not a video", "gone": "cannot be read"}.items():
+    for name, words in {"cut": "", "empty": "0 bytes", "page": "not a video", "gone": "unreadable"}.items():
         with pytest.raises(FashionFlowError, match=rf"{name}\.mp4: .*{words}"):
             measure(tmp_path / f"{name}.mp4")
 

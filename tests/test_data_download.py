@@ -72,9 +72,9 @@ def test_lists_are_read_line_by_line():
     problems = {url: item.problem for url, item in items.items() if item.problem}
     assert list(problems) == ["https://h/c.mp4", "ftp://h/x.mp4", "nonsense", "https://h/d.mp4", "https://h/e.mp4"]
     assert problems["https://h/c.mp4"] == "list line 8: sha256:12 has 2 digits, not 64"
-    assert problems["nonsense"] == "list line 12: nonsense is no http or https address"
-    assert "leads out of the folder" in problems["https://h/d.mp4"]
-    assert "is that of https://h/b.mp4 already" in problems["https://h/e.mp4"]
+    assert problems["nonsense"] == "list line 12: nonsense: not an http or https address"
+    assert "is outside the folder" in problems["https://h/d.mp4"]
+    assert "is already used by https://h/b.mp4" in problems["https://h/e.mp4"]
 
 
 def test_names_given_before_stay():

@@ -127,9 +127,9 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
         "cut off.mp4|cut off.mp4: is": lambda: cut(folder / "cut off.mp4"),
         "short.mp4|has 5 frames": lambda: write_clip(folder / "short.mp4", named_clip("short", (5, 48, 32))),
         "large.mp4|is 96x64, the others 48x32": lambda: write_clip(folder / "large.mp4", named_clip("l", (16, 96, 64))),
-        "gap|frame 9 is missing": lambda: gap(folder / "gap"),
+        "gap|missing frame 9": lambda: gap(folder / "gap"),
         "uneven|frame 6 is": lambda: uneven(folder / "uneven"),
-        "stray|poster.png, which has no number": lambda: stray(folder / "stray"),
+        "stray|poster.png has no frame number": lambda: stray(folder / "stray"),
         "twice|two frames have the number 3": lambda: twice(folder / "twice"),
         "bad png|": lambda: write_bad(folder / "bad png"),
     }

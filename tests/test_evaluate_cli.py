@@ -176,7 +176,7 @@ def test_engines_are_judged_like_the_model_they_were_made_from(
     drift = {name: {k: v for k, v in found.items() if v is not None} for name, found in scores.items()}
     assert drift["torch"] and drift["onnxruntime"] == pytest.approx(drift["torch"], rel=0.02, abs=0.02)
     refused = run(*common, "--model", tiny_source(tmp_path_factory), "--backend", "tensorrt", cwd=tmp_path)
-    assert refused.returncode == 1 and "holds PyTorch weights and no engines" in refused.stderr
+    assert refused.returncode == 1 and "contains PyTorch weights, not engines" in refused.stderr
 
 
 @pytest.mark.slow

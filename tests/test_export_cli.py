@@ -112,7 +112,7 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
         (
             ("generate", PHOTO, "--model", "mini-latent", "--backend", "onnxruntime"),
             1,
-            "holds PyTorch weights and no engines",
+            "contains PyTorch weights, not engines",
         ),
     ],
     ids=[

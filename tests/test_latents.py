@@ -356,7 +356,7 @@ def test_only_caches_are_written_to(videos: Path, model: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     for overwrite in (False, True):
         with pytest.raises(
-            FashionFlowError, match=r"mine: is no cache of clips, and not empty \(it holds thesis\.txt\)"
+            FashionFlowError, match=r"mine: not empty, and not a cache of clips \(contains thesis\.txt\)"
         ):
             run(videos, tmp_path / "mine", model, overwrite=overwrite)
         with pytest.raises(FashionFlowError, match="file: is a file, not a folder"):
@@ -399,9 +399,9 @@ def test_sizes_are_told_beforehand(cache: Path, model: Path):
 
 
 def test_an_index_that_is_none_says_so(tmp_path: Path):
-    with pytest.raises(FashionFlowError, match="is no cache of clips"):
+    with pytest.raises(FashionFlowError, match="not a cache of clips"):
         LatentCache(tmp_path)
-    for text, words in {"{": "cannot be read", "[]": "is not an index", '{"format": 99}': "format 1"}.items():
+    for text, words in {"{": "unreadable", "[]": "not an index", '{"format": 99}': "format 1"}.items():
         (tmp_path / "index.json").write_text(text)
         with pytest.raises(FashionFlowError, match=words):
             LatentCache(tmp_path)

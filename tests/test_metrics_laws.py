@@ -187,7 +187,7 @@ def test_weights_are_these_or_none(metric_weights: Path, tmp_path: Path, kind: s
         torch.save(wrong, path)
         with pytest.raises(FashionFlowError, match="not the weights of this network"):
             load_network(kind, tmp_path)
-    for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "holds a list"), ({1: state[name]}, "lacks")):
+    for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "contains a list"), ({1: state[name]}, "lacks")):
         torch.save(other, path)
         with pytest.raises(FashionFlowError, match=words):
             load_network(kind, tmp_path)

@@ -283,7 +283,7 @@ def test_settings_survive_their_file(preset: str, tmp_path: Path):
         ("lr=fast", "lr needs a number, not 'fast'"),
         ("lr=-1", "lr: must not be below 0"),
         ("lr=0", "lr: must be above 0"),
-        ("lr=nan", "lr: nan is no finite number"),
+        ("lr=nan", "lr: not a finite number: nan"),
         ("batch_size=1.5", "batch_size needs a whole number"),
         ("batch_size=true", "batch_size needs a whole number"),
         ("gradient_checkpointing=maybe", "gradient_checkpointing needs true or false"),

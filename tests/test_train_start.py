@@ -165,9 +165,9 @@ def test_merged_model_is_the_model_with_the_lora(place: Path, lora: Path, tmp_pa
 def test_lora_of_another_network_is_refused(place: Path, lora: Path, tmp_path: Path):
     build_tiny_model(tmp_path / "model", levels=3)
     unet = load(tmp_path / "model", CPU, torch.float32).unet
-    with pytest.raises(FashionFlowError, match="does not fit this U-Net"):
+    with pytest.raises(FashionFlowError, match="does not match this U-Net"):
         load_lora(unet, lora)
-    with pytest.raises(FashionFlowError, match="is no LoRA"):
+    with pytest.raises(FashionFlowError, match="not a LoRA"):
         load_lora(unet, tmp_path)
     state = load_file(lora / "adapter_model.safetensors")
     broken = tmp_path / "broken"

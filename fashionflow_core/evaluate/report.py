@@ -130,7 +130,7 @@ def methods(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -
 
 
 def ablation(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
-    """The paper's table 2 with measured rows below each published row: "Global only" etc. → result of an evaluation."""
+    """The paper's table 2 with measured rows below published ones: "Global only" etc. → result of an evaluation."""
     rows = [["Method", *map(label, COLUMNS), "source"]]
     for name, values in TABLE_2.items():
         rows.append([name, *map(_plain, values), _THEIRS])

@@ -69,7 +69,7 @@ def structure_likeness(
         place: mask, bool `(h, w)`, or weights 0..1, in the photo.
         bands: bands of structure, as `BANDS`.
         features: weight each pixel by the strength of the photo's structure, so that a few features (eyes, mouth)
-            outweigh             smooth areas. Otherwise all structured pixels have equal weight.
+            outweigh smooth areas. Otherwise all structured pixels have equal weight.
 
     Returns:
         1 for a repeated photo; near 0 if none of the photo's structure is left. Where photo and frame both have none,
