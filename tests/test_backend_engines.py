@@ -73,10 +73,10 @@ def test_mixtures(text: str, expected: tuple[str, ...] | None) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("abacus", "'abacus' is unknown"),
+        ("abacus", "unknown runtime 'abacus'"),
         ("", "'' is unknown"),
-        ("unet=abacus", "'abacus' is unknown"),
-        ("brain=torch", "no network 'brain'"),
+        ("unet=abacus", "unknown runtime 'abacus'"),
+        ("brain=torch", "unknown network 'brain'"),
         ("unet=torch,torch", "'torch' names no network"),
         ("vae=torch,vae_decoder=onnxruntime", "vae_decoder is named twice"),
     ],

@@ -151,7 +151,7 @@ def test_other_shapes_and_models_are_not_judged():
     for changed in ({"input": {"frames": 70}}, {"model": {"name": "published", "parameters": 7}}):
         found = compare(a, bench(ours=2.0) | changed)
         assert found.unlike and found.regressions == [] and verdicts(found) == {}
-        assert "Not judged" in text(found, markdown=True)
+        assert "No verdicts" in text(found, markdown=True)
 
 
 def test_what_cannot_be_compared(tmp_path: Path):
@@ -160,7 +160,7 @@ def test_what_cannot_be_compared(tmp_path: Path):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
-    for other, words in {"v": "cannot be compared", "e": "cannot be compared", "list": "is not a result"}.items():
+    for other, words in {"v": "cannot compare", "e": "cannot compare", "list": "not a result"}.items():
         assert_refused(run("compare", "a.json", f"{other}.json", cwd=tmp_path), 1, f"{other}.json", words)
     for other, words in {"text": "not valid JSON", "binary": "not valid JSON", "nowhere": "no such file"}.items():
         with pytest.raises(FashionFlowError, match=words):

@@ -244,7 +244,7 @@ def test_the_record_of_downloads_names_no_place_outside(site: Site, clip: bytes,
     (out / "downloads.jsonl").write_bytes(
         "\n".join([*rows, "[" * 5000, '{"url": [], "file": {}}']).encode() + b"\xff\n"
     )
-    with pytest.warns(FashionFlowWarning, match=r"line 1 names a place outside"):
+    with pytest.warns(FashionFlowWarning, match=r"line 1 .path outside"):
         taken = {url: row.file for url, row in read_manifest(out).items()}
     assert taken == {}
     with pytest.warns(FashionFlowWarning):
@@ -292,7 +292,7 @@ def test_files_of_others_are_not_replaced(site: Site, clip: bytes, tmp_path: Pat
     site.files = {"/a.mp4": clip, "/1/b.mp4": clip, "/2/b.mp4": clip[:-1] + b"!"}
     (tmp_path / "a.mp4").write_text("mine")
     found = fetch(site, tmp_path, *site.files)
-    assert states(found) == ["failed", "fetched", "fetched"] and "exists, and is not from" in found[0].problem
+    assert states(found) == ["failed", "fetched", "fetched"] and "exists, but is not from" in found[0].problem
     assert (tmp_path / "a.mp4").read_text() == "mine"
     assert (tmp_path / found[1].file).read_bytes() != (tmp_path / found[2].file).read_bytes()
     assert states(fetch(site, tmp_path, "/a.mp4", overwrite=True)) == ["fetched"]

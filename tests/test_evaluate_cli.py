@@ -100,7 +100,7 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake", "--model", "mini-latent", "--data", "fake"), 2, "one of both"),
         (("--model", "mini-latent"), 2, "--data"),
         (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
-        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv' is none"),
+        (("--fake", "fake", "--metrics", "fdv"), 2, "unknown: 'fdv'"),
         (("--fake", "fake", "--metrics", ","), 2, "names no metric"),
         (("--fake", "fake", "--metrics", "drift", "--json", "--markdown"), 2, "--markdown"),
         (("--fake", "fake", "--metrics", "drift", "-o", "no/where.json"), 1, "does not exist"),

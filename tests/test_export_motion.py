@@ -106,8 +106,8 @@ def test_a_short_loop_needs_engines_for_fewer_keyframes(engines: Path) -> None:
     [
         ({"networks": ("unet", "vae_decoder")}, "no network 'vae_decoder'"),
         ({"decode_chunk": 3}, "has no decoder"),
-        ({"frames": 2}, "at least 4 of them, not 2"),
-        ({"dynamic_frames": (2, 8)}, "--dynamic-frames: of motion model tiny-motion they are keyframes"),
+        ({"frames": 2}, "at least 4, not 2"),
+        ({"dynamic_frames": (2, 8)}, "--dynamic-frames: for motion model tiny-motion these are keyframes"),
     ],
 )
 def test_what_a_motion_model_has_not(source: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
@@ -117,7 +117,7 @@ def test_what_a_motion_model_has_not(source: Path, tmp_path: Path, settings: dic
 
 
 def test_refusals_of_the_runtime(engines: Path, copy: Path) -> None:
-    with pytest.raises(UsageError, match="no network 'vae'") as caught:
+    with pytest.raises(UsageError, match="unknown network 'vae'") as caught:
         runtimes.load(engines, LoadOptions(device="cpu", backend="vae=torch"))
     assert caught.value.hint == "use one of: unet, image_encoder, parser"
     edit(copy, lambda record: record.update(latents="pixels"))

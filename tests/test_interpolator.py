@@ -231,7 +231,7 @@ def test_it_is_counted_and_missed(trained: Path, tmp_path: Path):
     with pytest.raises(FashionFlowError, match=r"interpolator: missing part of the model folder"):
         pipeline.load(broken, device="cpu")
     shutil.copytree(build_tiny_model(tmp_path / "plain") / "unet", broken / "interpolator")
-    with pytest.raises(FashionFlowError, match="do not belong together: interpolator"):
+    with pytest.raises(FashionFlowError, match="do not match: interpolator"):
         pipeline.load(broken, device="cpu")
 
 

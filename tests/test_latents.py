@@ -162,7 +162,7 @@ def test_the_model_it_was_made_for_is_checked(cache: Path, model: Path, tmp_path
         with pytest.raises(FashionFlowError, match=words):
             clips.check(replace(config, name="other", **change))
     other = build_tiny_model(tmp_path / "other", seed=1)
-    with pytest.raises(FashionFlowError, match=r"was encoded with vae [0-9a-f]{16} .* has vae [0-9a-f]{16}"):
+    with pytest.raises(FashionFlowError, match=r"encoded with vae [0-9a-f]{16} .* has vae [0-9a-f]{16}"):
         clips.check(config, other)
 
 
@@ -179,7 +179,7 @@ def test_a_decoder_may_be_trained_on_and_the_cache_stays_good(
     if fits:
         check()
     else:
-        with pytest.raises(FashionFlowError, match="was encoded with vae"):
+        with pytest.raises(FashionFlowError, match="encoded with vae"):
             check()
 
 
@@ -286,7 +286,7 @@ def test_a_shard_that_changed_is_refused_by_its_hash_and_made_again(
     damaged = bytearray(shard.read_bytes())
     damaged[-1] ^= 1  # opens, and has finite numbers
     shard.write_bytes(damaged)
-    with pytest.raises(FashionFlowError, match=r"clips-00000\.safetensors: is damaged \(another SHA-256"):
+    with pytest.raises(FashionFlowError, match=r"clips-00000\.safetensors: damaged \(SHA-256 differs"):
         LatentCache(folder)[0]
     assert len(list(LatentCache(folder).index["shards"])) == 6
     assert run(videos, folder, model).encoded == 2
@@ -373,7 +373,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_done(videos: Path, model: P
     recipe = Recipe.of(model, CPU, clips_per_video=2)
     plan = make_plan(named_videos([folder]), recipe)
     assert [entry.source for entry in plan.left_out] == ["videos/broken.mp4", "videos/short.mp4"]
-    assert "short.mp4: has 3 frames, a clip needs 4" in plan.left_out[1].reason
+    assert "short.mp4: 3 frames, but a clip needs 4" in plan.left_out[1].reason
     (remark,) = plan.remarks
     assert "e.mp4: the same video as videos/e again.mp4" in remark
     cache = tmp_path / "cache"

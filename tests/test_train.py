@@ -198,7 +198,7 @@ def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(
         return honest(target, module, batch) * (float("nan") if len(calls) > 12 else 1)
 
     monkeypatch.setattr(training.UNetTarget, "losses", broken)
-    with pytest.raises(FashionFlowError, match=r"step 13: the loss is not a number.*step-000000010\.safetensors"):
+    with pytest.raises(FashionFlowError, match=r"step 13: the loss is not finite.*step-000000010\.safetensors"):
         train(place, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000010.safetensors"]
 
@@ -219,7 +219,7 @@ def test_steps_without_finite_gradients_are_skipped_but_not_for_ever(
     assert [r["step"] for r in records(tmp_path / "run") if r.get("event") == "skipped"] == [3, 4]
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path / "run", 6).values())
     bad |= {5}
-    with pytest.raises(FashionFlowError, match="step 5: gradients of 3 steps in a row"):
+    with pytest.raises(FashionFlowError, match="step 5: gradients of 3 consecutive steps"):
         train(place, tmp_path / "again", max_steps=6, max_skipped_steps=2)
 
 

@@ -269,7 +269,9 @@ def _fetch(
     if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(folder)):
         return replace(failed, problem=f"{target}: a link in the path leads out of {folder}")
     if target.exists() and known is None and not overwrite:
-        return replace(failed, problem=f"{target}: exists, but not from {item.url}; pass {option('overwrite', True)}")
+        return replace(
+            failed, problem=f"{target}: exists, but is not from {item.url}; pass {option('overwrite', True)}"
+        )
     try:
         partial = http.download(item.url, folder / PARTIAL, item.sha256 or None)
         if problem := why_unusable(partial, item.name):

@@ -43,9 +43,7 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
     if not config.data.path:
         made = {"vae": "a folder of videos", "motion": f"the clips of {command('data synth', motion=True)}"}
         what = made.get(config.target, f"the cache of {command('data prepare')}")
-        raise UsageError(
-            f"data.path: not set; needs {what}", hint=f"pass it, such as {option('set', 'data.path=runs/cache')}"
-        )
+        raise UsageError(f"data.path: not set; needs {what}", hint=f"pass {option('set', 'data.path=runs/cache')}")
     if config.target != "motion" and (of_base := ModelConfig.load(base)).latents == "motion":
         key = "init_from" if config.init_from else "base"
         raise UsageError(

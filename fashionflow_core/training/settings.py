@@ -51,7 +51,7 @@ def load_config(path: str | Path | None, settings: Sequence[str] = ()) -> TrainC
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UsageError(
-                f"{option('set', setting)}: not KEY=VALUE", hint=f"pass it such as {option('set', 'optimizer.lr=1e-4')}"
+                f"{option('set', setting)}: not KEY=VALUE", hint=f"write {option('set', 'optimizer.lr=1e-4')}"
             )
         name = _name(option("set"), key.strip())
         values[name] = _typed(option("set"), name, _parse(name, text.strip()))
