@@ -131,12 +131,11 @@ def _found_alpha(photo: np.ndarray, small: np.ndarray, parsed: Parsed | None) ->
 
 def _refined(photo: np.ndarray, parsed: Parsed) -> _Planes:
     """The network's coarse planes fitted to the photo's edges."""
-    planes = np.concatenate([parsed.matte[None], parsed.parts])
     scale = max(photo.shape[:2]) / 640
     half = 2 if min(photo.shape[:2]) >= 64 else 1
-    coarse = guided(photo[::half, ::half], planes[:, ::half, ::half], max(2, round(5 * scale)))
-    fine = np.stack([_resized(plane, photo.shape[:2]) for plane in coarse])
-    return _Planes(np.clip(fine[0], 0, 1), np.clip(fine[1:], 0, 1))
+    coarse = guided(photo[::half, ::half], parsed.matte[None, ::half, ::half], max(2, round(5 * scale)))
+    parts = guided(photo, parsed.parts, max(2, round(NEAR * scale)), SLACK, half)
+    return _Planes(np.clip(_resized(coarse[0], photo.shape[:2]), 0, 1), np.clip(parts, 0, 1))
 
 
 def _bounded(alpha: np.ndarray, matte: np.ndarray, gaps: np.ndarray) -> np.ndarray:
