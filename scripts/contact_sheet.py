@@ -1,4 +1,4 @@
-"""Frames of videos in rows, as one picture: `python scripts/contact_sheet.py OUT.jpg VIDEO [VIDEO ...]`."""
+"""Contact sheet of videos, one row of frames per video: `python scripts/contact_sheet.py OUT.jpg VIDEO [VIDEO ...]`."""
 
 import argparse
 from pathlib import Path
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("--columns", type=int, default=8)
-    parser.add_argument("--height", type=int, default=200, help="of a row, in pixels")
+    parser.add_argument("--height", type=int, default=200, help="height of a row in pixels")
     args = parser.parse_args()
     save(sheet([read(video) for video in args.videos], args.columns, args.height), args.out)
 

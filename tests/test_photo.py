@@ -234,6 +234,6 @@ def test_the_first_of_several_pictures_is_taken(tmp_path: Path, kind: str) -> No
     first = Image.fromarray(blocks())
     path = tmp_path / "photo"
     path.write_bytes(encoded(first, kind, save_all=True, append_images=[first.rotate(180), first.rotate(180)]))
-    with pytest.warns(FashionFlowWarning, match="contains more than one (frame|page|picture); the first is used"):
+    with pytest.warns(FashionFlowWarning, match="contains more than one (frame|page|image); the first is used"):
         photo = load_photo(path)
     assert np.abs(photo.astype(int) - blocks()).mean() < 6

@@ -35,7 +35,7 @@ def refused(path: Path) -> str:
         ("orient6-flir.jpg", (240, 320, 3), ""),
         ("trailing-video-small.jpg", (320, 240, 3), ""),
         ("no-eoi.jpg", (320, 240, 3), "its end is missing"),
-        ("cut-eoi.jpg", (320, 240, 3), "part of the picture is missing"),
+        ("cut-eoi.jpg", (320, 240, 3), "part of the image is missing"),
         ("icc-1100kb.png", (320, 240, 3), ""),
         ("ancillary-crc.png", (320, 240, 3), "wrong checksum"),
     ],

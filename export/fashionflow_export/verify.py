@@ -53,7 +53,7 @@ def verify_folder(
             except FashionFlowError as error:
                 if not keep_failures:
                     raise
-                # Too little memory says nothing about the engines.
+                # Too little memory is not a failure of the engines.
                 state = BUILT_NOT_RUN if isinstance(error, OutOfMemory) else FAILED
                 engines = engines.with_runtime(runtime, replace(record, state=state, reason=error.message))
         try:

@@ -81,9 +81,9 @@ def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", re
     """Fit a photo to `height` x `width`.
 
     `pad` keeps the whole garment in proportion, centred, and fills each bar with the median colour of the photo's edge
-    beside it. `crop` keeps proportions and fills the frame: it cuts the longer side about the figure, or about the
+    next to it. `crop` keeps proportions and fills the frame: it cuts the longer side about the figure, or about the
     photo's centre where `find_figure` finds none. It never cuts the figure: where that is longer than the frame can
-    hold, the cut is widened to the whole figure and bars fill what the photo lacks on the other side, as with `pad`.
+    hold, the cut is widened to the whole figure, with bars on the other side, as with `pad`.
     `stretch` is a plain resize; with `bilinear` it matches the inference code published with FashionFlow.
 
     Args:
@@ -93,7 +93,7 @@ def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", re
         resample: bilinear, bicubic or lanczos, Pillow's filters.
 
     Returns:
-        The frame, uint8 (height, width, 3), and the region that holds the photo.
+        The frame, uint8 (height, width, 3), and the region that contains the photo.
 
     Raises:
         FashionFlowError: the photo is not uint8 (h, w, 3), the frame is smaller than 2 pixels, or an unknown mode or

@@ -296,7 +296,7 @@ def _note_missing(image: Image.Image, ended: bool, notes: list[str]) -> None:
     if rows and not ended:
         raise ValueError(f"the lower {rows} of {image.height} rows are missing")
     if rows:
-        notes.append(f"part of the picture is missing: its lower {rows} of {image.height} rows are grey")
+        notes.append(f"part of the image is missing: its lower {rows} of {image.height} rows are grey")
     elif not ended:
         notes.append("its end is missing; the rest is used")
 
@@ -353,7 +353,7 @@ def _note_extras(image: Image.Image, kind: str, name: str, notes: list[str]) -> 
         )
     # Phones store previews and gain maps after the photo (MPO); no warning.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        what = "page" if kind == "TIFF" else "picture" if kind == "HEIF" else "frame"
+        what = "page" if kind == "TIFF" else "image" if kind == "HEIF" else "frame"
         notes.append(f"contains more than one {what}; the first is used")
 
 

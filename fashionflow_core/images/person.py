@@ -85,7 +85,7 @@ def _background(lab: np.ndarray) -> np.ndarray:
     height, width, _ = lab.shape
     strip = max(2, width // 40)
     sides = [np.median(lab[:, :strip], axis=1), np.median(lab[:, -strip:], axis=1)]
-    # A running median over rows: one disturbed row must not draw a line across the picture.
+    # A running median over rows: one disturbed row must not draw a line across the image.
     reach = max(1, height // 40)
     smooth = []
     for side in sides:

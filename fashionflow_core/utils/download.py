@@ -252,7 +252,7 @@ def _headers(url: str) -> Mapping[str, str]:
 
 
 def check_room(label: str, needed: int, folder: Path) -> None:
-    """Raise FashionFlowError if `folder`, or what will hold it, has less than `needed` bytes free."""
+    """Raise FashionFlowError if `folder`, or its nearest existing parent, has less than `needed` bytes free."""
     beside = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     free = free_bytes(beside)
     if needed > free:
