@@ -162,7 +162,7 @@ def test_what_cannot_be_compared(tmp_path: Path):
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
     for other, words in {"v": "cannot compare", "e": "cannot compare", "list": "not a result"}.items():
         assert_refused(run("compare", "a.json", f"{other}.json", cwd=tmp_path), 1, f"{other}.json", words)
-    for other, words in {"text": "not valid JSON", "binary": "not valid JSON", "nowhere": "no such file"}.items():
+    for other, words in {"text": "invalid JSON", "binary": "invalid JSON", "nowhere": "no such file"}.items():
         with pytest.raises(FashionFlowError, match=words):
             read(tmp_path / f"{other}.json")
     for a, b in (({}, {"a": "b"}), (many(), many())):

@@ -144,8 +144,8 @@ def test_refusals_are_one_line(tmp_path: Path, arguments: tuple[str | Path, ...]
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--compute-capability", "current"), "there is no GPU here"),
-        (("--compute-capability", "9.0"), "does not list 9.0"),
+        (("--compute-capability", "current"), "no GPU on this machine"),
+        (("--compute-capability", "9.0"), "does not support 9.0"),
         (("--timing-cache", "cache"), "--timing-cache"),
     ],
     ids=["current", "capability", "timing"],

@@ -96,7 +96,7 @@ def test_engines_that_never_ran_are_compared_first(copy: Path) -> None:
 
 def test_a_short_loop_needs_engines_for_fewer_keyframes(engines: Path) -> None:
     assert len(_frames(engines, loop=True)) == 12
-    with pytest.raises(UsageError, match=r"needs 4 keyframes, and these engines of tiny-motion were built for 6") as e:
+    with pytest.raises(UsageError, match=r"needs 4 keyframes, but these engines of tiny-motion were built for 6") as e:
         _frames(engines, loop=True, frames=8)
     assert e.value.hint is not None and "dynamic_frames=4:6" in e.value.hint
 

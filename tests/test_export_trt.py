@@ -86,7 +86,7 @@ def test_valid_engines_are_kept_and_stale_ones_named(
     with monkeypatch.context() as patch:
         patch.setattr("fashionflow_export.engines.build_engine", lambda *_: pytest.fail("was built again"))
         kept = again()
-    assert any("still valid and is kept" in line for line in lines)
+    assert any("still valid; reusing it" in line for line in lines)
     assert kept.files["vae_decoder/model.engine"] == before[1]
     assert kept.runtimes["tensorrt"].build["engines"]["vae_decoder"]["layers"] > 5
 

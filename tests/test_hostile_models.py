@@ -118,9 +118,9 @@ def test_weights_in_several_files_open(folder: Path, tmp_path: Path):
 
 LORAS: dict[str, tuple[dict[str, Any], str]] = {
     "a regular expression": ({"target_modules": "(a+)+$"}, "target_modules is not a list of names"),
-    "a huge rank": ({"r": 10**9}, "not a rank from 1 to 4096"),
-    "a huge rank of one layer": ({"rank_pattern": {"to_q": 10**9}}, "not a rank from 1 to 4096"),
-    "a text for a rank": ({"r": "8"}, "not a rank from 1 to 4096"),
+    "a huge rank": ({"r": 10**9}, "rank must be from 1 to 4096"),
+    "a huge rank of one layer": ({"rank_pattern": {"to_q": 10**9}}, "rank must be from 1 to 4096"),
+    "a text for a rank": ({"r": "8"}, "rank must be from 1 to 4096"),
 }
 
 

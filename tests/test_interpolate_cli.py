@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "exists": (["in.mp4", "-o", "one.mp4"], 1, "one.mp4: already exists"),
     "suffix": (["in.mp4", "-o", "out.png"], 2, "out.png does not end in"),
     "window": (["in.mp4", "--frames", "3"], 2, "--frames: 3 is not a multiple of 2"),
-    "short window": (["in.mp4", "--frames", "2"], 2, "a window of 2 does not hold two frames"),
+    "short window": (["in.mp4", "--frames", "2"], 2, "a window of 2 is too short for two frames"),
     "no LoRA": (["in.mp4", "--lora", "none"], 1, "none: not a LoRA"),
 }
 

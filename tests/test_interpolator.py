@@ -178,9 +178,9 @@ def test_a_run_of_the_other_unet_keeps_it(place: Path, trained: Path, tmp_path: 
     [
         ({"conditioning": "both"}, r"conditioning\.kind: local"),
         ({"mask_generate": 0.5, "mask_interpolate": 0.5}, r"masks\.interpolate: 1"),
-        ({"init_from": ""}, "starts from the U-Net of init_from"),
-        ({"preview_every": 5}, "goes without previews"),
-        ({"lora_rank": 4}, "a LoRA is of the U-Net alone"),
+        ({"init_from": ""}, "needs init_from"),
+        ({"preview_every": 5}, "previews must be off"),
+        ({"lora_rank": 4}, "LoRA is for the U-Net only"),
     ],
     ids=["context", "masks", "from nothing", "previews", "lora"],
 )

@@ -185,7 +185,7 @@ def test_weights_are_these_or_none(metric_weights: Path, tmp_path: Path, kind: s
         {**state, name: torch.ones(3)},
     ):
         torch.save(wrong, path)
-        with pytest.raises(FashionFlowError, match="not the weights of this network"):
+        with pytest.raises(FashionFlowError, match="weights of another network"):
             load_network(kind, tmp_path)
     for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "contains a list"), ({1: state[name]}, "lacks")):
         torch.save(other, path)

@@ -124,7 +124,7 @@ def test_signal_saves_a_whole_step_and_the_run_goes_on(
         assert process.wait(60) == code, log.read_text()
     (saved,) = (out / "checkpoints").iterdir()
     assert 3 <= int(saved.stem.split("-")[1]) < 20
-    assert "go on with --resume" in log.read_text()
+    assert "resume with --resume" in log.read_text()
     result = run("train", "--out", out, "--resume", "--quiet", "--device", "cpu", cwd=tmp_path)  # its own settings
     assert (result.returncode, result.stderr) == (0, "")
     assert_same_state(state(out), state(whole))
