@@ -39,7 +39,7 @@ def batch(request: BenchRequest) -> dict[str, Any]:
         work[name] = CallCost.of(networks.denoise, *shapes)
     results = rows(timing.measure(calls, networks.device, request.repeats, 0), work, limits)
     clips = {name: size / results[name]["median_s"] for size, name in zip(sizes, results)}
-    faster = {f"clips per second, {name} over batch 1": clips[name] / clips["batch 1"] for name in list(clips)[1:]}
+    faster = {f"clips a second, {name} over batch 1": clips[name] / clips["batch 1"] for name in list(clips)[1:]}
     title = "U-Net step of several photos at once"
     more = {"ratios": faster, "clips_per_s": clips, "notes": notes}
     return subject.result("batch", title, results, request.repeats, WARMUP, limits, **more)

@@ -97,7 +97,7 @@ def _read_line(url: str, rest: str, before: str | None, used: dict[str, str]) ->
             return ListEntry(url, problem=f"sha256:{sha256} has {len(sha256)} digits, not 64")
     shown = http.shortened(url)
     if len(url) > _LONGEST_ADDRESS:
-        return ListEntry(url, problem=f"{shown} {len(url):,} characters; addresses have at most {_LONGEST_ADDRESS:,}")
+        return ListEntry(url, problem=f"{shown}: {len(url):,} characters; addresses have at most {_LONGEST_ADDRESS:,}")
     try:
         parts = urlsplit(url)
         _ = parts.port  # validated only on access

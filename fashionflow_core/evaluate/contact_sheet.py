@@ -60,7 +60,7 @@ def grid(
     """
     suffix = out.suffix.lower()
     if suffix not in (*STILLS, *video.SUFFIXES):
-        raise SettingError("out", f"{out}: suffix is not one of {',  '.join((*STILLS, *video.SUFFIXES))}")
+        raise SettingError("out", f"{out}: suffix is not one of {', '.join((*STILLS, *video.SUFFIXES))}")
     check_target(out, overwrite)
     cells = gather(folders, height, limit, titles)
     if suffix in STILLS:

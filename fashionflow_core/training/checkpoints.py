@@ -179,6 +179,6 @@ def _check(path: Path, wanted: dict[str, Iterable[int]], tensors: dict[str, Tens
     for name, shape in wanted.items():
         if name not in tensors or tuple(tensors[name].shape) != tuple(shape):
             raise FashionFlowError(
-                f"{path}: other networks ({name.removeprefix('weights/')} differs)",
+                f"{path}: checkpoint of other networks ({name.removeprefix('weights/')} differs)",
                 hint="resume with the settings of the original run",
             )
