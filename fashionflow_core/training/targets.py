@@ -135,8 +135,8 @@ class UNetTarget:
     def _check_prediction(self, of_base: str) -> None:
         if self.config.init_from and self.prediction != of_base:
             warnings.warn(
-                f"noise.prediction: {self.prediction}, but the model of init_from predicts {of_base}: its output must be "
-                "learnt again",
+                f"noise.prediction: {self.prediction}, but the model of init_from predicts {of_base}: it must be "
+                "trained again",
                 FashionFlowWarning,
                 stacklevel=2,
             )
