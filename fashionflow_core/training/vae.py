@@ -119,7 +119,7 @@ class VAETarget:
         self.examples = FrameExamples(frames, config, self.model, shrink, self.networks.latent_channels)
 
     def place(self, device: torch.device) -> None:
-        """Nothing is frozen; all parts move with the module."""
+        """Nothing to do: all parts are in the module, and move with it."""
 
     def prepare(self, batch: FrameBatch) -> FrameBatch:
         return batch
