@@ -3,7 +3,8 @@
     fashionflow data synth -o runs/mini-latent/clips --clips 1500 --jobs 4
     python scripts/start_mini.py runs/mini-latent/clips -o runs/mini-latent/start
 
-Next steps (docs/mini-latent.md): `fashionflow data prepare` and `fashionflow train`, with the presets of mini-latent.
+Next steps (docs/concepts/mini-latent.md): `fashionflow data prepare` and `fashionflow train`, with the presets of
+mini-latent.
 
 The VAE is a diffusers AutoencoderKL initialized as an exact PCA of 8x8 patches. From scratch such a network stalls far
 below the PCA. Here it equals the PCA before the first step: all residual branches start at zero, and the two nonlinear

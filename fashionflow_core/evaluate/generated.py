@@ -101,7 +101,8 @@ def generate(
 ) -> Made:
     """Generate the missing videos of `folder`: one per clip of `data`, from its first frame, or per photo.
 
-    `folder` becomes a catalogue (docs/catalogues.md): interrupted runs resume, failures are in its manifest. A video
+    `folder` becomes a catalogue (docs/guides/catalogues.md): interrupted runs resume, failures are in its manifest. A
+    video
     depends only on the model, the settings, the name and the photo: each has its own seed, derived from that of the
     settings and its name, so that other items of the test set have no effect and no two share their noise. The folder
     records model and settings, and rejects others.

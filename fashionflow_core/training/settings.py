@@ -110,7 +110,7 @@ def _name(where: str, key: str) -> str:
         known = FLAT | {name: name for name in (*FIELDS, "preset")}
         near = [known[one] for one in (nearest(key, known),) if one]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"{where}: unknown setting {key!r}", hint=f"{hint}see docs/training.md for all settings")
+    raise UsageError(f"{where}: unknown setting {key!r}", hint=f"{hint}see docs/guides/training.md for all settings")
 
 
 def _parse(name: str, text: str) -> Any:
