@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_cli.console import note, one_line, result, result_json
-from fashionflow_core.config import VIDEO_SUFFIXES
+from fashionflow_core.config import VIDEO_SUFFIXES, ModelConfig
 from fashionflow_core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     work, out = request.work, Path(request.work.out)
     if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {work.settings.fps}")
-    video.check_options(out / f"NAME{work.suffix}", work.encode)
+    for name in work.files("NAME"):
+        video.check_options(out / name, work.encode)
     if request.ray_address is not None and request.executor != run.RAY:
         raise UsageError("--ray-address: is for --executor ray", hint="add --executor ray")
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
@@ -94,7 +95,11 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
         note(f"failed: {line}")
     if inputs.twice:
         note(f"skipped {inputs.twice} that were named twice", quiet)
-    work = replace(work, model=str(registry.find(work.model)), out=str(place), remote=url.rstrip("/"))
+    model = registry.find(work.model)
+    config = ModelConfig.load(model)
+    settings = work.finish.adapted(work.settings, config)
+    work.finish.check_length(settings.resolve(config))
+    work = replace(work, model=str(model), settings=settings, out=str(place), remote=url.rstrip("/"))
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)

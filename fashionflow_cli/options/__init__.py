@@ -67,4 +67,16 @@ from fashionflow_cli.options.model import (
     Variations,
 )
 from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, MatteFile, MaxMegapixels
-from fashionflow_cli.options.video import Codec, Crf, Encoder, Fps, FramesDir, NoMark, Out, Overwrite, Poster
+from fashionflow_cli.options.video import (
+    Codec,
+    Crf,
+    Encoder,
+    Fps,
+    FramesDir,
+    NoMark,
+    Out,
+    Overwrite,
+    Poster,
+    Ratio,
+    Targets,
+)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from fashionflow_cli.options.base import ADVANCED, VIDEO, between, one_of, option
-from fashionflow_core.config import CODECS, VIDEO_SUFFIXES
+from fashionflow_cli.options.base import ADVANCED, SHOPS, VIDEO, between, one_of, option
+from fashionflow_core.config import CODECS, RATIOS, TARGETS, VIDEO_SUFFIXES
 
 Out = Annotated[
     Path | None,
@@ -13,6 +13,14 @@ Out = Annotated[
 Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
 Poster = Annotated[bool, option(VIDEO, "poster", text="Also write a PNG of a telling frame.", flag=True)]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
+Ratio = Annotated[
+    str | None,
+    option(SHOPS, "ratio", text=f"{', '.join(RATIOS)}; extends the background.", **one_of(RATIOS, "W:H")),
+]
+Targets = Annotated[
+    str | None,
+    option(SHOPS, "for", text=f"Keep the limits of: {', '.join(TARGETS)}.", metavar="LIST"),
+]
 FramesDir = Annotated[
     Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")
 ]

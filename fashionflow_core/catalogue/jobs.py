@@ -11,6 +11,7 @@ from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.quality_gate import QualityLimits
 from fashionflow_core.config import EncodeOptions, GenerateSettings, LoadOptions, ResolvedSettings
 from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.video.finishing import FinishOptions
 
 FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
 DONE, FAILED, LOST, RETRIED = "done", "failed", "lost", "retried"
@@ -28,6 +29,7 @@ class RunSpec:
         settings: of all items, but for what entries have of their own.
         load: how the model is opened; the device is each worker's own.
         encode: how the videos are written.
+        finish: what is made of the generated frames.
         batch: photos in one call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU.
         suffix: of the videos.
         background, max_megapixels: of `loading.load_photo`.
@@ -44,6 +46,7 @@ class RunSpec:
     settings: GenerateSettings = GenerateSettings()
     load: LoadOptions = LoadOptions()
     encode: EncodeOptions = EncodeOptions()
+    finish: FinishOptions = FinishOptions()
     batch: int = 0
     suffix: str = ".mp4"
     background: tuple[int, int, int] = (255, 255, 255)
@@ -52,6 +55,10 @@ class RunSpec:
     gate: QualityLimits | None = None
     reroll: int = 0
     opener: str = "fashionflow_core.pipeline:load"
+
+    def files(self, name: str) -> list[str]:
+        """An item's files inside the output folder; the first one is its video."""
+        return self.finish.files(name, self.suffix)
 
     def on(self, device: str) -> Self:
         """The same on a worker's own device."""
@@ -145,6 +152,7 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
             if key in ("backend", "lora", "allow_unverified", "compile") and value not in (None, "auto", False)
         },
         "dtype": work.load.dtype,
+        **({} if work.finish == FinishOptions() else {"finish": work.finish.hashed()}),
         "reroll": None,  # the gate judges videos that are finished; it is no reason to make them again
     }
     return _short(json.dumps(values, sort_keys=True, default=str).encode())

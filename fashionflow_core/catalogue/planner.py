@@ -187,14 +187,17 @@ class Planner:
             return not before.input_hash  # it could not be read then either
 
     def _is_whole(self, item: Item, before: State) -> bool:
-        """Whether the video opens and has its frames; elsewhere, whether it has its size, for there it came whole."""
+        """Whether the videos open and the first has its frames; elsewhere, whether it has its size: it came whole."""
         from fashionflow_core import video
 
         if self.work.remote:
-            return storage.size(f"{self.work.remote.rstrip('/')}/{item.name}{self.work.suffix}") == before.bytes
-        path = inside(Path(self.work.out), item.name + self.work.suffix)
+            remote = self.work.remote.rstrip("/")
+            first, *others = (storage.size(f"{remote}/{name}") for name in self.work.files(item.name))
+            return first == before.bytes and None not in others
         try:
-            return path is not None and video.probe(path).frames == before.frames
+            paths = [inside(Path(self.work.out), name) for name in self.work.files(item.name)]
+            counts = [video.probe(path).frames if path is not None else 0 for path in paths]
+            return counts[0] == before.frames and 0 not in counts
         except FashionFlowError:
             return False
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
+from fashionflow_core.video import finishing
+from fashionflow_core.video.finishing import Finisher, Footage, is_loop
 
 if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
@@ -242,20 +245,22 @@ class Maker:
         Returns:
             The record; None if the video is to be made again first.
         """
-        from fashionflow_core import video
-
         start = time.perf_counter()
         mark = {FINGERPRINT: fingerprint(photo.sha256, job.settings_hash, job.revision)}
-        temporary = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}{self.work.suffix}"
+        attempt = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}"
+        temporary, *more = (Path(name) for name in self.work.files(str(attempt)))
         poster = temporary.with_suffix(".jpg")
-        take = Attempt(temporary, poster, seed=job.settings.seed)
+        take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
-            info = video.write(frames, temporary, clip.fps, clip.count, clip.metadata | mark, self.work.encode)
-            write_poster(poster, frames.poster, self.work.encode.mark)
+            finishers = self._finishers(job, photo, clip.count)
+            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark)
+            info = infos[0]
+            if frames.poster is not None:
+                write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
-                take.scores = self.photos.scores(temporary, photo.fitted)
+                take.scores = self._scores(temporary, photo, finishers[0])
                 seconds["score"] = time.perf_counter() - start
             takes = [*(self._takes.pop(job.number, None) or earlier_takes(job)), take]
             if self.work.gate is not None:
@@ -280,6 +285,7 @@ class Maker:
             **self._of_video(job, info, size),
             **of_takes(best, takes, self.work),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
+            **({} if info.frames == clip.count else {"generated_frames": clip.count}),
             poster=job.name + POSTER,
             encoder=info.encoder,
             scheduler=clip.metadata["fashionflow_scheduler"],
@@ -287,14 +293,44 @@ class Maker:
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
+    def _finishers(self, job: Job, photo: OpenedPhoto, count: int | None = None) -> list[Finisher]:
+        """Of an item's files; `count`: of the generated frames, if that is not what was asked for."""
+        request = job.settings.resolve(self.pipe.config)
+        assert photo.fitted is not None
+        box = photo.fitted.box
+        footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
+        return self.work.finish.finishers(footage)
+
+    def _write_files(
+        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str]
+    ) -> "list[VideoInfo]":
+        """Write a clip's files; frames that are needed more than once wait on the disk."""
+        encode = self.work.encode
+        if len(paths) == 1 and finishers[0].is_streamed(self.work.suffix):
+            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode)]
+        with finishing.FrameStore(paths[0]) as store:
+            for frame in frames:
+                store.add(frame)
+            return [
+                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode)
+                for finisher, path in zip(finishers, paths, strict=True)
+            ]
+
+    def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
+        """Of a video, compared with its photo finished as its frames are."""
+        assert photo.fitted is not None
+        pixels = photo.fitted.box.cut(photo.fitted.pixels)
+        return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
+
     def _keep(self, job: Job, best: Attempt) -> int:
         """Move a video and its poster to where they belong, unless they are there; returns the video's bytes."""
-        video_name = job.name + self.work.suffix
+        names = self.work.files(job.name)
         if best.video is None or best.poster is None:
-            with self.outputs.existing(video_name) as path:
+            with self.outputs.existing(names[0]) as path:
                 return path.stat().st_size if path is not None else 0
         size = best.video.stat().st_size
-        places = ((best.poster, job.name + POSTER), (best.video, video_name))
+        # The video last: where it is, the item is finished.
+        places = ((best.poster, job.name + POSTER), *zip(best.more, names[1:]), (best.video, names[0]))
         for _, name in places:
             self.outputs.check(job, name)
         for file, name in places:
@@ -302,8 +338,10 @@ class Maker:
         return size
 
     def _of_video(self, job: Job, info: "VideoInfo", size: int) -> dict[str, Any]:
+        first, *more = self.work.files(job.name)
         return {
-            "output": job.name + self.work.suffix,
+            "output": first,
+            **({"more_outputs": more} if more else {}),
             "output_bytes": size,
             "model": self.pipe.config.name,
             "device": self.device,
@@ -323,8 +361,8 @@ class Maker:
 
     def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
         """Whether the very video is in place already: a kill came between its last move and its line."""
-        name = job.name + self.work.suffix
-        if job.redo or job.reroll:
+        name, *more = self.work.files(job.name)
+        if job.redo or job.reroll or not all(map(self.outputs.has, more)):
             return False
         with self.outputs.existing(name) as path:
             if path is None:
@@ -340,7 +378,7 @@ class Maker:
                 return False
             take = Attempt(path, path, seed=int(found.get("fashionflow_seed", job.settings.seed)))
             if self.work.scores and photo.fitted is not None:
-                take.scores = self.photos.scores(path, photo.fitted)
+                take.scores = self._scores(path, photo, self._finishers(job, photo)[0])
                 take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
             if take.flags and self.work.reroll:
                 self._takes[job.number] = [replace(take, video=None, poster=None, is_in_place=True)]

@@ -96,6 +96,7 @@ class EncodePlan:
     Attributes:
         asked: what the user asked for, where that is hardware; else None.
         encoders: the encoders to try, in order; the last one is software.
+        closed: no group of pictures refers to the one before it.
     """
 
     container: Container
@@ -103,6 +104,20 @@ class EncodePlan:
     crf: int | None
     asked: str | None
     encoders: tuple[str, ...]
+    closed: bool = False
+
+
+def streamable(plan: EncodePlan) -> EncodePlan:
+    """The same for platforms that cut and join files: closed groups of pictures, and an MP4 without edit lists.
+
+    The first frame's time is 0 without a list that says so, since frames that are decoded before they are shown get
+    negative offsets (ISO/IEC 14496-12, 8.6.1.3).
+    """
+    container = plan.container
+    if container.name == "mp4":
+        flags = container.options["movflags"] + "+negative_cts_offsets"
+        container = replace(container, options={"movflags": flags, "use_editlist": "0"})
+    return replace(plan, container=container, closed=True)
 
 
 def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> None:

@@ -21,6 +21,8 @@ _OPTIONS = {
     "turn": "motion_amount",
     "fit": "fit",
     "conditioning": "conditioning",
+    "for": "for",
+    "ratio": "ratio",
 }
 
 
@@ -92,6 +94,9 @@ def is_picture(path: Path) -> bool:
 def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: tuple[int, int]) -> str:
     if not {"model", "seed", "steps", "scheduler"} <= settings.keys():
         return ""
+    # Of finished files these are what was generated.
+    frames, shown = _number(settings, "frames", 0) or frames, settings.get("size", f"{size[0]}x{size[1]}")
+    rate = settings.get("fps", f"{fps:g}")
     filled, item = (_number(settings, key, default) for key, default in (("interpolate", 1), ("item", 0)))
     # Item 2 of `v.mp4` is the last one of three variations, v-3.mp4.
     name = path.name if item == 0 else path.stem.removesuffix(f"-{item + 1}") + path.suffix
@@ -99,8 +104,8 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
         "out": name,
         "model": settings["model"],
         "seed": settings["seed"],
-        "frames": frames // filled,
-        "fps": f"{fps:g}",
+        "frames": frames // filled if settings.get("loop") == "true" else (frames - 1) // filled + 1,
+        "fps": rate,
         "steps": settings["steps"],
         "scheduler": settings["scheduler"],
     }
@@ -110,7 +115,7 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
     if settings.get("loop") == "true":
         options["loop"] = True
     if "motion" in settings:
-        options["size"] = f"{size[0]}x{size[1]}"
+        options["size"] = shlex.quote(shown)
         options.pop("conditioning", None)
     if item:
         options["variations"] = item + 1
