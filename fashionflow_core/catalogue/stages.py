@@ -29,6 +29,7 @@ from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
 from fashionflow_core.video import finishing
@@ -272,7 +273,7 @@ class Maker:
                     return None
             there = [one for one in takes if one.video is not None or one.is_in_place]
             best = min(there, key=lambda one: badness(one.scores, self.work.gate or QualityLimits()))
-            size = self._keep(job, best)
+            size, digest = self._keep(job, best)
             for other in takes:
                 other.discard()
         except BaseException:
@@ -282,7 +283,7 @@ class Maker:
         return job.record(
             DONE,
             **self._of_photo(photo, clip),
-            **self._of_video(job, info, size),
+            **self._of_video(job, info, size, digest),
             **of_takes(best, takes, self.work),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
             **({} if info.frames == clip.count else {"generated_frames": clip.count}),
@@ -322,27 +323,28 @@ class Maker:
         pixels = photo.fitted.box.cut(photo.fitted.pixels)
         return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
 
-    def _keep(self, job: Job, best: Attempt) -> int:
-        """Move a video and its poster to where they belong, unless they are there; returns the video's bytes."""
+    def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:
+        """Move a video and its poster to where they belong, unless they are there; returns the video's bytes and hash."""
         names = self.work.files(job.name)
         if best.video is None or best.poster is None:
             with self.outputs.existing(names[0]) as path:
-                return path.stat().st_size if path is not None else 0
-        size = best.video.stat().st_size
+                return (path.stat().st_size, sha256(path)) if path is not None else (0, "")
+        size, digest = best.video.stat().st_size, sha256(best.video)
         # The video last: where it is, the item is finished.
         places = ((best.poster, job.name + POSTER), *zip(best.more, names[1:]), (best.video, names[0]))
         for _, name in places:
             self.outputs.check(job, name)
         for file, name in places:
             self.outputs.put(file, name)
-        return size
+        return size, digest
 
-    def _of_video(self, job: Job, info: "VideoInfo", size: int) -> dict[str, Any]:
+    def _of_video(self, job: Job, info: "VideoInfo", size: int, digest: str) -> dict[str, Any]:
         first, *more = self.work.files(job.name)
         return {
             "output": first,
             **({"more_outputs": more} if more else {}),
             "output_bytes": size,
+            "output_hash": digest,
             "model": self.pipe.config.name,
             "device": self.device,
             "frames": info.frames,
@@ -387,7 +389,7 @@ class Maker:
             record = job.record(
                 DONE,
                 **self._of_photo(photo),
-                **self._of_video(job, info, path.stat().st_size),
+                **self._of_video(job, info, path.stat().st_size, sha256(path)),
                 **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
                 seconds={},
