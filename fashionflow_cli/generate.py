@@ -12,7 +12,14 @@ from fashionflow_cli import generate_catalogue, options
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
-from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions, ModelConfig
+from fashionflow_core.config import (
+    VIDEO_SUFFIXES,
+    EncodeOptions,
+    GenerateSettings,
+    LoadOptions,
+    ModelConfig,
+    SigningOptions,
+)
 from fashionflow_core.errors import FashionFlowWarning, UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +88,16 @@ def generate(
     as_json: options.Json = False,
     # shops and platforms
     targets: options.Targets = None,
+    visible_mark: options.VisibleMark = None,
+    caption: options.Caption = None,
+    font: options.Font = None,
+    logo: options.Logo = None,
+    logo_place: options.LogoPlace = "top-right",
+    logo_opacity: options.LogoOpacity = 1.0,
+    end_card: options.EndCardFile = None,
+    end_card_seconds: options.EndCardSeconds = 2.0,
+    c2pa_cert: options.C2paCert = None,
+    c2pa_key: options.C2paKey = None,
     # advanced
     matte: options.MatteFile = None,
     background: options.Background = options.WHITE,
@@ -125,10 +142,20 @@ def generate(
         duration=duration,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder, not no_mark)
+    encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
     from fashionflow_core.video.finishing import FinishOptions
+    from fashionflow_core.video.overlays import EndCard, LogoOptions
 
-    finish = FinishOptions.parse(targets or "", ratio=ratio or "")
+    finish = FinishOptions.parse(
+        targets or "",
+        ratio=ratio or "",
+        visible_mark=visible_mark or "",
+        caption=caption or "",
+        font=font or "",
+        logo=LogoOptions(str(logo.absolute()), logo_place, logo_opacity) if logo is not None else None,
+        end_card=EndCard(str(end_card.absolute()), end_card_seconds) if end_card is not None else None,
+    )
+    finish.check()
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
             if value is not None:
@@ -161,6 +188,11 @@ def generate(
         return
     (photo,) = photos
     out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{VIDEO_SUFFIXES[0]}")
+    if finish.caption:
+        from fashionflow_core.video.captions import filled
+
+        values = {"name": "photo" if photo == STDIN else photo.stem, "photo": photo.name}
+        finish = replace(finish, caption=filled(finish.caption, values))
     outputs = plan_targets(photo, out, variations, poster, frames_dir, overwrite, finish)
     quiet_libraries()
 
@@ -232,8 +264,9 @@ def make_video(
         distance = round(found, 4)
         note(f"motion distance from the nearest variation: {distance:.2f}", studio.quiet)
     generated = time.perf_counter()
+    source = name if Path(name).is_file() else ""  # none of stdin
     footage = Footage(clip.count, clip.fps, clip.height, clip.width, is_loop(request))
-    made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding")
+    made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding", source)
     seconds = {"denoise": generated - start, "decode": time.perf_counter() - generated}
     for one in made:
         about: dict[str, Any] = {
@@ -242,6 +275,23 @@ def make_video(
             "motion_distance": distance,
         }
         studio.report(one | about, request, seconds)
+
+
+def signing_of(cert: Path | None, key: Path | None) -> SigningOptions | None:
+    """With what videos are signed; None: they are not.
+
+    Raises:
+        UsageError, FashionFlowError: one without the other; as `signing.check`.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--c2pa-cert, --c2pa-key: only one of them", hint="pass both")
+    from fashionflow_core.video import signing
+
+    found = SigningOptions(str(cert.absolute()), str(key.absolute()))
+    signing.check(found)
+    return found
 
 
 def read_mask(path: Path, shape: tuple[int, ...], max_megapixels: float) -> "np.ndarray":

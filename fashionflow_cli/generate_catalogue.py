@@ -78,6 +78,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     from fashionflow_core.catalogue import run, storage
     from fashionflow_core.catalogue.inputs import read_inputs
     from fashionflow_core.store import registry
+    from fashionflow_core.video.captions import columns_of
 
     work, out = request.work, Path(request.work.out)
     if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
@@ -88,7 +89,8 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
         raise UsageError("--ray-address: is for --executor ray", hint="add --executor ray")
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
     place = storage.mirror(url) if url else out
-    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
+    columns = columns_of(work.finish.caption)
+    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin, columns)
     for line in inputs.skipped.lines():
         note(line, quiet)
     for line in inputs.skipped.unreadable:

@@ -124,6 +124,7 @@ class Studio:
         finishers: "Sequence[Finisher]",
         metadata: dict[str, str],
         bar: str,
+        photo: str = "",
     ) -> list[dict[str, Any]]:
         """Write the files of a video with their posters and frames; returns what both commands report about each.
 
@@ -131,6 +132,7 @@ class Studio:
             frames: the generated ones, arrays uint8 (h, w, 3), sRGB.
             targets, finishers: of each file, in one order.
             bar: label of a progress bar over the frames; empty: none.
+            photo: file that they were made of.
         """
         from fashionflow_core.images import fitting
         from fashionflow_core.video.finishing import FrameStore
@@ -150,7 +152,7 @@ class Studio:
                     store.add(frame)
             for target, finisher in zip(targets, finishers, strict=True):
                 source = frames if store is None else partial(store.read, finisher.order)
-                info = self._write_one(source, target, finisher, metadata)
+                info = self._write_one(source, target, finisher, metadata, photo)
                 if target.poster is not None and picker is not None and picker.poster is not None:
                     picture = finisher.still(picker.poster)
                     fitting.write_png(target.poster, picture, png_text() if self.encode.mark else None)
@@ -177,6 +179,7 @@ class Studio:
         target: VideoOutput,
         finisher: "Finisher",
         metadata: dict[str, str],
+        photo: str,
     ) -> "VideoInfo":
         from fashionflow_core import video
         from fashionflow_core.video import finishing
@@ -187,7 +190,7 @@ class Studio:
             if target.frames_dir is not None:
                 # Its own check was made before the work; what it replaces is replaced only when the video is in place.
                 tap = stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add
-            return finishing.write(finisher, generated, target.video, metadata, self.encode, tap)
+            return finishing.write(finisher, generated, target.video, metadata, self.encode, tap, photo)
 
     def report(self, made: dict[str, Any], request: "ResolvedSettings", seconds: dict[str, float]) -> None:
         """Print a finished video: its path, or all that is known of it."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fashionflow_cli.options.base import ADVANCED, SHOPS, VIDEO, between, one_of, option
-from fashionflow_core.config import CODECS, RATIOS, TARGETS, VIDEO_SUFFIXES
+from fashionflow_core.config import CODECS, PLACES, RATIOS, TARGETS, VIDEO_SUFFIXES
 
 Out = Annotated[
     Path | None,
@@ -21,6 +21,22 @@ Targets = Annotated[
     str | None,
     option(SHOPS, "for", text=f"Keep the limits of: {', '.join(TARGETS)}.", metavar="LIST"),
 ]
+VisibleMark = Annotated[
+    str | None, option(SHOPS, "visible-mark", text='A small text, e.g. "AI-generated".', metavar="TEXT")
+]
+Caption = Annotated[str | None, option(SHOPS, "caption", text="Text; {name} or {COLUMN} of a list.", metavar="TEXT")]
+Font = Annotated[str | None, option(SHOPS, "font", text="A font of the system, or its file.", metavar="NAME")]
+Logo = Annotated[Path | None, option(SHOPS, "logo", text="A picture in a corner.", metavar="FILE")]
+LogoPlace = Annotated[
+    str, option(SHOPS, "logo-place", text=f"{', '.join(PLACES)}.", default="top-right", **one_of(PLACES, "NAME"))
+]
+LogoOpacity = Annotated[float, option(SHOPS, "logo-opacity", text="0 to 1.", default="1", metavar="N")]
+EndCardFile = Annotated[Path | None, option(SHOPS, "end-card", text="A picture at the end.", metavar="FILE")]
+EndCardSeconds = Annotated[float, option(SHOPS, "end-card-seconds", text="How long.", default="2", metavar="N")]
+C2paCert = Annotated[
+    Path | None, option(SHOPS, "c2pa-cert", text="Sign with this certificate chain (extra c2pa).", metavar="PEM")
+]
+C2paKey = Annotated[Path | None, option(SHOPS, "c2pa-key", text="Its private key.", metavar="PEM")]
 FramesDir = Annotated[
     Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")
 ]

@@ -80,6 +80,7 @@ class Job:
         replace: whether a file that is no known video of ours may be replaced.
         redo: make it even if the very same video is in place.
         caption: for the gallery.
+        label: caption of the video, its columns filled in.
         reroll: how often it was made before with another seed.
         earlier: tries of an earlier run, as the manifest has them; `kept` is the one that is in place.
         judge: the video is finished, and only has no scores.
@@ -96,6 +97,7 @@ class Job:
     replace: bool = False
     redo: bool = False
     caption: str = ""
+    label: str = ""
     reroll: int = 0
     earlier: tuple[Mapping[str, Any], ...] = ()
     judge: bool = False
@@ -144,7 +146,12 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
         "variation": variation,
         "suffix": work.suffix,
         # As the names and defaults were when finished catalogues were hashed: other ones would remake their videos.
-        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software", True)},
+        "coding": {
+            key: value
+            for key, value in vars(work.encode).items()
+            if key != "sign" and value not in (None, "software", True)
+        },
+        **({"signed": _content(work.encode.sign.cert)} if work.encode.sign is not None else {}),
         "background": work.background,
         "loading": {
             key: _content(value)

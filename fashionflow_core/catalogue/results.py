@@ -41,10 +41,13 @@ def write(out: str | Path) -> list[Path]:
     made = [out / CSV, out / JSON]
     for path, write_rows in zip(made, (_write_csv, _write_json)):
         try:
-            with (out / MANIFEST).open("rb") as manifest, atomic_path(path) as temporary:
+            with (
+                (out / MANIFEST).open("rb") as manifest,
+                atomic_path(path) as temporary,
                 # File names may hold bytes that are not UTF-8: they stay as they are.
-                with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    write_rows(file, (row(record_at(manifest, start)) for start in starts))
+                temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            ):
+                write_rows(file, (row(record_at(manifest, start)) for start in starts))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise FashionFlowError(f"{path}: cannot be written ({reason})", hint="check the free disk space") from None

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.gpu_memory import batch_that_fits, free_memory, release_memory, used_memory
 from fashionflow_core.catalogue.jobs import DONE, FAILED, FINGERPRINT, Job, RunSpec, failure, fingerprint
 from fashionflow_core.catalogue.naming import POSTER
@@ -254,7 +255,7 @@ class Maker:
         take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
             finishers = self._finishers(job, photo, clip.count)
-            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark)
+            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, job.source)
             info = infos[0]
             if frames.poster is not None:
                 write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
@@ -300,20 +301,22 @@ class Maker:
         assert photo.fitted is not None
         box = photo.fitted.box
         footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
-        return self.work.finish.finishers(footage)
+        finish = replace(self.work.finish, caption=job.label) if job.label else self.work.finish
+        return finish.finishers(footage)
 
     def _write_files(
-        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str]
+        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str], photo: str
     ) -> "list[VideoInfo]":
         """Write a clip's files; frames that are needed more than once wait on the disk."""
         encode = self.work.encode
+        photo = "" if storage.is_url(photo) else photo  # a signature names those that are of this machine
         if len(paths) == 1 and finishers[0].is_streamed(self.work.suffix):
-            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode)]
+            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode, None, photo)]
         with finishing.FrameStore(paths[0]) as store:
             for frame in frames:
                 store.add(frame)
             return [
-                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode)
+                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode, None, photo)
                 for finisher, path in zip(finishers, paths, strict=True)
             ]
 
@@ -324,7 +327,7 @@ class Maker:
         return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
 
     def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:
-        """Move a video and its poster to where they belong, unless they are there; returns the video's bytes and hash."""
+        """Move an item's files to where they belong, unless there; returns the video's bytes and hash."""
         names = self.work.files(job.name)
         if best.video is None or best.poster is None:
             with self.outputs.existing(names[0]) as path:

@@ -56,7 +56,7 @@ def plan_canvas(
     if limits is not None and limits.frames:
         # The size that scales the frames least.
         high, wide = min(limits.frames, key=lambda size: abs(math.log(min(size[0] / height, size[1] / width))))
-        return _placed(height, width, high, wide)
+        return enclosed(height, width, high, wide)
     ratio = (limits.ratio if limits is not None else None) or ratio
     low, high = limits.sides if limits is not None and limits.sides else (1, 1 << 30)
     most_wide = limits.width if limits is not None and limits.width else high
@@ -66,16 +66,16 @@ def plan_canvas(
         scale = max(scale, low / min(height, width))
         if scale == 1:
             return CanvasSize(height, width, 0, 0, height, width)
-        return _placed(height, width, _even(height * scale), _even(width * scale))
+        return enclosed(height, width, _even(height * scale), _even(width * scale))
     # Multiples of the smallest even sides of this ratio, so that it is exact.
     unit_high, unit_wide = 2 * ratio.denominator, 2 * ratio.numerator
     units = math.ceil(max(height / unit_high, width / unit_wide, low / min(unit_high, unit_wide)))
     units = min(units, max(1, int(min(high / max(unit_high, unit_wide), most_wide / unit_wide))))
-    return _placed(height, width, units * unit_high, units * unit_wide)
+    return enclosed(height, width, units * unit_high, units * unit_wide)
 
 
-def _placed(height: int, width: int, high: int, wide: int) -> CanvasSize:
-    """Frames in the middle of a canvas, in their own size where that fits and fills a side, else scaled to do so."""
+def enclosed(height: int, width: int, high: int, wide: int) -> CanvasSize:
+    """Frames in the middle of a canvas of `high` x `wide`, scaled unless they fit and fill a side as they are."""
     scale = min(high / height, wide / width)
     inner = (height, width)
     # Within a unit of the ratio nothing is scaled: pixels stay the model's.

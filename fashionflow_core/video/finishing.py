@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from fashionflow_core.config import EncodeOptions, GenerateSettings, ModelConfig, ResolvedSettings
 from fashionflow_core.errors import FashionFlowError, SettingError, option
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video import formats, writing
 from fashionflow_core.video.canvas import LONGEST_CANVAS, Canvas, plan_canvas, ratio_of
+from fashionflow_core.video.captions import COLUMN
+from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
+from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
 from fashionflow_core.video.reading import explained
 from fashionflow_core.video.targets import PlatformLimits, find_target
 from fashionflow_core.video.timeline import adapted, timeline
@@ -30,6 +34,11 @@ class FinishOptions:
         targets: some of `config.TARGETS`; one generation gives a file for each.
         ratio: width:height of the canvas, one of `config.RATIOS`; empty: that of the frames. A target that has a ratio
             of its own gets that.
+        visible_mark: a disclosure that every frame shows, such as "AI-generated"; empty: none.
+        caption: text at the foot of every frame; `{name}` stands for the item's value of that column (`captions`).
+        font: of mark and caption; see `fonts.load_font`.
+        logo: a picture in a corner of every frame.
+        end_card: a picture behind the last frame.
 
     Raises:
         UsageError, FashionFlowError: an unknown name.
@@ -37,6 +46,11 @@ class FinishOptions:
 
     targets: tuple[str, ...] = ()
     ratio: str = ""
+    visible_mark: str = ""
+    caption: str = ""
+    font: str = ""
+    logo: LogoOptions | None = None
+    end_card: EndCard | None = None
 
     def __post_init__(self) -> None:
         ratio_of(self.ratio)
@@ -49,8 +63,32 @@ class FinishOptions:
         return cls(tuple(name.strip() for name in targets.split(",") if name.strip()), **more)
 
     def hashed(self) -> dict[str, Any]:
-        """What the files depend on, by name; without what is not asked for."""
-        return {key: value for key, value in vars(self).items() if value}
+        """What the files depend on, by name; without what is not asked for. Pictures and fonts by their bytes."""
+        found = {key: value for key, value in vars(self).items() if value}
+        for key in ("logo", "end_card"):
+            if key in found:
+                found[key] = {**asdict(found[key]), "file": sha256(Path(found[key].file))}
+        if Path(self.font).is_file():
+            found["font"] = sha256(Path(self.font))
+        return found
+
+    def check(self) -> None:
+        """Refuse, before any work, pictures that cannot be read and fonts that are not there.
+
+        Raises:
+            UsageError, FashionFlowError: names the file or the font.
+        """
+        for picture in (self.logo, self.end_card):
+            if picture is not None:
+                read_picture(picture.file)
+        for text in (self.visible_mark, COLUMN.sub("", self.caption)):
+            if text:
+                load_font(self.font, text, 20)
+
+    @property
+    def after(self) -> float:
+        """Seconds that follow the generated frames."""
+        return self.end_card.seconds if self.end_card is not None else 0.0
 
     @property
     def limits(self) -> list[PlatformLimits]:
@@ -79,7 +117,7 @@ class FinishOptions:
 
     def adapted(self, settings: GenerateSettings, model: ModelConfig) -> GenerateSettings:
         """As `timeline.adapted`."""
-        return adapted(settings, model, self.limits) if self.targets else settings
+        return adapted(settings, model, self.limits, self.after) if self.targets else settings
 
     def check_length(self, request: ResolvedSettings) -> None:
         """Refuse, before any work, a request that is too long for a target.
@@ -88,7 +126,7 @@ class FinishOptions:
             FashionFlowError: as `timeline.timeline`.
         """
         for one in self.limits:
-            timeline(request.video_frames, request.fps, one, is_loop(request))
+            timeline(request.video_frames, request.fps, one, is_loop(request), self.after)
 
     def finishers(self, footage: "Footage") -> "list[Finisher]":
         """One a file, in the order of `files`."""
@@ -136,10 +174,12 @@ class Finisher:
         if shrink < 1:
             size = plan_canvas(height, width, limits, ratio, int(max(size.height, size.width) * shrink))
         self.size = size
-        line = timeline(footage.count, footage.fps, limits, footage.loop)
+        line = timeline(footage.count, footage.fps, limits, footage.loop, options.after)
         self.order, self.fps = line.order, line.fps
-        self.count = len(self.order)
+        self._card_frames = math.ceil(options.after * self.fps - 1e-6)
+        self.count = len(self.order) + self._card_frames
         self._canvas: Canvas | None = None
+        self._overlay: Overlay | None = None
 
     @property
     def generated(self) -> int:
@@ -155,18 +195,36 @@ class Finisher:
         """Frames of the file from the generated ones, uint8 (h, w, 3), which come in `order`."""
         for frame in generated:
             yield self.still(frame)
+        if self._options.end_card is not None:
+            card = card_frame(self._options.end_card, self.size.height, self.size.width)
+            for _ in range(self._card_frames):
+                yield card
 
     def still(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One generated frame as the file shows it; the first one that is given decides the background."""
         self._canvas = self._canvas or Canvas(frame, self.size)
-        return self._canvas.place(frame)
+        if self._overlay is None:
+            options = self._options
+            texts = (options.visible_mark, options.caption, options.font)
+            self._overlay = Overlay(self.size.height, self.size.width, *texts, options.logo)
+        return self._overlay.apply(self._canvas.place(frame))
 
     def metadata(self) -> dict[str, str]:
         """What the file says of its finishing; nothing where there is none, so that bytes stay what they were."""
         if self._options == FinishOptions():
             return {}
         footage = self._footage
-        named = {"for": self.target, "ratio": self._options.ratio}
+        options = self._options
+        named = {
+            "for": self.target,
+            **{key: str(getattr(options, key)) for key in ("ratio", "visible_mark", "caption", "font")},
+        }
+        if options.logo is not None:
+            logo = options.logo
+            named |= {"logo": Path(logo.file).name, "logo_place": logo.place, "logo_opacity": f"{logo.opacity:g}"}
+        if options.end_card is not None:
+            card = options.end_card
+            named |= {"end_card": Path(card.file).name, "end_card_seconds": f"{card.seconds:g}"}
         made = {
             "frames": str(footage.count),
             "fps": f"{footage.fps:g}",
@@ -184,7 +242,7 @@ class Finisher:
 
     def is_streamed(self, suffix: str) -> bool:
         """Whether the generated frames are needed once, in their own order."""
-        if list(self.order) != list(range(self._footage.count)):
+        if self.order != range(self._footage.count):
             return False
         most = self.encode(EncodeOptions(), suffix).max_bytes
         return most is None or self.count * self.size.height * self.size.width * 3 < most
@@ -205,6 +263,7 @@ def write(
     metadata: Mapping[str, str],
     encode: EncodeOptions,
     tap: Tap | None = None,
+    photo: str = "",
 ) -> VideoInfo:
     """Write one file, as `video.write` does, within the bytes that its target takes.
 
@@ -216,11 +275,14 @@ def write(
         generated: gives the generated frames, in the finisher's order, each time it is called.
         path, metadata, encode: as for `video.write`.
         tap: called with each frame of the file once.
+        photo: file that the frames were made of, which a signature names.
 
     Raises:
         FashionFlowError: as `video.write`; and if no quality fits.
     """
     options = finisher.encode(encode, path.suffix.lower())
+    if options.sign is not None and photo:
+        options = replace(options, sign=replace(options.sign, photo=photo))
     metadata = {**metadata, **finisher.metadata()}
     try:
         frames = finisher.frames(generated())

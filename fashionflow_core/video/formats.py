@@ -12,6 +12,9 @@ MAX_FPS = 1000
 MAX_SIDE = 16383  # WebP's; the others' are larger or close to it
 
 
+SIGNED = (".mp4", ".gif", ".webp")  # what C2PA has a place in
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video file holds: number of frames, size in pixels as stored, frames per second.
@@ -128,6 +131,9 @@ def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **
     """
     options = replace(options, **changes)
     plan(Path(path), options.crf, options.codec, options.encoder)
+    if options.sign is not None and Path(path).suffix.lower() not in SIGNED:
+        kinds = ", ".join(SIGNED)
+        raise SettingError("c2pa_cert", f"{path}: C2PA has no place in such files", hint=f"write {kinds}")
 
 
 def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> EncodePlan:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.errors import FashionFlowError, command
-from fashionflow_core.video import boxes, marking, reading
+from fashionflow_core.video import boxes, marking, reading, signing
 
 _PREFIX = "fashionflow_"
 _TYPE = re.compile(rb"""DigitalSourceType(?:\s*=\s*["']|\s*>\s*)([^"'<\s]+)""")
@@ -22,7 +22,13 @@ _OPTIONS = {
     "fit": "fit",
     "conditioning": "conditioning",
     "for": "for",
-    "ratio": "ratio",
+    **{
+        key: key
+        for key in (
+            *("ratio", "visible_mark", "caption", "font", "logo", "logo_place", "logo_opacity"),
+            *("end_card", "end_card_seconds"),
+        )
+    },
 }
 
 
@@ -37,6 +43,7 @@ class Provenance:
         other: further metadata, such as a title.
         frames, fps, height, width, codec: of the video; 0 and empty of a picture.
         again: the command that makes the same video of the same photo; empty if the file does not say enough.
+        signature: what its C2PA signature is worth, in words; empty: it has none.
     """
 
     path: str
@@ -49,6 +56,7 @@ class Provenance:
     width: int = 0
     codec: str = ""
     again: str = ""
+    signature: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""
@@ -56,7 +64,7 @@ class Provenance:
 
 
 def inspect(path: Path) -> Provenance:
-    """Read what a video or picture says of itself; nothing of it is verified.
+    """Read what a video or picture says of itself; nothing of it but a signature is verified.
 
     Raises:
         FashionFlowError: no such file, or neither video nor picture.
@@ -65,7 +73,7 @@ def inspect(path: Path) -> Provenance:
         raise FashionFlowError(f"{path}: not a file", hint="name one video or picture")
     source = source_type(path)
     if is_picture(path):
-        return Provenance(str(path), source, {}, {})
+        return Provenance(str(path), source, {}, {}, signature=signing.state_of(path))
     stored = reading.read_metadata(path)
     settings = {key.removeprefix(_PREFIX): value for key, value in stored.items() if key.startswith(_PREFIX)}
     found = reading.inspect(path, count=False)
@@ -81,6 +89,7 @@ def inspect(path: Path) -> Provenance:
         found.width,
         found.codec,
         _again(path, settings, found.frames, fps, (found.height, found.width)),
+        signing.state_of(path),
     )
 
 

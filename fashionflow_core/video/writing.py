@@ -23,7 +23,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.priority import give_way
-from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading
+from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading, signing
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
@@ -97,6 +97,7 @@ def write(
     """
     path = Path(path)
     options = replace(options, **changes)
+    formats.check_options(path, options)
     plan = formats.plan(path, options.crf, options.codec, options.encoder)
     plan = formats.streamable(plan) if options.streaming else plan
     path = check_target(path, overwrite=True)
@@ -104,6 +105,8 @@ def write(
     rate = _check_arguments(path, fps, count, metadata, plan)
     with atomic_path(path) as temporary:
         height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        if options.sign is not None:
+            signing.sign(temporary, options.sign, path.name, metadata)
         if options.max_bytes and (size := temporary.stat().st_size) > options.max_bytes:
             raise TooLarge(path, size, options.max_bytes)
         _verify(temporary, path, rate, (count, height, width), metadata, plan, options.mark)
