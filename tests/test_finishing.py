@@ -18,7 +18,7 @@ from fashionflow_core.config import RATIOS, TARGETS, EncodeOptions, GenerateSett
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.store import registry
 from fashionflow_core.video import boxes, finishing, targets
-from fashionflow_core.video.canvas import Canvas, plan_canvas, ratio_of
+from fashionflow_core.video.canvas import VideoCanvas, plan_canvas, ratio_of
 from fashionflow_core.video.finishing import Finisher, FinishOptions, Footage, FrameStore
 from fashionflow_core.video.timeline import adapted, timeline
 
@@ -96,16 +96,16 @@ def test_frames_of_the_ratio_stay_as_they_are():
 
 def test_bars_continue_the_background_without_the_figure():
     frame = _studio(90, 72)
-    wide = Canvas(frame, plan_canvas(90, 72, ratio=Fraction(16, 9))).place(frame)
+    wide = VideoCanvas(frame, plan_canvas(90, 72, ratio=Fraction(16, 9))).place(frame)
     size = plan_canvas(90, 72, ratio=Fraction(16, 9))
     inside = wide[size.top : size.top + 90, size.left : size.left + 72]
     assert np.array_equal(inside, frame)
     sides = np.concatenate([wide[size.top : size.top + 90, : size.left], wide[size.top : size.top + 90, -40:]], axis=1)
     assert np.abs(sides.astype(int) - frame[:, :1]).max() <= 6, "each row goes on in its own grey"
-    tall = Canvas(frame, plan_canvas(90, 72, ratio=Fraction(9, 16))).place(frame)
+    tall = VideoCanvas(frame, plan_canvas(90, 72, ratio=Fraction(9, 16))).place(frame)
     assert np.abs(tall[-10:].astype(int) - 200).max() <= 6, "feet on the edge are not drawn out into the bar"
     busy = np.random.default_rng(0).integers(0, 256, (90, 72, 3), np.uint8)
-    noisy = Canvas(busy, plan_canvas(90, 72, ratio=Fraction(1, 1))).place(busy)
+    noisy = VideoCanvas(busy, plan_canvas(90, 72, ratio=Fraction(1, 1))).place(busy)
     assert noisy[:, :8].std(axis=(0, 1)).max() < 90
 
 

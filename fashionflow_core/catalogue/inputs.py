@@ -293,7 +293,7 @@ class Entries(Sequence[Entry]):
         own = next((row[column] for column in NAME_COLUMNS if column in row), None)
         settings, problem = row_settings({key: value for key, value in row.items() if key in SETTINGS})
         name = str(own) if own is not None else _relative(source, self._root)
-        known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption")
+        known = {*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS}
         columns = {key: str(value) for key, value in row.items() if key not in known}
         return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem, columns or None)
 

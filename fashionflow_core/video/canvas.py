@@ -90,7 +90,7 @@ def _even(length: float) -> int:
     return max(2, 2 * round(length / 2))
 
 
-class Canvas:
+class VideoCanvas:
     """A canvas whose bars continue the background of one frame, uint8 (h, w, 3), and stay so for the whole video.
 
     Top and bottom bars continue each column of the frame's edge, left and right ones each row, smoothed along the edge

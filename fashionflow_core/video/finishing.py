@@ -13,7 +13,7 @@ from fashionflow_core.config import EncodeOptions, GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video import formats, writing
-from fashionflow_core.video.canvas import LONGEST_CANVAS, Canvas, plan_canvas, ratio_of
+from fashionflow_core.video.canvas import LONGEST_CANVAS, VideoCanvas, plan_canvas, ratio_of
 from fashionflow_core.video.captions import COLUMN
 from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
@@ -178,7 +178,7 @@ class Finisher:
         self.order, self.fps = line.order, line.fps
         self._card_frames = math.ceil(options.after * self.fps - 1e-6)
         self.count = len(self.order) + self._card_frames
-        self._canvas: Canvas | None = None
+        self._canvas: VideoCanvas | None = None
         self._overlay: Overlay | None = None
 
     @property
@@ -202,7 +202,7 @@ class Finisher:
 
     def still(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One generated frame as the file shows it; the first one that is given decides the background."""
-        self._canvas = self._canvas or Canvas(frame, self.size)
+        self._canvas = self._canvas or VideoCanvas(frame, self.size)
         if self._overlay is None:
             options = self._options
             texts = (options.visible_mark, options.caption, options.font)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from fashionflow_core.config import PLACES
 from fashionflow_core.errors import FashionFlowError, SettingError
-from fashionflow_core.video.canvas import Canvas, enclosed
+from fashionflow_core.video.canvas import VideoCanvas, enclosed
 from fashionflow_core.video.fonts import load_font
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def card_frame(card: EndCard, height: int, width: int) -> NDArray[np.uint8]:
     picture = read_picture(card.file)
     white = Image.new("RGBA", picture.size, "white")
     pixels = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
-    return Canvas(pixels, enclosed(*pixels.shape[:2], height, width)).place(pixels)
+    return VideoCanvas(pixels, enclosed(*pixels.shape[:2], height, width)).place(pixels)
 
 
 class Overlay:
