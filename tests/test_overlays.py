@@ -49,6 +49,10 @@ def test_each_lies_in_its_place_and_the_frame_stays(logo: Path):
         assert (top < 60) == place.startswith("top") and (left < 60) == place.endswith("left")
     both = Overlay(200, 160, mark="AI", caption="Dress", logo=LogoOptions(str(logo), "top-left")).apply(GREY)
     assert (both[:40, 100:] != 200).any() and (both[:40, :60] != 200).any(), "mark and logo have corners of their own"
+    caption = Overlay(200, 160, caption="Dress").apply(GREY)
+    low = Overlay(200, 160, caption="Dress", logo=LogoOptions(str(logo), "bottom-left")).apply(GREY)
+    where = np.nonzero((low != caption).any(axis=2))[0]
+    assert len(where) and where.max() < _changed(caption)[0], "a logo at the foot lies above the caption"
     assert (GREY == 200).all() and Overlay(200, 160).apply(GREY) is GREY
 
 

@@ -177,7 +177,11 @@ class Planner:
     def _settings(self, item: Item, label: str) -> tuple[GenerateSettings, str]:
         """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
-        work = replace(self.work, finish=replace(self.work.finish, caption=label)) if label else self.work
+        work = (
+            replace(self.work, finish=replace(self.work.finish, caption=label))
+            if label != self.work.finish.caption
+            else self.work
+        )
         if self.config.latents == "motion" and "seed" not in (item.settings or {}):
             # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
             settings = replace(settings, seed=item_seed(settings.seed, item.name))

@@ -301,8 +301,7 @@ class Maker:
         assert photo.fitted is not None
         box = photo.fitted.box
         footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
-        finish = replace(self.work.finish, caption=job.label) if job.label else self.work.finish
-        return finish.finishers(footage)
+        return replace(self.work.finish, caption=job.label).finishers(footage)
 
     def _write_files(
         self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str], photo: str

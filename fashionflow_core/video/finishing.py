@@ -202,6 +202,8 @@ class Finisher:
 
     def still(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One generated frame as the file shows it; the first one that is given decides the background."""
+        if self._options == FinishOptions():
+            return frame
         self._canvas = self._canvas or VideoCanvas(frame, self.size)
         if self._overlay is None:
             options = self._options

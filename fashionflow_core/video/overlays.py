@@ -121,11 +121,13 @@ class Overlay:
         self._short = min(height, width)
         taken = {logo.place} if logo is not None else set()
         layers = []
-        if logo is not None:
-            layers.append(self._logo(logo))
+        foot = 0  # pixels that the caption takes
         if caption:
             taken |= {"bottom-left", "bottom-right"}
             layers.append(self._caption(caption))
+            foot = height - layers[0][0] - round(self._short * _MARGIN / 2)
+        if logo is not None:
+            layers.append(self._logo(logo, foot if logo.place.startswith("bottom") else 0))
         if mark:
             corners = ("bottom-left", "top-left", "top-right", "bottom-right")
             layers.append(self._mark(mark, next(corner for corner in corners if corner not in taken)))
@@ -143,23 +145,23 @@ class Overlay:
             part[:] = (part * (255 - alpha) + colour * alpha + 127) // 255
         return made
 
-    def _placed(self, picture: Image.Image, place: str) -> tuple[int, int, NDArray[np.uint8]]:
+    def _placed(self, picture: Image.Image, place: str, above: int = 0) -> tuple[int, int, NDArray[np.uint8]]:
         height, width = self._size
         margin = round(self._short * _MARGIN)
-        top = margin if place.startswith("top") else height - margin - picture.height
+        top = margin if place.startswith("top") else height - margin - picture.height - above
         left = margin if place.endswith("left") else width - margin - picture.width
         if place == "bottom":
             left = (width - picture.width) // 2
         return max(0, top), max(0, left), np.asarray(picture)
 
-    def _logo(self, logo: LogoOptions) -> tuple[int, int, NDArray[np.uint8]]:
+    def _logo(self, logo: LogoOptions, above: int) -> tuple[int, int, NDArray[np.uint8]]:
         picture = read_picture(logo.file)
         scale = min(_LOGO[0] * self._short / picture.height, _LOGO[1] * self._short / picture.width)
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         # Premultiplied, so that colours of what is transparent do not show at edges.
         picture = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
         picture.putalpha(picture.getchannel("A").point([round(level * logo.opacity) for level in range(256)]))
-        return self._placed(picture, logo.place)
+        return self._placed(picture, logo.place, above)
 
     def _mark(self, text: str, place: str) -> tuple[int, int, NDArray[np.uint8]]:
         size = max(_LEAST_TEXT, round(self._short * _MARK_TEXT))
