@@ -231,7 +231,8 @@ def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
     page.ask("(wipe => { wipe.value = 100; wipe.dispatchEvent(new Event('input')); })(document.querySelector('.wipe'))")
     assert page.ask(wiped) != half
     page.picture(tmp_path / "beside.png")
-    page.ask("document.querySelector('dialog').close()")
+    page.press("Escape")
+    page.until("document.querySelectorAll('dialog video').length === 0")
     page.ask("document.querySelector('.shot:not([data-photo])').click()")
     page.until("document.querySelector('dialog video')")
     assert page.ask("document.querySelectorAll('dialog .wipe, dialog .pair').length") == 0
