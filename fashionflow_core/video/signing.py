@@ -205,7 +205,8 @@ def _last(chain: bytes) -> str:
 
 
 def _hint() -> str:
-    return f"{option('c2pa_cert')} is the signer's certificate and those above it: docs/marking.md shows how to make it"
+    cert = option("c2pa_cert")
+    return f"{cert} is the signer's certificate and those above it: docs/reference/marking.md shows how to make it"
 
 
 def _library() -> Any:
