@@ -129,7 +129,8 @@ def test_the_command(tmp_path: Path):
 
 
 def test_rows_name_their_source_and_the_docs_have_them():
-    rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    _, _, page = DOCS.read_text(encoding="utf-8").partition("## Limits\n")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == list(targets.TARGETS)
     for target, row in zip(targets.TARGETS.values(), rows):
         assert target.source and all(container in row for container in target.containers)
