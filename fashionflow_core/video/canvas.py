@@ -141,7 +141,7 @@ def _bar(picture: NDArray[np.float32], depth: int) -> NDArray[np.float32]:
     return (edge * fade + _smoothed(edge, max(3, width // 24)) * (1 - fade)).astype(np.float32)
 
 
-def _smoothed(line: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
+def _smoothed(line: NDArray[np.floating], radius: int) -> NDArray[np.floating]:
     """Colours along an edge, (n, 3), after three box filters: close to a Gaussian."""
     for _ in range(3):
         padded = np.pad(line, ((radius + 1, radius), (0, 0)), mode="edge").cumsum(axis=0, dtype=np.float64)

@@ -91,7 +91,7 @@ def card_frame(card: EndCard, height: int, width: int) -> NDArray[np.uint8]:
     picture = read_picture(card.file)
     white = Image.new("RGBA", picture.size, "white")
     pixels = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
-    return VideoCanvas(pixels, enclosed(*pixels.shape[:2], height, width)).place(pixels)
+    return VideoCanvas(pixels, enclosed(pixels.shape[0], pixels.shape[1], height, width)).place(pixels)
 
 
 class Overlay:
