@@ -34,7 +34,7 @@ TimeLimit = Annotated[
 ]
 Keep = Annotated[
     str,
-    option(_SERVER, "keep", text="Remove videos after 12h, 7d, ... or never: forever.", default="7d", metavar="TIME"),
+    option(_SERVER, "keep", text="Age at which videos are removed: 12h, 7d, forever.", default="7d", metavar="TIME"),
 ]
 ApiKeyFile = Annotated[
     Path | None,

@@ -231,9 +231,9 @@ class Dispatcher:
             self._deaths += 1
             if self._deaths >= _STARTS:
                 words = worker.last_words()
+                problem = f"a worker ended with exit code {code} while it opened the model"
                 raise FashionFlowError(
-                    f"a worker ended with exit code {code} while it opened the model"
-                    + (f" ({words})" if words else ""),
+                    f"{problem} ({words})" if words else problem,
                     hint=f"see {worker.log}",
                 )
         blamed = not self._stopping and not worker.ending

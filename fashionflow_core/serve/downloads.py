@@ -11,18 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from fashionflow_core.serve.video_store import ServedVideo, VideoStore
 
-_COLUMNS = (
-    "id",
-    "photo_name",
-    "prompt",
-    "review",
-    "size",
-    "seconds",
-    "seed",
-    "variation",
-    "created_at",
-    "completed_at",
-)
+_COLUMNS = ("id", "photo_name", "prompt", "review", "size", "seconds", "seed", "variation", "created_at")
 _CHUNK = 1 << 20
 
 

@@ -1,29 +1,26 @@
 """HTTP endpoint in the shape of OpenAI's videos API, with progress, metrics, reviews and the page."""
 
-import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from fashionflow_core.catalogue.reviews import VERDICTS
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import UsageError
-from fashionflow_core.serve.addresses import PhotoFetcher
-from fashionflow_core.serve.downloads import download
 from fashionflow_core.serve.guard import COOKIE, Guard, Refused, error_json
 from fashionflow_core.serve.metrics import ServerMetrics
 from fashionflow_core.serve.openapi import BODY, docs_page
-from fashionflow_core.serve.settings import ServerOptions
+from fashionflow_core.serve.review_routes import add_reviews
+from fashionflow_core.serve.served import Endpoint
+from fashionflow_core.serve.streams import add_streams
 from fashionflow_core.serve.upload import check_size, photo_bytes, read_upload
 from fashionflow_core.serve.video_request import RequestError, VideoRequest, read_fields
 from fashionflow_core.serve.video_store import (
@@ -33,95 +30,11 @@ from fashionflow_core.serve.video_store import (
     KeyReused,
     QueueFull,
     ServedVideo,
-    VideoStore,
     new_id,
 )
 
 PAGE = Path(__file__).parent / "page"
-_ENDED = (COMPLETED, BROKEN)
 _MOST_LISTED = 100
-_ALIVE = 15.0  # seconds between two comments in a silent stream, so that proxies keep it open
-
-
-@dataclass
-class Endpoint:
-    """What the handlers share.
-
-    Attributes:
-        options: of the server.
-        store: of the videos.
-        model: of the model that is served.
-        is_ready: whether a worker can work.
-        problem: why none can, or empty.
-        fetcher: of photos at addresses.
-        stopping: set when the server stops; ends the streams.
-    """
-
-    options: ServerOptions
-    store: VideoStore
-    model: ModelConfig
-    is_ready: Callable[[], bool]
-    problem: Callable[[], str]
-    fetcher: PhotoFetcher
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    streams: int = 0
-
-    def json(self, video: ServedVideo) -> dict[str, Any]:
-        """A video as clients see it."""
-        request, record = video.request, video.record
-        keep = self.options.limits.keep_seconds
-        expires = video.ended + keep if video.ended and keep != float("inf") and not request.item else None
-        size = f"{record['width']}x{record['height']}" if "width" in record else request.size or "auto"
-        return {
-            "id": video.id,
-            "object": "video",
-            "model": self.model.name,
-            "status": video.status,
-            "progress": video.progress,
-            "created_at": int(request.created),
-            "completed_at": int(video.ended) if video.status == COMPLETED else None,
-            "expires_at": int(expires) if expires else None,
-            "size": size,
-            "seconds": f"{request.seconds:g}",
-            "prompt": request.prompt,
-            "remixed_from_video_id": request.again_of or None,
-            "error": self._error(video) if video.status == BROKEN else None,
-            "stage": video.stage,
-            "seed": record.get("seed", request.settings.get("seed")),
-            "variation": request.variation,
-            "group": request.group,
-            "photo_name": request.photo_name,
-            "review": video.verdict,
-            "scores": record.get("scores"),
-            "warnings": [*request.notes, *(self._words(video, line) for line in record.get("warnings") or ())],
-            "stage_durations": record.get("seconds") or {},
-        }
-
-    def _error(self, video: ServedVideo) -> dict[str, str]:
-        record = video.record
-        code = "time_limit" if record.get("error_class") == "TimeLimit" else f"{record.get('stage', 'worker')}_error"
-        hint = str(record.get("hint") or "")
-        message = self._words(video, str(record.get("message") or "failed"))
-        return {"code": code, "message": f"{message}; {hint}" if hint else message}
-
-    def _words(self, video: ServedVideo, text: str) -> str:
-        """A message without folders of this server: photos by the client's own name."""
-        request, place = video.request, str(self.store.folder)
-        shown = request.photo_name or "photo"
-        if request.photo:
-            text = text.replace(f"{place}/photos/{request.photo}", shown).replace(request.photo, shown)
-        return text.replace(f"{place}/", "").replace(place, "")
-
-    def find(self, name: str) -> ServedVideo:
-        """A video by its id.
-
-        Raises:
-            HTTPException: there is none.
-        """
-        video = self.store.videos.get(name)
-        if video is None:
-            raise HTTPException(404, "no such video; it may have been deleted, or have expired")
-        return video
 
 
 def build_app(endpoint: Endpoint, metrics: ServerMetrics, log: Callable[[str], None]) -> Guard:
@@ -135,8 +48,8 @@ def build_app(endpoint: Endpoint, metrics: ServerMetrics, log: Callable[[str], N
     _add_errors(app)
     guard = Guard(app, endpoint.options, log, metrics.answered)
     _add_videos(app, endpoint)
-    _add_reviews(app, endpoint)
-    _add_streams(app, endpoint)
+    add_reviews(app, endpoint)
+    add_streams(app, endpoint)
     _add_operation(app, endpoint, metrics)
     _add_page(app, endpoint, guard)
     return guard
@@ -297,128 +210,6 @@ def _missing(words: str) -> Response:
     return JSONResponse(error_json("not_found", words), 404)
 
 
-def _add_reviews(app: FastAPI, endpoint: Endpoint) -> None:
-    store = endpoint.store
-
-    @app.post("/v1/videos/{video_id}/review", summary="Approve or reject a video: {verdict: approved | rejected | ''}")
-    async def review(video_id: str, request: Request) -> Response:
-        endpoint.find(video_id)
-        try:
-            verdict = json.loads(await request.body())["verdict"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            verdict = None
-        if verdict not in VERDICTS:
-            raise RequestError("verdict", "not approved, rejected or empty", 'such as {"verdict": "approved"}')
-        video = await run_in_threadpool(store.review, video_id, verdict)
-        if video is None:
-            raise Refused(409, "not_ready", "only a finished video can be reviewed")
-        return JSONResponse(endpoint.json(video))
-
-    @app.post("/v1/videos/{video_id}/again", summary="Make another video of the same photo, with a new seed")
-    async def again(video_id: str) -> Response:
-        video = endpoint.find(video_id)
-        if endpoint.problem():
-            raise Refused(503, "unavailable", endpoint.problem(), **{"retry-after": "10"})
-
-        def accept() -> list[ServedVideo]:
-            old, name = video.request, new_id()
-            settings = {**old.settings, "seed": secrets.randbits(31)}
-            new = VideoRequest(
-                id=name,
-                created=store.clock(),
-                photo=old.photo,
-                photo_name=old.photo_name,
-                prompt=old.prompt,
-                settings=settings,
-                group=old.group,
-                size="" if old.item else old.size,
-                seconds=old.seconds,
-                again_of=old.id,
-                notes=old.notes,
-            )
-            found = store.photo(video)
-            if found is None:
-                raise Refused(409, "no_photo", "the photo is not there any more")
-            return store.accept([new], None if old.photo else found[0].read_bytes())
-
-        (made,) = await run_in_threadpool(accept)
-        return JSONResponse(endpoint.json(made))
-
-    @app.get("/v1/download", summary="Videos as a zip archive, or their list as CSV")
-    async def archive(format: str = "zip", review: str = "all") -> Response:
-        if format not in ("zip", "csv") or review not in ("all", "approved", "rejected"):
-            raise RequestError("format, review", "zip or csv; all, approved or rejected", "such as format=zip")
-        videos = [video for video in store.videos.values() if video.status == COMPLETED]
-        videos = [video for video in videos if review in ("all", video.verdict)]
-        return download(store, videos, format, endpoint.json)
-
-
-def _add_streams(app: FastAPI, endpoint: Endpoint) -> None:
-    @app.get("/v1/videos/{video_id}/events", summary="Progress of a video as server-sent events")
-    async def of_one(video_id: str) -> Response:
-        endpoint.find(video_id)
-        return _stream(endpoint, video_id)
-
-    @app.get("/v1/events", summary="Changes of all videos as server-sent events")
-    async def of_all() -> Response:
-        return _stream(endpoint, None)
-
-
-def _stream(endpoint: Endpoint, only: str | None) -> Response:
-    if endpoint.streams >= endpoint.options.limits.streams:
-        raise Refused(503, "too_many_streams", "too many streams are open", **{"retry-after": "5"})
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(endpoint, only), media_type="text/event-stream", headers=headers)
-
-
-async def _events(endpoint: Endpoint, only: str | None) -> AsyncIterator[str]:
-    """A line per change, the present state first; ends with the video, or with the server."""
-    loop, store = asyncio.get_running_loop(), endpoint.store
-    changed: set[str] = set()
-    gone: set[str] = set()
-    news = asyncio.Event()
-
-    def note(name: str, event: str) -> None:
-        (gone if event in ("deleted", "expired") else changed).add(name)
-        news.set()
-
-    def heard(video: ServedVideo | None, event: str) -> None:
-        if video is not None and only in (None, video.id) and not loop.is_closed():
-            loop.call_soon_threadsafe(note, video.id, event)
-
-    endpoint.streams += 1
-    stop_listening = store.listen(heard)
-    stopping = asyncio.ensure_future(endpoint.stopping.wait())
-    try:
-        if only is not None:
-            changed.add(only)
-        yield ": connected\n\n"
-        while True:
-            names, changed, removed, gone = changed, set(), gone, set()
-            news.clear()
-            for name in names:
-                video = store.videos.get(name)
-                if video is not None:
-                    yield f"event: video\ndata: {json.dumps(endpoint.json(video))}\n\n"
-                    if only is not None and video.status in _ENDED:
-                        return
-            for name in removed:
-                yield f"event: deleted\ndata: {json.dumps({'id': name})}\n\n"
-                if only is not None:
-                    return
-            waiting = asyncio.ensure_future(news.wait())
-            done, _ = await asyncio.wait((waiting, stopping), timeout=_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if stopping in done:
-                return
-            if not done:
-                yield ": alive\n\n"
-    finally:
-        stopping.cancel()
-        stop_listening()
-        endpoint.streams -= 1
-
-
 def _add_operation(app: FastAPI, endpoint: Endpoint, metrics: ServerMetrics) -> None:
     @app.get("/healthz", summary="Whether the server answers")
     async def healthz() -> Response:
@@ -459,7 +250,7 @@ def _add_page(app: FastAPI, endpoint: Endpoint, guard: Guard) -> None:
     async def session(request: Request) -> Response:
         """What the page has to know before it shows anything."""
         named = not endpoint.options.keys or request.scope["fashionflow_client"].startswith("key-")
-        return JSONResponse({"signed_in": named} | (_about(endpoint) if named else {}))
+        return JSONResponse({"signed_in": named, **(_about(endpoint) if named else {})})
 
     @app.post("/session", include_in_schema=False)
     async def sign_in(request: Request) -> Response:
@@ -472,7 +263,7 @@ def _add_page(app: FastAPI, endpoint: Endpoint, guard: Guard) -> None:
             if guard.wrong_key(str((request.scope.get("client") or ("",))[0])):
                 raise Refused(429, "rate_limit", "too many wrong keys", **{"retry-after": "60"})
             raise Refused(401, "invalid_api_key", "this key is not known")
-        answer = JSONResponse({"signed_in": True} | _about(endpoint))
+        answer = JSONResponse({"signed_in": True, **_about(endpoint)})
         secure = request.url.scheme == "https"
         answer.set_cookie(
             COOKIE, endpoint.options.keys.session_of(name), httponly=True, samesite="strict", secure=secure

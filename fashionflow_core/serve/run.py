@@ -87,7 +87,8 @@ class _Run:
     def __init__(
         self, options: ServerOptions, store: VideoStore, config: ModelConfig, log: Callable[[str], None]
     ) -> None:
-        from fashionflow_core.serve.endpoint import Endpoint, build_app
+        from fashionflow_core.serve.endpoint import build_app
+        from fashionflow_core.serve.served import Endpoint
 
         self.options, self.store = options, store
         self.error: FashionFlowError | None = None

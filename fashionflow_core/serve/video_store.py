@@ -335,7 +335,7 @@ class VideoStore:
         return found
 
     def expire(self) -> int:
-        """Remove what is older than the limit; returns how many. Rewrites the files if most of them is of removed ones."""
+        """Remove what is older than the limit; returns how many. Rewrites files that are mostly of removed videos."""
         oldest = self.clock() - self.limits.keep_seconds
         with self._lock:
             old = [video.id for video in self.videos.values() if 0 < video.ended < oldest and not video.request.item]
