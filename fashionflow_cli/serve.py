@@ -1,12 +1,13 @@
 """`fashionflow serve`."""
 
+import json
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from fashionflow_cli import options
-from fashionflow_cli.console import note, result
+from fashionflow_cli.console import result
 from fashionflow_cli.generate_catalogue import devices_of
 from fashionflow_cli.options.base import MACHINE, REPORTING, between, option
 from fashionflow_core.config import EncodeOptions, LoadOptions
@@ -135,16 +136,17 @@ def start(server: "ServerOptions", quiet: bool) -> None:
     writing = threading.Lock()
 
     def log(line: str) -> None:
-        with writing:
-            print(line, file=sys.stderr, flush=True)
+        if not quiet:
+            with writing:
+                print(line, file=sys.stderr, flush=True)
 
     def announce(address: str) -> None:
         result(address)
-        note(f"videos are kept in {server.work.out}; Ctrl-C stops, and keeps what waits", quiet)
+        log(json.dumps({"event": "listening", "address": address, "folder": server.work.out}))
         Wording.current = Wording()
 
     before = Wording.current
     try:
-        run.serve(server, announce, (lambda line: None) if quiet else log)
+        run.serve(server, announce, log)
     finally:
         Wording.current = before

@@ -20,6 +20,8 @@ from fashionflow_core.serve.settings import ServerLimits
 from fashionflow_core.serve.video_request import nested, read_fields
 from fashionflow_core.store.registry import ASSETS
 
+# The client warns of the end of one company's service; the API is served by others.
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API")
 MINI, LATENT = (ModelConfig.load(ASSETS / name) for name in ("mini", "mini-latent"))
 LIMITS = ServerLimits()
 

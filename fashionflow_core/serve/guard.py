@@ -35,6 +35,7 @@ POLICY = (
     b"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _FAILED_KEYS_PER_MINUTE = 20  # wrong keys from one address
+_HEADER_BYTES = 16_384
 _ADDRESSES = 10_000  # that are counted at a time
 
 
@@ -134,6 +135,8 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         method, path = scope["method"], scope["path"]
         address = str((scope.get("client") or ("",))[0])
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            raise Refused(431, "headers_too_large", f"headers may have {_HEADER_BYTES:,} bytes", connection="close")
         host = headers.get(b"host", b"").decode("latin-1")
         if sum(name == b"host" for name, _ in scope["headers"]) != 1:
             raise Refused(400, "bad_host", "a request has one Host header")
