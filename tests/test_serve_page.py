@@ -66,7 +66,7 @@ def test_photos_become_videos_that_are_reviewed(page: devtools.Page, server: Ser
     page.until(f"{DONE} === 1")
     page.choose("#files", photo(tmp_path, "held.png", 250, 5, HELD))
     page.until("document.querySelector('.card progress:not([hidden])') !== null")
-    assert "being made" in text(page, "#count")
+    page.until("document.getElementById('count').textContent.includes('1 being made')")
     (tmp_path / "hold").unlink()
     page.until(f"{DONE} === 2")
     page.until("!document.querySelector('.card progress:not([hidden])')")
@@ -96,13 +96,13 @@ def test_photos_become_videos_that_are_reviewed(page: devtools.Page, server: Ser
     assert page.ask("document.activeElement.ariaLabel") == "held.png, variation 1: Rejected"
 
     page.click("[data-show=approved]")
-    assert text(page, "#count") == "1 of 3 shown"
+    page.until("document.getElementById('count').textContent === '1 of 3 shown'")
     assert page.ask("document.getElementById('zip').href").endswith("/v1/download?format=zip&review=approved")
     reviews = [json.loads(line)["verdict"] for line in (server.folder / "review.jsonl").read_text().splitlines()]
     assert reviews == ["approved", "rejected"]
     page.click("[data-show='']")
     opened(page, server)  # all of it is there again
-    assert text(page, "#count") == "3 of 3 shown"
+    page.until("document.getElementById('count').textContent === '3 of 3 shown'")
     assert_clean(page, server)
 
 
@@ -123,7 +123,7 @@ def test_dropped_photos_with_variations_wait_for_room_and_bad_ones_are_named(
     assert {f"{number}.png, variation {place}" for number in range(1, 5) for place in (1, 2, 3)} <= set(names)
     assert "poison" in text(page, ".card.failed .state")
     page.click("[data-show=failed]")
-    assert text(page, "#count") == "3 of 15 shown"
+    page.until("document.getElementById('count').textContent === '3 of 15 shown'")
     page.click("[data-show='']")
     page.click(".card:not(.failed) button")
     page.until("document.getElementById('video').readyState >= 2")

@@ -45,7 +45,7 @@ class Endpoint:
         return {
             "id": video.id,
             "object": "video",
-            "model": self.model.name,
+            "model": record.get("model") or self.model.name,
             "status": video.status,
             "progress": video.progress,
             "created_at": int(request.created),

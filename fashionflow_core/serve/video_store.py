@@ -29,7 +29,20 @@ from fashionflow_core.utils.files import atomic_path, write_text
 REQUESTS = "requests.jsonl"
 PHOTOS = "photos"
 QUEUED, IN_PROGRESS, COMPLETED, BROKEN = "queued", "in_progress", "completed", "failed"
-_KEPT = ("output", "poster", "seed", "frames", "fps", "height", "width", "seconds", "scores", "flags", "warnings")
+_KEPT = (
+    "model",
+    "output",
+    "poster",
+    "seed",
+    "frames",
+    "fps",
+    "height",
+    "width",
+    "seconds",
+    "scores",
+    "flags",
+    "warnings",
+)
 _KEPT_OF_FAILED = ("stage", "error_class", "message", "hint")
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "TIFF": ".tif"}
 _MEDIA = {

@@ -97,7 +97,7 @@ function settle() {
   at("count").textContent = `${visible} of ${all.length} shown` + (waiting + making ? `; ${making} being made, ${waiting} waiting` : "");
   at("none").hidden = visible > 0;
 }
-const settleSoon = () => { settling ||= requestAnimationFrame(settle); };
+const settleSoon = () => { settling ||= setTimeout(settle, 50); };
 function change(video) {
   const old = videos.get(video.id);
   videos.set(video.id, video);
@@ -300,7 +300,7 @@ at("key-form").addEventListener("submit", async event => {
 function start(session) {
   if (!session.signed_in) { signIn(); return; }
   about = session;
-  at("about").textContent = `${session.model}: ${session.purpose}`;
+  at("about").textContent = session.can_make ? `${session.model}: ${session.purpose}` : "Review of finished videos";
   at("make").hidden = !session.can_make;
   for (const name of ["motion-field", "amount-field", "loop-field", "size-field"]) at(name).hidden = !session.moves_photos;
   at("seconds").placeholder = session.seconds;
