@@ -11,7 +11,7 @@ from fashionflow_cli.console import result
 from fashionflow_cli.generate_catalogue import devices_of
 from fashionflow_cli.options.base import MACHINE, REPORTING, between, option
 from fashionflow_core.config import EncodeOptions, LoadOptions
-from fashionflow_core.errors import SettingError, Wording
+from fashionflow_core.errors import SettingError
 
 if TYPE_CHECKING:
     from fashionflow_core.serve.settings import ServerOptions
@@ -127,8 +127,7 @@ def serve(
 
 
 def start(server: "ServerOptions", quiet: bool) -> None:
-    """Run a server to its end, its address on stdout, its log on stderr; clients are told of settings as the API names
-    them."""
+    """Run a server to its end, its address on stdout, its log on stderr."""
     from fashionflow_core import video
     from fashionflow_core.serve import run
 
@@ -143,10 +142,5 @@ def start(server: "ServerOptions", quiet: bool) -> None:
     def announce(address: str) -> None:
         result(address)
         log(json.dumps({"event": "listening", "address": address, "folder": server.work.out}))
-        Wording.current = Wording()
 
-    before = Wording.current
-    try:
-        run.serve(server, announce, log)
-    finally:
-        Wording.current = before
+    run.serve(server, announce, log)

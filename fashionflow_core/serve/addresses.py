@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -15,6 +16,7 @@ from fashionflow_core.serve.video_request import RequestError
 
 _REDIRECTS = 3
 _SECONDS = 10.0  # for each connection, and each wait for bytes of it
+_LONGEST = 30.0  # for a photo, however steadily its bytes trickle in
 _PORTS = {"http": 80, "https": 443}
 FIELD = "input_reference"
 
@@ -99,12 +101,16 @@ class PhotoFetcher:
                 return answer.getheader("Location") or ""
             if answer.status != 200:
                 raise RequestError(FIELD, f"the host answered with status {answer.status}", "check the address")
-            data = answer.read(self.max_bytes + 1)
+            data, deadline = bytearray(), time.monotonic() + _LONGEST
+            while len(data) <= self.max_bytes and (part := answer.read1(65_536)):
+                data += part
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"it took more than {_LONGEST:g} s")
         finally:
             stream.close()
         if len(data) > self.max_bytes:
             raise RequestError(FIELD, f"more than {self.max_bytes:,} bytes", "send a smaller photo")
-        return data
+        return bytes(data)
 
 
 def is_public(address: str) -> bool:

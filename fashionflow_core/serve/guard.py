@@ -46,15 +46,15 @@ class Bucket:
         self.per_minute, self._clock = per_minute, clock
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait(self, client: str, take: bool = True) -> float:
-        """Seconds until a request is allowed; 0: now, and it is counted if `take`."""
+    def wait(self, client: str) -> float:
+        """Seconds until a request is allowed; 0: now, and it is counted."""
         if not self.per_minute:
             return 0.0
         now = self._clock()
         level, then = self._levels.pop(client, (float(self.per_minute), now))
         level = min(float(self.per_minute), level + (now - then) * self.per_minute / 60)
         allowed = level >= 1
-        self._levels[client] = (level - 1 if allowed and take else level, now)
+        self._levels[client] = (level - 1 if allowed else level, now)
         while len(self._levels) > _ADDRESSES:
             self._levels.popitem(last=False)
         return 0.0 if allowed else (1 - level) * 60 / self.per_minute
@@ -172,17 +172,16 @@ class Guard:
         cookie = _cookie(headers.get(b"cookie", b"").decode("latin-1"))
         if not key and not cookie:
             return None
-        if seconds := self._wrong_keys.wait(_network(address), take=False):
-            raise Refused(429, "rate_limit", "too many wrong keys", **{"retry-after": str(math.ceil(seconds))})
         found = keys.name_of(key.strip()) if key and scheme.lower() == "bearer" else None
         if found is None and cookie:
             found = keys.name_of_session(cookie)
-        if found is None:
-            self._wrong_keys.wait(_network(address))
+        # Right keys are never held up: behind a proxy all clients have one address.
+        if found is None and (seconds := self.wrong_key(address)):
+            raise Refused(429, "rate_limit", "too many wrong keys", **{"retry-after": str(math.ceil(seconds))})
         return found
 
     def wrong_key(self, address: str) -> float:
-        """Count a wrong key that came in a body; returns seconds until another one is looked at."""
+        """Count a wrong key; returns the seconds to wait for another one if there were too many, else 0."""
         return self._wrong_keys.wait(_network(address))
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue.outputs import opened
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, Wording, option
 from fashionflow_core.serve.addresses import PhotoFetcher
 from fashionflow_core.serve.dispatcher import Dispatcher
 from fashionflow_core.serve.metrics import ServerMetrics
@@ -61,9 +61,11 @@ def serve(options: ServerOptions, announce: Callable[[str], None], log: Callable
     work.load.check(config)
     with opened(Path(work.out)) as scratch, listening(options.host, options.port) as listener:
         store = VideoStore(Path(work.out), options.limits, work.suffix)
+        words, Wording.current = Wording.current, Wording()  # clients know settings by their names, not by flags
         try:
             _Run(replace(options, work=replace(work, scratch=str(scratch))), store, config, log)(listener, announce)
         finally:
+            Wording.current = words
             store.close()
 
 

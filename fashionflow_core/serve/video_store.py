@@ -234,6 +234,9 @@ class VideoStore:
                 for video in accepted:
                     self.videos[video.id] = video
                     self.waiting.append(video.id)
+                if photo is not None and not (self.folder / PHOTOS / name).is_file():
+                    # The last video that shared the file was removed meanwhile.
+                    self._keep_photo(photo)
         except BaseException:
             with self._lock:
                 self._by_key.pop(requests[0].idempotency, None)
@@ -264,9 +267,8 @@ class VideoStore:
             if self._by_key.get(video.request.idempotency) == name:
                 del self._by_key[video.request.idempotency]
             photo = video.request.photo
-            shared = self._is_used(photo)
             self._dead += 1
-        self._unlink(name, "" if shared or video.status == IN_PROGRESS else photo)
+            self._unlink(name, "" if self._is_used(photo) or video.status == IN_PROGRESS else photo)
         self._tell(video, why)
         return True
 
