@@ -34,6 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def opened(page: devtools.Page, server: Server, **size: int) -> devtools.Page:
+    page.open("data:text/html,")  # away from an earlier server, which is gone
     page.requests.clear()
     page.complaints.clear()
     page.open(f"http://127.0.0.1:{server.port}/", **size)
@@ -41,9 +42,9 @@ def opened(page: devtools.Page, server: Server, **size: int) -> devtools.Page:
     return page
 
 
-def photo(folder: Path, name: str, *colour: int) -> Path:
+def photo(folder: Path, name: str, red: int, green: int = 90, blue: int = 60) -> Path:
     path = folder / name
-    path.write_bytes(picture(*colour))
+    path.write_bytes(picture(red, green, blue))
     return path
 
 

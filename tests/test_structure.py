@@ -36,6 +36,7 @@ EXTRA_MODULES = frozenset(
         "peft",
         "pillow_heif",
         "polygraphy",
+        "python_multipart",
         "ray",
         "scipy",
         "starlette",

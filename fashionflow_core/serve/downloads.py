@@ -15,7 +15,7 @@ _COLUMNS = ("id", "photo_name", "prompt", "review", "size", "seconds", "seed", "
 _CHUNK = 1 << 20
 
 
-class _Sink(io.RawIOBase):
+class _ZipSink(io.RawIOBase):
     """Collects what a zip archive writes, to be sent and forgotten."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def _cell(value: Any) -> str:
 
 
 def _zipped(store: VideoStore, videos: Sequence[ServedVideo], names: dict[str, str], table: str) -> Iterator[bytes]:
-    sink = _Sink()
+    sink = _ZipSink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # videos are compressed already
         archive.writestr("videos.csv", table)
         for video in videos:

@@ -4,7 +4,7 @@ const list = at("videos"), look = at("look"), player = at("video"), photo = at("
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const videos = new Map();  // by id, as the server describes them
 const cards = new Map();
-let show = "", open = null, oldest = null, about = {}, settling = 0;
+let show = "", open = null, drawn = "", oldest = null, about = {}, settling = 0;
 
 async function ask(path, options = {}) {
   const answer = await fetch(path, options);
@@ -104,7 +104,8 @@ function change(video) {
   draw(video);
   if (!old) for (const one of family(video)) draw(one);
   if (old && old.status !== video.status && ["completed", "failed"].includes(video.status)) say(`${label(video)}: ${state(video)}`);
-  if (open === video.id) fill(video);
+  const looked = videos.get(open);
+  if (looked && (looked === video || (looked.group === video.group && old?.status !== video.status))) fill(looked);
   settleSoon();
 }
 function forget(id) {
@@ -217,6 +218,9 @@ function fill(video) {
     .flatMap(([name, value]) => [element("dt", {textContent: name}), element("dd", {textContent: value})]));
   const others = family(video).filter(one => one.status === "completed");
   at("siblings").hidden = others.length < 2;
+  const now = others.map(one => `${one.id} ${state(one)} ${one === video}`).join();
+  if (now === drawn) return;  // a button that has the focus keeps it
+  drawn = now;
   at("siblings").replaceChildren(...(others.length < 2 ? [] : others).map(one => {
     const button = element("button", {type: "button"}, element("img", {src: address(one, "thumbnail"), alt: ""}));
     button.setAttribute("aria-label", `Variation ${place(one)}: ${state(one)}`);
