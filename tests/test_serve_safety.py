@@ -384,7 +384,11 @@ def test_allowed_hosts_are_fetched_from() -> None:
         ("http://both.example/", [], "private network"),
         ("http://cdn.example/", [b"HTTP/1.1 302 Found\r\nLocation: http://inside.example/\r\n\r\n"], "private network"),
         ("http://cdn.example/", [b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n"], "not allowed"),
-        ("http://cdn.example/", [b"HTTP/1.1 302 Found\r\nLocation: file://localhost/etc/passwd\r\n\r\n"], "not a valid"),
+        (
+            "http://cdn.example/",
+            [b"HTTP/1.1 302 Found\r\nLocation: file://localhost/etc/passwd\r\n\r\n"],
+            "not a valid",
+        ),
         ("http://cdn.example/", [b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"] * 9, "redirects"),
         ("http://cdn.example/", [b"HTTP/1.1 200 OK\r\n\r\n" + bytes(2000)], "more than 1,000 bytes"),
         ("http://cdn.example/", [b"HTTP/1.1 404 Not Found\r\n\r\n"], "status 404"),
