@@ -22,8 +22,7 @@ Retry = Annotated[
     str | None,
     option(CATALOGUE, "retry", text="Also remake: failed, rejected, or both.", parser=parse_retry, metavar="LIST"),
 ]
-# As `--retry failed`, from before there was a choice.
-RetryFailed = Annotated[bool, option(CATALOGUE, "retry-failed", text="", flag=True, hidden=True)]
+RetryFailed = Annotated[bool, option(RARE, "retry-failed", text="The same as --retry failed.", flag=True)]
 Batch = Annotated[
     int,
     option(ADVANCED, "batch", text="Photos per U-Net call.", default="auto", parser=parse_batch, metavar="N"),

@@ -49,6 +49,7 @@ class Endpoint:
             "status": video.status,
             "progress": video.progress,
             "created_at": int(request.created),
+            "created": request.created,
             "completed_at": int(video.ended) if video.status == COMPLETED else None,
             "expires_at": int(expires) if expires else None,
             "size": size,

@@ -4,6 +4,7 @@ const list = at("videos"), look = at("look"), player = at("video"), photo = at("
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const videos = new Map();  // by id, as the server describes them
 const cards = new Map();
+const starts = new Map();  // when the first video of a group was asked for
 let show = "", open = null, drawn = "", oldest = null, about = {}, settling = 0;
 
 async function ask(path, options = {}) {
@@ -33,7 +34,7 @@ function label(video) {
   return many ? `${title(video)}, variation ${place(video)}` : title(video);
 }
 const family = video => [...videos.values()].filter(one => one.group === video.group)
-  .sort((a, b) => a.created_at - b.created_at || a.variation - b.variation);
+  .sort((a, b) => a.created - b.created);
 const place = video => family(video).indexOf(video) + 1;
 function state(video) {
   if (video.status === "queued") return "Waiting";
@@ -86,8 +87,8 @@ function draw(video) {
 // Newest first; variations of one photo in their order.
 function before(one, other) {
   if (!other) return true;
-  if (one.group === other.group) return one.variation < other.variation && one.created_at <= other.created_at;
-  return one.created_at > other.created_at;
+  const start = starts.get(one.group), otherStart = starts.get(other.group);
+  return start === otherStart ? one.created < other.created : start > otherStart;
 }
 function settle() {
   settling = 0;
@@ -101,6 +102,7 @@ const settleSoon = () => { settling ||= setTimeout(settle, 50); };
 function change(video) {
   const old = videos.get(video.id);
   videos.set(video.id, video);
+  starts.set(video.group, Math.min(video.created, starts.get(video.group) ?? Infinity));
   draw(video);
   if (!old) for (const one of family(video)) draw(one);
   if (old && old.status !== video.status && ["completed", "failed"].includes(video.status)) say(`${label(video)}: ${state(video)}`);
