@@ -149,7 +149,8 @@ class LoadClient(threading.Thread):
                 status, answer = self._ask("POST", "/v1/videos", body, headers)
                 if status == 200:
                     break
-                self._load.refused[status] += status != 0
+                if status:
+                    self._load.refused[status] += 1
                 time.sleep(random.uniform(0.5, 1.5))
             name = self._load.accepted[key] = answer["id"]
             while True:
