@@ -22,7 +22,7 @@ fashionflow serve
 
 fashionflow serve --host 0.0.0.0 --api-key-file keys.txt --folder /srv/videos --keep 7d
 
-More: docs/serve.md
+More: docs/guides/serve.md
 """
 _SERVER, _SAFETY = "Server", "Safety"
 
@@ -91,7 +91,7 @@ def serve(
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make videos over HTTP (the API of OpenAI's videos), with a page for people at /. More: docs/serve.md."""
+    """Make videos over HTTP (the API of OpenAI's videos), with a page for people at /. More: docs/guides/serve.md."""
     from fashionflow_core.catalogue.jobs import RunSpec
     from fashionflow_core.serve.run import check_extra
     from fashionflow_core.serve.settings import ApiKeys, ServerLimits, ServerOptions, parse_span, read_keys
