@@ -188,6 +188,9 @@ def test_fields_of_other_servers_and_of_this_one() -> None:
     assert (asked.resolved.motion.kind, asked.resolved.motion.loop) == ("sway", True)
     assert (asked.resolved.steps, asked.resolved.fps, asked.resolved.video_frames) == (6, 12, 24)
     assert read_fields({"extra": '{"motion_amount": 10, "variations": 3}'}, MINI, LIMITS).variations == 3
+    of_others = {"num_frames": 8, "seconds": 4, "generator_device": "cuda", "true_cfg_scale": 1.0, "user": "me"}
+    asked = read_fields(of_others, MINI, LIMITS)
+    assert asked.resolved.video_frames == 8 and len(asked.notes) == 4
     frames = read_fields({"seconds": "1"}, LATENT, LIMITS).resolved.frames
     assert frames == round(LATENT.fps / 2) * 2
 

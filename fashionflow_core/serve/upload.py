@@ -18,7 +18,7 @@ from fashionflow_core.serve.video_request import RequestError, nested
 if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
 
-_PHOTO_FIELDS = (FIELD, "image_reference", "photo", "image")
+_PHOTO_FIELDS = (FIELD, "image_reference", "reference_url", "photo", "image")
 _MOST_FIELDS = 60
 
 

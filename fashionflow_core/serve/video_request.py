@@ -20,14 +20,23 @@ _WITHOUT_EFFECT = frozenset(
     (
         "background",
         "boundary_ratio",
+        "diffusers_kwargs",
+        "enable_frame_interpolation",
+        "enable_teacache",
         "flow_shift",
+        "frame_interpolation_exp",
+        "frame_interpolation_scale",
         "generate_sound",
+        "generator_device",
         "guidance_scale_2",
         "n",
         "negative_prompt",
+        "output_compression",
         "output_format",
+        "output_quality",
         "quality",
         "response_format",
+        "sound_duration",
         "true_cfg_scale",
         "user",
     )
@@ -224,6 +233,8 @@ def read_fields(fields: Mapping[str, Any], model: ModelConfig, limits: ServerLim
             prompt = _prompt(value)
         elif name == "size":
             settings["size"], size = _size(value, limits)
+        elif name == "seconds" and fields.get("num_frames"):
+            notes.append("seconds has no effect beside num_frames")
         elif name == "seconds":
             settings |= _length(_converted("seconds", _number, value), fields, model)
         elif name == "variations":
