@@ -225,3 +225,21 @@ def test_what_cannot_be_meant_is_named(fields: dict[str, Any], words: str) -> No
     with pytest.raises(UsageError) as caught:
         read_fields(fields, MINI, LIMITS)
     assert words in caught.value.message
+
+
+@pytest.mark.slow
+def test_the_bundled_model_end_to_end(tmp_path: Path) -> None:
+    """A portrait: `size` is width by height, and so is the video."""
+    photo = (ASSETS.parents[1] / "examples" / "dress.jpg").read_bytes()
+    with serving(tmp_path / "out", "--device", "cpu", model="mini") as server:
+        asked = {"size": "128x160", "num_frames": 8, "seed": 3, "extra": '{"motion": "turn"}'}
+        made = [server.made(photo, **asked) for _ in range(2)]
+        states = server.wait(*made, seconds=240)
+        files = [server.ask("GET", f"/v1/videos/{name}/content").body for name in made]
+    assert [state["status"] for state in states] == ["completed"] * 2, states
+    assert {(state["size"], state["model"], state["seed"]) for state in states} == {("128x160", "mini", 3)}
+    (tmp_path / "a.mp4").write_bytes(files[0])
+    (tmp_path / "b.mp4").write_bytes(files[1])
+    frames = video.read(tmp_path / "a.mp4")
+    assert frames.shape == (8, 160, 128, 3)
+    assert (frames == video.read(tmp_path / "b.mp4")).all()
