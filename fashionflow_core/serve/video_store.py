@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import secrets
 import threading
 import time
@@ -22,11 +21,11 @@ from fashionflow_core.catalogue.naming import POSTER, inside
 from fashionflow_core.catalogue.reviews import UNDECIDED, Review, read_reviews, write_review
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.images.formats import sniff
+from fashionflow_core.serve.request_log import REQUESTS, RequestLog, read_requests
 from fashionflow_core.serve.settings import ServerLimits
 from fashionflow_core.serve.video_request import VideoRequest
 from fashionflow_core.utils.files import atomic_path, write_text
 
-REQUESTS = "requests.jsonl"
 PHOTOS = "photos"
 QUEUED, IN_PROGRESS, COMPLETED, BROKEN = "queued", "in_progress", "completed", "failed"
 _KEPT = (
@@ -144,7 +143,7 @@ class VideoStore:
     def _open(self) -> None:
         photos = self.folder / PHOTOS
         photos.mkdir(parents=True, exist_ok=True)
-        requests, removed = _read_requests(self.folder / REQUESTS)
+        requests, removed = read_requests(self.folder / REQUESTS)
         records, sources = self._results()
         reviews = read_reviews(self.folder)
         for item, record in records.items():
@@ -182,19 +181,12 @@ class VideoStore:
     def _open_files(self) -> None:
         self._manifest = Manifest(self.folder)
         self._manifest.states.clear()  # of no use here, and they grow
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._requests = os.open(self.folder / REQUESTS, flags, 0o666)
-        except OSError as error:
-            raise FashionFlowError(
-                f"{self.folder / REQUESTS}: cannot be written ({error.strerror})",
-                hint=f"check its permissions: ls -l {self.folder}",
-            ) from None
+        self._requests = RequestLog(self.folder / REQUESTS)
 
     def close(self) -> None:
         """Close the files."""
         self._manifest.close()
-        os.close(self._requests)
+        self._requests.close()
 
     # what clients do
 
@@ -229,14 +221,15 @@ class VideoStore:
         try:
             name = requests[0].photo if photo is None else self._keep_photo(photo)
             accepted = [ServedVideo(replace(request, photo=name)) for request in requests]
-            self._journal([{"accepted": video.request.as_json()} for video in accepted])
-            with self._lock:
-                for video in accepted:
-                    self.videos[video.id] = video
-                    self.waiting.append(video.id)
-                if photo is not None and not (self.folder / PHOTOS / name).is_file():
-                    # The last video that shared the file was removed meanwhile.
-                    self._keep_photo(photo)
+            with self._writing:  # no rewriting of the file may come between line and list
+                self._requests.append([{"accepted": video.request.as_json()} for video in accepted])
+                with self._lock:
+                    for video in accepted:
+                        self.videos[video.id] = video
+                        self.waiting.append(video.id)
+                    if photo is not None and not (self.folder / PHOTOS / name).is_file():
+                        # The last video that shared the file was removed meanwhile.
+                        self._keep_photo(photo)
         except BaseException:
             with self._lock:
                 self._by_key.pop(requests[0].idempotency, None)
@@ -258,17 +251,18 @@ class VideoStore:
             video = self.videos.get(name)
             if video is None or video.request.item:
                 return False
-        self._journal([{"removed": name, "why": why}])
-        with self._lock:
-            if self.videos.pop(name, None) is None:
-                return False
-            with suppress(ValueError):
-                self.waiting.remove(name)
-            if self._by_key.get(video.request.idempotency) == name:
-                del self._by_key[video.request.idempotency]
-            photo = video.request.photo
-            self._dead += 1
-            self._unlink(name, "" if self._is_used(photo) or video.status == IN_PROGRESS else photo)
+        with self._writing:
+            self._requests.append([{"removed": name, "why": why}])
+            with self._lock:
+                if self.videos.pop(name, None) is None:
+                    return False
+                with suppress(ValueError):
+                    self.waiting.remove(name)
+                if self._by_key.get(video.request.idempotency) == name:
+                    del self._by_key[video.request.idempotency]
+                photo = video.request.photo
+                self._dead += 1
+                self._unlink(name, "" if self._is_used(photo) or video.status == IN_PROGRESS else photo)
         self._tell(video, why)
         return True
 
@@ -358,9 +352,8 @@ class VideoStore:
             self.remove(name, "expired")
         if self._dead > max(_DEAD, len(self.videos)):
             with self._writing, self._lock:
-                _, removed = _read_requests(self.folder / REQUESTS)
-                self._manifest.close()
-                os.close(self._requests)
+                _, removed = read_requests(self.folder / REQUESTS)
+                self.close()
                 self._rewrite(removed)
                 self._open_files()
         return len(old)
@@ -400,19 +393,6 @@ class VideoStore:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(photo)
         return name
-
-    def _journal(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        with self._writing:
-            before = os.fstat(self._requests).st_size
-            try:
-                written = 0
-                while written < len(data):
-                    written += os.write(self._requests, data[written:])
-                os.fsync(self._requests)
-            except OSError:
-                os.ftruncate(self._requests, before)
-                raise
 
     def _rewrite(self, removed: set[str]) -> None:
         """Leave what is removed out of the files."""
@@ -460,29 +440,6 @@ class VideoStore:
 def new_id() -> str:
     """An id that nobody can guess, and that is valid in file names."""
     return f"video_{secrets.token_hex(16)}"
-
-
-def _read_requests(path: Path) -> tuple[dict[str, VideoRequest], set[str]]:
-    """Requests that stand, by id, and ids of removed ones; a line that a kill cut off was never answered for."""
-    found: dict[str, VideoRequest] = {}
-    removed: set[str] = set()
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return found, removed
-    except OSError as error:
-        raise FashionFlowError(f"{path}: {error.strerror}", hint=f"check its permissions: ls -l {path}") from None
-    for text in data.split(b"\n"):
-        try:
-            line = json.loads(text)
-            if "accepted" in line:
-                request = VideoRequest.from_json(line["accepted"])
-                found[request.id] = request
-            else:
-                removed.add(str(line["removed"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
-    return {name: request for name, request in found.items() if name not in removed}, removed
 
 
 def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
