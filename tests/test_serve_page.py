@@ -94,7 +94,7 @@ def test_photos_become_videos_that_are_reviewed(page: devtools.Page, server: Ser
     ]
     page.press("Escape")
     page.until("!document.getElementById('look').open")
-    assert page.ask("document.activeElement.ariaLabel") == "held.png, variation 1: Rejected"
+    page.until("document.activeElement.ariaLabel === 'held.png, variation 1: Rejected'")
 
     page.click("[data-show=approved]")
     page.until("document.getElementById('count').textContent === '1 of 3 shown'")

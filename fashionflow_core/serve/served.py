@@ -58,6 +58,7 @@ class Endpoint:
             "remixed_from_video_id": request.again_of or None,
             "error": self._error(video) if video.status == BROKEN else None,
             "stage": video.stage,
+            "version": video.version,
             "seed": record.get("seed", request.settings.get("seed")),
             "variation": request.variation,
             "group": request.group,

@@ -87,6 +87,7 @@ class ServedVideo:
         started, ended: seconds since 1970; 0: not yet.
         record: of the manifest, as far as it is shown.
         review: the last decision about it.
+        version: grows with each change, also over restarts: of two states the one with the larger number is newer.
     """
 
     request: VideoRequest
@@ -97,6 +98,7 @@ class ServedVideo:
     ended: float = 0.0
     record: Mapping[str, Any] = field(default_factory=dict)
     review: Review | None = None
+    version: int = 0
 
     @property
     def id(self) -> str:
@@ -134,6 +136,7 @@ class VideoStore:
         self.videos: OrderedDict[str, ServedVideo] = OrderedDict()  # oldest first
         self.waiting: deque[str] = deque()
         self._reserved = self._dead = 0
+        self._version = int(clock() * 1000)
         self._by_key: dict[str, str] = {}
         self._listeners: set[Listener] = set()
         self._sources: dict[str, str] = {}  # photos of videos that `generate` made
@@ -422,7 +425,8 @@ class VideoStore:
             video = self.videos.get(name)
             if video is None:
                 return None
-            video = self.videos[name] = replace(video, **changes)
+            self._version += 1
+            video = self.videos[name] = replace(video, version=self._version, **changes)
         self._tell(video, event)
         return video
 

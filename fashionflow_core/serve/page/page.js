@@ -101,6 +101,7 @@ function settle() {
 const settleSoon = () => { settling ||= setTimeout(settle, 50); };
 function change(video) {
   const old = videos.get(video.id);
+  if (old && video.version < old.version) return;  // an answer that was overtaken by an event
   videos.set(video.id, video);
   starts.set(video.group, Math.min(video.created, starts.get(video.group) ?? Infinity));
   draw(video);
@@ -128,10 +129,8 @@ function listen() {
   const source = new EventSource("/v1/events");
   source.addEventListener("video", event => change(JSON.parse(event.data)));
   source.addEventListener("deleted", event => forget(JSON.parse(event.data).id));
-  // After a break something may have been missed.
-  let broken = false;
-  source.addEventListener("error", () => { broken = true; });
-  source.addEventListener("open", () => { if (broken) { broken = false; oldest = null; load().catch(() => {}); } });
+  // The list is asked for once events come, and again after a break, so that nothing is missed in between.
+  source.addEventListener("open", () => { oldest = null; load().catch(tell); });
 }
 
 // Sending photos: two at a time, and again when the queue is full.
@@ -311,6 +310,6 @@ function start(session) {
   for (const name of ["motion-field", "amount-field", "loop-field", "size-field"]) at(name).hidden = !session.moves_photos;
   at("seconds").placeholder = session.seconds;
   at("seconds").max = session.video_seconds;
-  load().then(listen, tell);
+  listen();
 }
 ask("/session").then(start, tell);
