@@ -64,7 +64,7 @@ def _swept(found: np.ndarray, allowed: np.ndarray, marks: tuple[np.ndarray, np.n
     return (latest > 0) & (latest & 1 == 0) & allowed
 
 
-def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def connected(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """All of `allowed` that is connected with `seed`: sweeps in four directions until nothing changes."""
     # Sweeping along the first axis is fast, so that rows are swept in a transposed copy.
     across = np.ascontiguousarray(allowed.T)
@@ -102,10 +102,10 @@ def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
     middle = np.zeros_like(mask)
     middle[height // 6 : -height // 6, width // 5 : -width // 5] = True
     core = grow(shrink(mask, max(1, height // 200)), max(1, height // 200)) & mask
-    mask = _reach(core & middle, mask)
+    mask = connected(core & middle, mask)
     border = np.zeros_like(mask)
     border[0], border[-1], border[:, 0], border[:, -1] = True, True, True, True
-    return ~_reach(border, ~mask)
+    return ~connected(border, ~mask)
 
 
 def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
