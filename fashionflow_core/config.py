@@ -26,6 +26,7 @@ MOTIONS = ("turn", "sway", "simple")
 CONDITIONING = ("both", "local", "global")
 INTERPOLATION = (1, 2, 4)
 SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
+LOCK_LEVELS = ("off", "colour", "full")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
 MODEL_FILE = "model.json"

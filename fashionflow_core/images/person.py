@@ -80,7 +80,7 @@ def connected(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return found
 
 
-def _background(lab: np.ndarray) -> np.ndarray:
+def background(lab: np.ndarray) -> np.ndarray:
     """L*a*b* of the empty scene: each row runs from its left border's colour to its right border's."""
     height, width, _ = lab.shape
     strip = max(2, width // 40)
@@ -110,7 +110,7 @@ def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
 
 def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The figure's mask, and every pixel's distance from the background."""
-    away = np.sqrt(np.sum((lab - _background(lab)) ** 2, axis=-1))
+    away = np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1))
     mask = _figure(away, CLEAR)
     top, bottom = figure_rows(mask)
     if bottom - top >= 8 and _filled(mask, (top, bottom)) < 0.7:
@@ -226,7 +226,7 @@ def warn_if_no_figure(photo: np.ndarray, name: str) -> None:
 def _columns(lab: np.ndarray) -> list[tuple[int, int]]:
     """Ranges of columns with something before the background, and wall beside it; those of most pixels first."""
     height, width, _ = lab.shape
-    mask = shrink(grow(np.sqrt(np.sum((lab - _background(lab)) ** 2, axis=-1)) > CLEAR))
+    mask = shrink(grow(np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1)) > CLEAR))
     counts = mask.sum(axis=0)
     there = np.convolve(counts >= max(2, height // 50), np.ones(2 * (width // 100) + 1), "same") > 0.5
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))

@@ -25,6 +25,7 @@ WORKING_HEIGHT = 320  # rows that frames are labelled at, about
 
 _COMPONENTS = {GARMENT: 5, SKIN: 2, HAIR: 2, SHOES: 2}  # Gaussians of each label
 _FLOOR = -14.0  # least log-likelihood: a colour never seen before must not outweigh its place
+_PIECES = 1.5  # most that colour says, as a log-likelihood, of which of two pieces of clothing a pixel belongs to
 _SPREAD = 6.0  # added to each variance, (L*a*b*)^2: noise, compression, shading
 _WIDEST = 1.7  # a Gaussian's trace may grow to this times the photo's
 _RATE = 0.4  # share of a new frame in what the Gaussians hold
@@ -38,7 +39,8 @@ class FrameLabels:
 
     Attributes:
         outline: the frame's colours, figure and distance from the background.
-        weights: float32 `(4, h, w)`, probability of garment, skin, hair and shoes; 0 outside the figure.
+        weights: float32 `(n, h, w)`, probability of garment, skin, hair, shoes and of what `LabelTracker` was told to
+            hold apart; 0 outside the figure.
         labels: uint8 `(h, w)`, indices of `LABELS`.
     """
 
@@ -167,21 +169,26 @@ class LabelTracker:
 
     Args:
         photo: outline of the first frame, which shows the face; about `WORKING_HEIGHT` rows.
+        apart: bool `(h, w)`, part of the photo's garment with colours of its own, to be followed by itself: its
+            weights come last, and those of the garment are without it.
     """
 
-    def __init__(self, photo: Outline) -> None:
+    def __init__(self, photo: Outline, apart: np.ndarray | None = None) -> None:
         self._scale = len(photo.figure) / WORKING_HEIGHT
         photo = without_shadow(photo)
         labels = photo_labels(photo)
-        self._prior = np.stack([labels == label for label in range(1, len(LABELS))]).astype(np.float32)
-        self._mixtures = {
-            label: _Mixture.of(photo.lab[_core(labels == label)], count) for label, count in _COMPONENTS.items()
-        }
-        self._widest = {
-            label: _WIDEST * np.maximum(mixture.traces, 20.0)
-            for label, mixture in self._mixtures.items()
-            if mixture is not None
-        }
+        places = [labels == label for label in range(1, len(LABELS))]
+        self._owners = np.arange(1, len(LABELS))
+        if apart is not None:
+            places = [places[0] & ~apart, *places[1:], places[0] & apart]
+            self._owners = np.append(self._owners, GARMENT)
+        self._least = _LEAST[self._owners - 1]
+        self._prior = np.stack(places).astype(np.float32)
+        self._mixtures = [
+            _Mixture.of(photo.lab[_core(place)], _COMPONENTS[int(label)])
+            for place, label in zip(places, self._owners, strict=True)
+        ]
+        self._widest = [_WIDEST * np.maximum(one.traces, 20.0) if one else np.zeros(0) for one in self._mixtures]
         self.photo = self._label(photo, learn=False)
 
     def add(self, outline: Outline) -> FrameLabels:
@@ -189,45 +196,51 @@ class LabelTracker:
         return self._label(without_shadow(outline), learn=True)
 
     def _label(self, outline: Outline, learn: bool) -> FrameLabels:
-        shape = outline.figure.shape
+        shape, count = outline.figure.shape, len(self._owners)
         inside = outline.figure & (outline.away > 0.5 * CLEAR)
-        weights = np.zeros((4, *shape), np.float32)
+        weights = np.zeros((count, *shape), np.float32)
         rows = figure_rows(outline.figure)
         if rows[1] - rows[0] < 8 or not inside.any():
             return FrameLabels(outline, weights, np.zeros(shape, np.uint8))
-        box = _box(outline.figure, int(2 * _FAR * self._scale) + 2)
+        box = figure_box(outline.figure, int(2 * _FAR * self._scale) + 2)
         inside, colours = inside[box], outline.lab[box][inside[box]]
         prior = self._carried(box, rows)[:, inside]
-        likelihoods, odds = np.full((4, len(colours)), -99.0, np.float32), {}
-        for label, mixture in self._mixtures.items():
-            if mixture is not None:
-                odds[label] = mixture.log_likelihoods(colours)
-                likelihoods[label - 1] = np.maximum(_summed(odds[label]), _FLOOR - 4)
+        likelihoods = np.full((count, len(colours)), -99.0, np.float32)
+        odds = [mixture and mixture.log_likelihoods(colours) for mixture in self._mixtures]
+        for place, one in enumerate(odds):
+            if one is not None:
+                likelihoods[place] = np.maximum(_summed(one), _FLOOR - 4)
         posterior = np.exp(likelihoods - likelihoods.max(0)) * prior
         posterior /= posterior.sum(0) + 1e-12
+        if count > len(LABELS) - 1:
+            # Which piece of clothing is first a matter of place: a texture of both pieces' colours must not mix them.
+            pieces = np.flatnonzero(self._owners == GARMENT)
+            evidence = likelihoods[pieces] - likelihoods[pieces].max(0)
+            share = prior[pieces] * np.exp(np.maximum(evidence, -_PIECES))
+            posterior[pieces] = posterior[pieces].sum(0) * share / (share.sum(0) + 1e-12)
         if learn:
-            owner, sure = posterior.argmax(0) + 1, posterior.max(0) > 0.85
-            for label, mixture in self._mixtures.items():
-                own = sure & (owner == label)
-                if mixture is not None and own.sum() >= 40:
-                    self._mixtures[label] = mixture.moved(colours[own], odds[label][:, own], self._widest[label])
-        part = np.zeros((4, *inside.shape), np.float32)
+            owner, sure = posterior.argmax(0), posterior.max(0) > 0.85
+            for place, (mixture, one) in enumerate(zip(self._mixtures, odds)):
+                own = sure & (owner == place)
+                if mixture is not None and one is not None and own.sum() >= 40:
+                    self._mixtures[place] = mixture.moved(colours[own], one[:, own], self._widest[place])
+        part = np.zeros((count, *inside.shape), np.float32)
         part[:, inside] = posterior
         part = self._connected_hair(part, rows[0] - box[0].start, rows[1] - rows[0])
         weights[(slice(None), *box)] = part
         self._prior = weights
         smooth = blurred(torch.from_numpy(part), 0.8).numpy()
         labels = np.zeros(shape, np.uint8)
-        labels[box] = np.where(inside, smooth.argmax(0) + 1, NONE)
+        labels[box] = np.where(inside, self._owners[smooth.argmax(0)], NONE)
         return FrameLabels(outline, weights, labels)
 
     def _carried(self, box: tuple[slice, slice], rows: tuple[int, int]) -> np.ndarray:
-        """What the frame before says of each place, `(4, h, w)` of the box."""
+        """What the frame before says of each place, `(n, h, w)` of the box."""
         before = torch.from_numpy(np.ascontiguousarray(self._prior[(slice(None), *box)]))
         near, far = (blurred(before, sigma * self._scale).numpy() for sigma in (_NEAR, _FAR))
-        prior = 0.75 * near + 0.25 * far + _LEAST[:, None, None]
+        prior = 0.75 * near + 0.25 * far + self._least[:, None, None]
         y = (np.arange(box[0].start, box[0].stop) - rows[0]) / (rows[1] - rows[0])
-        allowed = np.stack([(y > 0.1) & (y < 0.97), y > -1, y < 0.5, y > 0.85])
+        allowed = np.stack([(y > 0.1) & (y < 0.97), y > -1, y < 0.5, y > 0.85])[self._owners - 1]
         return prior * allowed[:, :, None]
 
     def _connected_hair(self, part: np.ndarray, top: int, tall: int) -> np.ndarray:
@@ -238,7 +251,7 @@ class LabelTracker:
         head[: max(1, top + int(0.13 * tall))] = True
         kept = grow(connected(thick & head, thick)) if thick.any() else thick
         lost = np.where(kept, 0, hair)
-        others = [GARMENT - 1, SKIN - 1, SHOES - 1]
+        others = np.flatnonzero(self._owners != HAIR)
         around = blurred(torch.from_numpy(part[others]), 2.0 * self._scale).numpy() + 1e-5
         part[HAIR - 1] = hair - lost
         part[others] += around / around.sum(0) * lost
@@ -256,7 +269,8 @@ def _core(mask: np.ndarray) -> np.ndarray:
     return inner if inner.sum() >= 40 else mask
 
 
-def _box(figure: np.ndarray, margin: int) -> tuple[slice, slice]:
+def figure_box(figure: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of a mask that is not empty, with so many pixels around."""
     rows, columns = np.flatnonzero(figure.any(1)), np.flatnonzero(figure.any(0))
     return (
         slice(max(0, int(rows[0]) - margin), min(len(figure), int(rows[-1]) + margin + 1)),
