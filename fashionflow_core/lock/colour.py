@@ -118,7 +118,9 @@ class ColourLock:
         return slice(max(0, columns.start * self.step - margin), min(self.width, columns.stop * self.step + margin))
 
     def _cores(self, labels: FrameLabels) -> list[np.ndarray]:
-        return [shrink(weight > 0.6) for weight in labels.weights]
+        # Smoothed: lines of a print that look like skin belong to the cloth around them.
+        smooth = blurred(torch.from_numpy(labels.weights), 1.5 * len(labels.labels) / WORKING_HEIGHT).numpy()
+        return [shrink(weight > 0.6) for weight in smooth]
 
     def correct(self, frame: np.ndarray) -> Corrected:
         """Correct the next frame; `columns` may have become wider.

@@ -17,12 +17,14 @@ class LockOptions:
         level: off; colour, the regions' colours and the background; full, the photo's own pixels, too.
         least_pasted: share of the figure below which no pixels of the photo are put in any more.
         follow: share of a new frame in the colours that a region is corrected from, 0 to 1.
+        shading: share of the video's own shading that the photo's pixels take on, 0 to 1.
         least_shift: a region's mean that is off by less than about this (L*a*b*) is left alone: shading does that.
     """
 
     level: str = "full"
     least_pasted: float = 0.1
     follow: float = 0.8
+    shading: float = 0.5
     least_shift: float = 1.0
 
     def __post_init__(self) -> None:
