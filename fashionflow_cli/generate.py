@@ -49,6 +49,7 @@ def generate(
     # photo
     fit: options.Fit = None,
     size: options.Frame = None,
+    lock: options.Lock = None,
     # motion
     motion: options.Motion = None,
     motion_amount: options.MotionAmount = None,
@@ -118,6 +119,7 @@ def generate(
         motion_amount=motion_amount,
         loop=loop,
         duration=duration,
+        lock=lock,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark)
@@ -220,6 +222,9 @@ def make_video(
     made: dict[str, Any] = studio.write(clip.frames, target, clip.fps, clip.count, clip.metadata, "decoding")
     made["poster"] = str(target.poster) if target.poster else None
     made["item"] = target.item
+    made["lock"] = clip.lock.summary() if clip.lock else None
+    if clip.lock is not None and clip.lock.reason:
+        note(f"lock: {clip.lock.level} instead of {clip.lock.asked}: {clip.lock.reason}", studio.quiet)
     made["motion"] = asdict(request.motion) if request.motion else None
     made["motion_distance"] = distance
     studio.report(made, request, {"denoise": generated - start, "decode": time.perf_counter() - generated})

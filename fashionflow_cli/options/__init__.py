@@ -61,5 +61,5 @@ from fashionflow_cli.options.model import (
     Steps,
     Variations,
 )
-from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, MatteFile, MaxMegapixels
+from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, Lock, MatteFile, MaxMegapixels
 from fashionflow_cli.options.video import Codec, Crf, Encoder, Fps, FramesDir, NoMark, Out, Overwrite, Poster

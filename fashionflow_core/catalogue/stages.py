@@ -279,6 +279,7 @@ class Maker:
             **self._of_photo(photo, clip),
             **self._of_video(job, info, size),
             **of_takes(best, takes, self.work),
+            **({} if clip.lock is None else {"lock": clip.lock.summary()}),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
             poster=job.name + POSTER,
             encoder=info.encoder,

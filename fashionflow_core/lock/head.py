@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fashionflow_core.images.person import figure_rows
+from fashionflow_core.metrics.face import face_mask
 
 _SHARE = 0.14  # of the figure's height: hair and skin above it are the head
 _TURNED = 0.12  # of the head's width that the face's middle may have moved
@@ -31,7 +32,9 @@ class HeadLatch:
         self.face = (skin * head).astype(np.float32)
         self.share = 1.0
         self.gone = not head.any()
-        self._straight = _lean(skin > 0.5, figure)
+        # Skin leans as a face turns from under its hair, the middle of the face as one without hair does.
+        self.middle = (face_mask(figure) & head).astype(np.float32)
+        self._straight = (_lean(skin > 0.5, figure), _lean(self.middle > 0.5, figure))
         self._turned: float | None = None
 
     @staticmethod
@@ -40,11 +43,14 @@ class HeadLatch:
         top, bottom = figure_rows(figure)
         return (np.arange(len(figure))[:, None] - top) < _SHARE * (bottom - top)
 
-    def update(self, face: np.ndarray, skin: np.ndarray, figure: np.ndarray, trust: float) -> None:
+    def update(
+        self, face: np.ndarray, middle: np.ndarray, skin: np.ndarray, figure: np.ndarray, trust: float
+    ) -> None:
         """Look at the next frame.
 
         Args:
             face: float32 `(h, w)`, the photo's face at its place in this frame.
+            middle: float32 `(h, w)`, eyes, nose and mouth at their place in this frame.
             skin: float32 `(h, w)`, skin in this frame.
             figure: bool `(h, w)`.
             trust: mean confidence of the head's pixels.
@@ -52,8 +58,10 @@ class HeadLatch:
         zone = self.zone(figure)
         one, other = (face > 0.5) & zone, (skin > 0.5) & figure & zone
         alike = float((one & other).sum() / max((one | other).sum(), 1))
-        lean = _lean(skin > 0.5, figure)
-        turned = 1.0 if lean is None or self._straight is None else abs(lean - self._straight)
+        turned = 0.0
+        for mask, straight in zip((skin > 0.5, middle > 0.5), self._straight, strict=True):
+            lean = _lean(mask, figure)
+            turned = max(turned, 1.0 if lean is None or straight is None else abs(lean - straight))
         self._turned = turned if self._turned is None else 0.5 * (self._turned + turned)
         self.gone |= self._turned > _TURNED or alike < _LEAST_IOU or trust < _LEAST_TRUST
         if self.gone:

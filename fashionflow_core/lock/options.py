@@ -54,6 +54,11 @@ class LockReport:
     head_until: int | None = None
     pixels_until: int | None = None
 
+    def restart(self, level: str, reason: str) -> None:
+        """Forget everything: the frames are taken from the first one on, once more."""
+        self.level, self.reason, self.frames, self.pasted = level, reason, 0, []
+        self.head_until = self.pixels_until = None
+
     def summary(self) -> dict[str, Any]:
         """For manifests and `--json`: JSON-able, no longer than a line."""
         found: dict[str, Any] = {"asked": self.asked, "level": self.level}

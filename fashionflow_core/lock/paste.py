@@ -14,6 +14,7 @@ from fashionflow_core.lock.flow import FlowChain
 from fashionflow_core.lock.head import HeadLatch
 
 _STRETCH = 2.5  # times that a pixel of the photo may be drawn out
+_FITS = 0.5  # correlation of fine structure in the first frames below which the model has replaced the print
 _LARGEST_OFFSET = 14.0  # L*a*b* that unpasted pixels are moved by at most
 _FALL, _RISE = 0.45, 0.15  # how fast the shown share follows the trust
 
@@ -50,6 +51,7 @@ class PixelLock:
         self._shown = np.ones(figure.shape, np.float32)
         self._offset: np.ndarray | None = None
         self.pasted = 1.0
+        self._fits: list[float] = []  # how well the garment's structure fitted in the first frames
 
     def add(self, frame: Corrected, first: bool) -> tuple[np.ndarray, np.ndarray]:
         """The next frame's figure, L*a*b* `(h, w, 3)`, and its alpha `(h, w)`.
@@ -75,12 +77,14 @@ class PixelLock:
         low = flow.quarter(pixels - frame.figure)
         distance = np.linalg.norm(flow.spread(low, 3.0), axis=-1)
         instant *= 1 - _ramp(flow.whole(distance), 16.0, 34.0)
+        instant *= self._structure(pixels[..., 0], frame.figure[..., 0], worn, inside)
         flow.alive *= 1 - 0.2 * (1 - flow.blur(instant, 2.0)) * inside
 
         on = flow.from_photo(self.head.head)
         pixels_of_head = (on > 0.5) & figure
         trust = float((instant * flow.alive)[pixels_of_head].mean()) if pixels_of_head.sum() > 40 else 0.0
-        self.head.update(flow.from_photo(self.head.face), frame.weights[1], figure, trust)
+        followed = flow.from_photo(self.head.middle)
+        self.head.update(flow.from_photo(self.head.face), followed, frame.weights[1], figure, trust)
         as_one = 0.3 * instant + 0.7 * inside
         instant = instant * (1 - on) + on * as_one * self.head.share
 
@@ -97,6 +101,33 @@ class PixelLock:
         base = frame.figure + (1 - self._shading) * self._offset
         made = base + share[..., None] * (pasted - base)
         return made, np.maximum(frame.alpha, share)
+
+    def _structure(self, pixels: np.ndarray, figure: np.ndarray, worn: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """1 where fine structure of photo and frame fits, or the frame shows none, float32 `(h, w)`.
+
+        A print that fitted in the first frames and no longer does is followed wrongly. One that never fitted was
+        replaced by the model, and nothing can be said.
+        """
+        flow, cv2 = self.flow, self._cv2
+        size = (max(1, round(flow.width / 2 / flow.scale)), max(1, round(flow.height / 2 / flow.scale)))
+        size = size if size[1] < flow.height else (flow.width, flow.height)
+        bands = []
+        for image in (pixels, figure):
+            small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+            bands.append(cv2.GaussianBlur(small, (0, 0), 0.8) - cv2.GaussianBlur(small, (0, 0), 3.5))
+        one, other = bands
+        both, first, second = (cv2.GaussianBlur(x, (0, 0), 4.0) for x in (one * other, one * one, other * other))
+        alike = both / np.sqrt((first + 0.5) * (second + 0.5))
+        evidence = _ramp(second, 0.5, 4.0) * _ramp(second / (first + 1e-3), 0.02, 0.12)
+        whole = (flow.width, flow.height)
+        alike, evidence = (cv2.resize(x, whole, interpolation=cv2.INTER_LINEAR) for x in (alike, evidence))
+        weight = evidence * worn
+        if len(self._fits) < 3 and weight.sum() > 200:
+            self._fits.append(float((alike * weight).sum() / weight.sum()))
+        replaced = bool(self._fits) and float(np.median(self._fits)) < _FITS
+        if replaced:
+            evidence = evidence * (1 - worn)
+        return 1 - evidence * (1 - _ramp(alike, 0.25, 0.7)) * inside
 
     def _same_part(self, worn: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """1 where the photo shows garment and the frame does, too, or both show another part, float32 `(h, w)`."""

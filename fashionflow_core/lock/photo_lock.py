@@ -7,7 +7,8 @@ be; from then on the colours alone are corrected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class PhotoLock:
     Args:
         photo: uint8 `(h, w, 3)` sRGB, of the video's size.
         options: level and rates.
+        report: filled in; a new one if None.
 
     Attributes:
         report: what was done so far.
@@ -38,9 +40,11 @@ class PhotoLock:
         FashionFlowError: level full without the extra `lock`; see `best_level`.
     """
 
-    def __init__(self, photo: np.ndarray, options: LockOptions = LockOptions()) -> None:
+    def __init__(
+        self, photo: np.ndarray, options: LockOptions = LockOptions(), report: LockReport | None = None
+    ) -> None:
         self.photo, self.options = photo, options
-        self.report = LockReport(options.level, options.level)
+        self.report = report or LockReport(options.level, options.level)
         self._colour: ColourLock | None = None
         self._pixels: PixelLock | None = None
         self._few = 0
@@ -124,7 +128,25 @@ def best_level(level: str) -> tuple[str, str]:
     return level, ""
 
 
-def lock_frames(frames: Iterable[np.ndarray], lock: PhotoLock) -> Iterator[np.ndarray]:
-    """The frames of a video, locked as they are asked for; `lock.report` is complete after the last one."""
-    for frame in frames:
-        yield lock.add(frame)
+def locked(
+    decode: Callable[[], Iterator[np.ndarray]], photo: np.ndarray, options: LockOptions
+) -> tuple[Callable[[], Iterator[np.ndarray]], LockReport]:
+    """Frames with the photo locked to them.
+
+    Args:
+        decode: gives the video's frames, from the first one on at each call.
+        photo: uint8 `(h, w, 3)` sRGB, of their size.
+        options: level full becomes colour where the extra `lock` is not installed, and the report says so.
+
+    Returns:
+        the same as `decode`, locked as frames are asked for, and the report of the latest call.
+    """
+    level, reason = best_level(options.level)
+    report = LockReport(options.level, level, reason)
+
+    def frames() -> Iterator[np.ndarray]:
+        report.restart(level, reason)
+        lock = PhotoLock(photo, replace(options, level=level), report)
+        return map(lock.add, decode())
+
+    return frames, report
