@@ -27,7 +27,7 @@ EXTRA_MODULES = frozenset(
     (
         "accelerate",
         "anny",
-        "anny",
+        "cv2",
         "matplotlib",
         "numba",
         "onnxruntime",

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
-from fashionflow_core.images.person import background, shrink
+from fashionflow_core.images.person import CLEAR, background, grow, shrink
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.plate import backdrop, plate_of
 from fashionflow_core.lock.transfer import Colours, transfer_matrix
@@ -108,6 +108,8 @@ class ColourLock:
         self._wanted = [Colours.of(outline.lab[core]) for core in self._cores(self.first)]
         self._area = [int(core.sum()) for core in self._cores(self.first)]
         self._now: list[Colours | None] = [None] * len(owners)
+        garment = self.first.mask(GARMENT)
+        self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
 
     def _around(self, figure: np.ndarray) -> slice:
@@ -116,6 +118,16 @@ class ColourLock:
             return slice(0, self.width)
         columns, margin = figure_box(figure, 0)[1], int(_SIDE * self.width)
         return slice(max(0, columns.start * self.step - margin), min(self.width, columns.stop * self.step + margin))
+
+    def _solid(self, labels: FrameLabels) -> np.ndarray:
+        """The figure without the wall that it encloses, between legs or arms; a garment as pale as the wall stays."""
+        figure, away = labels.outline.figure, labels.outline.away
+        wall = figure & (away <= 0.5 * CLEAR)
+        if self._is_pale:
+            around = blurred(torch.from_numpy(labels.weights), 4.0).numpy()
+            worn = around[0] + around[4:].sum(0)
+            wall &= worn < around[1:4].sum(0)
+        return figure & ~(grow(shrink(wall)) & wall)
 
     def _cores(self, labels: FrameLabels) -> list[np.ndarray]:
         # Smoothed: lines of a print that look like skin belong to the cloth around them.
@@ -143,7 +155,7 @@ class ColourLock:
         # A little of every region's surroundings: no pixel of the figure is without one.
         smooth = torch.from_numpy(labels.weights)
         smooth = (smooth + 1e-3 * blurred(smooth, 4.0)).numpy()
-        mask = torch.from_numpy(shrink(labels.outline.figure).astype(np.float32))[None]
+        mask = torch.from_numpy(shrink(self._solid(labels)).astype(np.float32))[None]
         planes = np.concatenate([smooth, blurred(mask, 0.9).numpy()])
         planes = enlarged(planes, self.step, self.height, self.width)[..., columns]
         weights, alpha = planes[:-1], planes[-1]

@@ -15,7 +15,6 @@ _SHARE = 0.14  # of the figure's height: hair and skin above it are the head
 _TURNED = 0.12  # of the head's width that the face's middle may have moved
 _LEAST_IOU = 0.6  # of the photo's face, followed, and the video's
 _LEAST_TRUST = 0.35  # mean confidence of the head's pixels
-_FADE = 0.34  # share of the head that goes with each frame
 
 
 class HeadLatch:
@@ -30,8 +29,8 @@ class HeadLatch:
     def __init__(self, skin: np.ndarray, head: np.ndarray, figure: np.ndarray) -> None:
         self.head = head.astype(np.float32)
         self.face = (skin * head).astype(np.float32)
-        self.share = 1.0
         self.gone = not head.any()
+        self.share = 0.0 if self.gone else 1.0
         # Skin leans as a face turns from under its hair, the middle of the face as one without hair does.
         self.middle = (face_mask(figure) & head).astype(np.float32)
         self._straight = (_lean(skin > 0.5, figure), _lean(self.middle > 0.5, figure))
@@ -65,7 +64,7 @@ class HeadLatch:
         self._turned = turned if self._turned is None else 0.5 * (self._turned + turned)
         self.gone |= self._turned > _TURNED or alike < _LEAST_IOU or trust < _LEAST_TRUST
         if self.gone:
-            self.share = max(0.0, self.share - _FADE)
+            self.share = 0.0  # at once: two heads that fade into each other have four eyes
 
 
 def _lean(skin: np.ndarray, figure: np.ndarray) -> float | None:

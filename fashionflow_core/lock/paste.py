@@ -92,6 +92,7 @@ class PixelLock:
         shown += np.where(target < shown, np.float32(_FALL), np.float32(_RISE)) * (target - shown)
         self._shown = shown
         share = np.clip(shown * np.minimum(1, target * 3), 0, 1) * inside
+        share *= 1 - _ramp(on, 0.0, 0.6) * (1 - self.head.share)
         self.pasted = float(share.sum() / max(inside.sum(), 1))
 
         # Bands of both: fine structure of the photo, and its broad colour, less the share of the frame's shading.
