@@ -14,7 +14,7 @@ from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.settings_files import read_mapping
 
 # Not settings of a run: what they would do in a file nobody expects.
-_FLAGS_ONLY = frozenset({"config", "help"})
+_FLAGS_ONLY = frozenset({"config", "help", "help_all"})
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:

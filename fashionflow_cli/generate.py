@@ -100,6 +100,7 @@ def generate(
     low_memory: options.LowMemory = False,
     allow_unverified: options.AllowUnverified = False,
     decode_chunk: options.DecodeChunk = 7,
+    help_all: options.HelpAll = False,
 ) -> None:
     """Turn garment photos into short videos of a moving figure. More: docs/cli.md."""
     settings = GenerateSettings(

@@ -28,6 +28,7 @@ from fashionflow_cli import (
     train,
 )
 from fashionflow_cli.console import Warnings, complain
+from fashionflow_cli.options import LongCommand
 from fashionflow_cli.wording import CommandLine
 from fashionflow_core.errors import FashionFlowError, UsageError, Wording
 from fashionflow_core.utils.paths import NoHome
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("generate", rich_help_panel="Make videos", epilog=generate.EXAMPLES, no_args_is_help=True)(
+app.command("generate", cls=LongCommand, rich_help_panel="Make videos", epilog=generate.EXAMPLES, no_args_is_help=True)(
     generate.generate
 )
 app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXAMPLES, no_args_is_help=True)(

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from command import COMMAND, assert_refused, environment, interruptible, run, started, wait_until
 from tiny import build_sources, build_tiny_model, named_published
 
+from fashionflow_cli.main import app
 from fashionflow_core import video
 from fashionflow_core.synthetic.clips import render_clip
 
@@ -78,6 +80,14 @@ def test_help_of_generate_fits_two_screens(tmp_path: Path) -> None:
     assert (
         text.index("─ Photo and video ─") < text.index("--out") < text.index("─ Advanced ─") < text.index("--executor")
     )
+    assert "--decode-chunk" not in text and "--help-all" in text
+
+
+def test_help_all_shows_every_option(tmp_path: Path) -> None:
+    text = run("generate", "--help-all", cwd=tmp_path, env={"COLUMNS": "80"}).stdout
+    generate: Any = getattr(typer.main.get_command(app), "commands")["generate"]  # noqa: B009
+    options = [p for p in generate.params if p.opts[0].startswith("--")]
+    assert len(options) > 40 and [p.opts[0] for p in options if f" {p.opts[0]} " not in text] == []
 
 
 def test_only_a_dozen_options_have_a_variable(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """kill -9 at random moments of each command that writes: old files stay whole, and the same command then finishes.
 
-`FASHIONFLOW_TEST_KILLS` is the number of kills of each command.
+`TEST_KILLS` in the environment is the number of kills of each command.
 """
 
 import json
@@ -26,7 +26,7 @@ from fashionflow_core import video
 from fashionflow_core.store import folder as model_folder
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("FASHIONFLOW_TEST_KILLS", "2"))
+KILLS = int(os.environ.get("TEST_KILLS", "2"))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Site:
         redirects: path → where its answer leads.
         endless: paths whose content is sent again and again.
         crawls: seconds between the bytes of these paths.
+        headers_crawl: paths whose headers never end, a line at a time.
         pause: seconds after every 64 KiB.
         log: method, path and range of every request.
     """
@@ -40,6 +41,7 @@ class Site:
     redirects: dict[str, str] = field(default_factory=dict)
     endless: set[str] = field(default_factory=set)
     crawls: dict[str, float] = field(default_factory=dict)
+    headers_crawl: set[str] = field(default_factory=set)
     pause: float = 0.0
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     at_once: int = 0
@@ -79,6 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, site: Site) -> None:
         while self.path in site.hangs and not site.closed.wait(0.05):
             pass
+        if self.path in site.headers_crawl:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not site.closed.wait(0.05):
+                self.wfile.write(b"X: x\r\n")
         if self.path in site.redirects:
             self.send_response(302)
             self.send_header("Location", site.redirects[self.path])

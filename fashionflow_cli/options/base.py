@@ -1,13 +1,18 @@
 """Option types, panels and parsers."""
 
-from typing import Any
+import copy
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 VIDEO, SAMPLING, MACHINE = "Photo and video", "Sampling", "Model and machine"
 MOTION = "Motion (models that move the photo, such as mini)"
 CATALOGUE = "Several photos (with -o FOLDER)"
 REPORTING, ADVANCED = "Settings and reporting", "Advanced"
+SHOPS, OTHER_MODELS, RARE = "Files for shops and platforms", "Other video models", "Rarely needed"
+# Panels that --help leaves out and --help-all shows.
+LONG_HELP = frozenset({SHOPS, OTHER_MODELS, RARE})
 # Options with an environment variable, FASHIONFLOW_<OPTION>; all others can be set in the file of --config.
 IN_ENVIRONMENT = frozenset({"model", "device", "dtype", "backend", "config", "quiet", "overwrite", "seed", "steps"})
 
@@ -33,6 +38,31 @@ def option(panel: str, name: str, *short: str, text: str, default: str = "", fla
         rich_help_panel=panel,
         **{"show_default": False, **({"metavar": ""} if flag else {}), **more},
     )
+
+
+class LongCommand(TyperCommand):
+    """A command whose --help leaves out the panels of `LONG_HELP`; --help-all shows every option."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        shown = copy.copy(self)
+        if not ctx.meta.get("help_all"):
+            shown.params = [p for p in self.params if getattr(p, "rich_help_panel", None) not in LONG_HELP]
+        TyperCommand.format_help(shown, ctx, formatter)
+
+
+def _print_all_help(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        ctx.meta["help_all"] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    option(
+        REPORTING, "help-all", text="Show every option and exit.", flag=True, callback=_print_all_help, is_eager=True
+    ),
+]
 
 
 def one_of(choices: tuple[str, ...], metavar: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fashionflow_cli.console import parse_batch
-from fashionflow_cli.options.base import ADVANCED, CATALOGUE, between, one_of, option
+from fashionflow_cli.options.base import ADVANCED, CATALOGUE, RARE, between, one_of, option
 from fashionflow_core.config import VIDEO_SUFFIXES
 
 SUFFIXES = tuple(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
@@ -31,5 +31,5 @@ Executor = Annotated[
     option(ADVANCED, "executor", text="local, or ray (extra ray).", **one_of(("local", "ray"), "NAME")),
 ]
 RayAddress = Annotated[
-    str | None, option(ADVANCED, "ray-address", text="A Ray cluster, e.g. HOST:6379.", metavar="ADDRESS")
+    str | None, option(RARE, "ray-address", text="A Ray cluster, e.g. HOST:6379.", metavar="ADDRESS")
 ]

@@ -7,7 +7,7 @@ import typer
 
 from fashionflow_cli.config_file import read_config
 from fashionflow_cli.console import Warnings
-from fashionflow_cli.options.base import ADVANCED, MACHINE, REPORTING, between, one_of, option
+from fashionflow_cli.options.base import ADVANCED, MACHINE, RARE, REPORTING, between, one_of, option
 from fashionflow_core.utils.device import DTYPES
 
 
@@ -34,11 +34,11 @@ Compile = Annotated[bool, option(ADVANCED, "compile", text="Compile PyTorch's ne
 LowMemory = Annotated[bool, option(ADVANCED, "low-memory", text="PyTorch: slower, for small GPUs.", flag=True)]
 AllowUnverified = Annotated[
     bool,
-    option(ADVANCED, "allow-unverified", text="Also run unverified or failed engines.", flag=True),
+    option(RARE, "allow-unverified", text="Also run unverified or failed engines.", flag=True),
 ]
 DecodeChunk = Annotated[
     int,
-    option(ADVANCED, "decode-chunk", text="Frames decoded at a time.", default="7", **between(1)),
+    option(RARE, "decode-chunk", text="Frames decoded at a time.", default="7", **between(1)),
 ]
 Config = Annotated[
     Path | None,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fashionflow_cli.console import Interval, parse_interval
-from fashionflow_cli.options.base import ADVANCED, MACHINE, MOTION, SAMPLING, between, one_of, option
+from fashionflow_cli.options.base import ADVANCED, MACHINE, MOTION, RARE, SAMPLING, between, one_of, option
 from fashionflow_core.config import CONDITIONING, DEFAULT_TURN, LARGEST_TURN, MOST_FRAMES, MOTIONS, SCHEDULERS
 
 EVERYWHERE = Interval(0, 1)
@@ -65,7 +65,7 @@ Guidance = Annotated[float, option(ADVANCED, "guidance", text="Guidance scale.",
 GuidanceInterval = Annotated[
     Interval,
     option(
-        ADVANCED,
+        RARE,
         "guidance-interval",
         text="Guided noise levels.",
         default="0,1",
@@ -75,5 +75,5 @@ GuidanceInterval = Annotated[
 ]
 Conditioning = Annotated[
     str | None,
-    option(ADVANCED, "conditioning", text=f"{', '.join(CONDITIONING)}.", **one_of(CONDITIONING, "NAME")),
+    option(RARE, "conditioning", text=f"{', '.join(CONDITIONING)}.", **one_of(CONDITIONING, "NAME")),
 ]

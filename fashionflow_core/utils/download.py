@@ -8,9 +8,10 @@ import errno
 import hashlib
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ _ATTEMPTS, _WAIT = 4, 0.5  # tries without a new byte; seconds before the second
 _LONGEST_WAIT = 60  # seconds that a server may ask to be left alone
 # A body that comes more slowly is given up: bytes a second, on average over so many seconds.
 FLOOR, FLOOR_SECONDS = 1_000, 60.0
+ANSWER_SECONDS = 120.0  # until redirects and headers have come; a client's own limit is one of each wait for bytes
 LARGEST_UNANNOUNCED = 16 * 2**30  # bytes of a body whose size the server does not say; such a body may never end
 _PASSING = (408, 429, 500, 502, 503, 504)  # answers that another try may change
 
@@ -138,7 +140,10 @@ def _stream(
     done = _length(partial)
     asked = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     options: Any = {"headers": asked, "follow_redirects": True, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
-    with get_session().stream("GET", url, **options) as response, partial.open("ab") as file:
+    client = get_session()
+    with ExitStack() as stack:
+        response = _answer(url, lambda: stack.enter_context(client.stream("GET", url, **options)))
+        file = stack.enter_context(partial.open("ab"))
         response.raise_for_status()
         if done and response.status_code != 206:  # it cannot begin in the middle, and sends everything
             done = file.truncate(0)
@@ -161,6 +166,34 @@ def _stream(
     if size is not None and done != size:
         partial.unlink()
         raise OSError(f"{done} bytes came, {size} were announced")
+
+
+def _answer(url: str, ask: Callable[[], T]) -> T:
+    """The answer of a server, in a thread of its own: headers that come a byte at a time meet no limit of the client.
+
+    Raises:
+        FashionFlowError: its headers are not complete after `ANSWER_SECONDS`. The thread ends with its connection.
+    """
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise FashionFlowError(
+            f"{shortened(url)}: comes too slowly (no complete answer after {ANSWER_SECONDS:g} s)",
+            hint="try again later: what came is kept",
+        )
+    return found[0]
 
 
 def download(url: str, folder: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
@@ -212,7 +245,8 @@ def _headers(url: str) -> Mapping[str, str]:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    response = get_session().head(url, follow_redirects=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    client = get_session()
+    response: Any = _answer(url, lambda: client.head(url, follow_redirects=True, timeout=constants.HF_HUB_ETAG_TIMEOUT))
     if response.status_code in (403, 405, 501):
         return {}
     response.raise_for_status()
