@@ -483,7 +483,9 @@ class GenerateSettings:
             )
         if self.lock not in (None, "off"):
             raise SettingError(
-                "lock", f"model {model.name} moves the photo's own pixels: nothing is to be put back", hint="leave it out"
+                "lock",
+                f"model {model.name} moves the photo's own pixels: nothing is to be put back",
+                hint="leave it out",
             )
         fps = float(self.fps or model.fps * self.interpolate)
         # Frames are those before interpolation, as for every model.

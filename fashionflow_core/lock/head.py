@@ -42,9 +42,7 @@ class HeadLatch:
         top, bottom = figure_rows(figure)
         return (np.arange(len(figure))[:, None] - top) < _SHARE * (bottom - top)
 
-    def update(
-        self, face: np.ndarray, middle: np.ndarray, skin: np.ndarray, figure: np.ndarray, trust: float
-    ) -> None:
+    def update(self, face: np.ndarray, middle: np.ndarray, skin: np.ndarray, figure: np.ndarray, trust: float) -> None:
         """Look at the next frame.
 
         Args:
