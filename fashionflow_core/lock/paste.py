@@ -60,7 +60,7 @@ class PixelLock:
             frame: with corrected colours.
             first: whether it follows the photo.
         """
-        flow, cv2 = self.flow, self._cv2
+        flow = self.flow
         figure = frame.alpha > 0.3
         inside = figure.astype(np.float32)
         garment = frame.weights[0] > 0.5

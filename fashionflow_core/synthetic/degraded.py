@@ -24,7 +24,7 @@ class DegradedClip:
     """A clip as a model might have made it.
 
     Attributes:
-        frames: uint8 `(f, h, w, 3)`; frame 0 is not damaged by `damaged`, and softened like the others by `as_generated`.
+        frames: uint8 `(f, h, w, 3)`; frame 0 has the softness of all, and not the damage.
         truth: what it should show; its frame 0 is the photo.
         damage: one of `DAMAGES`.
         strength: 0..1.
