@@ -130,9 +130,7 @@ class ColourLock:
         return figure & ~(grow(shrink(wall)) & wall)
 
     def _cores(self, labels: FrameLabels) -> list[np.ndarray]:
-        # Smoothed: lines of a print that look like skin belong to the cloth around them.
-        smooth = blurred(torch.from_numpy(labels.weights), 1.5 * len(labels.labels) / WORKING_HEIGHT).numpy()
-        return [shrink(weight > 0.6) for weight in smooth]
+        return [shrink(weight > 0.6) for weight in _within_surroundings(labels.weights)]
 
     def correct(self, frame: np.ndarray) -> Corrected:
         """Correct the next frame; `columns` may have become wider.
@@ -153,7 +151,7 @@ class ColourLock:
         wall = wall.repeat(self.step, 1)
         wall = np.concatenate([wall, wall[:, -1:].repeat(self.width - wall.shape[1], 1)], 1)[:, columns]
         # A little of every region's surroundings: no pixel of the figure is without one.
-        smooth = torch.from_numpy(labels.weights)
+        smooth = torch.from_numpy(_within_surroundings(labels.weights))
         smooth = (smooth + 1e-3 * blurred(smooth, 4.0)).numpy()
         mask = torch.from_numpy(shrink(self._solid(labels)).astype(np.float32))[None]
         planes = np.concatenate([smooth, blurred(mask, 0.9).numpy()])
@@ -197,6 +195,15 @@ class ColourLock:
         frame = self._empty.copy()
         frame[:, self.columns] = lab_to_srgb(lab)
         return frame
+
+
+def _within_surroundings(weights: np.ndarray) -> np.ndarray:
+    """Weights `(n, h, w)` of which dots and lines of a print go to the cloth around them, whatever they look like."""
+    inside = weights.sum(0)
+    sigma = 4.0 * weights.shape[1] / WORKING_HEIGHT
+    around = blurred(torch.from_numpy(weights), sigma).numpy()
+    sure = weights * around**2 + 1e-9
+    return sure / sure.sum(0) * inside
 
 
 def _second_piece(outline: Outline) -> np.ndarray | None:

@@ -1,8 +1,8 @@
 """Dense flow from frame to frame, chained to a map from each frame into the photo.
 
 The flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016), of OpenCV. It is computed
-on frames with corrected colours; by itself it boils where cloth is smooth, so it is averaged over neighbours that can be
-followed, and the chained map is held together like a membrane, each region by itself.
+on frames with corrected colours; by itself it boils where cloth is smooth, so it is averaged over neighbours that can
+be followed, and the chained map is held together like a membrane, each region by itself.
 """
 
 from __future__ import annotations
