@@ -16,7 +16,7 @@ from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.lock import flow
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.photo_lock import PhotoLock, locked
-from fashionflow_core.lock.transfer import Colours, transfer_matrix
+from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
 from fashionflow_core.metrics import drift
 from fashionflow_core.metrics.labels import GARMENT
 from fashionflow_core.store import registry
@@ -45,7 +45,7 @@ def test_the_map_between_two_gaussians() -> None:
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-9)
     np.testing.assert_allclose(transfer_matrix(one, one, 0.5, 2), np.eye(3), atol=1e-6)
     assert np.linalg.eigvalsh(transfer_matrix(one, 100 * one, 0.7, 1.5)).max() == pytest.approx(1.5)
-    assert Colours.of(np.zeros((29, 3))) is None
+    assert ColourGaussian.of(np.zeros((29, 3))) is None
 
 
 def test_lab_comes_back_as_srgb() -> None:

@@ -17,7 +17,7 @@ from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.images.person import CLEAR, background, grow, shrink
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.plate import backdrop, plate_of
-from fashionflow_core.lock.transfer import Colours, transfer_matrix
+from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
 from fashionflow_core.metrics.garment import Outline
 from fashionflow_core.metrics.labels import (
     GARMENT,
@@ -105,9 +105,9 @@ class ColourLock:
         figure = enlarged(outline.figure[None].astype(np.float32), self.step, self.height, self.width)[0] > 0.01
         self._plate = plate_of(self.lab, figure)
         self._empty = lab_to_srgb(self._plate)
-        self._wanted = [Colours.of(outline.lab[core]) for core in self._cores(self.first)]
+        self._wanted = [ColourGaussian.of(outline.lab[core]) for core in self._cores(self.first)]
         self._area = [int(core.sum()) for core in self._cores(self.first)]
-        self._now: list[Colours | None] = [None] * len(owners)
+        self._now: list[ColourGaussian | None] = [None] * len(owners)
         garment = self.first.mask(GARMENT)
         self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
@@ -172,7 +172,7 @@ class ColourLock:
             wanted = self._wanted[index]
             if wanted is None:
                 continue
-            seen = Colours.of(small[core]) if core.sum() > _LEAST_AREA * self._area[index] else None
+            seen = ColourGaussian.of(small[core]) if core.sum() > _LEAST_AREA * self._area[index] else None
             before = self._now[index]
             if seen is not None:
                 follow = (self.options.follow, _FOLLOW_CONTRAST)

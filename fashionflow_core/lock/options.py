@@ -60,7 +60,7 @@ class LockReport:
         self.head_until = self.pixels_until = None
 
     def summary(self) -> dict[str, Any]:
-        """For manifests and `--json`: JSON-able, no longer than a line."""
+        """For manifests and reports: JSON-able, no longer than a line."""
         found: dict[str, Any] = {"asked": self.asked, "level": self.level}
         if self.reason:
             found["reason"] = self.reason

@@ -8,14 +8,14 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Colours:
-    """Colours of a region, L*a*b*: mean float64 `(3,)` and covariance `(3, 3)`."""
+class ColourGaussian:
+    """ColourGaussian of a region, L*a*b*: mean float64 `(3,)` and covariance `(3, 3)`."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
     @classmethod
-    def of(cls, sample: np.ndarray) -> Colours | None:
+    def of(cls, sample: np.ndarray) -> ColourGaussian | None:
         """Of colours `(n, 3)`, their outermost twentieth left out; None of fewer than 30."""
         if len(sample) < 30:
             return None
@@ -25,9 +25,9 @@ class Colours:
         # One unit of variance: a region of one colour has a map, too.
         return cls(sample.mean(0), np.cov(sample.T) + np.eye(3))
 
-    def mixed(self, other: Colours, mean: float, covariance: float) -> Colours:
+    def mixed(self, other: ColourGaussian, mean: float, covariance: float) -> ColourGaussian:
         """Moved towards `other` by these shares."""
-        return Colours(
+        return ColourGaussian(
             self.mean + mean * (other.mean - self.mean),
             self.covariance + covariance * (other.covariance - self.covariance),
         )
