@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class ColourGaussian:
-    """ColourGaussian of a region, L*a*b*: mean float64 `(3,)` and covariance `(3, 3)`."""
+    """Gaussian of a region's colours, L*a*b*: mean float64 `(3,)` and covariance `(3, 3)`."""
 
     mean: np.ndarray
     covariance: np.ndarray
