@@ -59,7 +59,7 @@ def lock(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Put a photo's colours, print and face back into a video made from it. More: docs/lock.md."""
+    """Put a photo's colours, print and face back into a video made from it. More: docs/concepts/lock.md."""
     encode = EncodeOptions(crf, codec, encoder, not no_mark)
     out = out or Path(f"{source.stem}-locked.mp4")
     (target,) = plan_targets(source, out, 1, False, None, overwrite)
