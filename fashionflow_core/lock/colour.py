@@ -38,6 +38,7 @@ _GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7
 _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
 _LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
+_STRIPED = 1.12  # garment with all that it encloses over the garment by labels, from which on a print hides from labels
 _APART = 10.0  # L*a*b* between two pieces of clothing that are corrected each by itself
 
 
@@ -101,6 +102,7 @@ class ColourLock:
         self.first = self._tracker.photo
         owners = [GARMENT, SKIN, HAIR, SHOES, *[GARMENT] * (len(self.first.weights) - 4)]
         self._owners = owners
+        self._is_striped = False
         self.lab = srgb_to_lab(photo)
         figure = enlarged(outline.figure[None].astype(np.float32), self.step, self.height, self.width)[0] > 0.01
         self._plate = plate_of(self.lab, figure)
@@ -108,6 +110,13 @@ class ColourLock:
         self._wanted = [ColourGaussian.of(outline.lab[core]) for core in self._cores(self.first)]
         self._area = [int(core.sum()) for core in self._cores(self.first)]
         self._now: list[ColourGaussian | None] = [None] * len(owners)
+        filled = _filled(self.first)
+        # Stripes of the wall's or the skin's colour are missed by the labels: then all that they enclose is garment.
+        self._is_striped = float(filled.sum()) > _STRIPED * max(1, int(self.first.mask(GARMENT).sum()))
+        if self._is_striped:
+            cores = self._cores(self.first)
+            self._wanted = [ColourGaussian.of(outline.lab[core]) for core in cores]
+            self._area = [int(core.sum()) for core in cores]
         garment = self.first.mask(GARMENT)
         self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
@@ -130,7 +139,16 @@ class ColourLock:
         return figure & ~(grow(shrink(wall)) & wall)
 
     def _cores(self, labels: FrameLabels) -> list[np.ndarray]:
-        return [shrink(weight > 0.6) for weight in _within_surroundings(labels.weights)]
+        return [shrink(weight > 0.6) for weight in self._regions(labels)]
+
+    def _regions(self, labels: FrameLabels) -> np.ndarray:
+        """Probability of each region, `(n, h, w)`, as it is corrected."""
+        weights = _within_surroundings(labels.weights)
+        if self._is_striped and len(weights) == 4:
+            filled = _filled(labels)
+            weights *= ~filled
+            weights[GARMENT - 1][filled] = 1
+        return weights
 
     def correct(self, frame: np.ndarray) -> Corrected:
         """Correct the next frame; `columns` may have become wider.
@@ -151,7 +169,7 @@ class ColourLock:
         wall = wall.repeat(self.step, 1)
         wall = np.concatenate([wall, wall[:, -1:].repeat(self.width - wall.shape[1], 1)], 1)[:, columns]
         # A little of every region's surroundings: no pixel of the figure is without one.
-        smooth = torch.from_numpy(_within_surroundings(labels.weights))
+        smooth = torch.from_numpy(self._regions(labels))
         smooth = (smooth + 1e-3 * blurred(smooth, 4.0)).numpy()
         mask = torch.from_numpy(shrink(self._solid(labels)).astype(np.float32))[None]
         planes = np.concatenate([smooth, blurred(mask, 0.9).numpy()])
@@ -206,6 +224,14 @@ def _within_surroundings(weights: np.ndarray) -> np.ndarray:
     return sure / sure.sum(0) * inside
 
 
+def _filled(labels: FrameLabels) -> np.ndarray:
+    """The garment with narrow gaps of whatever label, bool `(h, w)`; within the figure."""
+    garment = labels.mask(GARMENT)
+    weight = torch.from_numpy(garment.astype(np.float32))[None]
+    around = blurred(weight, 5.0 * len(garment) / WORKING_HEIGHT).numpy()[0]
+    return garment | (labels.outline.figure & (around > 0.42))
+
+
 def _second_piece(outline: Outline) -> np.ndarray | None:
     """The garment's lower or upper piece where the two have colours of their own, bool `(h, w)`."""
     outline = without_shadow(outline)
@@ -231,4 +257,7 @@ def _second_piece(outline: Outline) -> np.ndarray | None:
         return None
     piece = np.zeros_like(garment)
     piece[garment] = near == 1
-    return piece
+    # Wide stripes have two colours, too, but side by side: pieces lie one above the other.
+    share = piece.sum(1) / np.maximum(garment.sum(1), 1)
+    purity = float((np.maximum(share, 1 - share) * garment.sum(1)).sum() / garment.sum())
+    return piece if purity > 0.92 else None
