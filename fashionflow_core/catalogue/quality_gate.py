@@ -39,9 +39,9 @@ class QualityLimits:
     still: float = 0.3
     wild: float = 15.0
     figure: float = 0.4
-    flash: float = 4.0
-    wall: float = 4.0
-    fade: float = 0.3
+    flash: float = 5.0
+    wall: float = 3.0
+    fade: float = 0.18
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":

@@ -38,7 +38,7 @@ _GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7
 _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
 _LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
-_STRIPED = 1.12  # garment with all that it encloses over the garment by labels, from which on a print hides from labels
+_ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
 _APART = 10.0  # L*a*b* between two pieces of clothing that are corrected each by itself
 
 
@@ -102,7 +102,6 @@ class ColourLock:
         self.first = self._tracker.photo
         owners = [GARMENT, SKIN, HAIR, SHOES, *[GARMENT] * (len(self.first.weights) - 4)]
         self._owners = owners
-        self._is_striped = False
         self.lab = srgb_to_lab(photo)
         figure = enlarged(outline.figure[None].astype(np.float32), self.step, self.height, self.width)[0] > 0.01
         self._plate = plate_of(self.lab, figure)
@@ -110,13 +109,6 @@ class ColourLock:
         self._wanted = [ColourGaussian.of(outline.lab[core]) for core in self._cores(self.first)]
         self._area = [int(core.sum()) for core in self._cores(self.first)]
         self._now: list[ColourGaussian | None] = [None] * len(owners)
-        filled = _filled(self.first)
-        # Stripes of the wall's or the skin's colour are missed by the labels: then all that they enclose is garment.
-        self._is_striped = float(filled.sum()) > _STRIPED * max(1, int(self.first.mask(GARMENT).sum()))
-        if self._is_striped:
-            cores = self._cores(self.first)
-            self._wanted = [ColourGaussian.of(outline.lab[core]) for core in cores]
-            self._area = [int(core.sum()) for core in cores]
         garment = self.first.mask(GARMENT)
         self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
@@ -142,12 +134,20 @@ class ColourLock:
         return [shrink(weight > 0.6) for weight in self._regions(labels)]
 
     def _regions(self, labels: FrameLabels) -> np.ndarray:
-        """Probability of each region, `(n, h, w)`, as it is corrected."""
+        """Probability of each region, `(n, h, w)`, as it is corrected.
+
+        What cloth encloses narrowly is cloth: stripes of the colour of skin, of hair or of the wall would otherwise be
+        missing in some frames, and the rest of the garment be corrected for that.
+        """
         weights = _within_surroundings(labels.weights)
-        if self._is_striped and len(weights) == 4:
-            filled = _filled(labels)
-            weights *= ~filled
-            weights[GARMENT - 1][filled] = 1
+        garment = labels.mask(GARMENT)
+        pieces = [index for index, owner in enumerate(self._owners) if owner == GARMENT]
+        sigma = 5.0 * len(garment) / WORKING_HEIGHT
+        around = blurred(torch.from_numpy(weights[pieces]), sigma).numpy()
+        missed = ~garment & labels.outline.figure & (around.sum(0) > _ENCLOSED)
+        weights[:, missed] = 0
+        for index, piece in zip(pieces, around):
+            weights[index][missed] = (piece / (around.sum(0) + 1e-9))[missed]
         return weights
 
     def correct(self, frame: np.ndarray) -> Corrected:
@@ -222,14 +222,6 @@ def _within_surroundings(weights: np.ndarray) -> np.ndarray:
     around = blurred(torch.from_numpy(weights), sigma).numpy()
     sure = weights * around**2 + 1e-9
     return sure / sure.sum(0) * inside
-
-
-def _filled(labels: FrameLabels) -> np.ndarray:
-    """The garment with narrow gaps of whatever label, bool `(h, w)`; within the figure."""
-    garment = labels.mask(GARMENT)
-    weight = torch.from_numpy(garment.astype(np.float32))[None]
-    around = blurred(weight, 5.0 * len(garment) / WORKING_HEIGHT).numpy()[0]
-    return garment | (labels.outline.figure & (around > 0.42))
 
 
 def _second_piece(outline: Outline) -> np.ndarray | None:
