@@ -12,9 +12,9 @@ from fashionflow_core.images.person import figure_rows
 from fashionflow_core.metrics.face import face_mask
 
 _SHARE = 0.14  # of the figure's height: hair and skin above it are the head
-_TURNED = 0.07  # of the head's width that the face's middle may have moved
+_TURNED = 0.05  # of the head's width that the face's middle may have moved
 _LEAST_IOU = 0.6  # of the photo's face, followed, and the video's
-_LEAST_TRUST = 0.35  # mean confidence of the head's pixels
+_LEAST_TRUST = 0.7  # mean confidence of the head's pixels
 
 
 class HeadLatch:
