@@ -239,6 +239,7 @@ def _second_piece(outline: Outline) -> np.ndarray | None:
     sample = mean[garment]
     low, high = np.quantile(rows, (0.15, 0.85))
     centres = np.stack([np.median(sample[rows <= low], axis=0), np.median(sample[rows >= high], axis=0)])
+    near = np.zeros(len(sample), np.int64)
     for _ in range(6):
         near = ((sample[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
         if not 0.12 < near.mean() < 0.88:
