@@ -215,8 +215,7 @@ class LabelTracker:
         if count > len(LABELS) - 1:
             # Which piece of clothing is first a matter of place: a texture of both pieces' colours must not mix them.
             pieces = np.flatnonzero(self._owners == GARMENT)
-            evidence = likelihoods[pieces] - likelihoods[pieces].max(0)
-            share = prior[pieces] * np.exp(np.maximum(evidence, -_PIECES))
+            share = prior[pieces] * np.exp(_piece_evidence(likelihoods[pieces], prior[pieces]))
             posterior[pieces] = posterior[pieces].sum(0) * share / (share.sum(0) + 1e-12)
         if learn:
             owner, sure = posterior.argmax(0), posterior.max(0) > 0.85
@@ -276,6 +275,20 @@ def figure_box(figure: np.ndarray, margin: int) -> tuple[slice, slice]:
         slice(max(0, int(rows[0]) - margin), min(len(figure), int(rows[-1]) + margin + 1)),
         slice(max(0, int(columns[0]) - margin), min(figure.shape[1], int(columns[-1]) + margin + 1)),
     )
+
+
+def _piece_evidence(likelihoods: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """What colour says of which of two pieces a pixel belongs to, `(2, n)`, from `-_PIECES` to `_PIECES`.
+
+    Nothing where the two look alike by now: whichever has the wider Gaussians would take over the other.
+    """
+    odds = likelihoods[0] - likelihoods[1]
+    share = prior[0] / (prior.sum(0) + 1e-9)
+    one, other = odds[share > 0.8], odds[share < 0.2]
+    if len(one) < 40 or len(other) < 40 or one.mean() - other.mean() < _PIECES:
+        return np.zeros_like(likelihoods)
+    odds = np.clip(odds - (one.mean() + other.mean()) / 2, -_PIECES, _PIECES) / 2
+    return np.stack([odds, -odds])
 
 
 def _summed(odds: np.ndarray) -> np.ndarray:
