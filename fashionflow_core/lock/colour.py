@@ -39,7 +39,7 @@ _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which 
 _LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
 _ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
-_APART = 10.0  # L*a*b* between two pieces of clothing that are corrected each by itself
+_APART = 16.0  # L*a*b* between two pieces of clothing that are corrected each by itself
 
 
 @dataclass(frozen=True, eq=False)
