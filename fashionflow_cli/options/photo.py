@@ -26,7 +26,11 @@ Frame = Annotated[
 Lock = Annotated[
     str | None,
     option(
-        OTHER_MODELS, "lock", text="Photo put back: off, colour or full.", default="the model's", **one_of(LOCK_LEVELS, "NAME")
+        OTHER_MODELS,
+        "lock",
+        text="Photo put back: off, colour or full.",
+        default="the model's",
+        **one_of(LOCK_LEVELS, "NAME"),
     ),
 ]
 MatteFile = Annotated[
