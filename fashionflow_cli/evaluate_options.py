@@ -144,6 +144,7 @@ def options_of(given: Mapping[str, Any], has_real: bool = True) -> "EvaluateOpti
 
 def settings_of(given: Mapping[str, Any]) -> GenerateSettings:
     """The settings that videos are made with, likewise."""
+    # A model is judged by what it makes itself.
     return GenerateSettings(
-        **{field.name: given[field.name] for field in fields(GenerateSettings) if field.name in given}
+        **{"lock": "off"} | {field.name: given[field.name] for field in fields(GenerateSettings) if field.name in given}
     )

@@ -57,6 +57,7 @@ def generate(
     # photo
     fit: options.Fit = None,
     size: options.Frame = None,
+    lock: options.Lock = None,
     ratio: options.Ratio = None,
     # motion
     motion: options.Motion = None,
@@ -141,6 +142,7 @@ def generate(
         motion_amount=motion_amount,
         loop=loop,
         duration=duration,
+        lock=lock,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
@@ -275,9 +277,12 @@ def make_video(
     footage = Footage(clip.count, clip.fps, clip.height, clip.width, is_loop(request))
     made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding", source)
     seconds = {"denoise": generated - start, "decode": time.perf_counter() - generated}
+    if clip.lock is not None and clip.lock.reason:
+        note(f"lock: {clip.lock.level} instead of {clip.lock.asked}: {clip.lock.reason}", studio.quiet)
     for one in made:
         about: dict[str, Any] = {
             "item": files[0].item,
+            "lock": clip.lock.summary() if clip.lock else None,
             "motion": asdict(request.motion) if request.motion else None,
             "motion_distance": distance,
         }

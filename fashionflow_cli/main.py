@@ -23,6 +23,7 @@ from fashionflow_cli import (
     generate,
     inspect,
     interpolate,
+    lock,
     models,
     serve,
     train,
@@ -52,6 +53,7 @@ app.command("generate", cls=LongCommand, rich_help_panel="Make videos", epilog=g
 app.command("interpolate", rich_help_panel="Make videos", epilog=interpolate.EXAMPLES, no_args_is_help=True)(
     interpolate.interpolate
 )
+app.command("lock", rich_help_panel="Make videos", epilog=lock.EXAMPLES, no_args_is_help=True)(lock.lock)
 app.command("gallery", rich_help_panel="Make videos")(gallery.gallery)
 app.command("check", rich_help_panel="Make videos", epilog=check.EXAMPLES, no_args_is_help=True)(check.check)
 app.command("inspect", rich_help_panel="Make videos", no_args_is_help=True)(inspect.inspect)

@@ -26,6 +26,7 @@ MOTIONS = ("turn", "sway", "simple")
 CONDITIONING = ("both", "local", "global")
 INTERPOLATION = (1, 2, 4)
 SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
+LOCK_LEVELS = ("off", "colour", "full")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
 TARGETS = ("shopify", "google", "amazon", "reels", "tiktok", "web", "gif")  # rows of `video.targets`
@@ -98,6 +99,8 @@ class ModelConfig:
             context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
         context_dropout: share of training clips whose context was null; guidance needs it above 0.
         distilled: whether it was trained to jump to the clean clip in one step, as the scheduler lcm expects.
+        lock: how far the photo is put back into its videos when nothing is asked, one of `LOCK_LEVELS`; off for models
+            that move the photo's own pixels.
     """
 
     name: str
@@ -132,9 +135,11 @@ class ModelConfig:
     keyframes: int = 0
     keyframe_seconds: float = 0.0
     motion: str = "turn"
+    lock: str = "off"
 
     def __post_init__(self) -> None:
         where = f"{MODEL_FILE} of {self.name}"
+        _one_of(where, "lock", self.lock, LOCK_LEVELS)
         _one_of(where, "latents", self.latents, LATENTS)
         _one_of(where, "motion", self.motion, MOTIONS)
         if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
@@ -341,6 +346,8 @@ class GenerateSettings:
         motion_amount: of motion models: degrees that the figure turns at most to a side, 0 to 35.
         loop: of motion models: the video ends where it began, so that it repeats without a jump.
         duration: of motion models: seconds; more than the model's own are made by continuing.
+        lock: how far the photo is put back into the video: off, colour or full (`lock.photo_lock`). Not of motion
+            models, which move the photo's own pixels.
     """
 
     seed: int = 0
@@ -359,12 +366,14 @@ class GenerateSettings:
     motion_amount: float | None = None
     loop: bool = False
     duration: float | None = None
+    lock: str | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("scheduler", SCHEDULERS),
             ("fit", FIT_MODES),
             ("motion", MOTIONS),
+            ("lock", LOCK_LEVELS),
             ("conditioning", CONDITIONING),
         ):
             value = getattr(self, field)
@@ -479,6 +488,7 @@ class GenerateSettings:
             interpolate_scheduler="interpolator"
             if model.interpolator
             else self.scheduler or model.interpolate_scheduler or model.scheduler,
+            lock=self.lock or model.lock,
         )
 
     def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
@@ -494,6 +504,12 @@ class GenerateSettings:
                 "guidance_scale",
                 f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
                 hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
+            )
+        if self.lock not in (None, "off"):
+            raise SettingError(
+                "lock",
+                f"model {model.name} moves the photo's own pixels: nothing is to be put back",
+                hint="leave it out",
             )
         fps = float(self.fps or model.fps * self.interpolate)
         # Frames are those before interpolation, as for every model.
@@ -580,6 +596,7 @@ class ResolvedSettings:
     interpolate_steps: int
     interpolate_scheduler: str
     motion: ResolvedMotion | None = None
+    lock: str = "off"
 
     @property
     def video_frames(self) -> int:

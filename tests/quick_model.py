@@ -37,6 +37,7 @@ class QuickClip:
     metadata: dict[str, str]
     count: int = 4
     warnings: tuple[str, ...] = ()
+    lock: None = None
 
     @property
     def frames(self) -> Iterator[np.ndarray]:

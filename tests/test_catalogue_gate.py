@@ -11,7 +11,10 @@ from quick_model import LOG, STILL, UNLUCKY
 from fashionflow_core import video
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed, score
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.metrics import steadiness
 from fashionflow_core.synthetic.clips import render_clip
+from fashionflow_core.synthetic.degraded import damaged
+from fashionflow_core.synthetic.labelled import labelled_clip
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,29 @@ def test_good_clips_pass_and_each_fault_has_its_flag(clip: np.ndarray, tmp_path:
     assert "figure lost" in judged(tmp_path, empty)
     noise = np.random.default_rng(0).integers(0, 256, clip.shape, np.uint8)
     assert {"flicker", "wild"} <= set(judged(tmp_path, noise))
+
+
+def test_unsteady_clips_have_their_reasons(tmp_path: Path) -> None:
+    truth = labelled_clip(3, 24)
+    assert judged(tmp_path, truth.frames) == []
+    for damage, reason in (("flash", "flash"), ("background", "background"), ("fade", "faded")):
+        made = damaged(truth.frames, truth.labels, damage, 1.0, np.random.default_rng(2))
+        assert reason in judged(tmp_path, made)
+    assert "flash" not in judged(tmp_path, damaged(truth.frames, truth.labels, "ramp", 1.0, np.random.default_rng(2)))
+
+
+def test_steadiness_of_what_does_not_change() -> None:
+    still = np.full((5, 16, 12, 3), 120, np.uint8)
+    assert steadiness.flash(still) == steadiness.wall_shift(still) == 0
+    assert steadiness.fade(still, np.ones(still.shape[:3], bool)) == 0
+    assert steadiness.fade(still, np.zeros(still.shape[:3], bool)) == 0
+    step = still.copy()
+    step[2:] = 200
+    assert steadiness.flash(step) == 0 and steadiness.flash(still[:1]) == 0
+    blink = still.copy()
+    blink[2] = 200
+    assert steadiness.flash(blink) == pytest.approx(80)
+    assert steadiness.wall_shift(step) > 20
 
 
 def test_scores_are_numbers_whatever_the_video(tmp_path: Path) -> None:
@@ -68,7 +94,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
     plain(photos / "unlucky.png", (250, 5, UNLUCKY))
-    limits = "drift=100,psnr=0,figure=0,wild=100"
+    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1"
     assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
     plainly = last(out)
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())

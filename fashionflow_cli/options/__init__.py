@@ -67,7 +67,7 @@ from fashionflow_cli.options.model import (
     Steps,
     Variations,
 )
-from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, MatteFile, MaxMegapixels
+from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, Lock, MatteFile, MaxMegapixels
 from fashionflow_cli.options.video import (
     C2paCert,
     C2paKey,

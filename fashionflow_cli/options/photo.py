@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fashionflow_cli.console import Color, parse_color, parse_frame
-from fashionflow_cli.options.base import ADVANCED, VIDEO, between, one_of, option
-from fashionflow_core.config import FIT_MODES
+from fashionflow_cli.options.base import ADVANCED, OTHER_MODELS, VIDEO, between, one_of, option
+from fashionflow_core.config import FIT_MODES, LOCK_LEVELS
 
 WHITE, BLACK = Color(255, 255, 255), Color(0, 0, 0)
 
@@ -21,6 +21,16 @@ Frame = Annotated[
         text="Size of the video; photo: all its pixels.",
         parser=parse_frame,
         metavar="HxW|photo",
+    ),
+]
+Lock = Annotated[
+    str | None,
+    option(
+        OTHER_MODELS,
+        "lock",
+        text="Photo put back: off, colour or full.",
+        default="the model's",
+        **one_of(LOCK_LEVELS, "NAME"),
     ),
 ]
 MatteFile = Annotated[

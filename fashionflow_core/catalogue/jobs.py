@@ -142,6 +142,8 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
     del values["decode_chunk"]  # a matter of memory
     if values["motion"] is None:  # so that hashes of appearance models stay what they were without this field
         del values["motion"]
+    if values["lock"] == "off":
+        del values["lock"]
     values |= {
         "variation": variation,
         "suffix": work.suffix,

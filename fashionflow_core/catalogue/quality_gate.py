@@ -28,6 +28,9 @@ class QualityLimits:
         still: least motion, in grey levels a frame (still).
         wild: most motion, in grey levels a frame (wild).
         figure: least part of the first frame's figure, by area, that each frame must show (figure lost).
+        flash: largest passing change of brightness, in grey levels (flash).
+        wall: most that the background's colour may go from the first frame's, CIEDE2000 (background).
+        fade: largest part of the figure's contrast that may be lost towards the end (faded).
     """
 
     drift: float = 10.0
@@ -36,6 +39,9 @@ class QualityLimits:
     still: float = 0.3
     wild: float = 15.0
     figure: float = 0.4
+    flash: float = 5.0
+    wall: float = 3.0
+    fade: float = 0.18
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
@@ -70,13 +76,14 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
     Returns:
         `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`, of those that so many frames allow:
         motion and drift need 2, flicker 3. `figure_kept` is the least area of the figure in a frame, as a part of
-        that in the first one; 1 where the photo shows none. Drift and figure are measured in 12 frames.
+        that in the first one; 1 where the photo shows none. Drift, figure and `fade` are measured in 12 frames, and
+        `flash` and `wall_shift` in all (`metrics.steadiness`).
 
     Raises:
         FashionFlowError: the video cannot be read.
     """
     from fashionflow_core import video
-    from fashionflow_core.metrics import drift
+    from fashionflow_core.metrics import drift, steadiness
 
     frames = video.read(path, limit)
     first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
@@ -87,12 +94,15 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
         scores["motion"] = drift.motion(frames[:, ::2, ::2])
     if len(frames) > 2:
         scores["flicker"] = drift.temporal_energy(frames[:, ::2, ::2])
+    scores["flash"] = steadiness.flash(frames[:, ::4, ::4])
+    scores["wall_shift"] = steadiness.wall_shift(frames[:, ::2, ::2])
     step = max(1, frames.shape[1] // SCORED_HEIGHT)
     chosen = np.unique(np.linspace(0, len(frames) - 1, SCORED_FRAMES).round().astype(int))
     frames = frames[chosen, ::step, ::step]
     _, figure, garment = drift.find_parts(frames)
     if len(frames) > 1:
         scores["garment_drift"] = drift.garment_drift(frames, garment)
+    scores["fade"] = steadiness.fade(frames, figure)
     areas = np.count_nonzero(figure, axis=(1, 2))
     # A hundredth of the frame is a speck, not a figure to be lost.
     there = areas[0] > frames[0].shape[0] * frames[0].shape[1] / 100
@@ -109,6 +119,9 @@ def flags(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
         "still": scores.get("motion", limits.still) < limits.still,
         "wild": scores.get("motion", 0) > limits.wild,
         "figure lost": scores.get("figure_kept", 1) < limits.figure,
+        "flash": scores.get("flash", 0) > limits.flash,
+        "background": scores.get("wall_shift", 0) > limits.wall,
+        "faded": scores.get("fade", 0) > limits.fade,
     }
     return [name for name, is_so in beyond.items() if is_so]
 
@@ -122,6 +135,9 @@ def badness(scores: Mapping[str, float], limits: QualityLimits) -> float:
         1 - scores.get("motion", limits.still) / max(limits.still, 1e-6),
         scores.get("motion", 0) / max(limits.wild, 1e-6) - 1,
         1 - scores.get("figure_kept", 1) / max(limits.figure, 1e-6),
+        scores.get("flash", 0) / max(limits.flash, 1e-6) - 1,
+        scores.get("wall_shift", 0) / max(limits.wall, 1e-6) - 1,
+        scores.get("fade", 0) / max(limits.fade, 1e-6) - 1,
     )
     return sum(max(0.0, part) for part in parts)
 

@@ -295,6 +295,7 @@ class Maker:
             **self._of_photo(photo, clip),
             **self._of_video(job, info, size, digest),
             **of_takes(best, takes, self.work),
+            **({} if clip.lock is None else {"lock": clip.lock.summary()}),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
             **({} if info.frames == clip.count else {"generated_frames": clip.count}),
             poster=job.name + POSTER,

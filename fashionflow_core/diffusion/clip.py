@@ -12,6 +12,8 @@ from fashionflow_core import video
 from fashionflow_core.config import EncodeOptions, ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.vae_residual import restore_detail
 from fashionflow_core.images.fitting import Box, Fitted
+from fashionflow_core.lock.options import LockOptions, LockReport
+from fashionflow_core.lock.photo_lock import locked
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Clip:
         metadata: origin of the video, for the file's metadata.
         decode: function from latents to a new iterator of frames.
         warnings: remarks on the photo, one line each.
+        lock: what the photo lock did to the frames, complete once they were all taken; None without one.
     """
 
     count: int
@@ -34,6 +37,7 @@ class Clip:
     metadata: dict[str, str]
     decode: Callable[[], Iterator[np.ndarray]] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    lock: LockReport | None = None
 
     @property
     def frames(self) -> Iterator[np.ndarray]:
@@ -69,6 +73,10 @@ def assemble(
             return decoded
         return restore_detail(decoded, request.interpolate, None, config.interpolate_mixture)
 
+    report = None
+    if request.lock != "off":
+        photo = fitted.box.cut(fitted.pixels)
+        frames, report = locked(frames, photo, LockOptions(request.lock))
     return Clip(
         count=latents.shape[2],
         fps=request.fps,
@@ -77,6 +85,7 @@ def assemble(
         latents=latents,
         metadata=describe(config.name, request, item),
         decode=frames,
+        lock=report,
     )
 
 
@@ -85,6 +94,7 @@ def describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]
     filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
     motion = request.motion
     moved = {"fashionflow_motion": motion.kind, "fashionflow_turn": f"{motion.turn:g}"} if motion else {}
+    moved |= {"fashionflow_lock": request.lock} if request.lock != "off" else {}
     moved |= {"fashionflow_loop": "true"} if motion and motion.loop else {}
     guidance = {
         "fashionflow_guidance": f"{request.guidance_scale:g}",

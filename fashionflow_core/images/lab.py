@@ -91,3 +91,32 @@ def ciede2000(lab1: np.ndarray, lab2: np.ndarray) -> np.ndarray:
     l_term, c_term, h_term = delta_l / scale_l, delta_c / scale_c, delta_h / scale_h
     # The rotation term is negative for some pairs, and rounding may carry equal colours just below zero.
     return np.sqrt(np.maximum(l_term**2 + c_term**2 + h_term**2 + rotation * c_term * h_term, 0))
+
+
+_XYZ_TO_RGB = np.linalg.inv(_RGB_TO_WHITE)
+_LINEAR_STEPS = 1 << 15
+_BYTE_OF_LINEAR = np.rint(
+    255
+    * np.where(
+        (_x := np.arange(_LINEAR_STEPS + 1) / _LINEAR_STEPS) <= 0.0031308,
+        _x * 12.92,
+        1.055 * np.maximum(_x, 1e-9) ** (1 / 2.4) - 0.055,
+    )
+).astype(np.uint8)
+
+
+def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """sRGB bytes of CIE L*a*b* colours (D65); what sRGB does not hold is clipped channel by channel.
+
+    Args:
+        lab: `(..., 3)` floating point.
+
+    Returns:
+        uint8 `(..., 3)`; `srgb_to_lab` of bytes comes back to within 1 (from a table of linear light).
+    """
+    lab = np.asarray(lab, np.float32)
+    y = (lab[..., 0] + np.float32(16)) * np.float32(1 / 116)
+    f = np.stack([y + lab[..., 1] * np.float32(1 / 500), y, y - lab[..., 2] * np.float32(1 / 200)], axis=-1)
+    xyz = np.where(f > 6 / 29, f * f * f, (f - np.float32(4 / 29)) * np.float32(3 * (6 / 29) ** 2))
+    linear = xyz @ _XYZ_TO_RGB.T.astype(np.float32)
+    return _BYTE_OF_LINEAR[(np.clip(linear, 0, 1) * np.float32(_LINEAR_STEPS) + np.float32(0.5)).astype(np.int32)]

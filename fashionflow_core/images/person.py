@@ -64,7 +64,7 @@ def _swept(found: np.ndarray, allowed: np.ndarray, marks: tuple[np.ndarray, np.n
     return (latest > 0) & (latest & 1 == 0) & allowed
 
 
-def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def connected(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """All of `allowed` that is connected with `seed`: sweeps in four directions until nothing changes."""
     # Sweeping along the first axis is faster, so rows are swept in a transposed copy.
     across = np.ascontiguousarray(allowed.T)
@@ -80,7 +80,7 @@ def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return found
 
 
-def _background(lab: np.ndarray) -> np.ndarray:
+def background(lab: np.ndarray) -> np.ndarray:
     """L*a*b* of the empty scene: each row is interpolated between its left and right border colours."""
     height, width, _ = lab.shape
     strip = max(2, width // 40)
@@ -102,15 +102,15 @@ def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
     middle = np.zeros_like(mask)
     middle[height // 6 : -height // 6, width // 5 : -width // 5] = True
     core = grow(shrink(mask, max(1, height // 200)), max(1, height // 200)) & mask
-    mask = _reach(core & middle, mask)
+    mask = connected(core & middle, mask)
     border = np.zeros_like(mask)
     border[0], border[-1], border[:, 0], border[:, -1] = True, True, True, True
-    return ~_reach(border, ~mask)
+    return ~connected(border, ~mask)
 
 
 def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The figure's mask, and every pixel's distance from the background."""
-    away = np.sqrt(np.sum((lab - _background(lab)) ** 2, axis=-1))
+    away = np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1))
     mask = _figure(away, CLEAR)
     top, bottom = figure_rows(mask)
     if bottom - top >= 8 and _filled(mask, (top, bottom)) < 0.7:
@@ -226,7 +226,7 @@ def warn_if_no_figure(photo: np.ndarray, name: str) -> None:
 def _columns(lab: np.ndarray) -> list[tuple[int, int]]:
     """Ranges of columns with a foreground object between wall; those of most pixels first."""
     height, width, _ = lab.shape
-    mask = shrink(grow(np.sqrt(np.sum((lab - _background(lab)) ** 2, axis=-1)) > CLEAR))
+    mask = shrink(grow(np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1)) > CLEAR))
     counts = mask.sum(axis=0)
     there = np.convolve(counts >= max(2, height // 50), np.ones(2 * (width // 100) + 1), "same") > 0.5
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))

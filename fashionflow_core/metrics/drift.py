@@ -13,9 +13,11 @@ import numpy as np
 from fashionflow_core.images.lab import ciede2000, srgb_to_lab
 from fashionflow_core.images.person import figure_mask, figure_rows
 from fashionflow_core.metrics.garment import Outline, Palette, frame_palette, garment_mask
+from fashionflow_core.metrics.labels import GARMENT, WORKING_HEIGHT, LabelTracker
 
 __all__ = [
     "Palette",
+    "cell_drift",
     "figure_mask",
     "find_parts",
     "frame_palette",
@@ -51,15 +53,22 @@ def find_parts(frames: np.ndarray) -> tuple[Palette, np.ndarray, np.ndarray]:
         frames: uint8 `(f, h, w, 3)`.
 
     Returns:
-        the colours of skin, hair and shoes in frame 0, used for all frames; `figure_mask` and `garment_mask` of
-        each frame, bool `(f, h, w)`.
+        the colours of skin, hair and shoes in frame 0, which serve for all frames; `figure_mask` of each frame, and its
+        garment by labels that follow in time (`labels.LabelTracker`), bool `(f, h, w)`.
     """
     first = Outline.of(_check(frames)[0])
     palette = frame_palette(first)
     figure, garment = np.empty(frames.shape[:3], bool), np.empty(frames.shape[:3], bool)
+    step = max(1, round(frames.shape[1] / WORKING_HEIGHT))
+    tracker = LabelTracker(first.every(step))
     for index, frame in enumerate(frames):
+        if index and np.array_equal(frame, frames[index - 1]):  # what repeats has the same labels, to the pixel
+            figure[index], garment[index] = figure[index - 1], garment[index - 1]
+            continue
         seen = Outline.of(frame) if index else first
-        figure[index], garment[index] = seen.figure, garment_mask(seen, palette)
+        found = tracker.add(seen.every(step)) if index else tracker.photo
+        large = found.mask(GARMENT).repeat(step, 0).repeat(step, 1)[: frames.shape[1], : frames.shape[2]]
+        figure[index], garment[index] = seen.figure, large & seen.figure
     return palette, figure, garment
 
 
@@ -93,6 +102,47 @@ def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None)
 def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
     """The mean over all frames of `garment_drift_over_time`."""
     return float(np.mean(garment_drift_over_time(frames, masks)))
+
+
+def cell_drift(frames: np.ndarray, photo: np.ndarray, masks: np.ndarray, garment: np.ndarray) -> float:
+    """CIEDE2000 difference of the garment's colours from the photo's, cell by cell: a sleeve that fades does not hide
+    behind a skirt that darkens.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+        photo: uint8 `(h, w, 3)`.
+        masks: bool `(f, h, w)`, the garment in the frames.
+        garment: bool `(h, w)`, the garment in the photo.
+
+    Returns:
+        mean over frames and the cells (4 rows, 2 columns of the garment's box) that both show; 0 and up.
+    """
+    wanted = _cells(photo, garment)
+    found = []
+    for frame, mask in zip(frames, masks, strict=True):
+        cells = _cells(frame, mask)
+        both = ~np.isnan(wanted[:, 0]) & ~np.isnan(cells[:, 0])
+        if both.any():
+            found.append(float(np.mean(ciede2000(wanted[both], cells[both]))))
+    return float(np.mean(found)) if found else 0.0
+
+
+def _cells(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Mean L*a*b* of 4 x 2 cells, `(8, 3)`; nan where a cell shows fewer than 20 pixels of the mask."""
+    cells = np.full((8, 3), np.nan)
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) < 8:
+        return cells
+    for row, part in enumerate(np.array_split(np.arange(rows[0], rows[-1] + 1), 4)):
+        columns = np.flatnonzero(mask[part].any(axis=0))
+        if not len(columns):
+            continue
+        middle = int(columns[0] + columns[-1] + 1) // 2
+        for side, where in enumerate((slice(int(columns[0]), middle), slice(middle, int(columns[-1]) + 1))):
+            inside = mask[part, where]
+            if inside.sum() >= 20:
+                cells[2 * row + side] = srgb_to_lab(frame[part, where][inside]).astype(np.float64).mean(0)
+    return cells
 
 
 def motion(frames: np.ndarray) -> float:

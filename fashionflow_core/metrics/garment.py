@@ -39,6 +39,10 @@ class Outline:
         lab = srgb_to_lab(check_frame(frame))
         return cls(lab, *find_foreground(lab))
 
+    def every(self, step: int) -> Outline:
+        """Every `step`-th row and column."""
+        return self if step == 1 else Outline(*(x[::step, ::step] for x in (self.lab, self.figure, self.away)))
+
 
 @dataclass(frozen=True, eq=False)
 class Palette:
@@ -62,7 +66,7 @@ def _quantised(colours: np.ndarray, least: float, step: float = 4.0) -> np.ndarr
     return (found * step).astype(np.float32)
 
 
-def _shaded(colours: np.ndarray) -> np.ndarray:
+def shaded(colours: np.ndarray) -> np.ndarray:
     """Colours of a surface in less and more light: L*a*b* scales roughly with brightness."""
     factors = np.array([0.55, 0.7, 0.85, 1.0, 1.1], np.float32)
     return (colours[None] * factors[:, None, None]).reshape(-1, 3)
@@ -102,7 +106,7 @@ def frame_palette(frame: np.ndarray | Outline) -> Palette:
     return Palette(_quantised(skin, 0.01), _quantised(hair, 0.03), _quantised(shoes, 0.05))
 
 
-def _nearest(lab: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def nearest(lab: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Distance of `(n, 3)` colours to the nearest of `(k, 3)`; infinite without any."""
     if len(colours) == 0:
         return np.full(len(lab), np.inf, np.float32)
@@ -137,15 +141,15 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
         # Wall between legs or arms is enclosed by the figure, but not part of the garment.
         mask = mask & (away >= CLEAR)
 
-    skin = _shaded(palette.skin)
+    skin = shaded(palette.skin)
     core = lab[trunk & mask]
     patterned = False
     worn = []
     for part in (_quantised(core, 0.02), _quantised(lab[_band(mask, rows, 0.46, 0.54, 0.5)], 0.03)):
         # Skin in the sample (deep neckline, bare waist) must not count as garment, unless it has that colour.
-        unlike = _nearest(part, skin) > 7
+        unlike = nearest(part, skin) > 7
         if unlike.any() and unlike.mean() > 0.3:
-            patterned |= bool(not worn and (_nearest(core, skin) < 7).mean() > 0.12)
+            patterned |= bool(not worn and (nearest(core, skin) < 7).mean() > 0.12)
             part = part[unlike]
         worn.append(part)
     garment = np.concatenate(worn)
@@ -155,12 +159,12 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
     window[bottom - int(0.055 * tall) :] = False
     y = (np.nonzero(window)[0] - top) / tall
     colours = lab[window]
-    to_garment = _nearest(colours, garment)
-    to_skin = _nearest(colours, skin)
+    to_garment = nearest(colours, garment)
+    to_skin = nearest(colours, skin)
     if len(palette.skin) == 0:
         to_skin = np.where(skin_like(colours), 8.0, np.inf)
-    to_hair = np.where(y < 0.32, _nearest(colours, palette.hair), np.inf)
-    to_shoes = np.where(y > 0.8, _nearest(colours, palette.shoes), np.inf)
+    to_hair = np.where(y < 0.32, nearest(colours, palette.hair), np.inf)
+    to_shoes = np.where(y > 0.8, nearest(colours, palette.shoes), np.inf)
     other = np.minimum(np.minimum(to_skin, to_hair), to_shoes)
     found = (to_garment < other) | (other > 14)
     mask = np.zeros(window.shape, bool)
@@ -187,7 +191,7 @@ def skin_mask(frame: np.ndarray, palette: Palette, figure: np.ndarray, garment: 
     if len(palette.skin) == 0 or not found.any():
         return np.zeros_like(figure)
     lab = srgb_to_lab(check_frame(frame))[found]
-    to_skin = _nearest(lab, _shaded(palette.skin))
-    other = np.minimum(_nearest(lab, palette.hair), _nearest(lab, palette.shoes))
+    to_skin = nearest(lab, shaded(palette.skin))
+    other = np.minimum(nearest(lab, palette.hair), nearest(lab, palette.shoes))
     found[found] = skin_like(lab) & (to_skin < 25) & (to_skin < other)
     return shrink(found)

@@ -134,7 +134,7 @@ def short_generation(pipe: Any, photo: np.ndarray, frames: int, chunk: int) -> n
         fps = frames / ((config.keyframes - 1) * config.keyframe_seconds)
         # References must not depend on other installed packages.
         pulled, pipe.motion.clothes = pipe.motion.clothes, None
-    settings = GenerateSettings(seed=0, steps=STEPS, frames=frames, fps=fps, decode_chunk=chunk)
+    settings = GenerateSettings(seed=0, steps=STEPS, frames=frames, fps=fps, decode_chunk=chunk, lock="off")
     try:
         return np.stack(list(pipe.generate(photo, settings).frames))
     finally:

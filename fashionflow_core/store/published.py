@@ -78,6 +78,7 @@ def published_config() -> ModelConfig:
         clip_rescale_twice=True,
         scheduler="ddpm",
         steps=1000,
+        lock="full",
     )
 
 

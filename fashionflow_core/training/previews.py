@@ -36,7 +36,7 @@ class Previews:
             networks, self.target.processor, self.target.model, lambda name: make_scheduler(self.folder, name)
         )
         asked = self.config.previews
-        settings = GenerateSettings(seed=asked.seed, steps=asked.steps or None, frames=self.target.frames)
+        settings = GenerateSettings(seed=asked.seed, steps=asked.steps or None, frames=self.target.frames, lock="off")
         folder = self.folder / "previews"
         folder.mkdir(exist_ok=True)
         paths = []

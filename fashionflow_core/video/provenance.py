@@ -20,6 +20,7 @@ _OPTIONS = {
     "motion": "motion",
     "turn": "motion_amount",
     "fit": "fit",
+    "lock": "lock",
     "conditioning": "conditioning",
     "for": "for",
     **{

@@ -1,0 +1,256 @@
+"""Colour lock: each region of the figure gets the photo's colours, and the background is the photo's.
+
+Regions are followed by `metrics.labels`. Each has its colours in the photo and, running, in the video; the linear map
+between the two (`transfer`) is applied to the region's pixels. Only differences are added to a frame, weighted by how
+surely a pixel belongs to a region, so that borders stay as they were drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
+from fashionflow_core.images.person import CLEAR, background, grow, shrink
+from fashionflow_core.lock.options import LockOptions
+from fashionflow_core.lock.plate import backdrop, plate_of
+from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
+from fashionflow_core.metrics.garment import Outline
+from fashionflow_core.metrics.labels import (
+    GARMENT,
+    HAIR,
+    SHOES,
+    SKIN,
+    WORKING_HEIGHT,
+    FrameLabels,
+    LabelTracker,
+    figure_box,
+    photo_labels,
+    without_shadow,
+)
+from fashionflow_core.metrics.tracking import blurred
+
+# Bounds of the contrast that a region may lose and gain. Skin and hair are smooth: more would bring out faults.
+_GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7, 1.3)}
+_FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
+_LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
+_SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
+_ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
+_APART = 16.0  # L*a*b* between two pieces of clothing that are corrected each by itself
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """A frame with corrected colours, within the lock's columns.
+
+    Attributes:
+        figure: float32 `(h, w, 3)`, L*a*b* of the figure, also beyond its border.
+        back: float32 `(h, w, 3)`, the background that it is put on.
+        alpha: float32 `(h, w)`, how much of the figure each pixel shows.
+        weights: float32 `(4, h, w)`, probability of garment, skin, hair and shoes.
+        labels: of the frame at the working size.
+    """
+
+    figure: np.ndarray
+    back: np.ndarray
+    alpha: np.ndarray
+    weights: np.ndarray
+    labels: FrameLabels
+
+    def composed(self, figure: np.ndarray | None = None, alpha: np.ndarray | None = None) -> np.ndarray:
+        """The frame, L*a*b* `(h, w, 3)`; with another figure or alpha where they are given."""
+        figure = self.figure if figure is None else figure
+        share = (self.alpha if alpha is None else alpha)[..., None]
+        return self.back + share * (figure - self.back)
+
+
+def reduced(frame: np.ndarray, step: int) -> np.ndarray:
+    """Means of blocks of `step` x `step` pixels, uint8; odd rests at the border are left out."""
+    if step == 1:
+        return frame
+    height, width = frame.shape[0] // step, frame.shape[1] // step
+    blocks = frame[: height * step, : width * step].reshape(height, step, width, step, 3)
+    return ((blocks.sum((1, 3), dtype=np.uint32) + step * step // 2) // (step * step)).astype(np.uint8)
+
+
+def enlarged(image: np.ndarray, step: int, height: int, width: int) -> np.ndarray:
+    """`(n, h, w)` at `step` times its size, cut or continued to height and width."""
+    if step == 1:
+        return image
+    large = F.interpolate(torch.from_numpy(image)[None], scale_factor=step, mode="bilinear", align_corners=False)[0]
+    rest = (0, width - large.shape[2], 0, height - large.shape[1])
+    return F.pad(large[None], rest, mode="replicate")[0].numpy() if any(rest) else large.numpy()
+
+
+class ColourLock:
+    """Corrects the frames of one video, one after the other.
+
+    Args:
+        photo: uint8 `(h, w, 3)` sRGB, of the video's size: a figure before a plain wall.
+        options: rates.
+    """
+
+    def __init__(self, photo: np.ndarray, options: LockOptions) -> None:
+        self.options, self.photo = options, photo
+        self.height, self.width = photo.shape[:2]
+        self.step = max(1, round(self.height / WORKING_HEIGHT))
+        outline = Outline.of(reduced(photo, self.step))
+        self._tracker = LabelTracker(outline, _second_piece(outline))
+        self.first = self._tracker.photo
+        owners = [GARMENT, SKIN, HAIR, SHOES, *[GARMENT] * (len(self.first.weights) - 4)]
+        self._owners = owners
+        self.lab = srgb_to_lab(photo)
+        figure = enlarged(outline.figure[None].astype(np.float32), self.step, self.height, self.width)[0] > 0.01
+        self._plate = plate_of(self.lab, figure)
+        self._empty = lab_to_srgb(self._plate)
+        self._wanted = [ColourGaussian.of(outline.lab[core]) for core in self._cores(self.first)]
+        self._area = [int(core.sum()) for core in self._cores(self.first)]
+        self._now: list[ColourGaussian | None] = [None] * len(owners)
+        garment = self.first.mask(GARMENT)
+        self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
+        self.columns = self._around(outline.figure)
+
+    def _around(self, figure: np.ndarray) -> slice:
+        """Columns of the frame that hold the figure, with a margin."""
+        if not figure.any():
+            return slice(0, self.width)
+        columns, margin = figure_box(figure, 0)[1], int(_SIDE * self.width)
+        return slice(max(0, columns.start * self.step - margin), min(self.width, columns.stop * self.step + margin))
+
+    def _solid(self, labels: FrameLabels) -> np.ndarray:
+        """The figure without the wall that it encloses, between legs or arms; a garment as pale as the wall stays."""
+        figure, away = labels.outline.figure, labels.outline.away
+        wall = figure & (away <= 0.5 * CLEAR)
+        if self._is_pale:
+            around = blurred(torch.from_numpy(labels.weights), 4.0).numpy()
+            worn = around[0] + around[4:].sum(0)
+            wall &= worn < around[1:4].sum(0)
+        return figure & ~(grow(shrink(wall)) & wall)
+
+    def _cores(self, labels: FrameLabels) -> list[np.ndarray]:
+        return [shrink(weight > 0.6) for weight in self._regions(labels)]
+
+    def _regions(self, labels: FrameLabels) -> np.ndarray:
+        """Probability of each region, `(n, h, w)`, as it is corrected.
+
+        What cloth encloses narrowly is cloth: stripes of the colour of skin, of hair or of the wall would otherwise be
+        missing in some frames, and the rest of the garment be corrected for that.
+        """
+        weights = _within_surroundings(labels.weights)
+        garment = labels.mask(GARMENT)
+        pieces = [index for index, owner in enumerate(self._owners) if owner == GARMENT]
+        sigma = 5.0 * len(garment) / WORKING_HEIGHT
+        around = blurred(torch.from_numpy(weights[pieces]), sigma).numpy()
+        missed = ~garment & labels.outline.figure & (around.sum(0) > _ENCLOSED)
+        weights[:, missed] = 0
+        for index, piece in zip(pieces, around):
+            weights[index][missed] = (piece / (around.sum(0) + 1e-9))[missed]
+        return weights
+
+    def correct(self, frame: np.ndarray) -> Corrected:
+        """Correct the next frame; `columns` may have become wider.
+
+        Args:
+            frame: uint8 `(h, w, 3)` sRGB.
+        """
+        small = Outline.of(reduced(frame, self.step))
+        labels = self._tracker.add(small)
+        if small.figure.any():
+            columns = figure_box(small.figure, 0)[1]
+            if columns.start * self.step < self.columns.start or columns.stop * self.step > self.columns.stop:
+                self.columns = slice(0, self.width)
+        columns = self.columns
+        lab = srgb_to_lab(frame[:, columns])
+        wall = background(small.lab).repeat(self.step, 0)
+        wall = np.concatenate([wall, wall[-1:].repeat(self.height - len(wall), 0)])
+        wall = wall.repeat(self.step, 1)
+        wall = np.concatenate([wall, wall[:, -1:].repeat(self.width - wall.shape[1], 1)], 1)[:, columns]
+        # A little of every region's surroundings: no pixel of the figure is without one.
+        smooth = torch.from_numpy(self._regions(labels))
+        smooth = (smooth + 1e-3 * blurred(smooth, 4.0)).numpy()
+        mask = torch.from_numpy(shrink(self._solid(labels)).astype(np.float32))[None]
+        planes = np.concatenate([smooth, blurred(mask, 0.9).numpy()])
+        planes = enlarged(planes, self.step, self.height, self.width)[..., columns]
+        weights, alpha = planes[:-1], planes[-1]
+        inside = alpha > 0.004
+        figure = lab.copy()
+        figure[inside] += self._shift(small.lab, labels, lab[inside], weights[:, inside])
+        merged = weights[:4].copy()
+        for extra in weights[4:]:
+            merged[GARMENT - 1] += extra
+        return Corrected(figure, backdrop(lab, wall, self._plate[:, columns]), alpha, merged, labels)
+
+    def _shift(self, small: np.ndarray, labels: FrameLabels, colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What to add to colours `(n, 3)` that belong to the regions by `weights` `(k, n)`."""
+        total, weight = np.zeros_like(colours), np.full((len(colours), 1), 1e-6, np.float32)
+        for index, core in enumerate(self._cores(labels)):
+            wanted = self._wanted[index]
+            if wanted is None:
+                continue
+            seen = ColourGaussian.of(small[core]) if core.sum() > _LEAST_AREA * self._area[index] else None
+            before = self._now[index]
+            if seen is not None:
+                follow = (self.options.follow, _FOLLOW_CONTRAST)
+                self._now[index] = seen if before is None else before.mixed(seen, *follow)
+            now = self._now[index]
+            if now is None:
+                continue
+            matrix = transfer_matrix(now.covariance, wanted.covariance, *_GAINS[self._owners[index]])
+            off = wanted.mean - now.mean
+            size = float(off @ off)
+            off = off * size / (size + self.options.least_shift**2)
+            added = (colours - now.mean.astype(np.float32)) @ (matrix - np.eye(3)).T.astype(np.float32)
+            share = weights[index][:, None]
+            total += share * (added + off.astype(np.float32))
+            weight += share
+        return total / weight
+
+    def finished(self, lab: np.ndarray) -> np.ndarray:
+        """A whole frame, uint8 `(h, w, 3)`, of what was made of the lock's columns."""
+        frame = self._empty.copy()
+        frame[:, self.columns] = lab_to_srgb(lab)
+        return frame
+
+
+def _within_surroundings(weights: np.ndarray) -> np.ndarray:
+    """Weights `(n, h, w)` of which dots and lines of a print go to the cloth around them, whatever they look like."""
+    inside = weights.sum(0)
+    sigma = 4.0 * weights.shape[1] / WORKING_HEIGHT
+    around = blurred(torch.from_numpy(weights), sigma).numpy()
+    sure = weights * around**2 + 1e-9
+    return sure / sure.sum(0) * inside
+
+
+def _second_piece(outline: Outline) -> np.ndarray | None:
+    """The garment's lower or upper piece where the two have colours of their own, bool `(h, w)`."""
+    outline = without_shadow(outline)
+    garment = photo_labels(outline) == GARMENT
+    if garment.sum() < 200:
+        return None
+    weight = torch.from_numpy(garment.astype(np.float32))[None]
+    image = torch.from_numpy(outline.lab).permute(2, 0, 1)
+    # Means over a print's repeat: pieces differ in these, a print's own colours do not.
+    sigma = 6.0 * len(garment) / WORKING_HEIGHT
+    mean = (blurred(image * weight, sigma) / blurred(weight, sigma).clamp(min=1e-3)).permute(1, 2, 0).numpy()
+    rows = np.nonzero(garment)[0]
+    sample = mean[garment]
+    low, high = np.quantile(rows, (0.15, 0.85))
+    centres = np.stack([np.median(sample[rows <= low], axis=0), np.median(sample[rows >= high], axis=0)])
+    near = np.zeros(len(sample), np.int64)
+    for _ in range(6):
+        near = ((sample[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        if not 0.12 < near.mean() < 0.88:
+            return None
+        centres = np.stack([sample[near == k].mean(0) for k in (0, 1)])
+    apart = np.median(rows[near == 1]) - np.median(rows[near == 0])
+    if np.linalg.norm(centres[0] - centres[1]) < _APART or apart < 0.25 * np.ptp(rows):
+        return None
+    piece = np.zeros_like(garment)
+    piece[garment] = near == 1
+    # Wide stripes have two colours, too, but side by side: pieces lie one above the other.
+    share = piece.sum(1) / np.maximum(garment.sum(1), 1)
+    purity = float((np.maximum(share, 1 - share) * garment.sum(1)).sum() / garment.sum())
+    return piece if purity > 0.92 else None
