@@ -12,7 +12,7 @@ from fashionflow_cli import generate_catalogue, options
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
-from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions, ModelConfig
+from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions
 from fashionflow_core.errors import FashionFlowWarning, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def generate(
     motion_amount: options.MotionAmount = None,
     loop: options.Loop = False,
     duration: options.Duration = None,
+    # prompt
+    prompt: options.Prompt = None,
     # model and machine
     model: options.Model = "mini",
     lora: options.Lora = None,
@@ -88,8 +90,10 @@ def generate(
     frames_dir: options.FramesDir = None,
     interpolate: options.Interpolate = 1,
     scheduler: options.Scheduler = None,
-    guidance: options.Guidance = 1.0,
+    guidance: options.Guidance = None,
     guidance_interval: options.GuidanceInterval = options.EVERYWHERE,
+    negative_prompt: options.NegativePrompt = None,
+    megapixels: options.Megapixels = None,
     conditioning: options.Conditioning = None,
     batch: options.Batch = 0,
     gate_limits: options.GateLimits = None,
@@ -119,6 +123,9 @@ def generate(
         motion_amount=motion_amount,
         loop=loop,
         duration=duration,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        megapixels=megapixels,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark)
@@ -157,6 +164,7 @@ def generate(
     quiet_libraries()
 
     from fashionflow_core import video
+    from fashionflow_core.generators.folder import config_of
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.images.person import warn_if_no_figure
     from fashionflow_core.store import registry
@@ -167,7 +175,7 @@ def generate(
     name = "<stdin>" if photo == STDIN else str(photo)
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
     folder = registry.find(model)
-    model_config = ModelConfig.load(folder)
+    model_config = config_of(folder)
     settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
     load.check(model_config)
     if matte is not None:

@@ -15,8 +15,10 @@ from fashionflow_core.catalogue.manifest import MANIFEST, State, record_at
 from fashionflow_core.catalogue.naming import Item, inside, plan_items
 from fashionflow_core.catalogue.quality_gate import flags, reroll_seed
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
 from fashionflow_core.utils.hashing import sha256
+
+CAPTION = "{caption}"  # in a prompt
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,15 @@ class Planner:
     def _settings(self, item: Item) -> tuple[GenerateSettings, str]:
         """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
-        if self.config.latents == "motion" and "seed" not in (item.settings or {}):
+        if CAPTION in (settings.prompt or ""):
+            if not item.caption:
+                raise SettingError(
+                    "prompt",
+                    f"{item.source} has no caption for {CAPTION}",
+                    hint="give its list a column named caption, or leave the placeholder out",
+                )
+            settings = replace(settings, prompt=str(settings.prompt).replace(CAPTION, item.caption))
+        if self.config.latents != "appearance" and "seed" not in (item.settings or {}):
             # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
             settings = replace(settings, seed=item_seed(settings.seed, item.name))
             return settings, settings_hash(settings.resolve(self.config), self.work, item.variation)

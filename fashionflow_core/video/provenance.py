@@ -22,6 +22,7 @@ _OPTIONS = {
     "fit": "fit",
     "conditioning": "conditioning",
 }
+_OF_GENERATOR = ("prompt", "negative_prompt", "megapixels")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
     if "motion" in settings:
         options["size"] = f"{size[0]}x{size[1]}"
         options.pop("conditioning", None)
+    if "prompt" in settings or "megapixels" in settings:  # of a generator
+        options["frames"] = _number(settings, "frames", 1)
+        if options["scheduler"] == "own":
+            del options["scheduler"]
+        options |= {key: shlex.quote(settings[key]) for key in _OF_GENERATOR if key in settings}
     if item:
         options["variations"] = item + 1
     return command("generate", "PHOTO", **options)
