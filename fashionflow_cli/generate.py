@@ -184,7 +184,7 @@ def generate(
         warn_if_no_figure(pixels, name)
     mask = None if matte is None else read_mask(matte, pixels.shape[:2], max_megapixels)
     warned = ctx.ensure_object(Warnings)
-    studio = Studio.open(folder, load, encode, warned, quiet, as_json)
+    studio = Studio.open(folder, load, encode, warned, quiet, as_json, planned=dry_run)
     note(f"{studio.pipe.config.name}: {studio.pipe.config.purpose}", quiet)
     if dry_run:
         studio.print_plan(studio.pipe.plan(settings, pixels, measure=True), targets)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_cli.console import note, one_line, result, result_json
+from fashionflow_cli.videos import requirement_rows
 from fashionflow_core.config import VIDEO_SUFFIXES
 from fashionflow_core.errors import PartialError, UsageError
 
@@ -128,7 +129,10 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
 
     plan = estimate(request)
     if as_json:
-        result_json(asdict(plan))
+        described = asdict(plan)
+        if plan.requirements is None:
+            del described["requirements"]
+        result_json(described)
         return
     size = f", about {plan.bytes_each * plan.to_do / 1e6:,.0f} MB" if plan.bytes_each else ""
     rows = {
@@ -143,6 +147,9 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
         rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s per video, estimated from {plan.measured}"
     elif plan.to_do:
         rows["time"] = "not timed for so many: make a few of them first, --dry-run then estimates from those"
+    if plan.requirements is not None:
+        rows["time"] = "not timed: make a few of them first, --dry-run then estimates from those"
+        rows |= requirement_rows(plan.requirements)
     for name, value in rows.items():
         result(f"{name:14}  {value}")
     for line in plan.notes:

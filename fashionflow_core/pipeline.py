@@ -299,8 +299,8 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
     """Open a model.
 
     Args:
-        model: a name of `list_models()`, a model folder, an engine folder, a folder in diffusers' layout, or the address
-            of a remote model; a `Path` is never a name.
+        model: a name of `list_models()`, a model folder, an engine folder, a folder in diffusers' layout, or the
+            address of a remote model; a `Path` is never a name.
         options: how; see `LoadOptions`.
         changes: fields of `LoadOptions` that take the place of those in `options`, such as device="cuda".
 
@@ -332,6 +332,22 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
 
         pipe.motion.clothes = ClothesParser.load(parser, pipe.networks.device)
     return pipe
+
+
+def load_for_planning(model: str | Path, options: LoadOptions = LoadOptions()) -> FashionFlowPipeline:
+    """As `load`, but of a generator, which may take minutes and 70 GB to open, only what `plan` needs.
+
+    Raises:
+        UsageError, FashionFlowError: as `load`.
+    """
+    folder = model if isinstance(model, Path) else registry.find(model)
+    config = config_of(folder)
+    if not isinstance(config, GeneratorConfig):
+        return load(folder, options)
+    from fashionflow_core.generators.requirements import UnopenedModel
+
+    source: Any = UnopenedModel(folder, config, options)
+    return FashionFlowPipeline(source, None, config, lambda name: make_scheduler(folder, name))
 
 
 def _load_generator(folder: Path, config: GeneratorConfig, options: LoadOptions) -> FashionFlowPipeline:

@@ -391,7 +391,12 @@ def _hunyuan15() -> Any:
     )
     image_encoder = SiglipVisionModel(
         SiglipVisionConfig(
-            hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+            hidden_size=12,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
         )
     )
     return HunyuanVideo15ImageToVideoPipeline(

@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import Annotated
 
 from fashionflow_cli.console import Interval, parse_interval
-from fashionflow_cli.options.base import ADVANCED, MACHINE, MOTION, OTHER_MODELS, RARE, SAMPLING, between, one_of, option
+from fashionflow_cli.options.base import (
+    ADVANCED,
+    MACHINE,
+    MOTION,
+    OTHER_MODELS,
+    RARE,
+    SAMPLING,
+    between,
+    one_of,
+    option,
+)
 from fashionflow_core.config import CONDITIONING, DEFAULT_TURN, LARGEST_TURN, MOST_FRAMES, MOTIONS, SCHEDULERS
 
 EVERYWHERE = Interval(0, 1)

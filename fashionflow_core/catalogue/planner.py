@@ -16,9 +16,8 @@ from fashionflow_core.catalogue.naming import Item, inside, plan_items
 from fashionflow_core.catalogue.quality_gate import flags, reroll_seed
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
+from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.utils.hashing import sha256
-
-CAPTION = "{caption}"  # in a prompt
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,7 @@ def assemble(
     )
 
 
-def describe(
-    model: str, request: ResolvedSettings, item: int, repo: str = "", revision: str = ""
-) -> dict[str, str]:
+def describe(model: str, request: ResolvedSettings, item: int, repo: str = "", revision: str = "") -> dict[str, str]:
     """What made a video, for its file's metadata; of generators also where their weights come from, as far as known."""
     filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
     motion = request.motion
@@ -104,7 +102,11 @@ def describe(
             "fashionflow_steps": str(request.steps),
             "fashionflow_fit": request.fit,
         }
-        | (_of_generator(request, repo, revision) if request.generator else {"fashionflow_conditioning": request.conditioning})
+        | (
+            _of_generator(request, repo, revision)
+            if request.generator
+            else {"fashionflow_conditioning": request.conditioning}
+        )
         | filled
         | moved
         | (guidance if request.guidance_scale != 1 else {})

@@ -13,6 +13,7 @@ from fashionflow_core.diffusion.conditioning import Conditioner
 from fashionflow_core.diffusion.sampling import is_guided, item_generator
 from fashionflow_core.diffusion.schedulers import set_timesteps
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.generators.requirements import Requirements
 from fashionflow_core.utils.device import dtype_name, is_out_of_memory
 
 
@@ -54,6 +55,7 @@ class RunCost:
         weights_bytes: of all networks, as they are loaded. What a run needs above it depends on the device's own
             libraries and is not guessed here.
         seconds: for denoising and decoding together, reckoned from timed calls of both; None: not timed.
+        requirements: of a pipeline of diffusers that is not open yet.
     """
 
     model: str
@@ -78,6 +80,7 @@ class RunCost:
     tflop: dict[str, float]
     weights_bytes: int
     seconds: float | None
+    requirements: Requirements | None = None
 
 
 def make_plan(

@@ -12,8 +12,9 @@ from fashionflow_core.config import ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.cost_estimate import RunCost
 from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator
-from fashionflow_core.errors import FashionFlowWarning
+from fashionflow_core.errors import FashionFlowWarning, SettingError
 from fashionflow_core.generators.config import GeneratorConfig
+from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.generators.frames import begin_with, retimed
 from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels
 from fashionflow_core.images.person import Box
@@ -57,6 +58,13 @@ class FrameGenerator:
         return [self._clip(*one, tick) for one in zip(photos, requests, items, strict=True)]
 
     def _clip(self, photo: Photo | Fitted, request: ResolvedSettings, item: int, tick: OnStep) -> Clip:
+        asked = request.generator
+        if asked is None:
+            raise ValueError("the request was resolved for a model of FashionFlow")
+        if CAPTION in asked.prompt:
+            raise SettingError(
+                "prompt", f"{CAPTION} is for lists of photos with a column named caption", hint="write the text itself"
+            )
         fitted = self.framed(photo, request)
         generator = item_generator(request.seed, item)
         with warnings.catch_warnings(record=True) as caught:
@@ -64,13 +72,8 @@ class FrameGenerator:
             made, rate = self.source.generate(fitted.pixels, request, generator, tick)
         lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
         box = came_back(fitted, made.shape[1], made.shape[2])
-        kept = np.ascontiguousarray(
-            made[:, box.top : box.top + box.height, box.left : box.left + box.width]
-        )
+        kept = np.ascontiguousarray(made[:, box.top : box.top + box.height, box.left : box.left + box.width])
         begin_with(_first(fitted, box), kept)
-        asked = request.generator
-        if asked is None:
-            raise ValueError("the request was resolved for a model of FashionFlow")
         step = rate / request.fps / asked.slowdown
         if len(kept) < (asked.video_frames - 1) * step:  # shorter than was asked for: played slower
             step = (len(kept) - 1) / (asked.video_frames - 1)
@@ -128,6 +131,7 @@ class FrameGenerator:
             tflop={},
             weights_bytes=self.source.weights_bytes,
             seconds=None,
+            requirements=getattr(self.source, "requirements", None),
         )
 
 

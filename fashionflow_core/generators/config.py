@@ -1,7 +1,7 @@
 """Conventions of a generator: what `ModelConfig` is for models of FashionFlow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fashionflow_core.config import (
     MOST_FRAMES,
@@ -40,7 +40,7 @@ class GeneratorConfig(ModelConfig):
     pipeline: str = ""
     frame_step: int = 1
     longest: int = 1
-    sizes: FrameSizes = FrameSizes(480 * 832, 16)
+    sizes: FrameSizes = field(default=FrameSizes(480 * 832, 16))
     guidance: float | None = None
     takes_prompt: bool = True
     schedulers: tuple[str, ...] = ()

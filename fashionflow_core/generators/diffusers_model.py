@@ -222,7 +222,9 @@ class DiffusersModel:
                 pipe.set_progress_bar_config(disable=True)
                 if self.options.lora is not None:
                     self._add_lora(pipe, Path(self.options.lora))
-                with contextlib.suppress(NotImplementedError, AttributeError):  # SVD's decoder has the method, and refuses
+                with contextlib.suppress(
+                    NotImplementedError, AttributeError
+                ):  # SVD's decoder has the method, and refuses
                     pipe.vae.enable_tiling()
                 self._choose_attention(pipe)
                 if self.options.compile:
@@ -238,7 +240,9 @@ class DiffusersModel:
                     hint=f"use {option('low_memory', True)} or another {option('device')}",
                 ) from None
             text = " ".join(str(error).split())[:200]
-            raise FashionFlowError(f"{self.folder}: cannot be opened ({type(error).__name__}: {text})", hint=HINT) from error
+            raise FashionFlowError(
+                f"{self.folder}: cannot be opened ({type(error).__name__}: {text})", hint=HINT
+            ) from error
         return pipe
 
     def _open_part(self, name: str, library: str, kind: str) -> Any:
@@ -246,7 +250,8 @@ class DiffusersModel:
         network = getattr(module, kind, None)
         if not (isinstance(network, type) and issubclass(network, torch.nn.Module)):
             raise FashionFlowError(
-                f"{self.folder / name}: {library} has no network {kind[:80]}", hint=f"update it: pip install -U {library}"
+                f"{self.folder / name}: {library} has no network {kind[:80]}",
+                hint=f"update it: pip install -U {library}",
             )
         dtype = torch.float32 if name in self.family.full_precision else self.dtype
         opened, report = open_network(network, self.folder / name, **{_dtype_argument(library): dtype})
@@ -259,9 +264,7 @@ class DiffusersModel:
 
     def _add_lora(self, pipe: Any, lora: Path) -> None:
         if not hasattr(pipe, "load_lora_weights"):
-            raise SettingError(
-                "lora", f"{self._kind.__name__} takes no LoRA", hint=f"leave {option('lora')} out"
-            )
+            raise SettingError("lora", f"{self._kind.__name__} takes no LoRA", hint=f"leave {option('lora')} out")
         files = sorted(lora.glob("*.safetensors")) if lora.is_dir() else [lora]
         if len(files) != 1 or files[0].suffix != ".safetensors" or not files[0].is_file():
             raise SettingError("lora", f"{lora}: not one safetensors file", hint="name the file itself")
@@ -341,5 +344,3 @@ def _compile(network: Any) -> None:
 
 def _dtype_argument(library: str) -> str:
     return "dtype" if library == "transformers" else "torch_dtype"
-
-

@@ -13,6 +13,7 @@ PROMPT = (
     "A person wearing the garment turns slowly in front of a plain studio background. The garment, its colours and "
     "its pattern stay the same. Static camera."
 )
+CAPTION = "{caption}"  # in a prompt: stands for the photo's caption
 NEGATIVE = "different garment, changed colours, changed pattern, text, logo, blur, flicker, camera motion, extra limbs"
 
 

@@ -103,7 +103,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
         if not any(part.glob("*.safetensors")):
             pickled = any(file.suffix in _CODE for file in part.iterdir())
             raise FashionFlowError(
-                f"{part}: holds no weights as safetensors" + (", only pickles, which are never opened" if pickled else ""),
+                f"{part}: holds no weights as safetensors"
+                + (", only pickles, which are never opened" if pickled else ""),
                 hint="download the model's safetensors; pickles can run code",
             )
     return index
@@ -146,7 +147,7 @@ def check_packages(folder: Path, name: str) -> None:
 
 
 def source_of(folder: Path) -> tuple[str, str]:
-    """Repository and commit that a folder was pulled from, as `source.json` or the hub's cache record it, else empty."""
+    """Repository and commit that a folder was pulled from, as `source.json` or the hub's cache states, else empty."""
     try:
         source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
         return str(source["repo"]), str(source["commit"])

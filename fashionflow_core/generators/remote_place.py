@@ -65,5 +65,3 @@ def remote_config(place: str | Path) -> GeneratorConfig:
         is_restricted=False,
         repo=address,
     )
-
-

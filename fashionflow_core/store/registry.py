@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -279,9 +279,9 @@ def show(name: str) -> dict[str, Any]:
 
 def _show_generator(path: Path) -> dict[str, Any]:
     config = config_of(path)
-    described = asdict(config)
-    for of_others in ("latents_mean", "latents_std", "modes", "conditioning", "keyframes", "keyframe_seconds", "motion"):
-        described.pop(of_others)
+    # Of the fields of every model those that mean something here, and the generator's own.
+    shared = {field.name for field in fields(ModelConfig)} - {"name", "purpose", "frames", "fps", "steps", "fit"}
+    described = {key: value for key, value in asdict(config).items() if key not in shared}
     if is_remote(path):
         return {"path": str(path), "source": config.purpose, "config": described}
     weights = weights_bytes(path)
