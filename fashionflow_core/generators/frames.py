@@ -74,7 +74,7 @@ def _between(one: np.ndarray, two: np.ndarray, forward: Tensor, backward: Tensor
     moved = moved_a * (1 - share) + moved_b * share
     error_moved = F.avg_pool2d((moved_a - moved_b).abs().mean(0)[None], 9, 1, 4)[0]
     error_plain = F.avg_pool2d((a - b).abs().mean(0)[None], 9, 1, 4)[0]
-    trust = ((error_plain + 2) / (error_moved + 2) - 0.9).clamp(0, 0.2) / 0.2
+    trust = (((error_plain + 2) / (error_moved + 2) - 1.1) / 0.4).clamp(0, 1)
     mixed = moved * trust + plain * (1 - trust)
     return mixed.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 

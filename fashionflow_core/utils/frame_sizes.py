@@ -53,7 +53,11 @@ def _bars(aspect: float, height: int, width: int) -> float:
 
 
 def _nearest_bucket(height: int, width: int, side: int, step: int) -> tuple[int, int]:
-    """As diffusers' `HunyuanVideo15ImageProcessor.calculate_default_height_width`, which crops to what it chooses."""
+    """A size that diffusers' `HunyuanVideo15ImageProcessor.calculate_default_height_width` keeps as it is.
+
+    That function chooses a size for any picture and the pipeline crops to it. It compares ratios that are rounded to
+    five digits with unrounded ones, so that a few of its sizes are not their own nearest ones; those are left out.
+    """
     count = round((side / step) ** 2)
     sizes, across, down = [], count, 1
     while across > 0:
@@ -63,8 +67,14 @@ def _nearest_bucket(height: int, width: int, side: int, step: int) -> tuple[int,
             down += 1
         else:
             across -= 1
+    sizes = [size for size in sizes if _is_below(round(size[0] / size[1], 5), size[0] / size[1])]
     aspect = height / width
     ratios = [round(one / other, 5) for one, other in sizes]
     # Beyond the most elongated size the upstream function finds none; the photo is padded into the last one.
-    allowed = [n for n, ratio in enumerate(ratios) if (ratio <= aspect if aspect >= 1 else ratio >= aspect)]
+    allowed = [n for n, ratio in enumerate(ratios) if _is_below(ratio, aspect)]
     return sizes[min(allowed or range(len(sizes)), key=lambda n: abs(ratios[n] - aspect))]
+
+
+def _is_below(ratio: float, aspect: float) -> bool:
+    """Whether a size of this ratio is less elongated than a picture of this aspect."""
+    return ratio <= aspect if aspect >= 1 else ratio >= aspect
