@@ -11,6 +11,7 @@ import typer
 from fashionflow_cli import generate_catalogue, options
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
+from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
 from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions
 from fashionflow_core.errors import FashionFlowWarning, UsageError
@@ -127,6 +128,7 @@ def generate(
         negative_prompt=negative_prompt,
         megapixels=megapixels,
     )
+    lora = lora_of(lora)
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark)
     if generate_catalogue.wanted(photos, out):
@@ -167,14 +169,13 @@ def generate(
     from fashionflow_core.generators.folder import config_of
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.images.person import warn_if_no_figure
-    from fashionflow_core.store import registry
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
     video.check_options(targets[0].video, encode)
     name = "<stdin>" if photo == STDIN else str(photo)
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
-    folder = registry.find(model)
+    folder = found(model, quiet)
     model_config = config_of(folder)
     settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
     load.check(model_config)

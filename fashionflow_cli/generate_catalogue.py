@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_cli.console import note, one_line, result, result_json
+from fashionflow_cli.models import found
 from fashionflow_cli.videos import requirement_rows
 from fashionflow_core.config import VIDEO_SUFFIXES
 from fashionflow_core.errors import PartialError, UsageError
@@ -78,7 +79,6 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
     from fashionflow_core.catalogue.inputs import read_inputs
-    from fashionflow_core.store import registry
 
     work, out = request.work, Path(request.work.out)
     if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
@@ -95,7 +95,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
         note(f"failed: {line}")
     if inputs.twice:
         note(f"skipped {inputs.twice} that were named twice", quiet)
-    work = replace(work, model=str(registry.find(work.model)), out=str(place), remote=url.rstrip("/"))
+    work = replace(work, model=str(found(work.model, quiet)), out=str(place), remote=url.rstrip("/"))
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)

@@ -216,11 +216,7 @@ def pulled_from(repo: str) -> Path | None:
     """The folder of an installed model that was pulled from a repository of the hub, or None."""
     if not is_hub_id(repo):
         return None
-    with suppress(NoHome):
-        folder = models_home() / repo.split("/")[-1]
-        if is_model(folder) and source_of(folder)[0] == repo:
-            return folder
-    return None
+    return next((folder for folder in _installed().values() if source_of(folder)[0] == repo), None)
 
 
 def list_models() -> list[ModelEntry]:
