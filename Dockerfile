@@ -17,7 +17,7 @@ RUN mkdir -p cache && chmod 1777 cache
 ENV FASHIONFLOW_HOME=/app/cache/fashionflow HF_HOME=/app/cache/huggingface PYTHONDONTWRITEBYTECODE=1
 COPY constraints.txt .
 
-# torch as PyPI has it for Linux: with CUDA. The README names the extras of both images.
+# torch as PyPI has it for Linux: with CUDA. docs/guides/install.md names the extras of both images.
 FROM base AS cuda
 COPY --from=wheel /app/dist dist
 RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx,trt]"

@@ -1,6 +1,7 @@
 # make demo    a video from a bundled photo, from nothing: needs Python 3.11 to 3.13 and, once, a package index
 # make test    everything but the slow tests      make test-slow    the slow ones
 # make lint    style and types                    make clean        what these made (the environment: make distclean)
+# make docs    the documentation as a site, in build/site
 
 PYTHON ?= python3
 DEMO_PHOTO ?= examples/dress.jpg
@@ -16,7 +17,7 @@ STAMP := .venv/.installed
 # Once installed, nothing but `make` itself talks to a network: the bundled model needs none.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup demo test test-slow lint style types clean distclean
+.PHONY: setup demo test test-slow lint style types docs clean distclean
 
 setup: $(STAMP)
 
@@ -46,6 +47,12 @@ style: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/pyright
+
+docs: $(STAMP)
+	@$(BIN)/python -c 'import material' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python scripts/docs_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 clean:
 	rm -rf dist build .pytest_cache .ruff_cache $(DEMO_VIDEO)

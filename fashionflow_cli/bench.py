@@ -31,7 +31,7 @@ def bench(
         typer.Argument(
             metavar="SUITE",
             help="step, vae, clip, video, dreampose, backends, batch, scale, memory; "
-            "none: step, vae, clip and video. See docs/performance.md.",
+            "none: step, vae, clip and video. See docs/concepts/performance.md.",
             show_default=False,
         ),
     ] = None,

@@ -106,7 +106,7 @@ def generate(
     decode_chunk: options.DecodeChunk = 7,
     help_all: options.HelpAll = False,
 ) -> None:
-    """Turn garment photos into short videos of a moving figure. More: docs/cli.md."""
+    """Turn garment photos into short videos of a moving figure. More: docs/reference/cli.md."""
     settings = GenerateSettings(
         seed=seed,
         frames=frames,

@@ -20,7 +20,7 @@ _GROUPS = "\n\n".join(
     f"[bold]{group or 'no group'}[/bold]: {', '.join(name.rpartition('.')[2] for name in names)}"
     for group, names in groupby(FIELDS, lambda name: name.rpartition(".")[0])
 )
-EXAMPLES = f"""[bold]Settings[/bold] of --set GROUP.KEY=VALUE and of the file, explained in docs/training.md
+EXAMPLES = f"""[bold]Settings[/bold] of --set GROUP.KEY=VALUE and of the file, explained in docs/guides/training.md
 
 {_GROUPS}
 

@@ -1,7 +1,7 @@
 """FashionFlow from Python: `import fashionflow_core as ff; ff.load().generate("dress.jpg").save("dress.mp4")`.
 
 Names come from their modules when they are first asked for, so that importing this package imports nothing heavy.
-`__init__.pyi` tells type checkers the same. docs/python.md is the guide.
+`__init__.pyi` tells type checkers the same. docs/guides/python.md is the guide.
 """
 
 from importlib import import_module

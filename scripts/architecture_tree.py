@@ -1,4 +1,4 @@
-"""Annotated tree of the source files in docs/architecture.md, from the first line of each module.
+"""Annotated tree of the source files in docs/concepts/architecture.md, from the first line of each module.
 
 python scripts/architecture_tree.py --write
 """
@@ -8,7 +8,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "concepts" / "architecture.md"
 START, END = "<!-- tree: scripts/architecture_tree.py --write -->\n```\n", "```\n<!-- end of tree -->"
 TOP = ("fashionflow_cli", "export/fashionflow_export", "benchmarks/fashionflow_benchmarks", "fashionflow_core")
 _INDENT, _COLUMN = 2, 30
@@ -40,7 +40,7 @@ def tree() -> str:
 
 
 def page() -> str:
-    """docs/architecture.md with the present tree."""
+    """docs/concepts/architecture.md with the present tree."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from contact_sheet import labelled
 from PIL import Image
 
 from fashionflow_core.motion.timing import SECONDS
@@ -32,7 +33,8 @@ def main() -> None:
     path, seeds = Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]]
     columns = [column(seed) for seed in seeds]
     rows = [np.concatenate(columns[k : k + COLUMNS], 1) for k in range(0, len(columns), COLUMNS)]
-    Image.fromarray(np.concatenate(rows)).save(path, quality=74, optimize=True)
+    picture = labelled(Image.fromarray(np.concatenate(rows)), [], ["photo", "turned"] * len(rows))
+    picture.save(path, quality=74, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write the README's table of speeds from the JSON files in benchmarks/results/, between its two marks.
 
     python scripts/fill_results.py            # after new results were put there
-    python scripts/fill_results.py --check    # exits 1 if the README says anything else than the files
+    python scripts/fill_results.py --check    # exits with 1 if the README differs from the files
 
 Every figure of the table comes from `bench-gpu.json`, `bench-cpu.json` or `bench-step-full-cpu.json`; where a file or a
 suite is missing, the cell says "not measured yet".
@@ -79,16 +79,16 @@ def ratio_few(suites: Suites, key: str) -> str:
 
 ROWS: list[tuple[str, str, Callable[[Suites], str]]] = [
     ("frame by frame over FashionFlow as published, (a) / (b)", "paper 9.3x", ratio("dreampose", "(a) over (b)")),
-    ("the same two, both made fast, 1000 steps of ours, (d) / (c)", "≥ 6x", ratio("dreampose", "(d) over (c), 1000")),
-    ("that, few steps of ours (25 on the GPU)", "≥ 50x", lambda suites: ratio_few(suites, "(d)")),
-    ("frame by frame as it is over ours, few steps, (a) / (c)", "", lambda suites: ratio_few(suites, "(a)")),
-    ("U-Net pass at the published size: literal formulation over ours", "≥ 3x", full_step),
-    ("share of the device's matrix products and copies, our U-Net pass", "", shares),
+    ("the same two, both optimised, 1000 steps, (d) / (c)", "≥ 6x", ratio("dreampose", "(d) over (c), 1000")),
+    ("the same, few steps in (c) (25 on the GPU)", "≥ 50x", lambda suites: ratio_few(suites, "(d)")),
+    ("frame by frame over this implementation, few steps, (a) / (c)", "", lambda suites: ratio_few(suites, "(a)")),
+    ("U-Net pass at the published size: reference formulation over this one", "≥ 3x", full_step),
+    ("U-Net pass: share of the device's matrix-product and copy limits", "", shares),
     ("VAE decode", "≤ 0.7 s for 70", decoding),
     ("photo to mp4, model warm", "≤ 2 s, 25 steps", video),
-    ("peak memory of that", "≤ 6 GB", memory("video")),
-    ("with `--low-memory`", "≤ 3 GB", memory("video, low memory")),
-    ("U-Net pass, exponents of growth", "", exponents),
+    ("peak memory of a video", "≤ 6 GB", memory("video")),
+    ("the same with `--low-memory`", "≤ 3 GB", memory("video, low memory")),
+    ("U-Net pass: exponents of growth", "", exponents),
 ]
 
 
@@ -107,7 +107,7 @@ def table(results: Path) -> str:
             where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
             lines.append(
                 f"{name}: {where}, {machine['dtype']}, torch {machine['torch']}, {machine['date'][:10]}; "
-                f"`benchmarks/results/{file}`, where each suite says its sizes."
+                f"`benchmarks/results/{file}`, which lists the sizes of each suite."
             )
     return "\n".join(lines)
 

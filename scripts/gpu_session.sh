@@ -101,7 +101,7 @@ measure() {
     # The cheap and the wanted suites first: the file is written anew after each, so an end in between loses little.
     local plots=()
     mkdir -p "$1"
-    if $PYTHON -c 'import matplotlib' 2> /dev/null; then plots=(--plots "$1/bench-gpu"); fi
+    if $PYTHON -c 'import matplotlib' 2> /dev/null; then plots=(--plots "${2:-$1/bench-gpu}"); fi
     $PYTHON -m fashionflow_cli.main bench step vae clip video dreampose backends batch scale memory \
         -o "$1/bench-gpu.json" "${plots[@]}" --overwrite
     $PYTHON scripts/profile_video.py --out "$1/profile-gpu.txt"
@@ -109,9 +109,12 @@ measure() {
 
 bench() {
     install_wheels
-    measure benchmarks/results
+    measure benchmarks/results docs/img/bench-gpu
     $PYTHON scripts/fill_results.py
-    if [ -n "${OUT:-}" ]; then cp -r benchmarks/results/bench-gpu* benchmarks/results/profile-gpu.txt README.md "$OUT"/; fi
+    if [ -n "${OUT:-}" ]; then
+        cp benchmarks/results/bench-gpu.json benchmarks/results/profile-gpu.txt README.md "$OUT"/
+        if [ -d docs/img/bench-gpu ]; then cp -r docs/img/bench-gpu "$OUT"/; fi
+    fi
 }
 
 engines() {
@@ -166,7 +169,7 @@ accept() {
     if compgen -G "$1/mini-latent.tar.*" > /dev/null; then
         cat "$1"/mini-latent.tar.* | tar -C "$folder" -xf -
         "${BIN:-.venv/bin}"/python scripts/score_bundled.py --model "$folder/mini-latent" --figures "$FIGURES"
-        echo "compare with docs/mini-latent.md; to take it: cp -r $folder/mini-latent/. fashionflow_core/assets/mini-latent/"
+        echo "compare with docs/concepts/mini-latent.md; to take it: cp -r $folder/mini-latent/. fashionflow_core/assets/mini-latent/"
     fi
 }
 
@@ -177,7 +180,8 @@ case "${1:-}" in
     engines) engines ;;
     bench) bench ;;
     accept-bench)
-        cp -r "${2:?the folder that the device tool filled}"/bench-gpu* benchmarks/results/
+        cp "${2:?the folder that the device tool filled}"/bench-gpu*.json benchmarks/results/
+        if [ -d "$2/bench-gpu" ]; then cp -r "$2/bench-gpu" docs/img/; fi
         "${BIN:-.venv/bin}"/python scripts/fill_results.py
         ;;
     remote) remote ;;

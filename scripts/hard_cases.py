@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from contact_sheet import save, sheet
+from contact_sheet import labelled, save, sheet
 from PIL import Image
-from score_motion import PHOTO_SIZE, SAMPLES, UNSEEN, generated
+from score_motion import FPS, PHOTO_SIZE, SAMPLES, UNSEEN, generated
 
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.synthetic.figure import Figure, sample_figure
@@ -78,7 +78,9 @@ def main() -> None:
     photos = [*sample_photos(), *((name, photo) for name, photo in hard_cases(args.first_seed) if name in SHEETS)]
     for number, (name, photo) in enumerate(photos):
         clip = generated("mini", photo, number, args.seed)
-        save(sheet([clip], SHOWN, SIZE[0]), args.folder / f"{name.replace(' ', '-')}.jpg")
+        seconds = np.linspace(0, (len(clip) - 1) / FPS, SHOWN)[1:]
+        top = ["photo", *(f"{second:.1f} s" for second in seconds)]
+        save(labelled(sheet([clip], SHOWN, SIZE[0]), top, [], 36), args.folder / f"{name.replace(' ', '-')}.jpg")
         print(name, flush=True)
 
 

@@ -34,7 +34,7 @@ from fashionflow_core.store.registry import find
 from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.utils.files import write_text
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/mini-latent.md)
+UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/concepts/mini-latent.md)
 COLUMNS = (
     "garment_drift",
     "motion_ratio",

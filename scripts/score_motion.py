@@ -49,7 +49,7 @@ from fashionflow_core.synthetic.motion_clips import Placed, gentle_motion, true_
 from fashionflow_core.synthetic.wardrobe import Wardrobe
 from fashionflow_core.utils.files import write_text
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/bundled-model.md)
+UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/concepts/bundled-model.md)
 FRAMES, FPS = 70, 25
 SAMPLES = Path(__file__).parents[1] / "tests/golden/photos"
 PHOTO_SIZE, PHOTO_SEEDS = (640, 512), 8

@@ -3,7 +3,7 @@
     fashionflow data synth -o runs/mini-latent/clips --clips 1500 --jobs 4
     python scripts/start_mini.py runs/mini-latent/clips -o runs/mini-latent/start
 
-docs/mini-latent.md has the rest: `fashionflow data prepare` and `fashionflow train`, with the presets of mini-latent.
+The remaining steps, `fashionflow data prepare` and `fashionflow train`, are in docs/concepts/mini-latent.md.
 
 The VAE is a diffusers AutoencoderKL that starts as an exact PCA of 8x8 patches. From scratch such a network stalls far
 below the PCA it should beat. Here it *is* the PCA before the first step: all residual branches start at zero, and the

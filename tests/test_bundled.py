@@ -23,7 +23,7 @@ from fashionflow_core.store import registry
 from fashionflow_core.synthetic.clips import render_clip
 
 ROOT = Path(__file__).parents[1]
-UNSEEN = 2_000_000  # neither trained on nor scored in docs/mini-latent.md
+UNSEEN = 2_000_000  # neither trained on nor scored in docs/concepts/mini-latent.md
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def mini() -> Path:
 def test_it_is_small_and_holds_safetensors_only(mini: Path) -> None:
     files = [f for f in mini.rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) < 24e6
-    assert {f.suffix for f in files} == {".json", ".safetensors"}
+    assert {f.suffix for f in files} == {".json", ".safetensors", ".md"}
 
 
 def test_a_default_generation_stays_within_its_arithmetic(mini: Path) -> None:

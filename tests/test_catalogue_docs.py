@@ -1,4 +1,4 @@
-"""docs/catalogues.md is true: its schema, its columns, its limits, its Python."""
+"""docs/guides/catalogues.md is true: its schema, its columns, its limits, its Python."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, SOURCE
 from fashionflow_core.catalogue.quality_gate import QualityLimits
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "catalogues.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "guides" / "catalogues.md").read_text(encoding="utf-8")
 
 
 def test_manifest_lines_are_as_documented(tmp_path: Path) -> None:
@@ -28,8 +28,7 @@ def test_manifest_lines_are_as_documented(tmp_path: Path) -> None:
     plain(photos / "still.png", (250, 5, STILL))
     result = quick(photos, "-o", tmp_path / "out", "--model", model, "--reroll", "1", cwd=tmp_path)
     assert result.returncode == 3, result.stderr
-    (schema,) = re.findall(r"^```json schema=manifest\n(.*?)^```", TEXT, re.M | re.S)
-    rules = json.loads(schema)
+    rules = json.loads((ROOT / "docs" / "reference" / "schemas" / "manifest.json").read_text(encoding="utf-8"))
     found = lines(tmp_path / "out")
     for line in found:
         jsonschema.validate(line, rules, jsonschema.Draft202012Validator)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from hub_imitation import imitated_hub
 from fashionflow_core import doctor
 from fashionflow_core.doctor.probe import ask
 
-DOCS = Path(__file__).parents[1] / "docs" / "doctor.md"
+SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "schemas" / "doctor.json"
 Checks = dict[str, list[dict[str, Any]]]
 
 
@@ -33,8 +32,7 @@ def _doctor(tmp_path: Path, **env: str) -> tuple[int, dict[str, Any], Checks]:
     result = run("doctor", "--json", cwd=tmp_path, env=settings | env)
     assert result.stderr == ""
     report = json.loads(result.stdout)
-    (schema,) = re.findall(r"^```json schema=doctor\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.M | re.S)
-    jsonschema.validate(report, json.loads(schema))
+    jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
     checks: Checks = defaultdict(list)
     for check in report["checks"]:
         checks[check["name"]].append(check)

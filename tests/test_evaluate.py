@@ -1,7 +1,6 @@
 """Folders of clips judged: laws of the whole way, what odd clips do, and which clips are judged."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from fashionflow_core.evaluate.protocol import METRICS, EvaluateOptions, Protoco
 from fashionflow_core.evaluate.run import evaluate
 from fashionflow_core.evaluate.sources import find_clips, look, read_clip, window_start
 
+SCHEMAS = Path(__file__).parents[1] / "docs" / "reference" / "schemas"
 pytestmark = pytest.mark.filterwarnings("ignore::fashionflow_core.errors.FashionFlowWarning")
 # VFID looks at clips at their own size, so that it is the quickest of the distances here.
 QUICK = Protocol(metrics=("vfid", "psnr", "ssim"), bootstrap=20)
@@ -45,9 +45,8 @@ def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_everything_is_measured(whole: dict[str, Any]):
-    docs = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
-    (schema,) = re.findall(r"^```json schema=evaluate\n(.*?)^```", docs, re.M | re.S)
-    jsonschema.validate(json.loads(json.dumps(whole, allow_nan=False)), json.loads(schema))
+    schema = json.loads((SCHEMAS / "evaluate.json").read_text(encoding="utf-8"))
+    jsonschema.validate(json.loads(json.dumps(whole, allow_nan=False)), schema)
     assert set(METRICS) - {"drift"} <= set(whole["metrics"])
     assert whole["failed"] == []
     assert whole["samples"]["real"] == whole["samples"]["fake"] == whole["samples"]["pairs"] == 5

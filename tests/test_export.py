@@ -64,7 +64,7 @@ def _inputs(record: Any, frames: int, seed: int = 0) -> dict[str, torch.Tensor]:
 def test_a_folder_is_a_whole_model(engines: Path, source: Path) -> None:
     assert damage(engines) == []
     weights = [path.parent.name for path in engines.rglob("*.safetensors")]
-    assert weights == ["interpolator"]  # PyTorch runs it, beside any runtime (docs/export.md)
+    assert weights == ["interpolator"]  # PyTorch runs it, beside any runtime (docs/guides/export.md)
     config, original = ModelConfig.load(engines), ModelConfig.load(source)
     assert (config.name, config.height, config.width, config.fps) == ("tiny", 64, 48, original.fps)
     assert config.frames == 12  # the model's own 4 are not among them

@@ -1,4 +1,4 @@
-"""docs/export.md is true: its example runs with numpy and onnxruntime alone, and makes our video."""
+"""docs/guides/export.md is true: its example runs with numpy and onnxruntime alone, and makes our video."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from fashionflow_core.store.engine_folder import GRAPHS, GRAPHS_OF, Engines
 from fashionflow_export import tensorrt as trt
 from fashionflow_export.exported_model import standard_photo
 
-GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "export.md"
 BANNED = ("torch", "diffusers", "transformers", "fashionflow_core", "onnx", "PIL")
 
 

@@ -15,7 +15,7 @@ from tiny import build_tiny_model
 
 from fashionflow_core import video
 
-CLI_DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
+SCHEMAS = Path(__file__).parents[1] / "docs" / "reference" / "schemas"
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,8 @@ def shop(tmp_path: Path, golden: Path) -> Path:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema that the docs show under this name."""
-    (text,) = re.findall(rf"^```json schema={name}\n(.*?)^```", CLI_DOCS.read_text(encoding="utf-8"), re.M | re.S)
-    return json.loads(text)
+    """A JSON Schema of the documentation."""
+    return json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def made(shop: Path, tiny: Path, *arguments: str | Path) -> list[dict[str, Any]]:

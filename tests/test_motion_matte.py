@@ -1,5 +1,6 @@
 """The figure's matte: gaps stay open, limbs stay on, shadows stay out, and doubtful photos are not trusted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from figures import LAID_OUT, clothes_alone, laid_out
 from PIL import Image
 
+from fashionflow_core.images.parts import LEGS, LOWER, SHOES
 from fashionflow_core.motion.background import without_figure
 from fashionflow_core.motion.matte import find_matte
 from fashionflow_core.motion.matte_edges import guided, soft_alpha
+from fashionflow_core.motion.matte_gaps import find_gaps
 from fashionflow_core.motion.matte_trust import overlap
+from fashionflow_core.motion.matte_wall import wall_matte
 from fashionflow_core.motion.regions import box_mean, components, dilate, erode, fill_small
 from fashionflow_core.training.parser_data import parser_sample
 
@@ -195,3 +199,29 @@ def test_components_agree_with_a_search() -> None:
     ring = dilate(np.eye(9, dtype=bool)[:, ::-1] & np.eye(9, dtype=bool), 2)
     ring[4, 4] = False
     assert fill_small(ring, 5)[4, 4] and not fill_small(ring, 1)[4, 4]
+
+
+def test_the_ends_of_a_gap_between_legs_are_wall() -> None:
+    """A network that opens the middle of a gap leaves its ends: they are as wall, and bare legs are beside them."""
+    photo = np.full((320, 256, 3), (196, 232, 220), np.uint8)
+    parts = np.zeros((320, 256), np.uint8)
+    for rows, columns, colour, part in (
+        ((80, 200), (90, 166), (70, 110, 180), LOWER),
+        ((200, 296), (100, 122), (130, 88, 60), LEGS),
+        ((200, 296), (134, 156), (130, 88, 60), LEGS),
+        ((290, 304), (100, 156), (40, 40, 60), SHOES),
+    ):
+        photo[slice(*rows), slice(*columns)] = colour
+        parts[slice(*rows), slice(*columns)] = part
+    gap = np.zeros((320, 256), bool)
+    gap[200:290, 122:134] = True
+    parts[gap] = LEGS
+    found = wall_matte(photo)
+    assert found.mask[gap].all(), "holes are closed first"
+    matte = np.where(parts > 0, 0.95, 0.02).astype(np.float32)
+    matte[gap] = 0.45
+    opened = found.mask.copy()
+    opened[225:280, 122:134] = False
+    gaps = find_gaps(replace(found, mask=opened), matte, parts)
+    assert (gaps | ~opened)[gap].mean() > 0.95
+    assert not gaps[parts == LOWER].any() and gaps[~gap].sum() < 20

@@ -70,7 +70,7 @@ def test_arithmetic_grows_with_what_is_asked_for(spied: tuple[FashionFlowPipelin
 
 
 def test_the_bundled_models_plan():
-    """docs/mini-latent.md: 12 x 117 GFLOP in the U-Net and 254 in the decoder; the encoder comes on top."""
+    """docs/concepts/mini-latent.md: 12 x 117 GFLOP in the U-Net and 254 in the decoder; the encoder comes on top."""
     plan = load(registry.find("mini-latent"), device="cpu").plan()
     assert (plan.frames, plan.height, plan.width, plan.fps, plan.steps) == (70, 320, 256, 25, 12)
     assert plan.tflop["unet"] / 12 == pytest.approx(0.117, abs=0.001)

@@ -1,4 +1,4 @@
-"""docs/python.md is true: each of its examples runs, in their order, and what the text says about them holds."""
+"""docs/guides/python.md is true: each of its examples runs, in their order, and what the text says about them holds."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from fashionflow_core.config import CONDITIONING, SCHEDULERS
 from fashionflow_core.store import registry
 
 ROOT = Path(__file__).parents[1]
-GUIDE = ROOT / "docs" / "python.md"
+GUIDE = ROOT / "docs" / "guides" / "python.md"
 
 
 def _blocks() -> list[str]:

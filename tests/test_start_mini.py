@@ -1,4 +1,4 @@
-"""Training of mini-latent at toy size, by the commands of docs/mini-latent.md: from a PCA to a video."""
+"""Training of mini-latent at toy size, by the commands of docs/concepts/mini-latent.md: from a PCA to a video."""
 
 from pathlib import Path
 

@@ -264,7 +264,7 @@ def test_flat_names_mean_the_same(tmp_path: Path):
 
 
 def test_every_setting_is_in_the_documentation():
-    documented = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    documented = (Path(__file__).parent.parent / "docs" / "guides" / "training.md").read_text()
     assert not [name for name in FIELDS if f"`{name}`" not in documented]
 
 

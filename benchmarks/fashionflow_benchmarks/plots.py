@@ -8,7 +8,7 @@ from fashionflow_core.utils.plotting import BLUE, GREY, INK, plain, save
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Growth as lines on logarithmic axes (`scale`), everything else as bars with quartiles.
+    """Growth as lines on logarithmic axes (`scale`), whole videos as points on one (`dreampose`), other suites as bars.
 
     Raises:
         FashionFlowError: the file cannot be written.
@@ -21,7 +21,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     else:
         rows = _shown(result)
         figure = Figure(figsize=(6.4, 1.3 + 0.42 * len(rows)), layout="constrained")
-        _bars(figure.subplots(), result["suite"], rows)
+        _rows(figure.subplots(), result["suite"], rows)
     machine = result["hardware"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     made = f"\n{result['reduced']}" if result["reduced"] else ""
@@ -40,12 +40,19 @@ def _shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name.replace("video", names[name[:3]]): row for name, row in rows.items() if " video" in name}
 
 
-def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
+def _rows(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
     memory = suite == "memory"
     names = list(rows)
     values = [rows[name]["peak_memory_bytes"] / 2**20 if memory else rows[name]["median_s"] for name in names]
     places = list(range(len(names)))
-    panel.barh(places, values, color=BLUE, height=0.62)
+    if suite == "dreampose":  # from seconds to hours, and a bar has no meaning on a logarithmic axis: it starts at 0
+        panel.set_xscale("log")
+        panel.set_xlim(min(values) / 3, 3 * max(values))
+        panel.plot(values, places, "o", color=BLUE, markersize=7)
+        panel.set_ylim(-0.6, len(names) - 0.4)
+        panel.grid(axis="x", color=GREY, alpha=0.3)
+    else:
+        panel.barh(places, values, color=BLUE, height=0.62)
     if not memory:
         low = [value - rows[name]["lower_quartile_s"] for name, value in zip(names, values)]
         high = [rows[name]["upper_quartile_s"] - value for name, value in zip(names, values)]
@@ -53,15 +60,13 @@ def _bars(panel: Any, suite: str, rows: Mapping[str, Any]) -> None:
     ends = [value if memory else rows[name]["upper_quartile_s"] for name, value in zip(names, values)]
     for place, value, end in zip(places, values, ends):
         shown = f"{value:,.0f} MiB" if memory else f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
-        panel.annotate(shown, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
+        panel.annotate(shown, (end, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
     panel.set_yticks(places, names, fontsize=8)
     panel.invert_yaxis()
-    if suite == "dreampose":  # from seconds to hours
-        panel.set_xscale("log")
-        panel.set_xlim(min(values) / 3, 3 * max(ends))
-    else:
+    if suite != "dreampose":
         panel.set_xlim(0, 1.2 * max(ends))
-    panel.set_xlabel("peak memory, MiB" if memory else "seconds, median and quartiles", fontsize=8)
+    scale = ", logarithmic" if suite == "dreampose" else ""
+    panel.set_xlabel("peak memory, MiB" if memory else f"seconds, median and quartiles{scale}", fontsize=8)
     plain(panel)
 
 

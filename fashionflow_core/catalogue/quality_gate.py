@@ -1,7 +1,7 @@
 """Quality gate: scores of each video, and flags beyond a limit.
 
 The scores are those of `metrics.drift`, which need no trained network, so that one gate serves every model. What the
-limits let pass and what they catch was measured: docs/catalogues.md.
+limits let pass and what they catch was measured: docs/guides/catalogues.md.
 """
 
 import hashlib

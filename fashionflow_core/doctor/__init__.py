@@ -86,7 +86,7 @@ def can_run(checks: Iterable[Check]) -> bool:
 
 
 def report(checks: list[Check]) -> dict[str, Any]:
-    """The findings as JSON; docs/doctor.md describes it."""
+    """The findings as JSON; docs/reference/doctor.md describes it."""
     counts = {level: sum(check.level == level for check in checks) for level in (OK, NOTE, PROBLEM)}
     return {
         "schema": SCHEMA,

@@ -102,10 +102,10 @@ def generate(
 ) -> Made:
     """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
 
-    `folder` becomes a catalogue (docs/catalogues.md): what was killed goes on, what fails is in its manifest. A video
-    depends on the model, the settings, the name and the photo alone: each has a seed of its own, drawn from that of the
-    settings and its name, so that the others of the test set do not change it, and no two share their noise. The folder
-    notes what its videos are of, and takes no others.
+    `folder` becomes a catalogue (docs/guides/catalogues.md): an interrupted run is resumed, failures are in its
+    manifest. A video depends on the model, the settings, the name and the photo alone: each has its own seed, drawn
+    from that of the settings and its name, so that other clips do not change it and no two share their noise. The
+    folder records what its videos were made with, and refuses others.
 
     Args:
         devices: one worker each.

@@ -70,7 +70,7 @@ def evaluate(
 
     Returns:
         JSON-able: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
-        `protocol`, `clips` (docs/evaluate.md).
+        `protocol`, `clips` (docs/guides/evaluate.md).
 
     Raises:
         UsageError: a metric that needs real clips without any.

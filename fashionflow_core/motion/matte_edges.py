@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from fashionflow_core.motion.background import diffuse
 from fashionflow_core.motion.regions import box_mean, dilate, erode
@@ -54,7 +56,7 @@ def soft_alpha(photo: np.ndarray, mask: np.ndarray, doubtful: np.ndarray | None 
     return result
 
 
-def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e-4) -> np.ndarray:
+def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e-4, step: int = 1) -> np.ndarray:
     """Guided filter (He et al., 2010): planes follow the photo's edges as linear functions of its colours.
 
     Args:
@@ -62,11 +64,13 @@ def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e
         planes: float32 `(n, h, w)`.
         radius: of the windows in which a linear function holds, in pixels.
         slack: how much variance of a colour, in 0..1 squared, counts as an edge.
+        step: pixels between those that the functions are fitted to (the fast guided filter, He and Sun, 2015).
 
     Returns:
         float32 `(n, h, w)`.
     """
-    image = photo.astype(np.float32) / 255
+    full = photo.astype(np.float32) / 255
+    image, planes, radius = full[::step, ::step], planes[:, ::step, ::step], max(1, round(radius / step))
     mean = box_mean(image, radius)
     products = (image[..., :, None] * image[..., None, :]).reshape(*image.shape[:2], 9)[..., [0, 1, 2, 4, 5, 8]]
     products = box_mean(products, radius)
@@ -76,11 +80,16 @@ def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e
         covariance[..., row, column] = covariance[..., column, row] = value
     covariance[..., range(3), range(3)] += slack
     inverse = np.linalg.inv(covariance)
-    result = np.empty(planes.shape, np.float32)
+    result = np.empty((len(planes), *photo.shape[:2]), np.float32)
     for index, plane in enumerate(planes):
         plane_mean = box_mean(plane, radius)
         common = box_mean(image * plane[..., None], radius) - mean * plane_mean[..., None]
         slope = (inverse @ common[..., None])[..., 0]
         offset = plane_mean - (slope * mean).sum(axis=-1)
-        result[index] = (box_mean(slope, radius) * image).sum(axis=-1) + box_mean(offset, radius)
+        slope, offset = box_mean(slope, radius), box_mean(offset, radius)
+        if step > 1:
+            stack = torch.from_numpy(np.concatenate([slope, offset[..., None]], axis=-1)).permute(2, 0, 1)[None]
+            stack = F.interpolate(stack, size=photo.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
+            slope, offset = stack[:3].transpose(1, 2, 0), stack[3]
+        result[index] = (slope * full).sum(axis=-1) + offset
     return result

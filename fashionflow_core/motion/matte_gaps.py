@@ -98,6 +98,9 @@ def _is_gap(
         figure = float(matte[place].mean())
         if figure < 0.35:
             return True
+        # What is left of a gap between the legs once the network has removed its middle.
+        if float(away[place].mean()) < GAP and figure < 0.75 and between_legs(place, parts, mask):
+            return True
         by_arm = float((rim & ((parts == ARM_LEFT) | (parts == ARM_RIGHT))).sum()) / count
         # A pale stripe beside a sleeve looks the same, but is no doubt of the network and has no skin beside it.
         beside_arm = slender and 0.2 < by_arm < 0.9 and (by_skin > 0.2 or figure < 0.75)

@@ -19,6 +19,7 @@ from fashionflow_core.motion.layers import DEPTH, Layer, figure_window, split
 from fashionflow_core.motion.matte import Matte
 from fashionflow_core.motion.mesh import Mesh, soft_edge, surface
 from fashionflow_core.motion.rasterizer import Triangles, facing, rasterize
+from fashionflow_core.motion.uncovered import FULL, mirrored
 
 _GAMMA = 2.2  # luminance to pixel values, for the gain channel
 _CHUNK = 8  # frames whose channels are at the vertices at once
@@ -68,6 +69,7 @@ class Shell:
         self.layers = split(alpha, parts)
         # the arms share a texture: they hide nothing of each other
         groups = [self.layers[:1], self.layers[1:]] if len(self.layers) > 1 else [self.layers]
+        self._slots = len(groups)
         near, far = textures.layer_textures(photo, alpha, plate, parts, groups)
         self._near, self._far = near.to(self.device), far.to(self.device)
         self._edge_texture = textures.edge_texture(photo, alpha, plate).to(self.device)
@@ -215,8 +217,14 @@ class Shell:
         colour[:, index] = (colours * parts[-2]).sum(-1) / parts[-2].sum(-1)
         index = torch.nonzero((stretch > 0.004) & (cover > 0))[:, 0]
         if len(index):
+            planes = [v.view(height, width) for v in (stretch, cover, centre[1] >= self._near.shape[2] / self._slots)]
+            copied, found = mirrored(colour.view(3, height, width), planes[0], planes[1], planes[2].int())
             blurred = _sampled(self._far, centre[:, index], "bilinear")
-            colour[:, index] = torch.lerp(colour[:, index], blurred, stretch[index])
+            found = found.view(-1)[index]
+            share = torch.where(found, (stretch[index] / FULL).clamp(max=1), stretch[index])
+            colour[:, index] = torch.lerp(
+                colour[:, index], torch.where(found, copied.view(3, -1)[:, index], blurred), share
+            )
         colour *= torch.exp(pooled[2].reshape(-1) / cover.clamp(min=1e-3) / _GAMMA)
         return colour, cover
 

@@ -61,12 +61,12 @@ PUBLISHED, CHECKPOINT = "published", "FashionFlow_checkpoint.pth"  # it is impor
 KNOWN = {
     "mini": KnownModel(
         summary="moves the photo's own pixels, at any size; works offline on a laptop",
-        source="bundled with fashionflow, recipe in docs/bundled-model.md",
+        source="bundled with fashionflow, recipe in docs/concepts/bundled-model.md",
         bundled=ASSETS / "mini",
     ),
     "mini-latent": KnownModel(
         summary="the paper's own form in small: repaints 320x256 frames; for tests, ablation and engines",
-        source="bundled with fashionflow, recipe in docs/mini-latent.md",
+        source="bundled with fashionflow, recipe in docs/concepts/mini-latent.md",
         bundled=ASSETS / "mini-latent",
     ),
     PUBLISHED: KnownModel(

@@ -53,7 +53,7 @@ class DataConfig:
     # Windows of `short_frames` for this part of the run, as many as make up the same number of frames; from then on
     # every second step is on windows of `frames`. 0: none.
     short_frames: int = 0
-    short_part: float = 0.0
+    short_part: float = 0.0  # share of the run with `short_frames`
     reverse: float = 0.0  # share of windows that run backwards
     latent_statistics: str = "base"  # mean and deviation that latents are normalised by: of the base model or the cache
     sample_posterior: bool = True  # draw fresh samples of the VAE's posterior instead of its mean
@@ -67,7 +67,7 @@ class ConditioningConfig:
     kind: str = "both"  # both, local (the context is null), global (no frame is given)
     context_dropout: float = 0.0  # share of clips whose context is null
     known_content: str = ""  # the extra input channels, as in model.json
-    mask_fill: str = ""
+    mask_fill: str = ""  # content of those channels in frames that are not given, as in model.json
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,19 @@ class MasksConfig:
     interpolate: float = 0.0  # every n-th frame, n one of `interpolate_strides`
     extend: float = 0.0  # the first k frames, at most `extend_frames`: the last of the clip before
     loop: float = 0.0  # of motion: the first and the last keyframe
-    interpolate_strides: tuple[int, ...] = (2,)
-    extend_frames: int = 8
+    interpolate_strides: tuple[int, ...] = (2,)  # candidates for n of `interpolate`
+    extend_frames: int = 8  # largest k of `extend`
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
     """The noise schedule, and what the network predicts."""
 
-    betas: str = ""
+    betas: str = ""  # noise schedule; empty: as the base model
     shift: float = 0.3  # of shifted_cosine
-    train_timesteps: int = 1000
+    train_timesteps: int = 1000  # number of timesteps of the schedule
     zero_terminal_snr: bool = False  # the last timestep is pure noise
-    prediction: str = ""
+    prediction: str = ""  # epsilon, sample or v_prediction; empty: as the base model
     timesteps: str = "uniform"  # or stratified over the clips of a step
 
 
@@ -99,8 +99,8 @@ class LossConfig:
     """Weights of the loss."""
 
     weighting: str = "none"  # by timestep; velocity is 1 + SNR up to `max_weight`
-    min_snr_gamma: float = 5.0
-    max_weight: float = 5.0
+    min_snr_gamma: float = 5.0  # gamma of min_snr (2303.09556)
+    max_weight: float = 5.0  # upper limit of the weight of velocity
     frame_loss: str = "mean"  # or the sum over frames (paper)
     given_target: str = "ignore"  # given frames do not count; zero: they should be zeros (paper)
     channel_weights: str = "none"  # energy: by how far a channel moves the decoded picture; pixels: by its square
@@ -110,11 +110,11 @@ class LossConfig:
 class UNetConfig:
     """A U-Net of random weights, outermost level first; empty or 0: as the base model's."""
 
-    widths: tuple[int, ...] = ()
-    heads: int = 0
-    head_dim: int = 0
-    cross_heads: tuple[int, ...] = ()
-    time_dim: int = 0
+    widths: tuple[int, ...] = ()  # channels per level
+    heads: int = 0  # heads of self-attention
+    head_dim: int = 0  # channels per head
+    cross_heads: tuple[int, ...] = ()  # heads of cross-attention per level
+    time_dim: int = 0  # channels of the timestep embedding
     gradient_checkpointing: bool = False  # of any U-Net: compute activations twice instead of keeping them
 
 
@@ -123,17 +123,17 @@ class LoRAConfig:
     """A LoRA that is trained instead of the weights."""
 
     rank: int = 0  # 0: no LoRA
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out", "to_qkv")
+    alpha: float = 16.0  # scale; the update is multiplied by alpha / rank
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out", "to_qkv")  # projections that get a LoRA
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW, and the averaged weights."""
 
-    lr: float = 1e-4
-    adam_betas: tuple[float, ...] = (0.9, 0.999)
-    weight_decay: float = 0.01
+    lr: float = 1e-4  # learning rate
+    adam_betas: tuple[float, ...] = (0.9, 0.999)  # decay of the moment estimates
+    weight_decay: float = 0.01  # decoupled weight decay
     max_grad_norm: float = 1.0  # gradients are clipped to it; 0: not clipped
     max_skipped_steps: int = 10  # in a row, for gradients that are not numbers
     ema_decay: float = 0.9999  # of the averaged weights, which are what is saved; 0: the weights themselves are saved
@@ -143,66 +143,66 @@ class OptimizerConfig:
 class ScheduleConfig:
     """The end of the run, at the first of its limits (0: no such limit), and the learning rate until then."""
 
-    max_steps: int = 0
-    max_epochs: float = 0.0
-    max_minutes: float = 0.0
+    max_steps: int = 0  # optimizer steps
+    max_epochs: float = 0.0  # passes over the cached clips
+    max_minutes: float = 0.0  # wall time
     lr_schedule: str = "constant"  # or a cosine that falls to `lr_final` of the learning rate
-    lr_final: float = 0.01
-    warmup_steps: int = 0
+    lr_final: float = 0.01  # final learning rate of the cosine, relative to `lr`
+    warmup_steps: int = 0  # linear warm-up of the learning rate
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """What model.json says of sampling; empty or 0: as the base model's."""
 
-    name: str = ""
-    steps: int = 0
-    log_snr: tuple[float, ...] = ()
+    name: str = ""  # scheduler
+    steps: int = 0  # denoising steps
+    log_snr: tuple[float, ...] = ()  # range of log-SNR over which steps are spaced evenly
 
 
 @dataclass(frozen=True)
 class CheckpointsConfig:
     """When to save (0: not by this), and how many checkpoints to keep."""
 
-    minutes: float = 10.0
-    steps: int = 0
-    keep: int = 3
+    minutes: float = 10.0  # save every N minutes
+    steps: int = 0  # save every N steps
+    keep: int = 3  # number of checkpoints kept
 
 
 @dataclass(frozen=True)
 class LogConfig:
     """Steps between two lines of the log, and whether TensorBoard's events are written too."""
 
-    every: int = 10
-    tensorboard: bool = True
+    every: int = 10  # steps per log line
+    tensorboard: bool = True  # also write TensorBoard events
 
 
 @dataclass(frozen=True)
 class PreviewsConfig:
     """A video of each photo every so many steps (0: none); without photos, of the first frames of cached clips."""
 
-    every: int = 0
-    photos: tuple[str, ...] = ()
-    count: int = 2
-    seed: int = 0
-    steps: int = 0
+    every: int = 0  # steps between previews; 0: none
+    photos: tuple[str, ...] = ()  # photo files
+    count: int = 2  # number of cached clips used without `photos`
+    seed: int = 0  # seed of every preview
+    steps: int = 0  # denoising steps; 0: as the model
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Training of the target vae; docs/training.md, "The VAE"."""
+    """Training of the target vae; docs/guides/training.md, "The VAE"."""
 
-    train: str = "decoder"
-    clips: int = 400
-    frames_per_clip: int = 8
-    crop: int = 160
-    noise: float = 0.15
-    kl: float = 1e-6
+    train: str = "decoder"  # decoder, or all (encoder too)
+    clips: int = 400  # number of videos held in memory
+    frames_per_clip: int = 8  # frames taken from each
+    crop: int = 160  # side of the training crops, pixels
+    noise: float = 0.15  # deviation of the noise added to latents
+    kl: float = 1e-6  # weight of the KL divergence to the prior, of all
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Fields and groups are the keys of its YAML file; docs/training.md says more of each.
+    """One training run. Fields and groups are the keys of its YAML file; docs/guides/training.md says more of each.
 
     Attributes:
         name, purpose: of the result in its model.json; empty: the run folder's name, and a line that says so.

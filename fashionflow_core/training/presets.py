@@ -3,7 +3,7 @@
 from typing import Any
 
 # Sources: paper 4.2 (2500 epochs, AdamW 2e-4 with betas 0.5 and 0.999, cosine schedule of 1000 steps); reference
-# README, "Conventions of the published inference", 4 to 6; docs/mini-latent.md for mini-latent.
+# README, "Conventions of the published inference", 4 to 6; docs/concepts/mini-latent.md for mini-latent.
 _PAPER: dict[str, Any] = {
     "unet": {"widths": (64, 128, 256, 512), "heads": 8, "head_dim": 64, "cross_heads": (1, 1, 2, 4), "time_dim": 256},
     "schedule": {"max_epochs": 2500.0},

@@ -110,7 +110,7 @@ def _name(where: str, key: str) -> str:
         known = FLAT | {name: name for name in (*FIELDS, "preset")}
         near = [known[one] for one in (nearest(key, known),) if one]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"{where}: {key!r} is no setting", hint=f"{hint}all of them are in docs/training.md")
+    raise UsageError(f"{where}: {key!r} is no setting", hint=f"{hint}all of them are in docs/guides/training.md")
 
 
 def _parse(name: str, text: str) -> Any:
