@@ -178,7 +178,7 @@ class DiffusersModel:
         if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
             raise FashionFlowError(
                 f"{self.config.name}: diffusers {diffusers.__version__} has no pipeline {self.config.pipeline[:80]}",
-                hint="update diffusers, or name a model of `docs/models.md`",
+                hint="update diffusers, or name a model of `docs/guides/models.md`",
             )
         return kind
 
@@ -187,7 +187,7 @@ class DiffusersModel:
         name, accepted = self._kind.__name__, self._accepted
         if "image" not in accepted:
             raise FashionFlowError(
-                f"{self.config.name}: {name} takes no photo", hint="name an image-to-video model: see docs/models.md"
+                f"{self.config.name}: {name} takes no photo", hint="name a model of docs/guides/models.md"
             )
         given = {"self", "image", "prompt", "height", "width", "num_frames", "frames"}
         wanted = [
@@ -198,7 +198,7 @@ class DiffusersModel:
         if lacking := [key for key in wanted if key not in given]:
             raise FashionFlowError(
                 f"{self.config.name}: {name} needs {', '.join(lacking)}, which is not to be had from a photo",
-                hint="name another model: see docs/models.md",
+                hint="name another model: see docs/guides/models.md",
             )
         if not self.family.is_tested:
             warnings.warn(
