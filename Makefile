@@ -1,20 +1,20 @@
-# make demo    a video from a bundled photo, from nothing: needs Python 3.11 to 3.13 and, once, a package index
-# make test    everything but the slow tests      make test-slow    the slow ones
-# make lint    style and types                    make clean        what these made (the environment: make distclean)
-# make docs    the documentation as a site, in build/site
+# make demo    install, then a video from a bundled photo: needs Python 3.11 to 3.13 and, once, a package index
+# make test    all fast tests        make test-slow    the slow tests
+# make lint    style and types       make clean        remove their output (environment: make distclean)
+# make docs    documentation site, in build/site
 
 PYTHON ?= python3
 DEMO_PHOTO ?= examples/dress.jpg
 DEMO_VIDEO ?= demo.mp4
-# trt-rtx, which CI adds, builds real engines without a GPU; it exists for Linux and Windows.
+# CI adds trt-rtx, which builds real engines without a GPU (Linux and Windows only).
 EXTRAS ?= dev,train,onnx
-# Each worker imports torch (half a gigabyte); more than four is slower on most machines.
+# Each worker imports torch (half a gigabyte); more than four are slower on most machines.
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Once installed, nothing but `make` itself talks to a network: the bundled model needs none.
+# Only the installation uses the network: the bundled model needs none.
 export HF_HUB_OFFLINE := 1
 
 .PHONY: setup demo test test-slow lint style types docs clean distclean
@@ -23,7 +23,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-	  f"FashionFlow needs Python 3.11 to 3.13, and $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
+	  f"FashionFlow needs Python 3.11 to 3.13, but $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -34,7 +34,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-# A file's tests stay in one process, since they share models and engines that take long to make.
+# Tests of a file run in one process, since they share models and engines that are slow to create.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not alone" -n auto --maxprocesses 4 --dist loadfile; together=$$?; \
 	$(BIN)/python -m pytest -m "slow and alone" && exit $$together

@@ -29,8 +29,8 @@ def doctor(
             checks.append(check)
             if not as_json:
                 result(f"{check.level:8} {check.name:12} {one_line(check.summary)}")
-                if check.mend:
-                    result(f"{'':8} {'':12} -> {one_line(check.mend)}")
+                if check.fix:
+                    result(f"{'':8} {'':12} -> {one_line(check.fix)}")
     found = doctor.report(checks)
     if as_json:
         result_json(found)

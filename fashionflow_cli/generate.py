@@ -13,13 +13,20 @@ from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
-from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions
+from fashionflow_core.config import (
+    VIDEO_SUFFIXES,
+    EncodeOptions,
+    GenerateSettings,
+    LoadOptions,
+    SigningOptions,
+)
 from fashionflow_core.errors import FashionFlowWarning, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fashionflow_core.motion.distance import Variations
+    from fashionflow_core.video.finishing import FinishOptions
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -50,6 +57,7 @@ def generate(
     # photo
     fit: options.Fit = None,
     size: options.Frame = None,
+    ratio: options.Ratio = None,
     # motion
     motion: options.Motion = None,
     motion_amount: options.MotionAmount = None,
@@ -80,6 +88,18 @@ def generate(
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    # shops and platforms
+    targets: options.Targets = None,
+    visible_mark: options.VisibleMark = None,
+    caption: options.Caption = None,
+    font: options.Font = None,
+    logo: options.Logo = None,
+    logo_place: options.LogoPlace = "top-right",
+    logo_opacity: options.LogoOpacity = 1.0,
+    end_card: options.EndCardFile = None,
+    end_card_seconds: options.EndCardSeconds = 2.0,
+    c2pa_cert: options.C2paCert = None,
+    c2pa_key: options.C2paKey = None,
     # advanced
     matte: options.MatteFile = None,
     background: options.Background = options.WHITE,
@@ -130,7 +150,20 @@ def generate(
     )
     lora = lora_of(lora)
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder, not no_mark)
+    encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
+    from fashionflow_core.video.finishing import FinishOptions
+    from fashionflow_core.video.overlays import EndCard, LogoOptions
+
+    finish = FinishOptions.parse(
+        targets or "",
+        ratio=ratio or "",
+        visible_mark=visible_mark or "",
+        caption=caption or "",
+        font=font or "",
+        logo=LogoOptions(str(logo.absolute()), logo_place, logo_opacity) if logo is not None else None,
+        end_card=EndCard(str(end_card.absolute()), end_card_seconds) if end_card is not None else None,
+    )
+    finish.check()
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
             if value is not None:
@@ -147,6 +180,7 @@ def generate(
             settings=settings,
             load=load if lora is None else replace(load, lora=str(lora.resolve())),
             encode=encode,
+            finish=finish,
             batch=batch,
             suffix=f".{format}",
             background=background,
@@ -162,7 +196,12 @@ def generate(
         return
     (photo,) = photos
     out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{VIDEO_SUFFIXES[0]}")
-    targets = plan_targets(photo, out, variations, poster, frames_dir, overwrite)
+    if finish.caption:
+        from fashionflow_core.video.captions import filled
+
+        values = {"name": "photo" if photo == STDIN else photo.stem, "photo": photo.name}
+        finish = replace(finish, caption=filled(finish.caption, values))
+    outputs = plan_targets(photo, out, variations, poster, frames_dir, overwrite, finish)
     quiet_libraries()
 
     from fashionflow_core import video
@@ -172,12 +211,14 @@ def generate(
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
-    video.check_options(targets[0].video, encode)
+    for output in outputs[: max(1, len(finish.targets))]:
+        video.check_options(output.video, encode)
     name = "<stdin>" if photo == STDIN else str(photo)
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
     folder = found(model, quiet)
     model_config = config_of(folder)
-    settings.resolve(model_config)  # what the model cannot do is refused before it is loaded
+    settings = finish.adapted(settings, model_config)
+    finish.check_length(settings.resolve(model_config))  # what the model cannot do is refused before it is loaded
     load.check(model_config)
     if matte is not None:
         model_config.check_matte()
@@ -188,27 +229,31 @@ def generate(
     studio = Studio.open(folder, load, encode, warned, quiet, as_json, planned=dry_run)
     note(f"{studio.pipe.config.name}: {studio.pipe.config.purpose}", quiet)
     if dry_run:
-        studio.print_plan(studio.pipe.plan(settings, pixels, measure=True), targets)
+        studio.print_plan(studio.pipe.plan(settings, pixels, measure=True), outputs)
         return
     of_photo = warned.take()
     from fashionflow_core.motion.distance import Variations
 
     variations_made = Variations()
-    for target in targets:
+    for item in range(variations):
         warned.lines = of_photo + warned.lines
-        make_video(studio, pixels, settings, target, name, mask, variations_made)
+        files = [output for output in outputs if output.item == item]
+        make_video(studio, pixels, settings, finish, files, name, mask, variations_made)
 
 
 def make_video(
     studio: Studio,
     photo: "np.ndarray",
     settings: GenerateSettings,
-    target: VideoOutput,
+    finish: "FinishOptions",
+    files: list[VideoOutput],
     name: str,
     mask: "np.ndarray | None",
     variations: "Variations",
 ) -> None:
-    """Generate, write and report one video with its poster and frames."""
+    """Generate one video; write and report its files with their posters and frames."""
+    from fashionflow_core.video.finishing import Footage, is_loop
+
     pipe = studio.pipe
     request = pipe.resolve(settings)  # refused before a bar is drawn
     start = time.perf_counter()
@@ -216,7 +261,7 @@ def make_video(
         (clip,) = pipe.generate_batch(
             [photo],
             [settings],
-            [target.item],
+            [files[0].item],
             lambda done, _steps: denoised(done),
             None if mask is None else [mask],
         )
@@ -227,12 +272,34 @@ def make_video(
         distance = round(found, 4)
         note(f"motion distance from the nearest variation: {distance:.2f}", studio.quiet)
     generated = time.perf_counter()
-    made: dict[str, Any] = studio.write(clip.frames, target, clip.fps, clip.count, clip.metadata, "decoding")
-    made["poster"] = str(target.poster) if target.poster else None
-    made["item"] = target.item
-    made["motion"] = asdict(request.motion) if request.motion else None
-    made["motion_distance"] = distance
-    studio.report(made, request, {"denoise": generated - start, "decode": time.perf_counter() - generated})
+    source = name if Path(name).is_file() else ""  # none of stdin
+    footage = Footage(clip.count, clip.fps, clip.height, clip.width, is_loop(request))
+    made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding", source)
+    seconds = {"denoise": generated - start, "decode": time.perf_counter() - generated}
+    for one in made:
+        about: dict[str, Any] = {
+            "item": files[0].item,
+            "motion": asdict(request.motion) if request.motion else None,
+            "motion_distance": distance,
+        }
+        studio.report(one | about, request, seconds)
+
+
+def signing_of(cert: Path | None, key: Path | None) -> SigningOptions | None:
+    """With what videos are signed; None: they are not.
+
+    Raises:
+        UsageError, FashionFlowError: one without the other; as `signing.check`.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--c2pa-cert, --c2pa-key: only one of them", hint="pass both")
+    from fashionflow_core.video import signing
+
+    found = SigningOptions(str(cert.absolute()), str(key.absolute()))
+    signing.check(found)
+    return found
 
 
 def read_mask(path: Path, shape: tuple[int, ...], max_megapixels: float) -> "np.ndarray":

@@ -79,23 +79,31 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
     from fashionflow_core.catalogue.inputs import read_inputs
+    from fashionflow_core.generators.folder import config_of
+    from fashionflow_core.video.captions import columns_of
 
     work, out = request.work, Path(request.work.out)
     if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {work.settings.fps}")
-    video.check_options(out / f"NAME{work.suffix}", work.encode)
+    for name in work.files("NAME"):
+        video.check_options(out / name, work.encode)
     if request.ray_address is not None and request.executor != run.RAY:
         raise UsageError("--ray-address: is for --executor ray", hint="add --executor ray")
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
     place = storage.mirror(url) if url else out
-    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin)
+    columns = columns_of(work.finish.caption)
+    inputs: Inputs = read_inputs([storage.as_given(photo) for photo in photos], out, _stdin, columns)
     for line in inputs.skipped.lines():
         note(line, quiet)
     for line in inputs.skipped.unreadable:
         note(f"failed: {line}")
     if inputs.twice:
         note(f"skipped {inputs.twice} that were named twice", quiet)
-    work = replace(work, model=str(found(work.model, quiet)), out=str(place), remote=url.rstrip("/"))
+    model = found(work.model, quiet)
+    config = config_of(model)
+    settings = work.finish.adapted(work.settings, config)
+    work.finish.check_length(settings.resolve(config))
+    work = replace(work, model=str(model), settings=settings, out=str(place), remote=url.rstrip("/"))
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)

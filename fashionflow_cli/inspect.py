@@ -15,7 +15,7 @@ def inspect(
 ) -> None:
     """Show what a video says of its making: model, seed, settings, marks, and the command that makes it again.
 
-    Anybody can write such data into a file: nothing of it is proof.
+    Anybody can write such data into a file: only a signature is proof, of who signed it.
     """
     from fashionflow_core.video import provenance
 
@@ -30,6 +30,7 @@ def inspect(
         )
     kind = found.source_type.rsplit("/", 1)[-1]
     rows["marked"] = f"generated ({kind})" if "lgorithmic" in kind else kind or "no"
+    rows["signature"] = found.signature or "none"
     rows |= {key.replace("_", " "): value for key, value in (found.settings | found.other).items()}
     if found.again:
         rows["made by"] = found.again

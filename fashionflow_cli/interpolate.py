@@ -100,6 +100,7 @@ def interpolate(
     from fashionflow_core import video
     from fashionflow_core.dataset import clips
     from fashionflow_core.store import registry
+    from fashionflow_core.video.finishing import FinishOptions, Footage
 
     video.check_options(target.video, encode)
     found = clips.measure(source)
@@ -141,5 +142,6 @@ def interpolate(
     with progress("denoising", plan.steps * plan.clips, "step", quiet) as denoised:
         given = clips.steady_frames(found)
         made = pipe.interpolate(given, found.frames, settings, on_step=lambda done, _steps: denoised(done))
-        report = studio.write(made, target, rate, plan.frames, about, bar="")
+        footage = Footage(plan.frames, rate, plan.height, plan.width)
+        (report,) = studio.write(made, [target], FinishOptions().finishers(footage), about, bar="")
     studio.report(report | {"given": found.frames}, request, {"interpolate": time.perf_counter() - start})

@@ -1,9 +1,10 @@
 """Opening, writing and reporting shared by generate and interpolate."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
     from fashionflow_core.config import ResolvedSettings
     from fashionflow_core.pipeline import FashionFlowPipeline, RunCost
+    from fashionflow_core.video import VideoInfo
+    from fashionflow_core.video.finishing import Finisher, FinishOptions
 
 STDIN = Path("-")
 
 
 @dataclass(frozen=True)
 class VideoOutput:
-    """One video to make: its number among the variations, its file, and its poster and folder of frames if wanted."""
+    """One file to make: the number of its video among the variations, and its poster and folder of frames if wanted."""
 
     item: int
     video: Path
@@ -33,9 +36,18 @@ class VideoOutput:
 
 
 def plan_targets(
-    source: Path, out: Path, variations: int, poster: bool, frames_dir: Path | None, overwrite: bool
+    source: Path,
+    out: Path,
+    variations: int,
+    poster: bool,
+    frames_dir: Path | None,
+    overwrite: bool,
+    finish: "FinishOptions | None" = None,
 ) -> list[VideoOutput]:
     """Name everything that will be written, and check that it may be, before any work.
+
+    Args:
+        finish: with several targets each video has a file for each.
 
     Raises:
         UsageError: no suffix of a video, or a file that would replace the photo or video it is made from.
@@ -49,10 +61,15 @@ def plan_targets(
     targets = []
     for item in range(variations):
         number = "" if variations == 1 else f"-{item + 1}"
-        path = out.with_name(f"{out.stem}{number}{out.suffix}")
-        picture = path.with_name(f"{path.stem}-poster.png") if poster else None
-        folder = frames_dir.with_name(f"{frames_dir.name}{number}") if frames_dir is not None else None
-        targets.append(VideoOutput(item, path, picture, folder))
+        stem = f"{out.stem}{number}"
+        names = finish.files(stem, out.suffix) if finish is not None else [stem + out.suffix]
+        for name in names:
+            path = out.with_name(name)
+            picture = path.with_name(f"{path.stem}-poster.png") if poster else None
+            # Of several files each has frames of its own size.
+            which = number + (name.removeprefix(stem).removesuffix(path.suffix) or path.suffix) * (len(names) > 1)
+            folder = frames_dir.with_name(f"{frames_dir.name}{which}") if frames_dir is not None else None
+            targets.append(VideoOutput(item, path, picture, folder))
     for target in targets:
         for path in (target.video, target.poster):
             if path is None:
@@ -111,44 +128,77 @@ class Studio:
     def write(
         self,
         frames: "Iterator[np.ndarray]",
-        target: VideoOutput,
-        fps: float,
-        count: int,
+        targets: Sequence[VideoOutput],
+        finishers: "Sequence[Finisher]",
         metadata: dict[str, str],
         bar: str,
-    ) -> dict[str, Any]:
-        """Write a video with its poster and frames; returns what both commands report about it.
+        photo: str = "",
+    ) -> list[dict[str, Any]]:
+        """Write the files of a video with their posters and frames; returns what both commands report about each.
 
         Args:
-            frames: `count` arrays uint8 (h, w, 3), sRGB.
+            frames: the generated ones, arrays uint8 (h, w, 3), sRGB.
+            targets, finishers: of each file, in one order.
             bar: label of a progress bar over the frames; empty: none.
+            photo: file that they were made of.
         """
-        from fashionflow_core import video
         from fashionflow_core.images import fitting
+        from fashionflow_core.video.finishing import FrameStore
         from fashionflow_core.video.marking import png_text
         from fashionflow_core.video.poster import PosterPicker
 
-        picker = PosterPicker() if target.poster is not None else None
+        picker = PosterPicker() if any(target.poster is not None for target in targets) else None
+        found = []
         with ExitStack() as stack:
-            taps: list[Callable[[np.ndarray], None]] = [picker.add] if picker is not None else []
+            count = finishers[0].generated
+            written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
+            frames = _watched(frames, written, [picker.add] if picker is not None else [])
+            store = None
+            if len(targets) > 1 or not finishers[0].is_streamed(targets[0].video.suffix.lower()):
+                store = stack.enter_context(FrameStore(targets[0].video))
+                for frame in frames:
+                    store.add(frame)
+            for target, finisher in zip(targets, finishers, strict=True):
+                source = frames if store is None else partial(store.read, finisher.order)
+                info = self._write_one(source, target, finisher, metadata, photo)
+                if target.poster is not None and picker is not None and picker.poster is not None:
+                    picture = finisher.still(picker.poster)
+                    fitting.write_png(target.poster, picture, png_text() if self.encode.mark else None)
+                found.append(
+                    {
+                        "path": str(target.video),
+                        "target": finisher.target or None,
+                        "poster": str(target.poster) if target.poster else None,
+                        "frames_dir": str(target.frames_dir) if target.frames_dir else None,
+                        "frames": info.frames,
+                        "fps": info.fps,
+                        "height": info.height,
+                        "width": info.width,
+                        "codec": info.codec,
+                        "encoder": info.encoder,
+                        "model": self.pipe.config.name,
+                    }
+                )
+        return found
+
+    def _write_one(
+        self,
+        source: "Iterator[np.ndarray] | Callable[[], Iterator[np.ndarray]]",
+        target: VideoOutput,
+        finisher: "Finisher",
+        metadata: dict[str, str],
+        photo: str,
+    ) -> "VideoInfo":
+        from fashionflow_core import video
+        from fashionflow_core.video import finishing
+
+        generated = source if callable(source) else lambda: source
+        with ExitStack() as stack:
+            tap = None
             if target.frames_dir is not None:
                 # Its own check was made before the work; what it replaces is replaced only when the video is in place.
-                taps.append(stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add)
-            written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
-            info = video.write(_watched(frames, written, taps), target.video, fps, count, metadata, self.encode)
-        if target.poster is not None and picker is not None and picker.poster is not None:
-            fitting.write_png(target.poster, picker.poster, png_text() if self.encode.mark else None)
-        return {
-            "path": str(target.video),
-            "frames_dir": str(target.frames_dir) if target.frames_dir else None,
-            "frames": info.frames,
-            "fps": info.fps,
-            "height": info.height,
-            "width": info.width,
-            "codec": info.codec,
-            "encoder": info.encoder,
-            "model": self.pipe.config.name,
-        }
+                tap = stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add
+            return finishing.write(finisher, generated, target.video, metadata, self.encode, tap, photo)
 
     def report(self, made: dict[str, Any], request: "ResolvedSettings", seconds: dict[str, float]) -> None:
         """Print a finished video: its path, or all that is known of it."""
@@ -170,7 +220,8 @@ class Studio:
     def print_plan(self, plan: "RunCost", targets: list[VideoOutput]) -> None:
         """What `--dry-run` prints: files, their size and the time they take; with `--json` everything about the run."""
         files = [str(path) for target in targets for path in (target.video, target.poster, target.frames_dir) if path]
-        described: dict[str, Any] = {"videos": len(targets), "files": files, **asdict(plan)}
+        videos = len({target.item for target in targets})
+        described: dict[str, Any] = {"videos": videos, "files": files, **asdict(plan)}
         described["warnings"] = self.warned.take()
         if plan.requirements is None:
             del described["requirements"]
@@ -185,8 +236,8 @@ class Studio:
             "model": f"{plan.model} on {plan.device}",
         }
         if plan.seconds is not None:
-            each = f" ({len(targets)} videos of {plan.seconds:.0f} s)" if len(targets) > 1 else ""
-            rows["time"] = f"about {plan.seconds * len(targets):.0f} s{each}, after the model is open"
+            each = f" ({videos} videos of {plan.seconds:.0f} s)" if videos > 1 else ""
+            rows["time"] = f"about {plan.seconds * videos:.0f} s{each}, after the model is open"
         if plan.requirements is not None:
             rows |= requirement_rows(asdict(plan.requirements))
         for name, value in rows.items():

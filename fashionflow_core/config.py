@@ -29,6 +29,9 @@ INTERPOLATION = (1, 2, 4)
 SCHEDULERS = ("ddpm", "ddim", "dpm++", "dpm++-sde", "unipc", "euler", "lcm")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
+TARGETS = ("shopify", "google", "amazon", "reels", "tiktok", "web", "gif")  # rows of `video.targets`
+RATIOS = ("1:1", "4:5", "9:16", "16:9")  # width:height
+PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")  # of a logo
 MODEL_FILE = "model.json"
 INDEX_FILE = "model_index.json"  # of a pipeline in diffusers' layout
 PHOTO_SIZE = "photo"  # a size: all of the photo's pixels
@@ -287,6 +290,21 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
+class SigningOptions:
+    """With what videos are signed (`video.signing`).
+
+    Attributes:
+        cert: file of the certificate chain in PEM, the signer's first.
+        key: file of its private key in PEM.
+        photo: file of the photo that a video is made of; empty: none is named.
+    """
+
+    cert: str
+    key: str
+    photo: str = ""
+
+
+@dataclass(frozen=True)
 class EncodeOptions:
     """How a video is encoded; what goes together depends on the file's suffix (`video.check_options`).
 
@@ -296,12 +314,18 @@ class EncodeOptions:
         codec: one of `CODECS` that the container holds; None: its default.
         encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.
         mark: write that the video was generated, as IPTC DigitalSourceType (`video.marking`).
+        streaming: True: closed groups of pictures and, in MP4, no edit list, as some platforms want it.
+        max_bytes: refuse a larger file (`video.writing.TooLarge`).
+        sign: sign with C2PA; each signature differs, and with it the bytes.
     """
 
     crf: int | None = None
     codec: str | None = None
     encoder: str = "software"
     mark: bool = True
+    streaming: bool | None = None
+    max_bytes: int | None = None
+    sign: SigningOptions | None = None
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,19 @@
 """Errors and warnings for users: one line and a hint.
 
-The command line turns them into that line and an exit code at one boundary (`fashionflow_cli.main`); library users
-catch `FashionFlowError`. Messages name settings by `option` and commands by `command`, in the words of whoever reads
-them: a front end sets those once, as `Wording.current`, before anything runs.
+The command line turns them into that line and an exit code at one boundary (`fashionflow_cli.main`); callers of the
+library catch `FashionFlowError`. Messages name settings through `option` and commands through `command`; a front end
+sets their form once, as `Wording.current`, before anything runs.
 """
 
 from typing import Any, ClassVar
 
 
 class Wording:
-    """How messages name settings and commands: as arguments of Python, unless a front end sets its own subclass.
+    """Names of settings and commands in messages: Python arguments, unless a front end sets its own subclass.
 
     Attributes:
-        current: of the whole process with all its threads, as a language would be. Helper processes are sent it, so it
-            must be picklable. A message is complete once it is made, and can be stored, sent and compared as it is.
+        current: the form used by the whole process and all its threads. It is sent to helper processes, so it must be
+            picklable. A finished message no longer depends on it.
     """
 
     current: ClassVar["Wording"]
@@ -47,7 +47,7 @@ def command(name: str, *arguments: str, **options: Any) -> str:
 
 
 class FashionFlowError(Exception):
-    """Something the user can mend: `message` names the file or option, `hint` says what to do. Exit code 1."""
+    """An error that the user can fix: `message` names the file or option, `hint` is what to do. Exit code 1."""
 
     exit_code = 1
 
@@ -58,13 +58,13 @@ class FashionFlowError(Exception):
 
 
 class UsageError(FashionFlowError):
-    """An option or argument that cannot be meant. Exit code 2."""
+    """An invalid option or argument. Exit code 2."""
 
     exit_code = 2
 
 
 class SettingError(UsageError):
-    """A setting, or several together, with a value that cannot be meant: `frames: must be above 0, not -3`.
+    """An invalid value of a setting, or of several together: `frames: must be above 0, not -3`.
 
     Args:
         settings: the name of the argument or field, or several joined by ", ".
@@ -81,7 +81,7 @@ class SettingError(UsageError):
 
 
 class OutOfMemory(FashionFlowError):
-    """The device has no memory for what was asked; less at a time may fit. Exit code 1."""
+    """Out of memory on the device; a smaller batch or chunk may fit. Exit code 1."""
 
 
 class PartialError(FashionFlowError):
@@ -91,7 +91,7 @@ class PartialError(FashionFlowError):
 
 
 class FashionFlowWarning(UserWarning):
-    """Something worth knowing that stops nothing: one line that names the file or option.
+    """A warning of one line that names the file or option; the work continues.
 
     Core calls `warnings.warn(line, FashionFlowWarning, stacklevel=2)`; the command line prints it as `warning: line`.
     """

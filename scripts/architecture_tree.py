@@ -15,7 +15,7 @@ _INDENT, _COLUMN = 2, 30
 
 
 def first_line(path: Path) -> str:
-    """What a module says of itself in its first line, without the full stop."""
+    """First line of a module's docstring, without the full stop."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.split("\n")[0].rstrip(".")
 
@@ -40,7 +40,7 @@ def tree() -> str:
 
 
 def page() -> str:
-    """docs/concepts/architecture.md with the present tree."""
+    """Content of docs/concepts/architecture.md with the current tree."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]

@@ -2,9 +2,9 @@
 
     python scripts/blind_sheet.py build/blind --seed 7
 
-Writes sheet-01.png and so on, one a photo, with two rows A and B of frames evenly spread over the clip, a crop at
-twice the size below each row, and the same pairs as videos (01-A.mp4, 01-B.mp4). Which row is which is drawn from the
-seed and written to key.json, which whoever judges does not open. judgement.txt is a form: one letter a photo.
+Writes sheet-01.png etc., one per photo, with two rows A and B of frames evenly spaced over the clip, a crop at twice
+the size below each row, and the same pairs as videos (01-A.mp4, 01-B.mp4). The order is drawn from the seed and written
+to key.json, which the judge must not open. judgement.txt is a form: one letter per photo.
 
     python scripts/blind_sheet.py build/blind --count build/blind/judgement.txt
 
@@ -27,7 +27,7 @@ from fashionflow_core.images.person import figure_mask, figure_rows
 from fashionflow_core.utils.files import write_text
 from fashionflow_core.video.writing import write
 
-SHOWN = 6  # frames of a clip in the sheet
+SHOWN = 6  # frames per clip in the sheet
 
 
 def photos(first: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -51,7 +51,7 @@ def cut(frames: np.ndarray, share: float, scale: int) -> np.ndarray:
 
 
 def sheet(name: str, pair: list[np.ndarray]) -> Image.Image:
-    """Rows A and B of frames, and below them their crops at twice the size."""
+    """Rows A and B of frames, each with its crops at twice the size below."""
     chosen = [clip[np.linspace(0, len(clip) - 1, SHOWN).round().astype(int)] for clip in pair]
     rows = []
     for letter, frames in zip("AB", chosen):
@@ -96,7 +96,7 @@ def count(folder: Path, judgement: Path) -> dict[str, int]:
     """Votes by method; `=` counts for neither.
 
     Raises:
-        SystemExit: a line that is no vote, or a photo without one.
+        SystemExit: an invalid line, or a photo without a vote.
     """
     key = json.loads((folder / "key.json").read_text(encoding="utf-8"))["photos"]
     votes = {"network": 0, "handmade": 0, "equal": 0}
@@ -117,9 +117,9 @@ def count(folder: Path, judgement: Path) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0, help="of the order and of both motions")
-    parser.add_argument("--first-seed", type=int, default=UNSEEN + 1000, help="where drawn figures are looked for")
-    parser.add_argument("--only", type=int, help="the first N photos")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order and of both motions")
+    parser.add_argument("--first-seed", type=int, default=UNSEEN + 1000, help="first seed searched for figures")
+    parser.add_argument("--only", type=int, help="use the first N photos only")
     parser.add_argument("--count", type=Path, metavar="JUDGEMENT", help="count a filled form")
     args = parser.parse_args()
     if args.count:

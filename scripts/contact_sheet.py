@@ -1,9 +1,10 @@
-"""Frames of videos in labelled rows, as one picture.
+"""Contact sheet of videos: frames in labelled rows, as one image.
 
     python scripts/contact_sheet.py OUT.jpg VIDEO [VIDEO ...]
     python scripts/contact_sheet.py --relabel PICTURE.jpg --top photo "frame 23" --left truth mini
 
-Columns are labelled with the time of their frame, rows with the name of their video; `--relabel` labels a picture.
+Columns are labelled with the time of their frame, rows with the name of their video; `--relabel` labels an existing
+image.
 """
 
 import argparse
@@ -65,8 +66,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--columns", type=int, default=8)
-    parser.add_argument("--height", type=int, default=200, help="of a row, in pixels")
-    parser.add_argument("--relabel", action="store_true", help="label the existing picture OUT")
+    parser.add_argument("--height", type=int, default=200, help="height of a row in pixels")
+    parser.add_argument("--relabel", action="store_true", help="label the existing image OUT")
     parser.add_argument("--top", nargs="*", default=[], help="labels of columns")
     parser.add_argument("--left", nargs="*", default=[], help="labels of rows")
     args = parser.parse_args()

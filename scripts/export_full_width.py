@@ -1,8 +1,8 @@
-"""Export a model's U-Net to ONNX and TensorRT-RTX in float32 and float16, in one command, and write down what it took.
+"""Export a model's U-Net to ONNX and TensorRT-RTX in float32 and float16, and record time, memory and errors.
 
     python scripts/export_full_width.py MODEL -o benchmarks/results/export-full-width.json
 
-Each export is a process of its own: its peak memory is the export's.
+Each export runs in its own process, to measure its peak memory.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from fashionflow_core.utils.files import write_text
 
 
 def export(model: Path, folder: Path, dtype: str) -> dict[str, Any]:
-    """One export of the U-Net, and its figures."""
+    """One export of the U-Net, and its measurements."""
     command = [sys.executable, "-m", "fashionflow_cli.main", "export", "--onnx", "--trt", "--trt-flavor", "rtx"]
     command += ["--networks", "unet", "--model", str(model), "--dtype", dtype, "-o", str(folder)]
     start = time.perf_counter()
@@ -48,8 +48,8 @@ def export(model: Path, folder: Path, dtype: str) -> dict[str, Any]:
 def main() -> None:
     """Parse, export twice, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="a model folder with PyTorch weights")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the JSON file")
+    parser.add_argument("model", type=Path, help="model folder with PyTorch weights")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--dtypes", default="fp32,fp16")
     arguments = parser.parse_args()
     import torch

@@ -1,4 +1,4 @@
-"""Contact sheet of 3-D figures: each one's photo above a frame in which it has turned.
+"""Contact sheet of 3-D figures: photo above a frame after a turn.
 
 python scripts/figures_sheet.py docs/img/figures-3d.jpg 3 8 10 ...
 """

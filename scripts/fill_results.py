@@ -1,10 +1,10 @@
-"""Write the README's table of speeds from the JSON files in benchmarks/results/, between its two marks.
+"""Write the README's table of speeds from the JSON files in benchmarks/results/, between two markers.
 
-    python scripts/fill_results.py            # after new results were put there
-    python scripts/fill_results.py --check    # exits with 1 if the README differs from the files
+    python scripts/fill_results.py            # after adding results
+    python scripts/fill_results.py --check    # exits 1 if the README differs from the files
 
-Every figure of the table comes from `bench-gpu.json`, `bench-cpu.json` or `bench-step-full-cpu.json`; where a file or a
-suite is missing, the cell says "not measured yet".
+Every number of the table comes from `bench-gpu.json`, `bench-cpu.json` or `bench-step-full-cpu.json`; where a file or a
+suite is missing, the cell is "not measured yet".
 """
 
 import argparse
@@ -25,7 +25,7 @@ Suites = Mapping[str, Mapping[str, Any]]
 
 
 def ratio(suite: str, *names: str) -> Callable[[Suites], str]:
-    """Ratios of a suite whose names begin so; a number of steps is shown, since devices differ in it."""
+    """Ratios of a suite by prefix, with the number of steps, which differs between devices."""
 
     def cell(suites: Suites) -> str:
         found = suites[suite]["ratios"]
@@ -65,14 +65,14 @@ def shares(suites: Suites) -> str:
 
 
 def full_step(suites: Suites) -> str:
-    """Of the suite itself where it was measured in full, as on GPUs; else of the file that was."""
+    """Ratio of the suite itself if measured at full size, as on GPUs; else of the full-size file."""
     suite = suites["step"] if not suites["step"]["reduced"] else suites["step, full"]
     seconds = [f"{row['median_s']:.3g} s" for row in suite["results"].values()]
     return f"{suite['ratios']['time']:.1f}x ({' and '.join(reversed(seconds))})"
 
 
 def ratio_few(suites: Suites, key: str) -> str:
-    """The ratio with few steps: the one that is not of 1000."""
+    """The ratio with few steps, that is, not with 1000."""
     found = suites["dreampose"]["ratios"]
     return next(f"{v:.1f}x" for name, v in found.items() if name.startswith(f"{key} over (c)") and "1000" not in name)
 
@@ -93,7 +93,7 @@ ROWS: list[tuple[str, str, Callable[[Suites], str]]] = [
 
 
 def table(results: Path) -> str:
-    """The table in Markdown, and under it what each column was measured on."""
+    """The table in Markdown, followed by the hardware of each column."""
     columns = {"GPU": "bench-gpu.json", "CPU, reduced sizes": "bench-cpu.json"}
     opened = {name: _open(results / file) for name, file in columns.items()}
     opened["CPU, reduced sizes"] |= {f"{name}, full": suite for name, suite in _open(results / FULL_STEP).items()}
@@ -126,7 +126,7 @@ def _cell(cell: Callable[[Suites], str], suites: Suites) -> str:
 
 
 def filled(readme: str, results: Path) -> str:
-    """The README with its table as the files have it."""
+    """The README with the table from the files."""
     before, rest = readme.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{table(results)}\n{END}{after}"

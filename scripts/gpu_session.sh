@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One lent GPU, used to the full: train the bundled model better, score it, benchmark, run the gpu tests.
+# GPU session: train the bundled model further, score it, benchmark, run the GPU tests.
 #
 #   scripts/gpu_session.sh pack      here, once: the wheels that machine lacks, into .whl/ and .whl-av/ (ignored by git)
 #   scripts/gpu_session.sh wheels    there, first: installs what was carried, for all later calls
@@ -21,7 +21,7 @@ cd "$(dirname "$0")/.."
 MOTION_MINUTES=${MOTION_MINUTES:-12}   # of further training of mini, the motion model; the newest bundled model comes first
 MOTION_CLIPS=${MOTION_CLIPS:-3000}
 MOTION_BATCH=${MOTION_BATCH:-16}
-LATENT=${LATENT:-}           # yes: also train mini-latent anew
+LATENT=${LATENT:-}           # yes: also train mini-latent again
 MINUTES=${MINUTES:-17}       # of its U-Net training
 INTERPOLATOR_MINUTES=${INTERPOLATOR_MINUTES:-3}
 DECODER_MINUTES=${DECODER_MINUTES:-2}
@@ -34,7 +34,7 @@ WORK=${WORK:-/tmp/fashionflow-session}
 PYTHON=${PYTHON:-python3}
 
 pack() {
-    # Only what is missing or older there (KINDS.md of the device tool), in the versions of the constraints file. With the
+    # Only what is missing or older there, in the versions of the constraints file. With the
     # repository 64 MiB travel in a call, and PyAV alone has 36 MB: it goes first.
     fetch .whl diffusers transformers tokenizers huggingface_hub typer einops safetensors accelerate
     fetch .whl-av av
@@ -98,7 +98,7 @@ work_latent() {
 }
 
 measure() {
-    # The cheap and the wanted suites first: the file is written anew after each, so an end in between loses little.
+    # The cheap and the wanted suites first: the file is written again after each, so an end in between loses little.
     local plots=()
     mkdir -p "$1"
     if $PYTHON -c 'import matplotlib' 2> /dev/null; then plots=(--plots "${2:-$1/bench-gpu}"); fi

@@ -1,8 +1,8 @@
-"""Contact sheets of what the motion model makes of hard photos and of the sample photos, at full size.
+"""Contact sheets of the motion model on hard photos and the sample photos, at full size.
 
     python scripts/hard_cases.py docs/img/motion --seed 1
 
-Writes one JPEG a photo: eight frames of its clip, evenly spread, at 640x512. The photos are the two samples, and drawn
+Writes one JPEG per photo: eight evenly spaced frames at 640x512. The photos are the two samples, and synthetic
 figures that no model was trained on: stripes with sleeves, a print dress with long hair, trousers and jacket, a child,
 and a figure cut at the knee.
 """
@@ -21,11 +21,11 @@ from fashionflow_core.synthetic.figure import Figure, sample_figure
 from fashionflow_core.synthetic.motion_clips import Placed, draw_photo, sample_placed
 
 SIZE = PHOTO_SIZE
-SHOWN = 8  # frames of a clip
+SHOWN = 8  # frames per clip
 SHEETS = ("stripes with sleeves", "print dress with long hair", "trousers and jacket", "child", "cut at the knee")
 STRIPES = ("horizontal_stripes", "vertical_stripes", "diagonal")
 
-# Hard cases: name → what the figure must be like.
+# Hard cases: name → condition on the figure.
 CASES: dict[str, Callable[[Figure], bool]] = {
     "stripes with sleeves": lambda f: f.upper.kind in STRIPES and f.sleeves in ("long", "elbow"),
     "print dress with long hair": lambda f: f.garment == "dress" and f.upper.kind == "print" and f.hair == "long",
@@ -41,10 +41,10 @@ KNEE = "cut at the knee"
 
 
 def hard_cases(first: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Photos (640, 512, 3) of figures that are hard to move, each of another seed.
+    """Photos (640, 512, 3) of figures that are hard to animate, each with another seed.
 
     Args:
-        first: seed from which on figures are looked for.
+        first: first seed searched.
     """
     used: set[int] = set()
     for name, wanted in CASES.items():
@@ -71,8 +71,8 @@ def sample_photos() -> Iterator[tuple[str, np.ndarray]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=1, help="of the motion")
-    parser.add_argument("--first-seed", type=int, default=UNSEEN + 1000, help="where drawn figures are looked for")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the motion")
+    parser.add_argument("--first-seed", type=int, default=UNSEEN + 1000, help="first seed searched for figures")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     photos = [*sample_photos(), *((name, photo) for name, photo in hard_cases(args.first_seed) if name in SHEETS)]

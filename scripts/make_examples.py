@@ -1,4 +1,4 @@
-"""Render the bundled photos: figures that no model here was trained on. `python scripts/make_examples.py`."""
+"""Render the bundled sample photos: figures outside the training data. `python scripts/make_examples.py`."""
 
 from pathlib import Path
 

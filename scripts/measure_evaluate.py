@@ -1,11 +1,11 @@
-"""Memory of one evaluation of many clips, with all metrics and the networks as they are, within minutes on a CPU.
+"""Memory use of an evaluation of many clips with all metrics, measured within minutes on a CPU.
 
     python scripts/measure_evaluate.py --clips samples --weights-dir weights --count 1000
 
-Links stand for the clips: each of `--clips` (as long as a window, and of one size) many times over, under other names,
-as real and as fake. What was made of a file before (its frames, what networks and measures make of them) is taken from
-the first time, as a copy of its own, since equal files give equal numbers; all else is as ever. The very last clip goes
-through the networks again, so that the largest step meets the fullest memory. Distances of copies mean nothing.
+Clips are links: each of `--clips` (as long as a window, and of one size) many times under other names, as real and as
+fake. Results of a file (frames, features, measures) are computed once and copied, since equal files have equal numbers;
+everything else runs as usual. The last clip goes through the networks again, so that the largest step coincides with
+the largest memory. Distances between copies are meaningless.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from fashionflow_core.evaluate.sources import find_clips
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had."""
+    """Peak memory of this process."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 def remembered(function: Callable[..., Any], key: Callable[..., bytes], last: int) -> Callable[..., Any]:
-    """The function, computed once for each key and again from the call `last` on; a fresh copy each time."""
+    """Cache a function by key, returning copies; calls from `last` on are computed again."""
     known: dict[bytes, Any] = {}
     calls = 0
 
@@ -57,7 +57,7 @@ def remembered(function: Callable[..., Any], key: Callable[..., bytes], last: in
 
 
 def of_frames(*arguments: Any, **more: Any) -> bytes:
-    """What stands for the frames among the arguments."""
+    """Key of the frames among the arguments."""
     total = hashlib.blake2b(repr([x for x in (*arguments, *more.values()) if isinstance(x, str)]).encode())
     for value in (*arguments, *more.values()):
         if isinstance(value, np.ndarray):
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--weights-dir", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=1000, help="clips of each set")
+    parser.add_argument("--count", type=int, default=1000, help="clips per set")
     parser.add_argument("--bootstrap", type=int, default=10)
     options = parser.parse_args()
     count, clips = options.count, find_clips(options.clips)

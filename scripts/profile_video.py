@@ -1,4 +1,4 @@
-"""Where the time of a video goes, operator by operator: torch.profiler over a warm generation, the largest first.
+"""Profile of a video by operator: torch.profiler over a warm generation, sorted by time.
 
 python scripts/profile_video.py --model published --steps 4 --out benchmarks/results/profile-gpu.txt
 """

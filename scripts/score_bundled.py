@@ -1,9 +1,9 @@
-"""Score a model on rendered figures it has never seen, beside baselines that show what the numbers are worth.
+"""Score a model on unseen rendered figures, next to baselines.
 
     python scripts/score_bundled.py --jobs 4 --threads 1 --out benchmarks/results/bundled-scores.json
 
 Rows: the truth itself, the model, and three baselines. `copy` repeats the photo: no drift, no motion. `noise` decodes
-Gaussian noise. `vae` is the truth through encoder and decoder, the best any denoiser can reach with this VAE.
+Gaussian noise. `vae` is the truth through encoder and decoder, an upper bound for any denoiser with this VAE.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from fashionflow_core.store.registry import find
 from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.utils.files import write_text
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/concepts/mini-latent.md)
+UNSEEN = 1_000_000  # seeds from here on are excluded from training (docs/concepts/mini-latent.md)
 COLUMNS = (
     "garment_drift",
     "motion_ratio",
@@ -82,12 +82,12 @@ class Job:
 
 @functools.cache
 def opened(folder: Path, device: str, dtype: str) -> FashionFlowPipeline:
-    """One pipeline a process."""
+    """One pipeline per process."""
     return load(folder, device=device, dtype=dtype)
 
 
 def score_figure(job: Job) -> tuple[dict[str, dict[str, float]], float]:
-    """Scores of every row of the table on one figure, and the seconds that its generation took."""
+    """Scores of every row of the table on one figure, and the seconds of its generation."""
     if job.threads:
         torch.set_num_threads(job.threads)
     pipeline = opened(job.folder, job.device, job.dtype)
@@ -108,11 +108,11 @@ def score_figure(job: Job) -> tuple[dict[str, dict[str, float]], float]:
 
 
 def score(jobs: list[Job], processes: int) -> dict[str, object]:
-    """Score all figures; several processes work on figures of their own."""
+    """Score all figures, distributed over processes."""
     config = ModelConfig.load(jobs[0].folder)
     rows: dict[str, list[dict[str, float]]] = {}
     seconds = []
-    # Forked children of a process that has used torch's threads hang.
+    # Forked children of a process with torch threads hang.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for job, (scores, took) in zip(jobs, pool.map(score_figure, jobs), strict=True):
             seconds.append(took)
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--scheduler")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="of each process; 0: torch's choice")
+    parser.add_argument("--threads", type=int, default=0, help="threads per process; 0: torch's default")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
@@ -184,7 +184,7 @@ def main() -> None:
     result = score(jobs, args.jobs)
     print(table(result))
     if args.out:
-        # Infinity (the truth's PSNR with itself) is no JSON.
+        # JSON has no infinity (the truth's PSNR with itself).
         text = json.dumps(result, indent=1).replace("Infinity", "null")
         write_text(args.out, text + "\n")
 

@@ -1,12 +1,12 @@
-"""Score frame interpolation on rendered figures that the model has never seen, beside what needs no model.
+"""Score frame interpolation on unseen rendered figures, next to baselines without a model.
 
     python scripts/score_interpolation.py --jobs 4 --threads 1 --out benchmarks/results/interpolation-scores.json
 
-Every second (or fourth) frame of a figure is given; scores are of the frames in between alone, against the truth.
-`blend` mixes the two given frames beside each linearly, `repeat` shows the one before. Both are scored on the given
-frames themselves and, as `blend, vae` and `repeat, vae`, on what the model's VAE makes of them. `vae` is the truth
-through it: more than that, a model has only by what `vae_residual.py` carries over from given frames. Motion and
-flicker are of the whole clip, as ratios to the truth's.
+Every second (or fourth) frame of a figure is given; scores are of the frames in between only, against the truth.
+`blend` mixes the two neighbouring given frames linearly, `repeat` shows the previous one. Both are scored on the given
+frames themselves and, as `blend, vae` and `repeat, vae`, on their reconstructions by the model's VAE. `vae` is the
+truth through it: a model can exceed it only by the residual of given frames (`vae_residual.py`). Motion and flicker are
+of the whole clip, as ratios to the truth's.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from fashionflow_core.store.registry import find
 from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.utils.files import write_text
 
-FIRST = UNSEEN + 200_000  # settings were chosen on some from UNSEEN on, and from 500,000 behind it
+FIRST = UNSEEN + 200_000  # settings were tuned on seeds from UNSEEN, and from UNSEEN + 500,000
 COLUMNS = ("psnr", "motion_ratio", "flicker_ratio", "sharpness_ratio")
 
 
@@ -71,7 +71,7 @@ class Job:
 
 @functools.cache
 def opened(folder: Path, device: str) -> FashionFlowPipeline:
-    """One pipeline a process."""
+    """One pipeline per process."""
     return load(folder, device=device)
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=FIRST)
     parser.add_argument("--factors", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="of each process; 0: torch's choice")
+    parser.add_argument("--threads", type=int, default=0, help="threads per process; 0: torch's default")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Score motion on figures that no model has seen and on the sample photos, beside what the numbers are worth.
+"""Score motion on unseen figures and on the sample photos, next to baselines.
 
     python scripts/score_motion.py --out benchmarks/results/motion-scores.json
 
-Methods: `truth`, the rendered clip; `copy`, the photo repeated; `true-motion`, the renderer moved by the figure's exact
-motion and cut out by its exact matte; `mini`, the network's motion; `handmade`, no network; `mini-latent`, which
-repaints each frame; `noise`, its decoder fed with noise. All see the same photo of each figure at the same size. The
-figures turn as a single photo can show (`data.motion_clips.gentle_motion`).
+Methods: `truth`, the rendered clip; `copy`, the photo repeated; `true-motion`, the renderer with the figure's exact
+motion and matte; `mini`, the network's motion; `handmade`, procedural motion; `mini-latent`, which generates each
+frame; `noise`, its decoder on noise. All use the same photo of each figure at the same size. Turns of the figures are
+limited to those of a single photo (`synthetic.motion_clips.gentle_motion`).
 
-Results of each figure and method are kept in --work and are not measured again, unless what made or measured them has
+Results per figure and method are cached in --work, and measured again only if their generation or measurement has
 changed.
 """
 
@@ -49,7 +49,7 @@ from fashionflow_core.synthetic.motion_clips import Placed, gentle_motion, true_
 from fashionflow_core.synthetic.wardrobe import Wardrobe
 from fashionflow_core.utils.files import write_text
 
-UNSEEN = 1_000_000  # seeds from here on are never trained on (docs/concepts/bundled-model.md)
+UNSEEN = 1_000_000  # seeds from here on are excluded from training (docs/concepts/bundled-model.md)
 FRAMES, FPS = 70, 25
 SAMPLES = Path(__file__).parents[1] / "tests/golden/photos"
 PHOTO_SIZE, PHOTO_SEEDS = (640, 512), 8
@@ -77,9 +77,9 @@ class Subject:
     """A rendered figure.
 
     Attributes:
-        seed: of the figure.
-        frames: uint8 (70, h, w, 3), the true clip.
-        matte: exact, of frame 0.
+        seed: seed of the figure.
+        frames: true clip, uint8 (70, h, w, 3).
+        matte: exact matte of frame 0.
         channels: true motion at the frames' times, float32 (4, 70, 40, 32), on `FigureBox.of(matte.alpha)`.
     """
 
@@ -90,7 +90,7 @@ class Subject:
 
 
 def limited(motion: Motion) -> Motion:
-    """A motion whose turn away from the photo, in the frames that are scored, is at most the default turn of models."""
+    """A motion whose turn from the photo, in the scored frames, is at most the default turn of models."""
     start = motion.yaws[0]
     turns = motion.yaw(np.arange(FRAMES) / FPS)
     share = min(1.0, np.radians(DEFAULT_TURN) / float(np.abs(turns - turns[0]).max()))
@@ -98,7 +98,7 @@ def limited(motion: Motion) -> Motion:
 
 
 def render(seed: int, size: tuple[int, int], style: str) -> Subject:
-    """The figure of a seed, in a gentle motion that turns as far as models are asked to."""
+    """The figure of a seed, in a gentle motion with the turn requested of models."""
     figure = sample_figure(seed)
     rng = np.random.Generator(np.random.PCG64([seed, 7]))
     figure = replace(figure, motion=limited(gentle_motion(figure.motion, rng)))
@@ -118,12 +118,12 @@ def render_3d(figure: Figure, size: tuple[int, int]) -> Subject:
 
 
 def render_drawn(figure: Figure, size: tuple[int, int]) -> Subject:
-    """A figure of the drawn style."""
+    """A 2-D figure."""
     wardrobe, background = Wardrobe(figure), studio_background(figure, *size)
     moments = [Moment(figure, i / FPS, *size, wardrobe) for i in range(FRAMES)]
     drawn = [moment.draw(background) for moment in moments]
     alpha, parts = drawn[0][1], moments[0].surface().part
-    # A label wherever the matte is: what is said of parts of a photo holds for true ones too.
+    # A label wherever the matte is, as for predicted parts.
     matte = Matte(alpha, np.where(alpha > 0, np.maximum(parts, 1), 0).astype(np.uint8), True, "")
     box = FigureBox.of(alpha)
     keys, _ = true_channels(figure, np.arange(KEYFRAMES) * SPACING, box, visible_e(alpha, matte.parts), size, wardrobe)
@@ -146,7 +146,7 @@ def generated(model: str, photo: np.ndarray, item: int, seed: int = 0) -> np.nda
 
 
 def handmade(photo: np.ndarray, item: int, seed: int = 0) -> np.ndarray:
-    """The hand-made motion, cut out as `mini` does it where it is there."""
+    """The procedural motion, with the matte of `mini` if installed."""
     motion = opened("mini").motion if known("mini") else None
     prepared = PreparedPhoto.of(photo, motion.parse if motion else None)
     channels = handmade_motion(prepared.matte.alpha, prepared.box, np.arange(FRAMES) / FPS, 1000 * seed + item)
@@ -170,7 +170,7 @@ def make(method: str, subject: Subject, item: int) -> np.ndarray:
 
 
 def known(model: str) -> bool:
-    """Whether there is a whole model of that name."""
+    """Whether a complete model of that name is installed."""
     try:
         find(model)
         return (find(model) / "model.json").is_file() and (find(model) / "unet").is_dir()
@@ -180,7 +180,7 @@ def known(model: str) -> bool:
 
 @cache
 def fingerprint(method: str) -> str:
-    """Changes with whatever a method's scores depend on: its model, the renderer, the metrics."""
+    """Cache key: changes with the model, the renderer and the metrics."""
     core = Path(fashionflow_core.__file__).parent
     folders = [core / "metrics", core / "synthetic"]
     if method in ("true-motion", "mini", "handmade"):
@@ -197,7 +197,7 @@ def fingerprint(method: str) -> str:
 
 
 def kept(work: Path, name: str, method: str, measure: Callable[[], Scores]) -> Scores:
-    """A result from the work folder, or else measured and put there."""
+    """A result from the work folder, measured and stored if missing."""
     path = work / f"{name}-{method}-{fingerprint(method)}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
@@ -231,7 +231,7 @@ def score_figures(
 
 
 def score_photos(methods: list[str], seeds: int, work: Path) -> dict[str, dict[str, list[Scores]]]:
-    """Scores on the sample photos: photo → method → one for each seed."""
+    """Scores on the sample photos: photo → method → one per seed."""
     found: dict[str, dict[str, list[Scores]]] = {}
     for item, path in enumerate(sorted(SAMPLES.glob("*.jpg"))):
         photo = load_photo(path)
@@ -262,7 +262,7 @@ def mean(rows: list[Scores], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Line:
-    """One of the limits: what is measured, its value, the limit in words; met is None where nothing is measured."""
+    """One limit: quantity, value, limit as text; met is None if not measured."""
 
     what: str
     value: float | None
@@ -281,7 +281,7 @@ def skin_gap(rows: list[Scores]) -> float | None:
 
 
 def judge(rows: dict[str, list[Scores]], photos: dict[str, dict[str, list[Scores]]]) -> list[Line]:
-    """The limits that the new model has to keep, and the order that the scores themselves have to give."""
+    """Limits for a new model, and the expected order of methods by score."""
     lines: list[Line] = []
     mini, truth, best = rows.get("mini"), rows.get("truth"), rows.get("true-motion")
 
@@ -354,7 +354,7 @@ def main() -> None:
         print(f"omitted: {method}, which is not installed")
     size = (args.size[0], args.size[1])
     if size != (320, 256) and {"mini-latent", "noise"} & set(methods):
-        parser.error("mini-latent and noise have one size, 320 256")
+        parser.error("mini-latent and noise have a fixed size, 320 256")
     rows = score_figures(args.figures, args.first_seed, methods, size, args.style, args.work)
     photos = (
         score_photos([m for m in OF_PHOTOS if m in methods], args.photo_seeds, args.work) if args.photo_seeds else {}

@@ -1,10 +1,10 @@
-"""Score mattes and parts of unseen drawn figures, before plain and before busy backgrounds.
+"""Score mattes and parts of unseen synthetic figures on plain and busy backgrounds.
 
     python scripts/score_parser.py fashionflow_core/assets/mini/parser -o benchmarks/results/parser-scores.json
 
-Intersection over union (IoU) of each figure, averaged: of the network's matte alone, of the matte that `find_matte`
-makes of it, and of the parts (averaged over the parts that a picture shows, at least 30 pixels of them). Pictures are
-those of `parser_sample`; their seeds lie far from those of training.
+Intersection over union (IoU) per figure, averaged: of the network's matte, of the result of `find_matte`, and of the
+parts (averaged over the parts with at least 30 pixels in an image). Images are those of `parser_sample`, with seeds far
+from those of training.
 """
 
 import argparse
@@ -24,7 +24,7 @@ FIRST_SEED = 60_000_000
 
 
 def part_overlaps(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """IoU of each part that is seen."""
+    """IoU of each visible part."""
     return {
         name: overlap(found == index, true == index)
         for index, name in enumerate(PARTS)
@@ -33,7 +33,7 @@ def part_overlaps(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def score(model: FigureParser, samples: list[ParserSample]) -> dict[str, float | int | dict[str, float]]:
-    """Mean scores of some pictures."""
+    """Mean scores of some images."""
     network, combined, plain, mean_parts, errors, trusted = [], [], [], [], [], 0
     each: dict[str, list[float]] = {name: [] for name in PARTS[1:]}
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", type=Path, help="folder of the trained network")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
-    parser.add_argument("--pictures", type=int, default=64, help="of each kind")
+    parser.add_argument("--pictures", type=int, default=64, help="images per kind")
     choice = parser.parse_args()
     torch.set_num_threads(1)
     model = FigureParser.from_pretrained(choice.network).float().eval()

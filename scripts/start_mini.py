@@ -1,17 +1,18 @@
-"""Make the model folder that training of mini-latent starts from: a VAE that is a PCA, and untrained networks.
+"""Create the initial model folder of mini-latent: a VAE initialized as a PCA, and untrained networks.
 
     fashionflow data synth -o runs/mini-latent/clips --clips 1500 --jobs 4
     python scripts/start_mini.py runs/mini-latent/clips -o runs/mini-latent/start
 
-The remaining steps, `fashionflow data prepare` and `fashionflow train`, are in docs/concepts/mini-latent.md.
+Next steps (docs/concepts/mini-latent.md): `fashionflow data prepare` and `fashionflow train`, with the presets of
+mini-latent.
 
-The VAE is a diffusers AutoencoderKL that starts as an exact PCA of 8x8 patches. From scratch such a network stalls far
-below the PCA it should beat. Here it *is* the PCA before the first step: all residual branches start at zero, and the
-two places where AutoencoderKL is not linear on the main path are undone:
+The VAE is a diffusers AutoencoderKL initialized as an exact PCA of 8x8 patches. From scratch such a network stalls far
+below the PCA. Here it equals the PCA before the first step: all residual branches start at zero, and the two nonlinear
+operations of AutoencoderKL's main path are cancelled:
 
-- SiLU: `silu(x) - silu(-x) = x`, so every component travels as a pair of channels of opposite sign;
-- GroupNorm: two constant channels of +M and -M, M far above the signal, fix mean and variance, so that the norm is a
-  division by a known number, and its gain multiplies it back.
+- SiLU: `silu(x) - silu(-x) = x`, so every component is a pair of channels of opposite sign;
+- GroupNorm: two constant channels of +M and -M, M far above the signal, determine mean and variance, so that the norm
+is a division by a known number, and its gain multiplies by it.
 """
 
 import argparse
@@ -41,15 +42,15 @@ CONSTANT = 60.0  # M: the signal has deviation 1, so the norm's divisor varies b
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of mini-latent; its preset in `fashionflow_core.training.presets` has the training settings.
+    """Sizes of mini-latent; training settings are in its preset in `fashionflow_core.training.presets`.
 
     Attributes:
-        height, width, frames, fps: of a clip.
-        patch: side of the pixel block folded into the VAE's channels; also the VAE's whole downsampling.
-        latent_channels: the VAE starts from a PCA of this many components.
+        height, width, frames, fps: properties of a clip.
+        patch: side of the pixel block folded into the VAE's channels; also the VAE's total downsampling.
+        latent_channels: number of components of the VAE's initial PCA.
         vae_width: channels of the VAE at latent resolution.
-        unet_widths: of the U-Net's levels.
-        context_dim, clip_size, clip_patch, clip_layers: of the CLIP-shaped encoder.
+        unet_widths: widths of the U-Net's levels.
+        context_dim, clip_size, clip_patch, clip_layers: sizes of the CLIP-style encoder.
     """
 
     height: int = 320
@@ -73,7 +74,7 @@ class Recipe:
         """`model.json`. Training measures the latents' statistics; those of whitened latents are 0 and 1."""
         return ModelConfig(
             name="mini-latent-start",
-            purpose="untrained, the start of mini-latent's training: its videos are noise",
+            purpose="untrained, initial weights of mini-latent: videos are noise",
             height=self.height,
             width=self.width,
             frames=self.frames,
@@ -89,7 +90,7 @@ class Recipe:
         )
 
 
-# Any below: diffusers annotates `encode`, `decode` and `from_pretrained` narrower than they are.
+# Any below: diffusers' annotations of `encode`, `decode` and `from_pretrained` are too narrow.
 def build_vae(recipe: Recipe) -> Any:
     """An AutoencoderKL with random weights: one level, no attention, at latent resolution throughout."""
     channels = 3 * recipe.patch**2
@@ -128,7 +129,7 @@ def start_from_pca(vae: Any, mean: Tensor, components: Tensor, deviation: Tensor
     gain = math.sqrt((2 * CONSTANT**2 + 2 * k + ordinary) / width)
 
     def carry(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
-        """`conv` puts `weight @ x + bias` into the pairs and M into the constants."""
+        """Set `conv` so that the pairs are `weight @ x + bias` and the constants M."""
         assert conv.bias is not None
         conv.weight[: 2 * k + 2] = 0
         conv.bias.zero_()
@@ -155,7 +156,7 @@ def start_from_pca(vae: Any, mean: Tensor, components: Tensor, deviation: Tensor
     vae.encoder.conv_out.weight[:k, :k, 1, 1] = torch.eye(k)
     vae.encoder.conv_out.weight[:k, k : 2 * k, 1, 1] = -torch.eye(k)
     vae.encoder.conv_out.bias[:k] = 0
-    vae.encoder.conv_out.bias[k:] = -5.0  # posterior deviation 0.08: little noise to start with
+    vae.encoder.conv_out.bias[k:] = -5.0  # posterior deviation 0.08: little noise at the start
     unwhiten = (components * deviation[:, None]).T  # (d, k)
     vae.decoder.conv_out.weight[:, :k, 1, 1] = unwhiten
     vae.decoder.conv_out.weight[:, k : 2 * k, 1, 1] = -unwhiten
@@ -163,7 +164,7 @@ def start_from_pca(vae: Any, mean: Tensor, components: Tensor, deviation: Tensor
 
 
 def save_start(folder: Path, vae: Any, recipe: Recipe) -> None:
-    """Write the VAE and networks of random weights as a model folder."""
+    """Write the VAE and networks with random weights as a model folder."""
     c, (h, w) = recipe.latent_channels, recipe.latent_size
     levels = len(recipe.unet_widths)
     tokens = (recipe.clip_size // recipe.clip_patch) ** 2 + 1
@@ -210,7 +211,7 @@ def save_start(folder: Path, vae: Any, recipe: Recipe) -> None:
 
 
 def make_start(clips: Path, folder: Path, recipe: Recipe, videos: int = 400, per_video: int = 2) -> float:
-    """Write the start folder; returns the share of the pixels' variance that the PCA keeps."""
+    """Write the start folder; returns the share of the pixels' variance explained by the PCA."""
     check_target(folder, overwrite=False)
     config = recipe.model_config()
     frames = torch.from_numpy(read_frames(clips, VAEConfig(clips=videos, frames_per_clip=per_video), 0, config))
@@ -226,11 +227,11 @@ def make_start(clips: Path, folder: Path, recipe: Recipe, videos: int = 400, per
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, help="a folder of videos")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the model folder to make")
+    parser.add_argument("clips", type=Path, help="folder of videos")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="model folder to create")
     args = parser.parse_args()
     kept = make_start(args.clips, args.out, Recipe())
-    print(f"{args.out}: the PCA keeps {100 * kept:.2f} % of the variance")
+    print(f"{args.out}: the PCA explains {100 * kept:.2f} % of the variance")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train the figure parser of the bundled model on drawn figures; about half an hour on one CPU core.
+"""Train the figure parser of the bundled model on synthetic figures; about half an hour on one CPU core.
 
     python scripts/train_parser.py draw runs/parser --count 3500
     python scripts/train_parser.py train runs/parser -o fashionflow_core/assets/mini/parser
 
-Drawing keeps finished pieces, training its latest state: run the same command again to go on after an interruption.
-Training reads the pieces that are there, so that both can run at the same time. `--init-from` starts from trained
-weights, at full size from the first step; give a lower `--rate` with it.
+Drawing keeps finished files, training its latest state: run the same command again to resume. Training reads the
+existing files, so that both can run at the same time. `--init-from` starts from trained weights, at full size from the
+first step; use a lower `--rate` with it.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from fashionflow_core.images.parts import PARTS
 from fashionflow_core.models.parser import FigureParser
 from fashionflow_core.training.parser_data import SWAPPED, parser_sample
 
-PIECE = 100  # pictures in a file
+PIECE = 100  # images per file
 # Small parts count as much as large ones, in about the order of PARTS' pixels.
 PART_WEIGHTS = torch.tensor([0.4, 1.6, 1.8, 2.0, 2.0, 1.0, 0.8, 1.4, 2.5])
 RATE = 4e-3
-SMALL_STEPS = 1000  # first steps at half size, where four times as many pictures are seen in the same time
+SMALL_STEPS = 1000  # first steps at half size, which process four times as many images in the same time
 
 
 def draw(folder: Path, count: int, first: int) -> None:
-    """Draw the pictures of seeds `first` to `first + count` into `folder`, a file for every PIECE."""
+    """Draw the images of seeds `first` to `first + count` into `folder`, one file per PIECE."""
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(first, first + count, PIECE):
         path = folder / f"{start:07d}.npz"
@@ -45,11 +45,11 @@ def draw(folder: Path, count: int, first: int) -> None:
             parts=np.stack([sample.parts for sample in samples]),
         )
         partial.rename(path)
-        print(f"{path}: {PIECE} pictures", flush=True)
+        print(f"{path}: {PIECE} images", flush=True)
 
 
 class Pictures:
-    """The drawn pictures of a folder, as they come in."""
+    """The drawn images of a folder, including new ones."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Pictures:
                 with np.load(path) as stored:
                     self.pieces[path] = {name: torch.from_numpy(stored[name]) for name in stored.files}
         if not self.pieces:
-            raise SystemExit(f"{self.folder}: no drawn pictures; run the draw command first")
+            raise SystemExit(f"{self.folder}: no drawn images; run the draw command first")
         pieces = list(self.pieces.values())
         chosen = [(pieces[int(rng.integers(len(pieces)))], int(rng.integers(PIECE))) for _ in range(size)]
         photo = torch.stack([piece["photo"][index] for piece, index in chosen])
@@ -98,7 +98,7 @@ def parser_loss(logits: Tensor, alpha: Tensor, parts: Tensor) -> Tensor:
 def train(
     folder: Path, target: Path, steps: int, batch: int, seed: int, init_from: Path | None = None, highest: float = RATE
 ) -> None:
-    """Train for `steps` in all, from `folder`'s latest state, and save the averaged weights in fp16."""
+    """Train for `steps` in total, from `folder`'s latest state, and save the averaged weights in fp16."""
     torch.manual_seed(seed)
     first = FigureParser.from_pretrained(init_from).float().train() if init_from else FigureParser()
     model = first.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -155,11 +155,11 @@ def save(model: FigureParser, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    drawing = commands.add_parser("draw", help="draw training pictures")
+    drawing = commands.add_parser("draw", help="draw training images")
     drawing.add_argument("folder", type=Path)
     drawing.add_argument("--count", type=int, default=3500)
     drawing.add_argument("--first", type=int, default=0, help="first seed")
-    training = commands.add_parser("train", help="train on the pictures of a folder")
+    training = commands.add_parser("train", help="train on the images of a folder")
     training.add_argument("folder", type=Path)
     training.add_argument("-o", "--output", type=Path, required=True, help="folder of the trained network")
     training.add_argument("--steps", type=int, default=2500)

@@ -48,7 +48,7 @@ def files(out: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith(".fashionflow/") and name not in OWN)
 
 
-OWN = ("manifest.jsonl", "index.html")
+OWN = ("manifest.jsonl", "index.html", "results.csv", "results.json")
 
 
 def assert_whole(out: Path) -> list[str]:

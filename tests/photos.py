@@ -178,7 +178,7 @@ def _photo(kind: str, **options: Any) -> Callable[[], bytes]:
     return lambda: encoded(worn(), kind, **options)
 
 
-DAMAGED, NO_PHOTO = "is damaged or cut off", "is not a photo"
+DAMAGED, NO_PHOTO = "damaged or cut off", "not a photo"
 CASES: dict[str, Case] = {
     "jpeg": Case(_photo("JPEG")),
     "progressive jpeg": Case(_photo("JPEG", progressive=True)),
@@ -248,12 +248,12 @@ CASES: dict[str, Case] = {
     "1x1": Case(lambda: encoded(blocks(1, 1), "PNG"), fails=r"too small \(1x1 ", suffix=".png"),
     "20000x1": Case(lambda: encoded(blocks(1, 20_000), "PNG"), fails=r"too small \(20000x1 ", suffix=".png"),
     "20000x40": Case(lambda: encoded(blocks(40, 20_000), "JPEG"), fails=r"too narrow \(20000x40 "),
-    "eps": Case(lambda: encoded(worn(), "EPS"), fails=r"is a PostScript file", suffix=".eps"),
-    "psd": Case(lambda: b"8BPS\0\1" + bytes(500), fails=r"is a Photoshop file", suffix=".psd"),
-    "bmp": Case(lambda: encoded(worn(), "BMP"), fails=r"is a BMP image", suffix=".bmp"),
-    "pdf": Case(lambda: encoded(worn(), "PDF"), fails=r"is a PDF", suffix=".pdf"),
-    "svg": Case(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", fails=r"is an SVG drawing", suffix=".svg"),
-    "jpeg 2000": Case(lambda: encoded(worn(), "JPEG2000"), fails=r"is a JPEG 2000 image", suffix=".jp2"),
+    "eps": Case(lambda: encoded(worn(), "EPS"), fails=r"format: a PostScript file", suffix=".eps"),
+    "psd": Case(lambda: b"8BPS\0\1" + bytes(500), fails=r"format: a Photoshop file", suffix=".psd"),
+    "bmp": Case(lambda: encoded(worn(), "BMP"), fails=r"format: a BMP image", suffix=".bmp"),
+    "pdf": Case(lambda: encoded(worn(), "PDF"), fails=r"format: a PDF", suffix=".pdf"),
+    "svg": Case(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", fails=r"format: an SVG drawing", suffix=".svg"),
+    "jpeg 2000": Case(lambda: encoded(worn(), "JPEG2000"), fails=r"format: a JPEG 2000 image", suffix=".jp2"),
     "icon": Case(lambda: encoded(worn().resize((64, 64)), "ICO"), fails=NO_PHOTO, suffix=".ico"),
     "bomb in png text": Case(
         lambda: png(64, 80, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))), chunk(b"IDAT", b"")),

@@ -73,12 +73,12 @@ def test_mixtures(text: str, expected: tuple[str, ...] | None) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("abacus", "'abacus' is unknown"),
-        ("", "'' is unknown"),
-        ("unet=abacus", "'abacus' is unknown"),
-        ("brain=torch", "no network 'brain'"),
-        ("unet=torch,torch", "'torch' names no network"),
-        ("vae=torch,vae_decoder=onnxruntime", "vae_decoder is named twice"),
+        ("abacus", "unknown runtime 'abacus'"),
+        ("", "unknown runtime ''"),
+        ("unet=abacus", "unknown runtime 'abacus'"),
+        ("brain=torch", "unknown network 'brain'"),
+        ("unet=torch,torch", "no network in 'torch'"),
+        ("vae=torch,vae_decoder=onnxruntime", "vae_decoder is given twice"),
     ],
 )
 def test_mixtures_that_cannot_be_meant(text: str, says: str) -> None:
@@ -104,7 +104,7 @@ def test_a_mixture_is_the_same_video(engines: Path, mixture: str) -> None:
 
 def test_a_mixture_needs_the_weights_it_came_from(copy: Path, tmp_path: Path) -> None:
     edit(copy, lambda record: record.update(source=str(tmp_path / "gone")))
-    with pytest.raises(FashionFlowError, match="exported from are not here"):
+    with pytest.raises(FashionFlowError, match="exported weights are missing"):
         runtimes.load(copy, LoadOptions("cpu", backend="vae=torch"))
     pipeline.load(copy, device="cpu")  # the engines themselves need none
 
@@ -147,7 +147,7 @@ def test_arithmetic_is_that_of_the_source(engines: Path, source: Path) -> None:
 
 def test_plain_weights_are_no_engines(source: Path) -> None:
     for name in ("onnxruntime", "tensorrt", "unet=onnxruntime"):
-        with pytest.raises(FashionFlowError, match="holds PyTorch weights and no engines") as caught:
+        with pytest.raises(FashionFlowError, match="contains PyTorch weights, not engines") as caught:
             runtimes.load(source, LoadOptions("cpu", backend=name))
         assert caught.value.hint is not None and str(source) in caught.value.hint
 
@@ -186,13 +186,13 @@ def test_a_corrupt_graph_is_one_line(copy: Path) -> None:
 
 def test_a_graph_of_other_tensors_is_refused(copy: Path) -> None:
     replace_file(copy, "unet/model.onnx", (copy / "vae_decoder/model.onnx").read_bytes())
-    with pytest.raises(FashionFlowError, match=r"has tensors .*latents.*, not .*sample"):
+    with pytest.raises(FashionFlowError, match=r"tensors are .*latents.*, not .*sample"):
         pipeline.load(copy, device="cpu")
 
 
 def test_a_graph_of_other_shapes_is_refused(copy: Path) -> None:
     edit(copy, lambda record: record["networks"]["vae_decoder"]["inputs"].update(latents=[1, 4, 16, 12]))
-    with pytest.raises(FashionFlowError, match=r"has tensors .*latents \[6, 4, 16, 12\].*, not .*\[1, 4, 16, 12\]"):
+    with pytest.raises(FashionFlowError, match=r"tensors are .*latents \[6, 4, 16, 12\].*, not .*\[1, 4, 16, 12\]"):
         pipeline.load(copy, device="cpu")
 
 
@@ -221,7 +221,7 @@ def test_running_out_of_memory_is_told_as_such(engines: Path, monkeypatch: pytes
 
 def test_first_use_compares_and_remembers(copy: Path) -> None:
     edit(copy, _wait)
-    with pytest.warns(FashionFlowWarning, match="onnxruntime engines have never run: they are compared"):
+    with pytest.warns(FashionFlowWarning, match="onnxruntime engines have never run; verifying"):
         pipeline.load(copy, device="cpu")
     record = Engines.load(copy).runtimes["onnxruntime"]
     assert record.state == VERIFIED and {entry["network"] for entry in record.parity} == set(GRAPHS_OF["appearance"])
@@ -249,7 +249,7 @@ def test_first_use_in_a_folder_that_cannot_be_written(copy: Path, monkeypatch: p
     monkeypatch.setattr(Engines, "save", refuse)
     pipeline.load(copy, device="cpu")
     assert _state(copy) == BUILT_NOT_RUN
-    with pytest.raises(FashionFlowError, match=r"the result cannot be noted in it .permission denied"):
+    with pytest.raises(FashionFlowError, match=r"the result cannot be written .permission denied"):
         verify_folder(copy, Engines.load(copy))
 
 
@@ -297,5 +297,5 @@ def test_changed_answers_are_no_answers(copy: Path) -> None:
         verify_folder(copy, Engines.load(copy))
     for content in (b"PK", b"", (copy / "unet/config.json").read_bytes()):
         replace_file(copy, "references.npz", content)
-        with pytest.raises(FashionFlowError, match=r"references\.npz: is broken"):
+        with pytest.raises(FashionFlowError, match=r"references\.npz: damaged"):
             verify_folder(copy, Engines.load(copy))

@@ -68,7 +68,7 @@ def test_a_runtime_that_does_not_load(copy: Path, monkeypatch: pytest.MonkeyPatc
     edit(copy, _as_tensorrt)
     monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(FashionFlowError, match="TensorRT-RTX is installed, but does not load") as caught:
+    with pytest.raises(FashionFlowError, match="TensorRT-RTX is installed, but fails to load") as caught:
         pipeline.load(copy, device="cpu", backend="tensorrt")
     assert caught.value.hint == extras.install("trt-rtx", force=True)
 
@@ -76,7 +76,7 @@ def test_a_runtime_that_does_not_load(copy: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("flavor", ["strawberry", ["rtx"], None])
 def test_engines_of_an_unknown_flavor(copy: Path, flavor: Any) -> None:
     edit(copy, lambda record: _as_tensorrt(record, flavor=flavor))
-    with pytest.raises(FashionFlowError, match="that this version does not know"):
+    with pytest.raises(FashionFlowError, match="unknown flavor"):
         pipeline.load(copy, device="cpu", backend="tensorrt")
 
 
@@ -89,7 +89,7 @@ def test_engines_without_a_gpu(copy: Path) -> None:
 
 
 def test_a_folder_of_onnx_alone_has_no_engines(engines: Path) -> None:
-    with pytest.raises(FashionFlowError, match="the folder holds no engines"):
+    with pytest.raises(FashionFlowError, match="no engines in the folder"):
         pipeline.load(engines, device="cpu", backend="tensorrt")
 
 
@@ -114,7 +114,7 @@ def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
 @pytest.mark.parametrize("name", ["torch", "compiled"])
 def test_other_weights_are_not_timed(copy: Path, name: str) -> None:
     edit(copy, lambda record: record.update(lora="/some/lora"))
-    with pytest.raises(FashionFlowError, match=f"{name} cannot run here: a LoRA was fused"):
+    with pytest.raises(FashionFlowError, match=f"{name} cannot run here: a LoRA is fused"):
         runtimes.run(BenchRequest(str(copy), backends=(name, "onnxruntime"), device="cpu"))
 
 

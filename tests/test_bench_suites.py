@@ -150,7 +150,7 @@ def test_the_claim_four_ways() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["stpe"], {}, "no suite 'stpe'"),
+        (["stpe"], {}, "unknown suite 'stpe'"),
         (["scale"], {"model": "mini-latent"}, "bench scale"),
         (["dreampose"], {"model": "mini-latent"}, "bench dreampose"),
         (["vae"], {"model": "mini-latent", "height": 8, "width": 8}, "--latent-size"),

@@ -275,7 +275,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),
         (("photos", "-o", "out", "--devices", "cpu,,cpu"), 2, "--devices"),
         (("photos", "-o", "out", "--batch", "0.5"), 2, "neither auto nor a number"),
-        (("photos", "-o", "out", "--devices", "gpu9"), 2, "'gpu9' is no device"),
+        (("photos", "-o", "out", "--devices", "gpu9"), 2, "unknown device 'gpu9'"),
         (("photos", "-o", "out", "--frames", "3"), 2, "not a multiple of 2"),
     ):
         result = run("generate", *arguments, "--model", tiny, "--quiet", cwd=tmp_path)

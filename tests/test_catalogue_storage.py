@@ -42,7 +42,7 @@ def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
     assert sorted(result.stdout.split()) == [f"{out}/{name}.mp4" for name in ("000", "001", "002", "women/a")]
     assert assert_whole(tmp_path / "out") == ["000.mp4", "001.mp4", "002.mp4", "women/a.mp4"]
     records = last(tmp_path / "out")
-    assert records["bad"]["message"].startswith(f"{source}bad.jpg: is not a photo")
+    assert records["bad"]["message"].startswith(f"{source}bad.jpg: not a photo")
     assert records["women/a"]["source"] == f"{source}women/a.png"
     assert "women/a.mp4" in (tmp_path / "out" / "index.html").read_text()
     assert not list((tmp_path / "home").rglob("*.mp4"))

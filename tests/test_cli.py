@@ -369,7 +369,7 @@ def test_several_suites_in_markdown(tmp_path: Path, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("stpe",), "no suite 'stpe'"),
+        (("stpe",), "unknown suite 'stpe'"),
         (("step", "--repeats", "0"), "--repeats"),
         (("scale", "--model", "mini-latent"), "bench scale"),
         (("video", "--model", "mini-latent", "--latent-size", "8x8"), "--latent-size"),

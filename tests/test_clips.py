@@ -157,7 +157,7 @@ def test_rounded_times_are_no_varying_rate(tmp_path: Path):
 
 def test_times_without_sense_are_refused(tmp_path: Path):
     path = muxed(tmp_path / "a.mkv", [0, 40, 80, 120, 3_600_000])
-    with pytest.raises(FashionFlowError, match=r"a\.mkv: the times of its frames make no sense"):
+    with pytest.raises(FashionFlowError, match=r"a\.mkv: invalid timestamps"):
         measure(path)
 
 
@@ -184,7 +184,7 @@ def test_what_is_no_video_says_so(tmp_path: Path):
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "page.mp4").write_text("<!doctype html><title>404</title>")
-    for name, words in {"cut": "", "empty": "0 bytes", "page": "not a video", "gone": "cannot be read"}.items():
+    for name, words in {"cut": "", "empty": "0 bytes", "page": "not a video", "gone": "unreadable"}.items():
         with pytest.raises(FashionFlowError, match=rf"{name}\.mp4: .*{words}"):
             measure(tmp_path / f"{name}.mp4")
 
@@ -195,5 +195,5 @@ def test_damage_in_the_middle_costs_only_what_comes_after_it(tmp_path: Path):
     shorter.replace(source.path)
     found = decode_windows(source, [ClipWindow(0, 1, 5), ClipWindow(10, 2, 5)], *FRAME, "pad", "lanczos")
     assert next(found)[0] == ClipWindow(0, 1, 5)
-    with pytest.raises(FashionFlowError, match=r"a\.mp4: ends before its frame 12, of 30 that it announces"):
+    with pytest.raises(FashionFlowError, match=r"a\.mp4: ends before frame 12 of 30"):
         next(found)

@@ -75,7 +75,7 @@ def test_evaluations(tmp_path: Path):
     assert len(errors) == 1 and "a.json: is worse than b.json beyond noise in metrics.fvd" in errors[0]
     other = run("compare", "c.json", "a.json", cwd=tmp_path)
     assert other.returncode == 0 and "protocol.seed: 1 and 0" in other.stdout
-    assert "Not judged, since these differ: protocol.seed" in other.stdout
+    assert "No verdicts, since these differ: protocol.seed" in other.stdout
 
 
 def test_evaluations_of_other_sets_are_not_judged():
@@ -83,7 +83,7 @@ def test_evaluations_of_other_sets_are_not_judged():
     a["samples"]["garment_drift"] = 3
     b["samples"] = {"real": 6, "fvd": {"real": 6, "fake": 6}, "garment_drift": 6}
     found = compare(a, b)
-    assert verdicts(found) == {"metrics.fvd": "of other samples", "metrics.garment_drift": "worse"}
+    assert verdicts(found) == {"metrics.fvd": "different number of samples", "metrics.garment_drift": "worse"}
     assert found.regressions == ["metrics.garment_drift"]
     b["protocol"]["weights"]["i3d"]["sha256"] = "b"
     assert compare(a, b).regressions == [] and compare(a, b).unlike == ["protocol.weights.i3d"]
@@ -137,7 +137,7 @@ def test_benchmarks(tmp_path: Path):
     assert run("compare", "b.json", "a.json", cwd=tmp_path).returncode == 0
     assert run("compare", "a.json", "b.json", "--tolerance", "2.1", cwd=tmp_path).returncode == 0
     other = run("compare", "a.json", "elsewhere.json", cwd=tmp_path)
-    assert other.returncode == 0 and "Not judged, since these differ: hardware.cpu" in other.stdout
+    assert other.returncode == 0 and "No verdicts, since these differ: hardware.cpu" in other.stdout
     assert "hardware.cpu: one of them and another one" in other.stdout
     found = json.loads(run("compare", "before.json", "many.json", "--json", cwd=tmp_path).stdout)
     assert found["regressions"] == ["step: results.ours.median_s"] and "clip is only in the second" in found["lacking"]
@@ -151,7 +151,7 @@ def test_other_shapes_and_models_are_not_judged():
     for changed in ({"input": {"frames": 70}}, {"model": {"name": "published", "parameters": 7}}):
         found = compare(a, bench(ours=2.0) | changed)
         assert found.unlike and found.regressions == [] and verdicts(found) == {}
-        assert "Not judged" in text(found, markdown=True)
+        assert "No verdicts" in text(found, markdown=True)
 
 
 def test_what_cannot_be_compared(tmp_path: Path):
@@ -160,9 +160,9 @@ def test_what_cannot_be_compared(tmp_path: Path):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
-    for other, words in {"v": "cannot be compared", "e": "cannot be compared", "list": "is not a result"}.items():
+    for other, words in {"v": "cannot compare", "e": "cannot compare", "list": "not a result"}.items():
         assert_refused(run("compare", "a.json", f"{other}.json", cwd=tmp_path), 1, f"{other}.json", words)
-    for other, words in {"text": "not valid JSON", "binary": "not valid JSON", "nowhere": "no such file"}.items():
+    for other, words in {"text": "invalid JSON", "binary": "invalid JSON", "nowhere": "no such file"}.items():
         with pytest.raises(FashionFlowError, match=words):
             read(tmp_path / f"{other}.json")
     for a, b in (({}, {"a": "b"}), (many(), many())):

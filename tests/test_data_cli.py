@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_refused_in_a_line(videos: Path, model: Path, tmp
         (("nothing", "-o", "c"), 1, "nothing: no videos found"),
         ((videos, "-o", "c", "--strides", "1,0"), 2, "'1,0' is not a list of whole numbers"),
         ((videos, "-o", "nothing/x", "--model", "gone"), 1, "'gone' is neither a known model nor a folder"),
-        ((videos, "-o", "bad", "--model", model), 1, "bad: is no cache of clips, and not empty"),
+        ((videos, "-o", "bad", "--model", model), 1, "bad: not empty, and not a cache of clips"),
     ):
         assert_refused(run("data", "prepare", *arguments, "-q", cwd=tmp_path), code, words)
     none = run("data", "prepare", "bad", "-o", "c", "--model", model, "-q", cwd=tmp_path)

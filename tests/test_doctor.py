@@ -52,7 +52,7 @@ def test_every_line_is_what_this_machine_is(tmp_path: Path):
     assert code == 0 and report["can_run"] and report["schema"] == doctor.SCHEMA
     assert sum(report["counts"].values()) == len(report["checks"])
     # A problem without a remedy helps nobody.
-    assert not [c for c in report["checks"] if c["level"] == "problem" and not c["mend"]]
+    assert not [c for c in report["checks"] if c["level"] == "problem" and not c["fix"]]
 
     version = ".".join(map(str, sys.version_info[:3]))
     assert checks["python"][0]["details"]["version"] == version and version in checks["python"][0]["summary"]
@@ -193,18 +193,18 @@ def test_libraries_that_crash_cost_one_line(tmp_path: Path):
 
     both, crashed = checks["onnxruntime"]
     assert "both onnxruntime 1.31.0 and onnxruntime-gpu 1.31.0" in both["summary"]
-    assert both["mend"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
-    assert "died of SIGSEGV" in crashed["summary"] and crashed["level"] == "problem"
+    assert both["fix"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
+    assert "ended by SIGSEGV" in crashed["summary"] and crashed["level"] == "problem"
     assert "SystemExit" in checks["tensorrt"][0]["summary"]
     assert "Logger" in checks["tensorrt_rtx"][0]["summary"] or "Builder" in checks["tensorrt_rtx"][0]["summary"]
     assert checks["polygraphy"][0]["level"] == "ok"
     packages = checks["packages"][0]
     assert packages["level"] == "problem" and "diffusers 0.30.0" in packages["summary"]
-    assert packages["mend"].startswith("pip install 'diffusers") and "0.42" in packages["mend"]
+    assert packages["fix"].startswith("pip install 'diffusers") and "0.42" in packages["fix"]
     gpu = checks["gpu"][0]
     if checks["torch"][0]["details"]["cuda"] is None:
         assert gpu["level"] == "problem" and "NVIDIA L4" in gpu["summary"] and "CPU build" in gpu["summary"]
-        assert "pip install" in gpu["mend"] and "torch" in gpu["mend"]
+        assert "pip install" in gpu["fix"] and "torch" in gpu["fix"]
     # Everything else was still looked at, and the default job needs none of these.
     assert checks["dtypes"] and checks["encoders"][0]["level"] == "ok"
     assert (code, report["can_run"]) == (0, True), checks["default job"]
@@ -217,7 +217,7 @@ def test_a_torchvision_of_another_torch(tmp_path: Path):
     exit_code, report, checks = _doctor(tmp_path, PYTHONPATH=str(tmp_path / "fakes"))
     vision, job = checks["torchvision"][0], checks["default job"][0]
     assert vision["level"] == "problem" and "nms does not exist" in vision["summary"]
-    assert vision["mend"] == "pip uninstall -y torchvision"
+    assert vision["fix"] == "pip uninstall -y torchvision"
     # diffusers imports it wherever it sees it, so this one really stops the job; and the job's line says why.
     assert (exit_code, report["can_run"]) == (1, False) and "nms does not exist" in job["summary"]
 
@@ -226,7 +226,7 @@ def test_without_torch_the_job_cannot_run(tmp_path: Path):
     _module(tmp_path / "fakes", "torch", "raise ImportError('libtorch_cpu.so: cannot open shared object file')")
     code, report, checks = _doctor(tmp_path, PYTHONPATH=str(tmp_path / "fakes"))
     assert (code, report["can_run"]) == (1, False)
-    assert "libtorch_cpu.so" in checks["torch"][0]["summary"] and checks["torch"][0]["mend"].startswith("pip install")
+    assert "libtorch_cpu.so" in checks["torch"][0]["summary"] and checks["torch"][0]["fix"].startswith("pip install")
     assert "libtorch_cpu.so" in checks["default job"][0]["summary"]
     assert checks["encoders"][0]["level"] == "ok"
 
@@ -239,7 +239,7 @@ def test_a_question_ends_in_every_case(tmp_path: Path, monkeypatch: pytest.Monke
     _module(tmp_path, "talks", "import os; __version__ = '2'; os.write(1, b'x' * 3_000_000); print('bye')")
     _module(tmp_path, "raises", "raise BaseException('first line\\nsecond line')")
     _module(tmp_path, "dies_late", "import atexit, os; __version__ = '3'; atexit.register(os.abort)")
-    assert ask("version:hangs", 1.0) == {"failed": "no answer within 1 s"}
+    assert ask("version:hangs", 1.0) == {"failed": "timed out after 1 s"}
     assert not (tmp_path / "slept").exists()
     assert "SIGKILL" in ask("version:killed", 20)["failed"]
     assert "code 3" in ask("version:vanishes", 20)["failed"]

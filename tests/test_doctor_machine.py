@@ -30,7 +30,7 @@ def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         checks = list(findings.disks())
         assert {check.level for check in checks} == {level} | ({"ok"} if level == "note" else set())
         assert not any(check.blocks for check in checks)
-        assert level == "ok" or any("FASHIONFLOW_HOME" in str(check.mend) for check in checks)
+        assert level == "ok" or any("FASHIONFLOW_HOME" in str(check.fix) for check in checks)
 
 
 def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -41,7 +41,7 @@ def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     processors, memory = findings.processors(), findings.memory()
     assert processors.details["usable"] == 0.5 and "cgroup quota 0.5" in processors.summary
     assert (memory.details["total_bytes"], memory.details["available_bytes"]) == (10**9, 7 * 10**8)
-    assert memory.level == "problem" and "container" in str(memory.mend)
+    assert memory.level == "problem" and "container" in str(memory.fix)
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert findings.processors().details["cgroup_quota"] is None
@@ -61,8 +61,8 @@ def test_damaged_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert checks["torn"].level == "problem" and not checks["torn"].blocks
     assert "diffusion_pytorch_model.safetensors" in checks["torn"].summary
     assert "adapter/config.json is missing" in checks["torn"].summary
-    assert "fashionflow models remove torn" in str(checks["torn"].mend)
-    assert any(str(home / ".whole.x3") in str(check.mend) for check in checks.values())
+    assert "fashionflow models remove torn" in str(checks["torn"].fix)
+    assert any(str(home / ".whole.x3") in str(check.fix) for check in checks.values())
     shutil.copytree(whole, tmp_path / "mini-latent")
     shutil.rmtree(tmp_path / "mini-latent" / "unet")
     known = findings.registry.KnownModel("", "", bundled=tmp_path / "mini-latent")
@@ -83,7 +83,7 @@ def test_encoders_without_x264():
     answer = {"encoders": [{"codec": "h264", "encoder": "libx264", "works": False, "reason": "unknown encoder"}]}
     check = findings.encoders(answer)
     assert check.level == "problem" and check.blocks and "libx264" in check.summary and "unknown" in check.summary
-    assert "av" in str(check.mend)
+    assert "av" in str(check.fix)
 
 
 def test_number_types_that_fail_or_crawl():
@@ -98,7 +98,7 @@ def test_number_types_that_fail_or_crawl():
 
     assert dtypes("cpu").level == "ok"
     crawling = dtypes("cpu", fp16={"finite": True, "error": 0.0, "seconds": 0.5})
-    assert crawling.level == "note" and "50 times slower" in crawling.summary and "fp32 or bf16" in str(crawling.mend)
+    assert crawling.level == "note" and "50 times slower" in crawling.summary and "fp32 or bf16" in str(crawling.fix)
     missing = dtypes("cuda:0", bf16={"failed": "RuntimeError: not implemented"})
     assert missing.level == "note" and "bf16 fails" in missing.summary
     wrong = dtypes("cpu", fp32={"finite": True, "error": 0.5, "seconds": 0.01})
@@ -120,14 +120,14 @@ def test_a_driver_and_a_torch_that_do_not_agree(tmp_path: Path, monkeypatch: pyt
     lists = "echo 'NVIDIA L4, 23034, 8.9, 550.54'"
     unused = gpu(cpu, lists)
     assert unused.level == "problem" and "CPU build" in unused.summary and "driver 550.54" in unused.summary
-    assert "pip install" in str(unused.mend) and not unused.blocks
+    assert "pip install" in str(unused.fix) and not unused.blocks
     old = gpu(cuda, lists)
-    assert old.level == "problem" and "driver too old" in old.summary and "update the NVIDIA driver" in str(old.mend)
+    assert old.level == "problem" and "driver too old" in old.summary and "update the NVIDIA driver" in str(old.fix)
     used = gpu(cuda | {"gpus": [seen]}, lists)
     assert used.level == "ok" and used.summary == ("cuda:0 NVIDIA L4, 22 GiB, compute capability 8.9, driver 550.54")
     failing = gpu(cpu, "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
-    assert failing.level == "note" and "version mismatch" in failing.summary and failing.mend
-    assert gpu(cpu, "true").summary == "none, and none is needed"
+    assert failing.level == "note" and "version mismatch" in failing.summary and failing.fix
+    assert gpu(cpu, "true").summary == "none (not needed)"
 
 
 # ---- the hub -------------------------------------------------------------------------------------------------------
@@ -144,14 +144,14 @@ def test_the_hub_in_every_mood(monkeypatch: pytest.MonkeyPatch):
     with imitated_hub() as hub:
         assert seen(hub.url).level == "ok" and seen(hub.url + "/nowhere").level == "ok"
         hub.failing = 1
-        assert "answers 503" in seen(hub.url).summary
+        assert "returned 503" in seen(hub.url).summary
         monkeypatch.setattr(probe, "HUB_LIMIT", 0.3)
         hub.hang.set()
         assert "timed out" in seen(hub.url).summary
         hub.hang.clear()
     assert "refused" in seen(hub.url).summary
     for address in ("nonsense", "ftp://a", "http://"):
-        assert "no address" in seen(address).summary
+        assert "not an address" in seen(address).summary
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -159,7 +159,7 @@ def test_the_hub_in_every_mood(monkeypatch: pytest.MonkeyPatch):
 
         threading.Thread(target=hang_up, daemon=True).start()
         dropped = seen(f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert dropped.level == "note" and "cannot be reached" in dropped.summary and dropped.mend
+        assert dropped.level == "note" and "cannot be reached" in dropped.summary and dropped.fix
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert findings.offline() == "HF_HUB_OFFLINE"
     check = findings.hub(None)
@@ -170,12 +170,12 @@ def test_recommended_commands_are_ones_that_succeed(tmp_path: Path, monkeypatch:
     """No index has this package, `models pull published` needs a checkpoint, and an interpreter must be there."""
     monkeypatch.setattr(findings.shutil, "which", lambda name: "/opt/py thon" if name == "python3.11" else None)
     monkeypatch.setattr(findings.sys, "version_info", (3, 9, 0))
-    assert findings.python().mend == "'/opt/py thon' -m venv .venv"
+    assert findings.python().fix == "'/opt/py thon' -m venv .venv"
     monkeypatch.setattr(findings.shutil, "which", lambda name: None)
-    assert findings.python().mend == "install Python 3.12"
+    assert findings.python().fix == "install Python 3.12"
     monkeypatch.setenv("FASHIONFLOW_HOME", str(tmp_path))
     checks = {check.summary.partition(":")[0]: check for check in findings.models()}
-    assert "--checkpoint" in str(checks["published"].mend) or "checkpoint=" in str(checks["published"].mend)
+    assert "--checkpoint" in str(checks["published"].fix) or "checkpoint=" in str(checks["published"].fix)
     again = extras.reinstall()
     assert not again.endswith(" fashionflow") and (
         "git -C '" in again or "--no-deps" in again or again.startswith("install fashionflow again")

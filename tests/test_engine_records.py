@@ -74,9 +74,9 @@ def test_a_broken_record_is_one_line(copy: Path, change: Any, says: str) -> None
 
 def test_a_record_that_is_no_json(copy: Path) -> None:
     (copy / "engines.json").write_text("{")
-    with pytest.raises(FashionFlowError, match="is not valid JSON"):
+    with pytest.raises(FashionFlowError, match="invalid JSON"):
         pipeline.load(copy, device="cpu")
-    assert any("not valid JSON" in line for line in damage(copy))
+    assert any("invalid JSON" in line for line in damage(copy))
 
 
 def test_engines_of_unknown_state_are_not_run(copy: Path) -> None:

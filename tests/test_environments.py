@@ -80,7 +80,7 @@ def test_generate_works_without_a_home_folder_and_doctor_names_the_cure(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.mp4", "hook"]
     found = json.loads(_run("doctor", "--json", cwd=tmp_path, env=env).stdout)
     assert found["can_run"]
-    assert "set FASHIONFLOW_HOME to a writable folder" in [check["mend"] for check in found["checks"]]
+    assert "set FASHIONFLOW_HOME to a writable folder" in [check["fix"] for check in found["checks"]]
 
 
 def test_a_home_that_cannot_be_read_hides_no_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,11 +124,11 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
         "empty.mp4|0 bytes": (folder / "empty.mp4").touch,
         "text.mp4|is not a video": lambda: (folder / "text.mp4").write_text("hello"),
         "cut off.mp4|cut off.mp4: is": lambda: cut(folder / "cut off.mp4"),
-        "short.mp4|has 5 frames": lambda: write_clip(folder / "short.mp4", named_clip("short", (5, 48, 32))),
+        "short.mp4|5 frames": lambda: write_clip(folder / "short.mp4", named_clip("short", (5, 48, 32))),
         "large.mp4|is 96x64, the others 48x32": lambda: write_clip(folder / "large.mp4", named_clip("l", (16, 96, 64))),
-        "gap|frame 9 is missing": lambda: gap(folder / "gap"),
+        "gap|missing frame 9": lambda: gap(folder / "gap"),
         "uneven|frame 6 is": lambda: uneven(folder / "uneven"),
-        "stray|poster.png, which has no number": lambda: stray(folder / "stray"),
+        "stray|poster.png has no frame number": lambda: stray(folder / "stray"),
         "twice|two frames have the number 3": lambda: twice(folder / "twice"),
         "bad png|": lambda: write_bad(folder / "bad png"),
     }
@@ -176,12 +176,12 @@ def test_too_few_clips(sets: Path, metric_weights: Path, tmp_path: Path, count: 
         return
     found = evaluate(sets / "real", fake, EvaluateOptions(QUICK, metric_weights))
     assert found["metrics"]["vfid"] is None and found["metrics"]["psnr"] is not None
-    assert [f["reason"] for f in found["failed"]] == ["vfid needs at least 2 fake clips, and has 1"]
+    assert [f["reason"] for f in found["failed"]] == ["vfid needs at least 2 fake clips, not 1"]
 
 
 def test_all_broken_is_an_error(sets: Path, metric_weights: Path, tmp_path: Path):
     (tmp_path / "x.mp4").write_text("no video")
-    with pytest.raises(FashionFlowError, match=r"none of its 1 clips can be used: .*x\.mp4"):
+    with pytest.raises(FashionFlowError, match=r"no usable clip of 1: .*x\.mp4"):
         evaluate(sets / "real", tmp_path, EvaluateOptions(QUICK, metric_weights))
 
 
@@ -222,7 +222,7 @@ def test_fvd_windows(choice: str):
     wanted = {"first": (0, 15), "middle": (27, 42), "last": (54, 69), "spread": (0, 69)}
     assert choice == "random" or (indices[0], indices[-1]) == wanted[choice]
     assert list(protocol.fvd_indices(16, "name")) == list(range(16))
-    with pytest.raises(ValueError, match="has 15 frames"):
+    with pytest.raises(ValueError, match="15 frames"):
         protocol.fvd_indices(15, "name")
 
 
@@ -279,9 +279,9 @@ def test_sets_without_a_name_in_common(tmp_path: Path):
 
 
 def test_a_folder_inside_the_other(sets: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="lies in"):
+    with pytest.raises(UsageError, match="inside"):
         evaluate(sets, sets / "fake", EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
-    with pytest.raises(UsageError, match="lies in"):
+    with pytest.raises(UsageError, match="inside"):
         evaluate(sets / "fake", sets, EvaluateOptions(Protocol(metrics=("psnr",)), tmp_path))
 
 
@@ -294,7 +294,7 @@ def test_tiny_and_broken_photos(tmp_path: Path):
         None, tmp_path / "fake", EvaluateOptions(Protocol(metrics=("drift",)), tmp_path, photos=tmp_path / "photos")
     )
     reasons = [failure["reason"] for failure in found["failed"]]
-    assert len(reasons) == 2 and "tiny.mp4: is 16x8, too small" in reasons[0] and "a.jpg" in reasons[1]
+    assert len(reasons) == 2 and "tiny.mp4: 16x8 is too small" in reasons[0] and "a.jpg" in reasons[1]
 
 
 def test_rates_that_differ_are_remarked(tmp_path: Path):

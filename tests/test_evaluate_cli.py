@@ -58,7 +58,7 @@ def test_json_table_and_report(sets: Path, metric_weights: Path, tmp_path: Path)
     assert "![clips](clips.png)" in page and "garment-drift.png" not in page
 
     assert_refused(run(*arguments, *QUICK, "-o", "a.json", cwd=tmp_path), 1, "a.json", "already exists")
-    assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "holds something")
+    assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "not empty")
 
 
 def test_failures_are_lines_and_a_code(sets: Path, metric_weights: Path, tmp_path: Path):
@@ -100,7 +100,7 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake", "--model", "mini-latent", "--data", "fake"), 2, "one of both"),
         (("--model", "mini-latent"), 2, "--data"),
         (("--fake", "fake", "--metrics", "fvd", "--weights-dir", "."), 2, "need real clips"),
-        (("--fake", "fake", "--metrics", "fdv"), 2, "'fdv' is none"),
+        (("--fake", "fake", "--metrics", "fdv"), 2, "unknown: 'fdv'"),
         (("--fake", "fake", "--metrics", ","), 2, "names no metric"),
         (("--fake", "fake", "--metrics", "drift", "--json", "--markdown"), 2, "--markdown"),
         (("--fake", "fake", "--metrics", "drift", "-o", "no/where.json"), 1, "does not exist"),
@@ -176,7 +176,7 @@ def test_engines_are_judged_like_the_model_they_were_made_from(
     drift = {name: {k: v for k, v in found.items() if v is not None} for name, found in scores.items()}
     assert drift["torch"] and drift["onnxruntime"] == pytest.approx(drift["torch"], rel=0.02, abs=0.02)
     refused = run(*common, "--model", tiny_source(tmp_path_factory), "--backend", "tensorrt", cwd=tmp_path)
-    assert refused.returncode == 1 and "holds PyTorch weights and no engines" in refused.stderr
+    assert refused.returncode == 1 and "contains PyTorch weights, not engines" in refused.stderr
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
 
     edit(copy, fail)
     generate = ("generate", PHOTO, "--model", "copy", "--device", "cpu", "--steps", "1", "-q")
-    assert_refused(run(*generate, cwd=tmp_path), 1, "failed their verification (frames at 12 dB)")
+    assert_refused(run(*generate, cwd=tmp_path), 1, "failed verification (frames at 12 dB)")
     allowed = run(*generate, "--allow-unverified", cwd=tmp_path)
     assert allowed.returncode == 0 and allowed.stdout == "dress.mp4\n"
 
@@ -103,16 +103,16 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
         (("export", "--onnx", "--model", "mini-latent", "--dynamic-frames", "8"), 2, "'8' is not MIN:MAX"),
         (("export", "--onnx", "--model", "mini-latent", "--dynamic-frames", "8:9"), 2, "both even"),
         (("export", "--onnx", "--model", "mini-latent", "--frames", "7"), 2, "must be even"),
-        (("export", "--onnx", "--model", "mini-latent", "--networks", "unet,brain"), 2, "no network 'brain'"),
+        (("export", "--onnx", "--model", "mini-latent", "--networks", "unet,brain"), 2, "unknown network 'brain'"),
         (("export", "--onnx", "--model", "mini-latent", "-o", "photos"), 1, "already exists"),
-        (("export", "--onnx", "--model", "mini-latent", "--lora", "photos"), 1, "is no LoRA"),
+        (("export", "--onnx", "--model", "mini-latent", "--lora", "photos"), 1, "not a LoRA"),
         (("verify", "photos"), 1, "is no engine folder"),
         (("verify", "nowhere"), 1, "is no engine folder"),
-        (("generate", PHOTO, "--model", "mini-latent", "--backend", "abacus"), 2, "'abacus' is unknown"),
+        (("generate", PHOTO, "--model", "mini-latent", "--backend", "abacus"), 2, "unknown runtime 'abacus'"),
         (
             ("generate", PHOTO, "--model", "mini-latent", "--backend", "onnxruntime"),
             1,
-            "holds PyTorch weights and no engines",
+            "contains PyTorch weights, not engines",
         ),
     ],
     ids=[
@@ -144,8 +144,8 @@ def test_refusals_are_one_line(tmp_path: Path, arguments: tuple[str | Path, ...]
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--compute-capability", "current"), "there is no GPU here"),
-        (("--compute-capability", "9.0"), "does not list 9.0"),
+        (("--compute-capability", "current"), "no GPU on this machine"),
+        (("--compute-capability", "9.0"), "does not support 9.0"),
         (("--timing-cache", "cache"), "--timing-cache"),
     ],
     ids=["current", "capability", "timing"],
@@ -165,4 +165,4 @@ def test_the_default_name_tells_what_it_is(tmp_path_factory: pytest.TempPathFact
     assert made.returncode == 0, made.stderr
     assert made.stdout == "tiny-onnx-fp32-4x64x48\n"
     refused = run("generate", PHOTO, "--model", "tiny-onnx-fp32-4x64x48", "-q", cwd=tmp_path)
-    assert_refused(refused, 1, "holds no unet, only vae_encoder")
+    assert_refused(refused, 1, "no unet (only vae_encoder)")

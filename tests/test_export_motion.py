@@ -96,7 +96,7 @@ def test_engines_that_never_ran_are_compared_first(copy: Path) -> None:
 
 def test_a_short_loop_needs_engines_for_fewer_keyframes(engines: Path) -> None:
     assert len(_frames(engines, loop=True)) == 12
-    with pytest.raises(UsageError, match=r"needs 4 keyframes, and these engines of tiny-motion were built for 6") as e:
+    with pytest.raises(UsageError, match=r"needs 4 keyframes, but these engines of tiny-motion were built for 6") as e:
         _frames(engines, loop=True, frames=8)
     assert e.value.hint is not None and "dynamic_frames=4:6" in e.value.hint
 
@@ -106,8 +106,8 @@ def test_a_short_loop_needs_engines_for_fewer_keyframes(engines: Path) -> None:
     [
         ({"networks": ("unet", "vae_decoder")}, "no network 'vae_decoder'"),
         ({"decode_chunk": 3}, "has no decoder"),
-        ({"frames": 2}, "at least 4 of them, not 2"),
-        ({"dynamic_frames": (2, 8)}, "--dynamic-frames: of motion model tiny-motion they are keyframes"),
+        ({"frames": 2}, "at least 4, not 2"),
+        ({"dynamic_frames": (2, 8)}, "--dynamic-frames: for motion model tiny-motion these are keyframes"),
     ],
 )
 def test_what_a_motion_model_has_not(source: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
@@ -117,7 +117,7 @@ def test_what_a_motion_model_has_not(source: Path, tmp_path: Path, settings: dic
 
 
 def test_refusals_of_the_runtime(engines: Path, copy: Path) -> None:
-    with pytest.raises(UsageError, match="no network 'vae'") as caught:
+    with pytest.raises(UsageError, match="unknown network 'vae'") as caught:
         runtimes.load(engines, LoadOptions(device="cpu", backend="vae=torch"))
     assert caught.value.hint == "use one of: unet, image_encoder, parser"
     edit(copy, lambda record: record.update(latents="pixels"))

@@ -86,7 +86,7 @@ def test_valid_engines_are_kept_and_stale_ones_named(
     with monkeypatch.context() as patch:
         patch.setattr("fashionflow_export.engines.build_engine", lambda *_: pytest.fail("was built again"))
         kept = again()
-    assert any("still valid and is kept" in line for line in lines)
+    assert any("still valid; reusing it" in line for line in lines)
     assert kept.files["vae_decoder/model.engine"] == before[1]
     assert kept.runtimes["tensorrt"].build["engines"]["vae_decoder"]["layers"] > 5
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_built_is_one_line(encoder: Path) -> None:
     assert done.stderr == ""
     message, hint = done.stdout.splitlines()
     assert re.match(r"vae_encoder/model\.onnx: TensorRT-RTX cannot build it .*FP32", message)
-    assert hint == "another --compute-capability, or the other --dtype may do"
+    assert hint == "try another --compute-capability, or the other --dtype"
 
 
 @needs_rtx
@@ -247,12 +247,12 @@ def test_auto_prefers_tensorrt_where_it_can_build(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("installed", "settings", "says", "hint"),
     [
-        ((), {}, "no TensorRT is installed", extras.install("trt-rtx")),
-        (("tensorrt",), {}, "TensorRT is installed, but builds on a GPU only", extras.install("trt-rtx")),
+        ((), {}, "TensorRT is not installed", extras.install("trt-rtx")),
+        (("tensorrt",), {}, "TensorRT is installed, but needs a GPU to build", extras.install("trt-rtx")),
         (("tensorrt_rtx",), {"flavor": "tensorrt"}, "TensorRT is not installed", extras.install("trt")),
         ((), {"flavor": "rtx"}, "TensorRT-RTX is not installed", extras.install("trt-rtx")),
         (("tensorrt_rtx",), {"flavor": "rtx"}, "polygraphy is not installed", extras.install("trt-rtx")),
-        (("tensorrt", "polygraphy"), {"flavor": "tensorrt"}, "there is none here", "--trt-flavor rtx"),
+        (("tensorrt", "polygraphy"), {"flavor": "tensorrt"}, "but there is none", "--trt-flavor rtx"),
         (("tensorrt", "polygraphy"), {"flavor": "tensorrt", "capabilities": ("8.9",)}, "--compute-capability", None),
         (("tensorrt_rtx", "polygraphy"), {"flavor": "rtx", "refit": True}, "--refit", "--trt-flavor tensorrt"),
         (
@@ -261,7 +261,12 @@ def test_auto_prefers_tensorrt_where_it_can_build(monkeypatch: pytest.MonkeyPatc
             "--timing-cache",
             "--trt-flavor tensorrt",
         ),
-        (("tensorrt_rtx", "polygraphy"), {"flavor": "rtx", "capabilities": ("current",)}, "no GPU here", "8.9"),
+        (
+            ("tensorrt_rtx", "polygraphy"),
+            {"flavor": "rtx", "capabilities": ("current",)},
+            "no GPU on this machine",
+            "8.9",
+        ),
     ],
 )
 def test_what_cannot_be_done_here_is_refused_early(
@@ -277,7 +282,7 @@ def test_what_cannot_be_done_here_is_refused_early(
 def test_a_capability_that_is_not_listed(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     """TensorRT-RTX has no SM90: an H100 or H200 cannot be compiled for ahead."""
     settings = ExportSettings(runtimes=("tensorrt",), engines=EngineSettings(flavor="rtx", capabilities=("9.0",)))
-    with pytest.raises(UsageError, match=r"does not list 9\.0") as caught:
+    with pytest.raises(UsageError, match=r"does not support 9\.0") as caught:
         export_model(tiny_source(tmp_path_factory), tmp_path / "out", settings)
     assert "8.9" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []

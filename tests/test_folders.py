@@ -63,8 +63,8 @@ def test_an_unreadable_folder_is_named_and_the_search_goes_on(
         photo(Path("shop", name))
     found = read_inputs([argument], Path("out"), bytes)
     assert [entry.source for entry in found.entries] == ["shop/a/1.jpg", "shop/z/3.jpg"]
-    assert found.skipped.unreadable == ["shop/lost+found: the folder cannot be read (input/output error)"]
-    with pytest.raises(FashionFlowError, match=r"^shop/lost\+found: the folder cannot be read"):
+    assert found.skipped.unreadable == ["shop/lost+found: folder cannot be read (input/output error)"]
+    with pytest.raises(FashionFlowError, match=r"^shop/lost\+found: folder cannot be read"):
         read_inputs(["shop/lost+found"], Path("out"), bytes)
     assert not read_inputs(["shop/a/*.jpg"], Path("out"), bytes).skipped.unreadable  # nor looked at
 
@@ -149,7 +149,7 @@ def test_a_catalogue_with_an_unreadable_folder_ends_partly_done(tmp_path: Path, 
     result = quick("shop", "-o", "out", "--model", "model", cwd=tmp_path, env=unreadable)
     assert result.returncode == 3
     assert files(tmp_path / "out") == ["a-poster.jpg", "a.mp4"]
-    said = "shop/lost+found: the folder cannot be read (permission denied)"
+    said = "shop/lost+found: folder cannot be read (permission denied)"
     assert f"failed: {said}\n" in result.stderr and f"error: {said}\n" in result.stderr
     again = quick("shop", "-o", "out", "--model", "model", "--quiet", cwd=tmp_path, env=unreadable)
     assert (again.returncode, again.stdout) == (3, "")
@@ -162,7 +162,7 @@ def test_prepare_evaluate_and_grid_with_an_unreadable_folder(tmp_path: Path, unr
     for name in ("a", "lost+found/b"):
         (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
         video.write(moving(8), tmp_path / "clips" / f"{name}.mp4", fps=10, count=8)
-    said = "clips/lost+found: the folder cannot be read (permission denied)"
+    said = "clips/lost+found: folder cannot be read (permission denied)"
     for arguments in (
         ("data", "prepare", "clips", "-o", "cache", "--model", "model", "--frames", "4", "--json"),
         ("evaluate", "--fake", "clips", "--metrics", "drift", "--json"),

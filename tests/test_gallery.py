@@ -205,6 +205,45 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     assert any(url.endswith("/odd%20%231%25%3F%26-poster.jpg") for url in page.requests)
 
 
+def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
+    """With a slider between both; of failed photos those are shown that open, and a broken one leaves its text."""
+    photos = tmp_path / "my photos #1"
+    photos.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (64, 80), "teal").save(photos / name)
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    (photos / "raw.heic").write_bytes(b"no photo")
+    out = catalogue(
+        tmp_path / "out",
+        1,
+        record(1, source=str(photos / "a.jpg")),
+        *(failed(n) | {"source": str(photos / name)} for n, name in enumerate(("b.jpg", "broken.jpg", "raw.heic"))),
+    )
+    opened(page, out)
+    page.until("document.querySelectorAll('.failed img.photo').length === 1")
+    page.until("document.querySelector('.failed img.photo').naturalWidth === 64")
+    assert page.ask("document.querySelectorAll('.failed .text').length") == 3
+    # One video has a photo, the other, whose photo is gone, is shown alone.
+    page.ask("document.querySelector('.shot[data-photo]').click()")
+    page.until("document.querySelector('dialog .pair img')?.naturalWidth === 64")
+    wiped = "getComputedStyle(document.querySelector('dialog .pair img')).clipPath"
+    half = page.ask(wiped)
+    page.ask("(wipe => { wipe.value = 100; wipe.dispatchEvent(new Event('input')); })(document.querySelector('.wipe'))")
+    assert page.ask(wiped) != half
+    page.picture(tmp_path / "beside.png")
+    page.press("Escape")
+    page.until("document.querySelectorAll('dialog video').length === 0")
+    page.ask("document.querySelector('.shot:not([data-photo])').click()")
+    page.until("document.querySelector('dialog video')")
+    assert page.ask("document.querySelectorAll('dialog .wipe, dialog .pair').length") == 0
+    assert not [line for line in page.complaints if "broken.jpg" not in str(line)]
+    # A page without its photos, as one that was copied elsewhere, says nothing and shows the video.
+    (photos / "a.jpg").unlink()
+    page.open((out / "index.html").as_uri())
+    page.ask("document.querySelector('.shot[data-photo]').click()")
+    page.until("document.querySelector('dialog video') && !document.querySelector('dialog .wipe')")
+
+
 def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
     out = catalogue(tmp_path / "out", 1)
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)

@@ -44,7 +44,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path):
     assert done.returncode == 3 and (tmp_path / "grid.jpg").is_file()
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 3
-    assert any("b: has no clip named two" in line for line in failed)
+    assert any("b: no clip named two" in line for line in failed)
     assert any("three.mp4: is not a video" in line for line in failed)
     (tmp_path / "empty").mkdir()
     assert_refused(run("grid", "a", "empty", "-o", "x.png", cwd=tmp_path), 1, "empty", "no clips")

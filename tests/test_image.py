@@ -20,7 +20,7 @@ def test_png_round_trip_is_exact_and_leaves_nothing_else(tmp_path: Path) -> None
 
 
 def test_png_refuses_other_names_and_missing_folders(tmp_path: Path) -> None:
-    with pytest.raises(FashionFlowError, match=r"poster\.jpg: only PNG"):
+    with pytest.raises(FashionFlowError, match=r"poster\.jpg: not a PNG"):
         write_png(tmp_path / "poster.jpg", blocks())
     with pytest.raises(FashionFlowError, match="does not exist"):
         write_png(tmp_path / "no" / "poster.png", blocks())

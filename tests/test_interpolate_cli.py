@@ -102,8 +102,8 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "exists": (["in.mp4", "-o", "one.mp4"], 1, "one.mp4: already exists"),
     "suffix": (["in.mp4", "-o", "out.png"], 2, "out.png does not end in"),
     "window": (["in.mp4", "--frames", "3"], 2, "--frames: 3 is not a multiple of 2"),
-    "short window": (["in.mp4", "--frames", "2"], 2, "a window of 2 does not hold two frames"),
-    "no LoRA": (["in.mp4", "--lora", "none"], 1, "none: is no LoRA"),
+    "short window": (["in.mp4", "--frames", "2"], 2, "a window of 2 is too short for two frames"),
+    "no LoRA": (["in.mp4", "--lora", "none"], 1, "none: not a LoRA"),
 }
 
 
@@ -163,7 +163,7 @@ def test_merge_replaces_nothing_unasked_and_refuses_what_is_no_lora(place: Path,
     assert_refused(run("models", "merge", plain, lora, "-o", "there", cwd=place), 1, "there")
     assert_refused(run("models", "merge", plain, lora, "-o", "there", "--overwrite", cwd=place), 1, "there")
     assert (place / "there" / "keep.txt").read_text() == "keep"
-    assert_refused(run("models", "merge", plain, plain, "-o", "new", cwd=place), 1, "is no LoRA")
+    assert_refused(run("models", "merge", plain, plain, "-o", "new", cwd=place), 1, "not a LoRA")
     assert_refused(run("models", "merge", "nonsense", lora, "-o", "new", cwd=place), 1, "nonsense")
     assert not (place / "new").exists()
 

@@ -178,9 +178,9 @@ def test_a_run_of_the_other_unet_keeps_it(place: Path, trained: Path, tmp_path: 
     [
         ({"conditioning": "both"}, r"conditioning\.kind: local"),
         ({"mask_generate": 0.5, "mask_interpolate": 0.5}, r"masks\.interpolate: 1"),
-        ({"init_from": ""}, "starts from the U-Net of init_from"),
-        ({"preview_every": 5}, "goes without previews"),
-        ({"lora_rank": 4}, "a LoRA is of the U-Net alone"),
+        ({"init_from": ""}, "needs init_from"),
+        ({"preview_every": 5}, "previews must be off"),
+        ({"lora_rank": 4}, "LoRA is for the U-Net only"),
     ],
     ids=["context", "masks", "from nothing", "previews", "lora"],
 )
@@ -228,10 +228,10 @@ def test_it_is_counted_and_missed(trained: Path, tmp_path: Path):
     broken = Path(shutil.copytree(trained, tmp_path / "broken"))
     shutil.rmtree(broken / "interpolator")
     assert any("interpolator" in line for line in model_folder.damage(broken))
-    with pytest.raises(FashionFlowError, match=r"interpolator: the model folder lacks this part"):
+    with pytest.raises(FashionFlowError, match=r"interpolator: missing part of the model folder"):
         pipeline.load(broken, device="cpu")
     shutil.copytree(build_tiny_model(tmp_path / "plain") / "unet", broken / "interpolator")
-    with pytest.raises(FashionFlowError, match="do not belong together: interpolator"):
+    with pytest.raises(FashionFlowError, match="do not match: interpolator"):
         pipeline.load(broken, device="cpu")
 
 

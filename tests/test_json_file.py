@@ -11,7 +11,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.utils.typed_files import MAX_BYTES, build, read_object
 
-UNKNOWN = "a newer fashionflow may know them: update it"
+UNKNOWN = "update fashionflow, or remove these fields"
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def test_numbers_beyond_floats_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is not valid JSON"),
-        (b"{", "is not valid JSON"),
-        (b"\xff\xfe{}", "is not valid JSON"),
-        (b'{"a": NaN}', "is not valid JSON (NaN is no number)"),
-        (b'{"a": ' + b"1" * 5000 + b"}", "is not valid JSON"),
-        (b"[" * 100_000, "is not valid JSON"),
-        (b"[1]", "is not a JSON object"),
-        (b"null", "is not a JSON object"),
-        (b" " * (MAX_BYTES + 1), "is larger than 16 MiB"),
+        (b"", "invalid JSON"),
+        (b"{", "invalid JSON"),
+        (b"\xff\xfe{}", "invalid JSON"),
+        (b'{"a": NaN}', "invalid JSON (not a number: NaN)"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b" " * (MAX_BYTES + 1), "larger than 16 MiB"),
     ],
     ids=["empty", "cut off", "no text", "nan", "digits", "deep", "list", "null", "huge"],
 )

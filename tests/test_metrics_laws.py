@@ -175,7 +175,7 @@ def test_weights_are_these_or_none(metric_weights: Path, tmp_path: Path, kind: s
     assert FILES[kind].name in missing.value.message and FILES[kind].url in (missing.value.hint or "")
     path = tmp_path / FILES[kind].name
     path.write_bytes(b"no weights")
-    with pytest.raises(FashionFlowError, match="cannot be read"):
+    with pytest.raises(FashionFlowError, match="unreadable"):
         load_network(kind, tmp_path)
     state = torch.load(metric_weights / FILES[kind].name, weights_only=True)
     name = next(iter(state))
@@ -185,9 +185,9 @@ def test_weights_are_these_or_none(metric_weights: Path, tmp_path: Path, kind: s
         {**state, name: torch.ones(3)},
     ):
         torch.save(wrong, path)
-        with pytest.raises(FashionFlowError, match="not the weights of this network"):
+        with pytest.raises(FashionFlowError, match="weights of another network"):
             load_network(kind, tmp_path)
-    for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "holds a list"), ({1: state[name]}, "lacks")):
+    for other, words in ((nn.Linear(1, 1), "more than tensors"), ([1], "contains a list"), ({1: state[name]}, "lacks")):
         torch.save(other, path)
         with pytest.raises(FashionFlowError, match=words):
             load_network(kind, tmp_path)

@@ -206,12 +206,12 @@ def test_divisors_follow_from_the_levels(levels: int):
 
 
 def test_heads_must_match_the_levels():
-    with pytest.raises(FashionFlowError, match="2 levels need 2 numbers"):
+    with pytest.raises(FashionFlowError, match="2 levels need 2 values"):
         FashionFlowUNet(block_out_channels=(8, 16))
 
 
 def test_adapter_refuses_another_size():
-    with pytest.raises(FashionFlowError, match=r"\(4, 40, 32\).*tied to \(4, 80, 64\)"):
+    with pytest.raises(FashionFlowError, match=r"\(4, 40, 32\).*need \(4, 80, 64\)"):
         ImageContextAdapter()(torch.zeros(1, 50, 768), torch.zeros(1, 4, 40, 32))
 
 

@@ -70,5 +70,5 @@ def test_nothing_outside_the_matte() -> None:
 
 
 def test_a_matte_has_two_dimensions() -> None:
-    with pytest.raises(ValueError, match="two dimensions"):
+    with pytest.raises(ValueError, match="expected a matte"):
         inflate(np.zeros((3, 4, 1)))

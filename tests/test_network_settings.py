@@ -84,7 +84,7 @@ def test_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "hf" / "token"
     for content in (b"t\xc3\xb6k", b"\xff", b"a\nb"):
         file.write_bytes(content)
-        with pytest.raises(NetworkSettingError, match=f"^{file}: holds characters") as caught:
+        with pytest.raises(NetworkSettingError, match=f"^{file}: invalid characters") as caught:
             check_token()
         assert caught.value.hint == "log in again: hf auth login"
     monkeypatch.setenv("HF_TOKEN", "hf_abc\n")  # stands before the file; the client strips it
@@ -92,7 +92,7 @@ def test_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN"):
         monkeypatch.setenv(name, "tökén")
         monkeypatch.delenv("HF_TOKEN") if name != "HF_TOKEN" else None
-        with pytest.raises(NetworkSettingError, match=f"^{name}: holds characters"):
+        with pytest.raises(NetworkSettingError, match=f"^{name}: invalid characters"):
             check_token()
 
 

@@ -35,7 +35,7 @@ def refused(path: Path) -> str:
         ("orient6-flir.jpg", (240, 320, 3), ""),
         ("trailing-video-small.jpg", (320, 240, 3), ""),
         ("no-eoi.jpg", (320, 240, 3), "its end is missing"),
-        ("cut-eoi.jpg", (320, 240, 3), "part of the picture is missing"),
+        ("cut-eoi.jpg", (320, 240, 3), "part of the image is missing"),
         ("icc-1100kb.png", (320, 240, 3), ""),
         ("ancillary-crc.png", (320, 240, 3), "wrong checksum"),
     ],
@@ -51,9 +51,9 @@ def test_photos_that_can_be_shown(name: str, shape: tuple[int, int, int], warnin
 @pytest.mark.parametrize(
     "name, layout",
     [
-        ("rgb16-planar.tif", "RGB, 16 bits a sample, in planes"),
-        ("lab16.tif", "L*a*b*, 16 bits a sample"),
-        ("gray16-alpha.tif", "grey with alpha, 16 bits a sample"),
+        ("rgb16-planar.tif", "RGB, 16 bits per sample, in planes"),
+        ("lab16.tif", "L*a*b*, 16 bits per sample"),
+        ("gray16-alpha.tif", "grey with alpha, 16 bits per sample"),
     ],
 )
 def test_valid_layouts_that_are_not_read(name: str, layout: str) -> None:

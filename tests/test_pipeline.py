@@ -245,8 +245,8 @@ def test_frames_are_decoded_as_they_are_asked_for(tiny: FashionFlowPipeline):
         ({"decode": _out_of_memory}, "out of memory while decoding one frame"),
         ({"denoise": _out_of_memory}, "out of memory while denoising 4 frames"),
         ({"encode_image": _out_of_memory}, "out of memory"),
-        ({"denoise": _nothing}, "denoising gave values that are not finite"),
-        ({"decode": _nothing}, "decoding gave values that are not finite"),
+        ({"denoise": _nothing}, "denoising returned values that are not finite"),
+        ({"decode": _nothing}, "decoding returned values that are not finite"),
     ],
 )
 def test_a_failing_device_is_one_line_and_a_hint(

@@ -134,7 +134,7 @@ def test_an_address_that_only_answers_get(tmp_path: Path, hub: Hub, monkeypatch:
         assert fetched.read_bytes() == hub.files["signed.pth"]
         assert hub.sent("signed.pth") - before == 300_000
     for address in ("ftp://a/b", "data:text/plain,x", "http://", "//a/b"):
-        with pytest.raises(FashionFlowError, match="no address"):
+        with pytest.raises(FashionFlowError, match="not an http"):
             download.download(address, tmp_path)
 
 
@@ -145,6 +145,6 @@ def test_a_disk_without_room(tmp_path: Path, hub: Hub, monkeypatch: pytest.Monke
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub.files["large.pth"] = bytes(300_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(FashionFlowError, match=r"large\.pth: needs 0 MB more in .*, which has 0 MB free"):
+    with pytest.raises(FashionFlowError, match=r"large\.pth: needs 0 MB in .*; 0 MB free"):
         download.download(f"{hub.url}/plain/large.pth", tmp_path)
     assert hub.sent("large.pth") == 0

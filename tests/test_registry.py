@@ -143,7 +143,7 @@ def test_show_names_a_broken_file(home: Path):
     (folder / "unet").mkdir()
     for content in (b"", b"not safetensors", (10**9).to_bytes(8, "little") + b"{}"):
         (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(content)
-        with pytest.raises(FashionFlowError, match=r"diffusion_pytorch_model\.safetensors: is no safetensors file"):
+        with pytest.raises(FashionFlowError, match=r"diffusion_pytorch_model\.safetensors: not a safetensors file"):
             registry.show("torn")
 
 

@@ -94,7 +94,7 @@ def test_every_scheduler_keeps_the_folders_schedule(tmp_path: Path, name: str, s
 
 
 def test_a_scheduler_that_does_not_exist(tmp_path: Path):
-    with pytest.raises(UsageError, match="scheduler: 'heun'") as caught:
+    with pytest.raises(UsageError, match="scheduler: unknown scheduler 'heun'") as caught:
         make_scheduler(scheduler_folder(tmp_path), "heun")
     assert caught.value.hint is not None and all(name in caught.value.hint for name in SCHEDULERS)
 

@@ -25,6 +25,8 @@ PACKAGES = {
 # What an extra brings; everything else that shipped code imports must be a base dependency.
 EXTRA_MODULES = frozenset(
     (
+        "c2pa",
+        "cryptography",
         "accelerate",
         "anny",
         "anny",

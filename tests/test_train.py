@@ -124,7 +124,7 @@ def test_signal_saves_a_whole_step_and_the_run_goes_on(
         assert process.wait(60) == code, log.read_text()
     (saved,) = (out / "checkpoints").iterdir()
     assert 3 <= int(saved.stem.split("-")[1]) < 20
-    assert "go on with --resume" in log.read_text()
+    assert "resume with --resume" in log.read_text()
     result = run("train", "--out", out, "--resume", "--quiet", "--device", "cpu", cwd=tmp_path)  # its own settings
     assert (result.returncode, result.stderr) == (0, "")
     assert_same_state(state(out), state(whole))
@@ -185,7 +185,7 @@ def test_out_of_memory_halves_the_micro_batch(
     assert losses(tmp_path / "run") == pytest.approx(losses(whole)[:3], rel=1e-4)
     (event,) = [record for record in records(tmp_path / "run") if record.get("event") == "out_of_memory"]
     assert (event["step"], event["micro_batch_size"]) == (1, 1)
-    assert notes == ["step 1: out of memory with 2 clips at once; now 1"]
+    assert notes == ["step 1: out of memory with 2 clips per pass; now 1"]
 
 
 def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(
@@ -198,7 +198,7 @@ def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(
         return honest(target, module, batch) * (float("nan") if len(calls) > 12 else 1)
 
     monkeypatch.setattr(training.UNetTarget, "losses", broken)
-    with pytest.raises(FashionFlowError, match=r"step 13: the loss is not a number.*step-000000010\.safetensors"):
+    with pytest.raises(FashionFlowError, match=r"step 13: the loss is not finite.*step-000000010\.safetensors"):
         train(place, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000010.safetensors"]
 
@@ -219,7 +219,7 @@ def test_steps_without_finite_gradients_are_skipped_but_not_for_ever(
     assert [r["step"] for r in records(tmp_path / "run") if r.get("event") == "skipped"] == [3, 4]
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path / "run", 6).values())
     bad |= {5}
-    with pytest.raises(FashionFlowError, match="step 5: gradients of 3 steps in a row"):
+    with pytest.raises(FashionFlowError, match="step 5: gradients of 3 consecutive steps"):
         train(place, tmp_path / "again", max_steps=6, max_skipped_steps=2)
 
 
@@ -254,7 +254,7 @@ def test_resume_refuses_other_settings_and_passes_over_a_damaged_checkpoint(plac
         train(place, tmp_path / "run", resume=True, max_steps=4, seed=1)
     damaged = tmp_path / "run" / "checkpoints" / "step-000000004.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    with pytest.warns(match="step-000000004.safetensors: is no whole checkpoint"):
+    with pytest.warns(match="step-000000004.safetensors: damaged or incomplete checkpoint"):
         train(place, tmp_path / "run", resume=True, max_steps=4, checkpoint_steps=2)
     assert [r["step"] for r in records(tmp_path / "run") if "loss" in r] == [1, 2, 3, 4]
 
@@ -290,5 +290,5 @@ def test_refusals_of_the_command(place: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     taken = run("train", *flags(place), "-o", "mine", "--overwrite", "--quiet", cwd=tmp_path)
-    assert_refused(taken, 1, "mine: holds other files")
+    assert_refused(taken, 1, "mine: contains other files")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"

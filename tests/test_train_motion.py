@@ -221,7 +221,7 @@ def test_what_is_refused(clips: Path, base: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="longer than clips of 20"):
         MotionTarget(config(clips, "max_steps=1", "frames=22"), MotionClips(clips), base, "x")
     for settings, message in (
-        (["mask_loop=0.2", "mask_generate=0.8"], "only motion models"),
+        (["mask_loop=0.2", "mask_generate=0.8"], "only for motion models"),
         (["preset=mini-motion", "preview_every=5"], "no previews"),
         (["preset=mini-motion", "mask_interpolate=0.15", "mask_extend=0"], "without masks.interpolate"),
         (["preset=mini-motion", "reverse=0.5"], "whole windows"),

@@ -63,4 +63,4 @@ def test_two_processes_go_on_from_a_checkpoint_of_one(place: Path, tmp_path: Pat
 def test_a_batch_that_cannot_be_shared_out_is_refused(place: Path, tmp_path: Path):
     result = two_processes("train", *flags(place, batch_size=3), "--out", "run", "--device", "cpu", cwd=tmp_path)
     assert result.returncode != 0
-    assert "error: data.batch_size: 3 clips cannot be shared out evenly to 2 processes" in result.stderr
+    assert "error: data.batch_size: 3 clips cannot be split evenly over 2 processes" in result.stderr

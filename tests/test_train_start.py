@@ -99,7 +99,7 @@ def test_other_mask_channels_than_the_models_are_refused(place: Path):
 
 
 def test_masks_need_channels_that_tell_of_them(plain: Path):
-    with pytest.raises(UsageError, match="not told which frames are given"):
+    with pytest.raises(UsageError, match="no input for given frames"):
         target(plain, mask_generate=0, mask_extend=1)
 
 
@@ -115,7 +115,7 @@ def test_motion_model_is_refused_by_targets_of_appearance(place: Path, tmp_path:
 
 def test_cache_of_another_model_is_refused(place: Path, tmp_path: Path):
     build_tiny_model(tmp_path / "model", known_content="latents", seed=1)
-    with pytest.raises(FashionFlowError, match=r"cache: was encoded with vae"):
+    with pytest.raises(FashionFlowError, match=r"cache: encoded with vae"):
         target(place, base=tmp_path / "model")
 
 
@@ -125,7 +125,7 @@ def test_only_the_training_split_is_trained_on(tmp_path: Path):
     assert len(target(tmp_path).examples) == 3
     assert len(target(tmp_path, split="test").examples) == 2
     assert len(target(tmp_path, split="all").examples) == 5
-    with pytest.raises(FashionFlowError, match="has no split 'val'"):
+    with pytest.raises(FashionFlowError, match="no split 'val'"):
         target(tmp_path, split="val")
 
 
@@ -165,9 +165,9 @@ def test_merged_model_is_the_model_with_the_lora(place: Path, lora: Path, tmp_pa
 def test_lora_of_another_network_is_refused(place: Path, lora: Path, tmp_path: Path):
     build_tiny_model(tmp_path / "model", levels=3)
     unet = load(tmp_path / "model", CPU, torch.float32).unet
-    with pytest.raises(FashionFlowError, match="does not fit this U-Net"):
+    with pytest.raises(FashionFlowError, match="does not match this U-Net"):
         load_lora(unet, lora)
-    with pytest.raises(FashionFlowError, match="is no LoRA"):
+    with pytest.raises(FashionFlowError, match="not a LoRA"):
         load_lora(unet, tmp_path)
     state = load_file(lora / "adapter_model.safetensors")
     broken = tmp_path / "broken"

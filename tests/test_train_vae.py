@@ -77,7 +77,7 @@ def test_it_resumes_exactly(place: Path, tmp_path: Path):
 
 
 def test_folder_without_videos_is_refused(place: Path, tmp_path: Path):
-    with pytest.raises(FashionFlowError, match="holds no videos"):
+    with pytest.raises(FashionFlowError, match="contains no videos"):
         train(place, tmp_path / "run", data=place / "model")
 
 

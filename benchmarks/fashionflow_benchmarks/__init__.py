@@ -1,1 +1,1 @@
-"""Benchmarks: this project's networks against independent formulations, with the hardware named."""
+"""Benchmarks: this project's networks against independent formulations, with the hardware recorded."""

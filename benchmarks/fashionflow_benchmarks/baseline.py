@@ -1,8 +1,8 @@
-"""Common form of the systems compared: calls by stage, calls per video, one run.
+"""Common interface of the compared systems: calls by stage, calls per video, full runs.
 
-Single calls of several baselines can be timed interleaved in one process (`timing.measure`) and multiplied out by
-`Baseline.seconds`. That is allowed only where a call takes as long at the end of a video as at its start, which
-`constancy` measures; `Baseline.run` makes the whole video.
+Single calls of several baselines can be timed interleaved in one process (`timing.measure`) and multiplied by
+`Baseline.seconds`. That is valid only if a call takes equally long at the start and the end of a video, which
+`constancy` measures; `Baseline.run` generates the whole video.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 class VideoMaker(Protocol):
-    """The whole way, from a photo to frames."""
+    """Full run from a photo to frames."""
 
     def __call__(self, steps: int = ..., frames: int = ...) -> "np.ndarray":
-        """uint8 (frames, height, width, 3); by default as many as the baseline's `calls` are counted for."""
+        """uint8 (frames, height, width, 3); by default the number that the baseline's `calls` refer to."""
         ...
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A way from one photo to a video, ready to be timed.
+    """A system from one photo to a video, ready to be timed.
 
     Attributes:
-        name: of the row in tables.
-        label: `Shape.label`; goes wherever one of its numbers goes.
-        stages: stage → one call of it. "denoise" is one step of the sampler: U-Net, guidance, scheduler. It goes on
-            where the last call left off, and begins anew after the last step.
-        calls: stage → calls that one video makes.
-        flop: stage → floating-point operations of one call; multiply-adds count two.
-        run: makes a whole video.
-        walk: calls of "denoise" from noise to latents: of the whole video, or of the frames that are made together.
-        restart: sets the steps back to the first.
-        parameters: stage's networks → number of weights.
-        details: JSON-able: number types, steps, sizes, batches.
+        name: name of the row in tables.
+        label: value of `Shape.label`, reported with every number.
+        stages: stage → one call of it. "denoise" is one step of the sampler: U-Net, guidance, scheduler. It continues
+            after the last call, and restarts after the last step.
+        calls: stage → number of calls per video.
+        flop: stage → floating-point operations of one call; a multiply-add counts as two.
+        run: function that generates a whole video.
+        walk: calls of "denoise" from noise to latents, for the whole video or the frames generated together.
+        restart: function that resets the steps to the first.
+        parameters: network → number of weights.
+        details: dtypes, steps, sizes and batches, JSON-serializable.
     """
 
     name: str
@@ -59,33 +59,33 @@ class Baseline:
         return sum(count * self.flop[stage] for stage, count in self.calls.items())
 
     def seconds(self, per_call: Mapping[str, float]) -> dict[str, float]:
-        """Seconds of one video by stage, multiplied out from those of one call."""
+        """Seconds of one video by stage, extrapolated from one call."""
         return {stage: count * per_call[stage] for stage, count in self.calls.items()}
 
 
 def constancy(
     baseline: Baseline, device: "torch.device", stage: str = "denoise", count: int | None = None, ends: int = 3
 ) -> dict[str, Any]:
-    """Whether a call takes as long at the end of a video as at its start.
+    """Compare the time of a call at the start and the end of a video.
 
     Args:
-        baseline: its stage is called `ends` times to warm up, and then `count` times from the first step on.
-        device: synchronised before and after each call that is timed, not in between.
-        stage: whose calls.
-        count: consecutive calls; by default all that one walk through the steps or one video makes.
-        ends: calls that are timed at either end.
+        baseline: baseline, called `ends` times for warm-up, then `count` times from the first step.
+        device: device, synchronised before and after each timed call.
+        stage: stage to time.
+        count: consecutive calls; by default all of one walk through the steps or one video.
+        ends: timed calls at either end.
 
     Returns:
-        JSON-able: `stage`, `count`, seconds of the `first` and `last` calls, and `ratio`, median of the last over
-        median of the first.
+        JSON-serializable: `stage`, `count`, seconds of the `first` and `last` calls, and `ratio`, median of the last
+        over median of the first.
 
     Raises:
-        ValueError: fewer calls than are timed.
+        ValueError: fewer calls than timed ones.
     """
     if count is None:
         count = baseline.walk if stage == "denoise" else baseline.calls[stage]
     if ends < 1 or count < 2 * ends:
-        raise ValueError(f"{count} calls have no first and last {ends}")
+        raise ValueError(f"{count} calls are too few for the first and last {ends}")
     call = baseline.stages[stage]
     for _ in range(ends):
         call()
@@ -104,5 +104,5 @@ def constancy(
 
 
 def even_share(total: int, most: int) -> int:
-    """The largest divisor of `total` that is at most `most`: batches of one size, so that all calls are alike."""
+    """The largest divisor of `total` that is at most `most`: so that all batches have one size."""
     return next(size for size in range(min(total, most), 0, -1) if total % size == 0)

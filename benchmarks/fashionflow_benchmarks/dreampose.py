@@ -1,13 +1,12 @@
-"""DreamPose-style sampling, frame by frame.
+"""DreamPose baseline: sampling frame by frame.
 
-After DreamPose's public code (github.com/johannakarras/DreamPose: `test.py`, `pipelines/dual_encoder_pipeline.py`) and
-the reference README, "DreamPose-style per-frame sampling, in numbers": for every frame three VAE encodes and two passes
-through CLIP, PNDM with 100 steps, in each a batch of three through the U-Net, one VAE decode; float32 weights under
-autocast. Weights are random, so videos are noise; how long they take does not depend on it.
+Follows DreamPose's public code (github.com/johannakarras/DreamPose: `test.py`, `pipelines/dual_encoder_pipeline.py`):
+for every frame three VAE encodes and two passes through CLIP, PNDM with 100 steps, in each a batch of three through the
+U-Net, one VAE decode; float32 weights under autocast. Weights are random, so videos are noise; times do not depend on
+them.
 
-Where this differs from that code it is faster: attention is fused, CLIP is on the device (theirs stays on the CPU),
-poses are there at the size of the latents (theirs are resized in every step), no PNG files are written. Poses are
-given; estimating them is not part of it.
+Differences from that code are in its favour: fused attention, CLIP on the device (originally on the CPU), poses at the
+size of the latents (originally resized in every step), no PNG files. Poses are given; estimating them is not included.
 """
 
 import contextlib
@@ -42,21 +41,21 @@ from fashionflow_core.runtimes.flops import count_flop
 from fashionflow_core.utils.device import dtype_name
 
 STEPS = 100
-GUIDANCE = (8.0, 3.0)  # of the photo and of the poses: --s1 8 --s2 3 in their README
-PASSES = 3  # of the U-Net for one frame: nothing given, all given, the photo alone
+GUIDANCE = (8.0, 3.0)  # for photo and poses: --s1 8 --s2 3 in DreamPose's README
+PASSES = 3  # of the U-Net per frame: unconditional, fully conditional, photo only
 
 
 @dataclass(frozen=True)
 class How:
-    """What is done to make it fast; nothing is the public code.
+    """Optimizations; the defaults are those of the public code.
 
     Attributes:
-        half: weights in the number type of the computation, instead of float32 ones that autocast casts.
-        channels_last: memory order of U-Net and VAE.
-        compiled: U-Net and decoder by torch.compile, on CUDA into graphs that are replayed.
-        once: photo, and its absence, are encoded once a video and in one batch, instead of anew for every frame.
-        frames_at_once: in a call of the U-Net, at most; a divisor of the frames is taken.
-        decode_at_once: in a call of the decoder, likewise.
+        half: whether weights have the dtype of the computation, instead of float32 under autocast.
+        channels_last: whether U-Net and VAE use channels-last memory.
+        compiled: whether U-Net and decoder use torch.compile, on CUDA with replayed graphs.
+        once: whether photo and null condition are encoded once per video in one batch, instead of for every frame.
+        frames_at_once: maximum frames per call of the U-Net; rounded to a divisor of the frames.
+        decode_at_once: maximum frames per call of the decoder, likewise.
     """
 
     half: bool = False
@@ -72,7 +71,7 @@ OPTIMISED = How(half=True, channels_last=True, compiled=True, once=True, frames_
 
 
 def make_scheduler(steps: int) -> Any:
-    """Stable Diffusion v1-4's PNDM, set to `steps`: it walks one timestep more, the second one twice."""
+    """Stable Diffusion v1-4's PNDM, set to `steps`; it makes one step more, with the second timestep twice."""
     scheduler = PNDMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -86,16 +85,17 @@ def make_scheduler(steps: int) -> Any:
 
 
 class DreamPose:
-    """The networks, and every call of them that sampling makes.
+    """The networks, and their calls during sampling.
 
-    All tensors between the calls are float32. The same draws (of the VAE's posterior, and of the initial noise) serve
-    every frame: theirs keeps the initial noise, and draws the posterior anew. So what is encoded repeats itself.
+    All tensors between the calls are float32. The same draws (of the VAE's posterior, and of the initial noise) are
+    used for every frame: the original keeps the initial noise, but draws the posterior again, so encodings are repeated
+    here.
 
     Args:
         shape: sizes and widths.
-        device, dtype: to compute on and in; float32 is without autocast.
-        how: what is made fast.
-        seed: of the weights, and of photo, poses and noise.
+        device, dtype: device and dtype of the computation; float32 is without autocast.
+        how: optimizations.
+        seed: seed of weights, photo, poses and noise.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DreamPose:
         networks: list[nn.Module] = [self.unet, self.vae, self.clip, self.adapter]
         self.weights_dtype = dtype if how.half else torch.float32
         for network in networks:
-            nn.Module.to(network, self.weights_dtype)  # diffusers' own `to` warns of nothing
+            nn.Module.to(network, self.weights_dtype)  # diffusers' own `to` warns without reason
         if how.channels_last:
             for network in (self.unet, self.vae):
                 network.to(memory_format=torch.channels_last)
@@ -122,7 +122,7 @@ class DreamPose:
         def normal(*size: int) -> Tensor:
             return torch.randn(size, generator=generator).to(device)
 
-        # The photo for the context, its absence, the photo for the start: theirs feeds it in two pixel ranges.
+        # Photo for the context, null condition, photo for the start; the original uses two pixel ranges.
         self.pixels = normal(3, 3, *shape.pixels).clamp(-1, 1)
         self.clip_pixels = normal(2, 3, side, side)
         for absent in (self.pixels[1], self.clip_pixels[1]):
@@ -130,7 +130,7 @@ class DreamPose:
         self.posterior_noise, self.noise = normal(3, *latents), normal(1, *latents)
 
     def poses(self, frames: int) -> Tensor:
-        """Of the body, (frames, channels, h, w): the same for a frame however many there are."""
+        """Body poses, (frames, channels, h, w), independent of the number of frames."""
         generator = torch.Generator().manual_seed(self.seed)
         size = (frames, self.shape.unet2d["in_channels"] - LATENT_CHANNELS, self.shape.height, self.shape.width)
         return torch.randn(size, generator=generator).to(self.device)
@@ -152,7 +152,7 @@ class DreamPose:
 
         Both in the order of `DreamPoseSampling`.
 
-        Dual classifier-free guidance: the photo's pull and the poses' pull, each with its own weight (DreamPose,
+        Dual classifier-free guidance: photo and poses, each with its own weight (DreamPose,
         2304.06025, "Pose and image classifier-free guidance").
         """
         self._begin()
@@ -171,7 +171,7 @@ class DreamPose:
         return tensor_to_frames((pixels.float() / 2 + 0.5).clamp(0, 1))
 
     def condition(self) -> tuple[Tensor, Tensor]:
-        """Context of no photo and of the photo (2, n, d), and the latents (1, c, h, w) that noise is added to."""
+        """Null context and context of the photo (2, n, d), and the latents (1, c, h, w) that noise is added to."""
         size = 3 if self.how.once else 1
         latents = _in_parts(self.encode, size, self.pixels, self.posterior_noise)
         tokens = _in_parts(self.tokens, size, self.clip_pixels, latents[:2])
@@ -192,7 +192,7 @@ class DreamPose:
         return torch.cat(found)
 
     def video(self, steps: int, frames: int) -> np.ndarray:
-        """uint8 (frames, H, W, 3): the whole way."""
+        """uint8 (frames, H, W, 3): full sampling."""
         latents = self.sample(steps, frames)
         return np.concatenate(
             [self.decode(part) for part in latents.split(even_share(frames, self.how.decode_at_once))]
@@ -202,7 +202,7 @@ class DreamPose:
         return computing(self.device, self.dtype, self.weights_dtype)
 
     def _begin(self) -> None:
-        """What a replayed graph put out before may be overwritten from here on."""
+        """Allow replayed graphs to overwrite earlier outputs."""
         if self.how.compiled:
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -212,19 +212,19 @@ def _in_parts(call: Callable[[Tensor, Tensor], Tensor], size: int, *tensors: Ten
 
 
 class DreamPoseSampling:
-    """Frames on their way from noise to latents, one step a call; after the last step it begins anew.
+    """Denoising of frames, one step per call; restarts after the last step.
 
     Args:
-        model: whose networks.
-        context: of no photo and of the photo, (2, n, d).
-        start: latents (1, c, h, w) of the photo.
-        poses: of the frames, (f, channels, h, w).
-        steps: of PNDM; it makes one call more.
+        model: model with the networks.
+        context: null context and context of the photo, (2, n, d).
+        start: latents of the photo, (1, c, h, w).
+        poses: poses of the frames, (f, channels, h, w).
+        steps: steps of PNDM, which makes one call more.
     """
 
     def __init__(self, model: DreamPose, context: Tensor, start: Tensor, poses: Tensor, steps: int) -> None:
         self.model, self.steps, self.frames = model, steps, len(poses)
-        # In the order that theirs has: nothing given, all given, the photo alone.
+        # Order of the original: unconditional, fully conditional, photo only.
         self.poses = torch.cat((torch.zeros_like(poses), poses, torch.zeros_like(poses)))
         self.context = context[[0, 1, 1]].repeat_interleave(self.frames, dim=0)
         self.timesteps: list[int] = make_scheduler(steps).timesteps.tolist()
@@ -237,7 +237,7 @@ class DreamPoseSampling:
         return len(self.timesteps)
 
     def restart(self) -> None:
-        """Back to the noise."""
+        """Reset to the noise."""
         self.scheduler, self.done, self.latents = make_scheduler(self.steps), 0, self.start
 
     def __call__(self) -> None:
@@ -245,7 +245,7 @@ class DreamPoseSampling:
             self.restart()
         sample = torch.cat((self.latents.repeat(PASSES, 1, 1, 1), self.poses), dim=1)
         predicted = self.model.predict(sample, self.on_device[self.done], self.context)
-        # The scheduler is given a plain number: one from the device would have to be waited for.
+        # A Python number for the scheduler: reading one from the device would synchronise.
         timestep = self.timesteps[self.done]
         self.latents = self.scheduler.step(predicted, timestep, self.latents, return_dict=False)[0]
         self.done += 1
@@ -272,14 +272,14 @@ def _count_sample(shape: Shape) -> int:
 
 
 def count_weights(shape: Shape) -> dict[str, int]:
-    """`Baseline.parameters`, without making the networks."""
+    """`Baseline.parameters`, without creating the networks."""
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel(**shape.unet2d)
         return count_parameters(unet=unet, vae=make_vae(shape), clip=make_clip(shape), adapter=make_adapter(shape))
 
 
 def count_work(shape: Shape, how: How = AS_PUBLISHED, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
-    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
+    """`Baseline.calls` and `Baseline.flop`, without creating the networks."""
     frames = shape.frames
     samples = samples_a_call(frames, how)
     conditions = 1 if how.once else frames
@@ -302,11 +302,11 @@ def open_dreampose(
     steps: int = STEPS,
     seed: int = 0,
 ) -> Iterator[Baseline]:
-    """The baseline, to be used while it is open. At published sizes its float32 weights take 4.1 GB.
+    """The baseline, as a context manager. At published sizes its float32 weights take 4.1 GB.
 
     Args:
-        shape, device, dtype, how, seed: of `DreamPose`.
-        steps: of a video, and so of the baseline's `calls`.
+        shape, device, dtype, how, seed: arguments of `DreamPose`.
+        steps: steps per video, which determine the baseline's `calls`.
     """
     model, frames = DreamPose(shape, device, dtype, how, seed), shape.frames
     samples = samples_a_call(frames, how)

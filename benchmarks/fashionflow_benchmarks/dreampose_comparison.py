@@ -1,7 +1,7 @@
-"""Suite `dreampose`: the paper's speed-up over DreamPose (section 4.5), measured four ways.
+"""Suite `dreampose`: the paper's speed-up over DreamPose (section 4.5), in four variants.
 
-(a) sampling frame by frame, as DreamPose does; (b) FashionFlow as it was published; (c) ours; (d) what (a) takes
-once it has all that makes (c) fast, so that the ratio of (d) to (c) is that of the methods and not of the programming.
+(a) sampling frame by frame, as in DreamPose; (b) FashionFlow as published; (c) this project; (d) variant (a) with all
+optimizations of (c), so that the ratio of (d) to (c) compares the methods, not the implementations.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from fashionflow_core.utils.device import dtype_name
 if TYPE_CHECKING:
     from fashionflow_benchmarks.shapes import Shape
 
-PAPER = 9.3  # times, for 70 frames; neither hardware nor numbers of steps are named there
+PAPER = 9.3  # times, for 70 frames; hardware and steps are not specified
 WARMUP = 2
-FEW = 20  # consecutive calls that show constancy on a CPU; on a GPU it is all of a video's
+FEW = 20  # consecutive calls to test constancy on a CPU; on a GPU all of a video
 ALL_STEPS = 1000
 
 
 def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> dict[str, Any]:
-    """Time single calls of all four, in turns, and multiply them out; with `--full` make whole videos instead.
+    """Time single calls of all four, interleaved, and extrapolate; with `--full` generate whole videos instead.
 
     Args:
         request: sizes, steps of (c), device.
         architectures: networks and their sizes; None: as wide as published, at the sizes of the request.
 
     Raises:
-        UsageError: a model: it is architectures that are compared.
+        UsageError: a model is given: only architectures are compared.
         FashionFlowError: sizes that a U-Net cannot halve.
     """
     import torch
@@ -45,13 +45,13 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
 
     if request.model != PUBLISHED:
         raise UsageError(
-            "bench dreampose: compares architectures, with random weights", hint=f"leave --model {request.model} out"
+            "bench dreampose: compares architectures, with random weights", hint=f"omit --model {request.model}"
         )
     device, dtype = request.place
     on_gpu = device.type == "cuda"
     (frames, height, width), reduced = request.sizes(device)
     shape = architectures or dataclasses.replace(shapes.FULL, frames=frames, height=height, width=width)
-    with torch.device("meta"):  # refused before the first of four gigabytes
+    with torch.device("meta"):  # checked before allocating 4 GB
         FashionFlowUNet(**shape.unet3d).check_shape(shape.frames, shape.height, shape.width)
     few = request.steps or STEPS
     how = dataclasses.replace(frame_by_frame.OPTIMISED, compiled=on_gpu)
@@ -94,7 +94,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
             f"the paper reports (a) over (b) as {PAPER}; arithmetic at published sizes: {arithmetic:.1f}",
             *_honesty(constancy, request.full, on_gpu),
             dreampose_figures.line(),
-            f"Weights that DreamPose keeps for each person: {stored / 2**30:.1f} GiB (counted); ours: 0.",
+            f"Weights that DreamPose stores per person: {stored / 2**30:.1f} GiB (counted); FashionFlow: 0.",
         ],
         "hardware": timing.hardware(device, dtype_name(dtype)),
     }
@@ -109,7 +109,7 @@ def _constancy(baseline: Any, device: Any, on_gpu: bool) -> dict[str, Any]:
 def _videos(
     opened: Mapping[str, Any], timings: Mapping[str, Timing], device: Any, full: bool
 ) -> dict[str, tuple[tuple[float, ...], int]]:
-    """Row → seconds of whole videos, and their arithmetic: made if `full`, else multiplied out repeat by repeat."""
+    """Row → seconds of whole videos, and their arithmetic: generated if `full`, else extrapolated repeat by repeat."""
     wanted = [("a", None), ("b", None), ("c", ALL_STEPS), ("c", None), ("d", None)]
     videos = {}
     for key, steps in wanted:
@@ -144,12 +144,10 @@ def _ratios(results: Mapping[str, Any], few: int) -> dict[str, float]:
 
 
 def _honesty(constancy: Mapping[str, Any], full: bool, on_gpu: bool) -> list[str]:
-    """How the seconds of whole videos came about, and what is missing."""
+    """Notes on how the seconds of whole videos were obtained."""
     ratios = ", ".join(f"({key}) {found['ratio']:.2f} over {found['count']}" for key, found in constancy.items())
-    lines = [f"a denoising call at the end of a video over one at its start: {ratios} calls"]
-    how = (
-        "whole videos were made, once each" if full else "seconds of whole videos are multiplied out from single calls"
-    )
+    lines = [f"ratio of the last to the first denoising calls of a video: {ratios} calls"]
+    how = "whole videos were generated once" if full else "seconds of whole videos: extrapolated from single calls"
     lines.append(how)
     if not on_gpu:
         lines.append("on a CPU neither (c) nor (d) is compiled")

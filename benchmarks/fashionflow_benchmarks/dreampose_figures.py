@@ -1,12 +1,12 @@
-"""Published figures of DreamPose's preparation per person (section 4.5).
+"""Published times of DreamPose's fine-tuning per person (section 4.5).
 
-Nothing here was measured by us. Times and steps are theirs; that they hold for other hardware is not said.
+Published by DreamPose's authors, not measured here; hardware is not specified.
 """
 
 from dataclasses import dataclass
 
 PAPER = "Karras et al. 2023, DreamPose, arXiv 2304.06025v4, limitations"
-# The paper itself could not be opened where this was written.
+# Quoted from notes on the paper, not from the paper itself.
 QUOTED = f"{PAPER}; as quoted in public reading notes of that version"
 CODE = "github.com/johannakarras/DreamPose"
 
@@ -16,9 +16,9 @@ class PublishedNumber:
     """A published number.
 
     Attributes:
-        what: it is of.
+        what: quantity.
         value, unit: as published.
-        source: where it stands.
+        source: publication.
     """
 
     what: str
@@ -38,12 +38,12 @@ REPORTED = (
         "fine-tuning the VAE decoder for one person", 1500, "epochs", f"{CODE}, README.md, finetune-vae.py"
     ),
 )
-# What their test.py loads for one person. No published size of these files could be found: it is counted instead.
+# Files that DreamPose's test.py loads per person. Their size is not published, so it is counted.
 STORED = ("unet", "adapter", "vae")
 
 
 def line() -> str:
-    """The figures as one line for people, marked as theirs."""
+    """The published numbers as one line, marked as not measured here."""
     unet, decoder, frame = REPORTED[:3]
     return (
         f"Published by DreamPose's authors, not measured here: before a person's first video about {unet.value:g} "
@@ -53,7 +53,7 @@ def line() -> str:
 
 
 def stored_bytes(parameters: dict[str, int]) -> int:
-    """Bytes kept for each person: the whole state of the networks that are fine-tuned, in float32, as theirs saves it.
+    """Bytes stored per person: the fine-tuned networks in float32, as saved by the original code.
 
     Args:
         parameters: `Baseline.parameters` of a DreamPose baseline.

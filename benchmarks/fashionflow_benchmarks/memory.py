@@ -13,8 +13,8 @@ WARMUP = 1
 def memory(request: BenchRequest) -> dict[str, Any]:
     """Peak memory of encoding, a denoising step and decoding by chunk; and of a whole video, both ways.
 
-    On CUDA it is what torch's allocator held at most; on Linux CPUs the resident memory of the process, PyTorch and
-    all weights included, so what low memory saves on the device does not show there.
+    On CUDA it is the maximum of torch's allocator; on Linux CPUs the resident memory of the process, including PyTorch
+    and all weights, so that the savings of low memory are not visible there.
     """
     subject = open_subject(request)
     networks, pipeline = subject.networks, subject.pipeline
@@ -35,7 +35,7 @@ def memory(request: BenchRequest) -> dict[str, Any]:
         "video": generate,
     }
     timings: dict[str, Timing] = timing.measure(calls, networks.device, 1, WARMUP)
-    calls.clear()  # with them go the references to networks in the way of the second half
+    calls.clear()  # drops references to networks before the second half
     timings["video, low memory"] = _low_memory(pipeline, generate, networks)
     results = rows(timings, {name: CallCost() for name in timings}, None)
     peak = {name: row["peak_memory_bytes"] for name, row in results.items()}
@@ -50,13 +50,13 @@ def memory(request: BenchRequest) -> dict[str, Any]:
         weights_bytes=networks.weights_bytes,
         notes=[
             f"weights of all networks: {networks.weights_bytes / 2**20:,.0f} MiB",
-            "the video takes 2 steps: memory does not depend on their number",
+            "the video has 2 steps; memory does not depend on their number",
         ],
     )
 
 
 def _low_memory(pipeline: Any, generate: Any, networks: Any) -> Timing:
-    """The same generation with networks that take turns; the pipeline has its own back afterwards."""
+    """The same generation with offloaded networks; the pipeline's own are restored afterwards."""
     import torch
 
     from fashionflow_core.runtimes.offload import OffloadedNetworks

@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from fashionflow_benchmarks.shapes import Shape
     from fashionflow_core.pipeline import FashionFlowPipeline
 
-PUBLISHED = "published"  # not a model on this machine but an architecture: speed does not depend on the weights
+PUBLISHED = "published"  # an architecture with random weights: speed does not depend on weights
 SEED = 0
 FULL = (70, 80, 64)  # frames, height and width of the published latents
-REDUCED = (8, 16, 16)  # of the same, where no option says otherwise, on devices on which FULL takes minutes
-STEPS = 25  # of the goals of the bench; the published inference itself takes 1000
+REDUCED = (8, 16, 16)  # default on devices where FULL takes minutes
+STEPS = 25  # steps of the performance goals; the published inference uses 1000
 REDUCED_STEPS = 4
-CHUNK = 7  # frames that generation decodes at a time
+CHUNK = 7  # frames per decoder call in generation
 
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What a bench is asked for.
+    """Request of a benchmark.
 
     Attributes:
-        model: a name or folder, or `PUBLISHED`.
-        frames, height, width: of the latents; None: the model's own, or reduced ones.
-        steps: of a generated video; None: the model's own, 25 for `PUBLISHED`, or reduced ones.
-        device, dtype: as for generate.
-        repeats: timed calls of each thing that is compared.
-        backends: for the suite of that name.
-        full: the published sizes whatever the device, and every call really made.
+        model: name, folder, or `PUBLISHED`.
+        frames, height, width: size of the latents; None: the model's, or reduced ones.
+        steps: steps of a generated video; None: the model's, 25 for `PUBLISHED`, or reduced ones.
+        device, dtype: as in generate.
+        repeats: timed calls per row.
+        backends: runtimes of the suite of that name.
+        full: whether to use the published sizes on any device, and to make every call.
     """
 
     model: str = PUBLISHED
@@ -57,10 +57,10 @@ class BenchRequest:
 
     @property
     def place(self) -> "tuple[torch.device, torch.dtype]":
-        """Device and number type.
+        """Device and dtype.
 
         Raises:
-            UsageError: this machine does not have them.
+            UsageError: not available on this machine.
         """
         device = resolve_device(self.device)
         return device, resolve_dtype(self.dtype, device)
@@ -68,7 +68,7 @@ class BenchRequest:
     def sizes(
         self, device: "torch.device", reduced: tuple[int, int, int] = REDUCED
     ) -> tuple[tuple[int, int, int], str | None]:
-        """(frames, height, width) of the latents of the published architecture, and what is reduced in words."""
+        """(frames, height, width) of the latents of the published architecture, and a description of reductions."""
         native = FULL if self.full or device.type == "cuda" else reduced
         given = (self.frames, self.height, self.width)
         size = tuple(own if one is None else one for one, own in zip(given, native))
@@ -81,7 +81,7 @@ class BenchRequest:
 
 
 def reduction(size: tuple[int, int, int]) -> str | None:
-    """How a size falls short of the published one, for everybody who reads the result."""
+    """Description of how a size is reduced from the published one."""
     if size == FULL:
         return None
     frames, height, width = size
@@ -90,13 +90,13 @@ def reduction(size: tuple[int, int, int]) -> str | None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is ready to be measured.
+    """A loaded model to measure.
 
     Attributes:
-        pipeline: of PyTorch's networks.
-        name, weights: for the reader: which model, and where its weights are from.
-        reduced: how its size falls short of the published one; None: it is that, or the model's own.
-        steps: of a video.
+        pipeline: pipeline of PyTorch networks.
+        name, weights: name of the model, and origin of its weights.
+        reduced: how its size is reduced from the published one; None: not reduced, or the model's own.
+        steps: steps of a video.
     """
 
     pipeline: "FashionFlowPipeline"
@@ -107,12 +107,12 @@ class Subject:
 
     @property
     def networks(self) -> Any:
-        """Its networks, `runtimes.torch.TorchNetworks`."""
+        """Networks of the pipeline, `runtimes.torch.TorchNetworks`."""
         return self.pipeline.networks
 
     @property
     def frames(self) -> int:
-        """Of a clip."""
+        """Frames of a clip."""
         return self.pipeline.config.frames
 
     @property
@@ -121,7 +121,7 @@ class Subject:
         return self.networks.latent_height, self.networks.latent_width
 
     def describe(self) -> dict[str, Any]:
-        """`model` of a result."""
+        """Value of `model` in a result."""
         count = {
             name: sum(weight.numel() for weight in getattr(self.networks, name).parameters())
             for name in ("unet", "adapter", "vae", "parser", "image_encoder")
@@ -139,7 +139,7 @@ class Subject:
         limits: "Roofline | None" = None,
         **more: Any,
     ) -> dict[str, Any]:
-        """A result of `report`'s schema; `more` adds to it, or takes the place of what is here."""
+        """A result of `report`'s schema; `more` adds or overrides fields."""
         from fashionflow_benchmarks import timing
 
         networks = self.networks
@@ -187,15 +187,15 @@ class Subject:
 
 
 def open_subject(request: BenchRequest, motion: bool = False) -> Subject:
-    """Open what is to be measured.
+    """Load the model to measure.
 
     Args:
-        request: what is asked for.
+        request: request of the benchmark.
         motion: whether the suite can measure motion models.
 
     Raises:
-        UsageError: a size for a model that has its own; no such device or dtype.
-        FashionFlowError: no such model, or a broken one.
+        UsageError: a size for a model with a fixed size; unknown device or dtype.
+        FashionFlowError: missing or damaged model.
     """
     from fashionflow_core import pipeline
 
@@ -214,14 +214,14 @@ def open_subject(request: BenchRequest, motion: bool = False) -> Subject:
         )
     if request.height is not None or request.width is not None:
         raise UsageError(
-            f"--latent-size: model {request.model} has one of its own, which its adapter is tied to",
-            hint=f"leave it out, or measure the architecture: --model {PUBLISHED}",
+            f"--latent-size: model {request.model} has a fixed size",
+            hint=f"omit it, or measure the architecture: --model {PUBLISHED}",
         )
     opened = pipeline.load(request.model, device=str(device), dtype=short_name(dtype), backend="torch")
     if opened.motion is not None and not motion:
         raise UsageError(
-            f"--model: {opened.config.name} moves photos, which only the suite video measures",
-            hint=f"fashionflow bench video --model {request.model}",
+            f"--model: {opened.config.name} is a motion model (only the suite video measures it)",
+            hint=f"run fashionflow bench video --model {request.model}",
         )
     own = opened.config.frames
     if request.frames is not None:
@@ -233,7 +233,7 @@ def open_subject(request: BenchRequest, motion: bool = False) -> Subject:
 
 
 def published_pipeline(shape: "Shape", device: "torch.device", dtype: "torch.dtype") -> "FashionFlowPipeline":
-    """Our pipeline with networks of a shape, seeded random weights.
+    """A pipeline with networks of a shape and seeded random weights.
 
     Raises:
         FashionFlowError: a size that the U-Net cannot halve.

@@ -1,4 +1,4 @@
-"""Suites `vae` and `clip`: the networks around the U-Net."""
+"""Suites `vae` and `clip`: VAE, and CLIP with the adapter."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ WARMUP = 1
 
 
 def vae(request: BenchRequest) -> dict[str, Any]:
-    """Encode the photo; decode one frame, and a chunk of frames as generation does."""
+    """Encode the photo; decode one frame, and a chunk of frames as in generation."""
     subject = open_subject(request)
     chunk = min(CHUNK, subject.frames)
     one, many = subject.inputs(), subject.inputs(batch=chunk)
@@ -26,12 +26,12 @@ def vae(request: BenchRequest) -> dict[str, Any]:
     per_frame = {"decode 1": 1, f"decode {chunk}": chunk}
     result["per_frame_s"] = {name: result["results"][name]["median_s"] / frames for name, frames in per_frame.items()}
     seconds = subject.frames * result["per_frame_s"][f"decode {chunk}"]
-    result["notes"] = [f"decoding a clip of {subject.frames} frames, {chunk} at a time: {seconds:.3g} s (multiplied)"]
+    result["notes"] = [f"decoding a clip of {subject.frames} frames, {chunk} per call: {seconds:.3g} s (extrapolated)"]
     return result
 
 
 def clip(request: BenchRequest) -> dict[str, Any]:
-    """The photo's context: CLIP's encoder, and the adapter behind it."""
+    """The photo's context: CLIP's encoder and the adapter."""
     subject = open_subject(request)
     inputs, networks = subject.inputs(), subject.networks
     hidden = inputs["context"].to(networks.dtype)
@@ -50,13 +50,13 @@ def measure_calls(
     calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]],
     request: BenchRequest,
 ) -> dict[str, Any]:
-    """Time calls of networks against each other, count their work, and set it beside the device's limits.
+    """Time calls of networks interleaved, count their operations, and compare with the device's limits.
 
     Args:
-        suite, title: of the result.
-        subject: whose calls they are.
+        suite, title: fields of the result.
+        subject: model under test.
         calls: name → function and its tensors.
-        request: how often.
+        request: request with the number of repeats.
 
     Returns:
         A result as `report` describes it.
@@ -83,5 +83,5 @@ def _bound(call: Callable[..., Any], tensors: tuple[Any, ...]) -> Callable[[], A
 
 
 def _placed(call: Callable[..., Any], tensors: tuple[Any, ...]) -> Callable[..., Any]:
-    """The call with arguments brought to where, and to what number type, the measured ones are."""
+    """The call with arguments moved to the device and dtype of the measured networks."""
     return lambda *arguments: call(*(value.to(like.device, like.dtype) for value, like in zip(arguments, tensors)))

@@ -18,9 +18,9 @@ from fashionflow_core.utils.device import dtype_name
 
 
 class PipelineSampling:
-    """A clip on its way from noise to latents, one step of the sampling loop a call; after the last it begins anew.
+    """Denoising of a clip, one step of the sampling loop per call; restarts after the last.
 
-    `sampling.sample` walks all steps at once; these are the same calls one by one, since single ones are timed.
+    The same calls as in `sampling.sample`, one by one, to time single ones.
     """
 
     def __init__(self, pipeline: Any, known: Any, context: Any, steps: int) -> None:
@@ -32,7 +32,7 @@ class PipelineSampling:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the noise."""
+        """Reset to the noise."""
         set_timesteps(self.scheduler, self.steps, self.noise.device)
         self.left, self.latents = iter(self.scheduler.timesteps), self.noise * self.scheduler.init_noise_sigma
 
@@ -50,13 +50,13 @@ class PipelineSampling:
 def open_ours(
     shape: Shape, device: torch.device, dtype: torch.dtype, steps: int, compiled: bool = False
 ) -> Iterator[Baseline]:
-    """Ours, to be used while it is open.
+    """This project's baseline, as a context manager.
 
     Args:
         shape: sizes and widths.
-        device, dtype: as for generate.
-        steps: of a video.
-        compiled: as `--compile`.
+        device, dtype: as in generate.
+        steps: steps per video.
+        compiled: whether to use torch.compile, as `--compile`.
     """
     pipeline = published_pipeline(shape, device, dtype)
     networks: Any = pipeline.networks

@@ -8,10 +8,10 @@ from fashionflow_core.utils.plotting import BLUE, GREY, INK, plain, save
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Growth as lines on logarithmic axes (`scale`), whole videos as points on one (`dreampose`), other suites as bars.
+    """Plot `scale` as lines on logarithmic axes, `dreampose` as points on one, other suites as bars with quartiles.
 
     Raises:
-        FashionFlowError: the file cannot be written.
+        FashionFlowError: the file is not writable.
     """
     from matplotlib.figure import Figure
 
@@ -32,7 +32,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rows that say something beside each other: of the claim whole videos, by their names, not single calls."""
+    """Comparable rows: for `dreampose` whole videos, by name, not single calls."""
     rows = result["results"]
     if result["suite"] != "dreampose":
         return rows
@@ -79,13 +79,13 @@ def _growth(figure: Any, result: Mapping[str, Any]) -> None:
         names = [name for name in sizes if name.startswith(f"{axis} ")]
         xs, ys = [sizes[name] for name in names], [result["results"][name]["median_s"] for name in names]
         panel.loglog(xs, ys, "o-", color=BLUE, linewidth=1.4, label=f"measured, exponent {fitted['seconds']:.2f}")
-        panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=GREY, linewidth=1, label="in proportion")
+        panel.loglog(xs, [ys[0] * x / xs[0] for x in xs], "--", color=GREY, linewidth=1, label="proportional")
         panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
         panel.set_xticks([], minor=True)
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.yaxis.set_minor_formatter(NullFormatter())
-        panel.set_xlabel("pixels of the latents" if axis == "pixels" else axis, fontsize=8)
+        panel.set_xlabel("latent pixels" if axis == "pixels" else axis, fontsize=8)
         panel.legend(fontsize=7, frameon=False)
         plain(panel)
     panels[0].set_ylabel("seconds of a U-Net pass", fontsize=8)

@@ -1,8 +1,8 @@
-"""FashionFlow as published: 1000 DDPM steps, frames decoded one at a time.
+"""Published FashionFlow baseline: 1000 DDPM steps, frames decoded one at a time.
 
-Conventions are those of the reference README ("Conventions of the published inference"): the photo is encoded twice, a
-sample of the VAE's posterior each time; CLIP's tokens and the second sample make the context; the first frame is put in
-before the first step and after every step. The U-Net runs under autocast, everything else in float32.
+Conventions of the published inference code: the photo is encoded twice, with a sample of the VAE's posterior each time;
+the context is made of CLIP's tokens and the second sample; the first frame is inserted before the first step and after
+every step. The U-Net runs under autocast, everything else in float32.
 """
 
 import contextlib
@@ -37,12 +37,12 @@ STEPS = 1000
 
 
 class AncestralSteps:
-    """DDPM, epsilon prediction (Ho et al. 2020, algorithm 2) on the published betas (reference README, convention 4).
+    """DDPM, epsilon prediction (Ho et al. 2020, algorithm 2) on the published betas.
 
     Coefficients are computed in float64.
 
     Args:
-        steps: of the noise schedule, all of which are walked; at least 2. Fewer than 1000 squeeze its shape.
+        steps: steps of the noise schedule, all of which are used; at least 2. Fewer than 1000 compress its shape.
     """
 
     def __init__(self, steps: int) -> None:
@@ -60,14 +60,14 @@ class AncestralSteps:
 
 
 class Published:
-    """The networks, and every call of them that sampling makes.
+    """The networks, and their calls during sampling.
 
     Args:
         shape: sizes and widths.
-        device: to compute on.
-        dtype: of the U-Net's autocast; float32 is without.
-        seed: of the weights, and of photo and noise.
-        unet: instead of one with random weights (`suites.literal_twin` gives ours).
+        device: device of the computation.
+        dtype: dtype of the U-Net's autocast; float32 is without autocast.
+        seed: seed of weights, photo and noise.
+        unet: U-Net to use instead of one with random weights (such as `suites.literal_twin`).
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class Published:
             return tensor_to_frames(self.vae.decode(latents / LATENT_SCALE, return_dict=False)[0].clamp(0, 1))
 
     def walk(self, steps: int, frames: int) -> "PublishedSampling":
-        """A clip on its way, conditioned on the photo."""
+        """Denoising of a clip conditioned on the photo."""
         first, globally = (self.encode(noise) for noise in self.posterior_noise)
         return PublishedSampling(self, self.tokens(globally), first, steps, frames)
 
     def video(self, steps: int, frames: int) -> np.ndarray:
-        """uint8 (frames, H, W, 3): the whole way."""
+        """uint8 (frames, H, W, 3): full sampling."""
         walk = self.walk(steps, frames)
         for _ in range(len(walk)):
             walk()
@@ -121,13 +121,13 @@ class Published:
 
 
 class PublishedSampling:
-    """A clip on its way from noise to latents, one step a call; after the last step it begins anew.
+    """Denoising of a clip, one step per call; restarts after the last step.
 
     Args:
-        model: whose networks.
-        context: (1, n, d).
+        model: model with the networks.
+        context: context tokens, (1, n, d).
         first: latents of the first frame, (1, c, h, w).
-        steps, frames: how many; frames are even.
+        steps, frames: number of steps and frames; frames are even.
     """
 
     def __init__(self, model: Published, context: Tensor, first: Tensor, steps: int, frames: int) -> None:
@@ -141,7 +141,7 @@ class PublishedSampling:
         return len(self.timesteps)
 
     def restart(self) -> None:
-        """Back to the noise."""
+        """Reset to the noise."""
         self.generator.manual_seed(self.model.seed)
         self.done, self.latents = 0, self._pinned(self._noise())
 
@@ -173,7 +173,7 @@ def _count_pass(shape: Shape) -> int:
 
 
 def count_work(shape: Shape, steps: int = STEPS) -> tuple[dict[str, int], dict[str, int]]:
-    """`Baseline.calls` and `Baseline.flop`, without making the networks."""
+    """`Baseline.calls` and `Baseline.flop`, without creating the networks."""
     calls = {"encode": 2, "clip": 1, "denoise": steps, "decode": shape.frames}
     return calls, {**count_encoders(shape), "denoise": _count_pass(shape)}
 
@@ -187,11 +187,11 @@ def open_published(
     seed: int = 0,
     unet: LiteralUNet | None = None,
 ) -> Iterator[Baseline]:
-    """The baseline, to be used while it is open.
+    """The baseline, as a context manager.
 
     Args:
-        shape, device, dtype, seed, unet: of `Published`.
-        steps: of a video, and so of the baseline's `calls`.
+        shape, device, dtype, seed, unet: arguments of `Published`.
+        steps: steps per video, which determine the baseline's `calls`.
     """
     model, frames = Published(shape, device, dtype, seed, unet), shape.frames
     calls, flop = count_work(shape, steps)
@@ -220,6 +220,6 @@ def open_published(
                 **shape.as_dict(),
                 "steps": steps,
                 "dtype": dtype_name(dtype),
-                "weights": f"random, seed {seed}, float32" if unet is None else "given to it, float32",
+                "weights": f"random, seed {seed}, float32" if unet is None else "given, float32",
             },
         )

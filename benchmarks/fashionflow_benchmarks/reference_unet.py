@@ -1,9 +1,10 @@
 """Reference U-Net: the paper's Figure 2 in plain PyTorch and einops.
 
-Every operation is written the way the figure draws it: `b c f h w` throughout, rearranged around 2D convolutions
-`(b f) c h w` and 1D convolutions `(b h w) c f`, and attention as the softmax of equation 3. It imports nothing from
-`fashionflow_core.models`, so agreement of the two is evidence. Parameters carry the names of the published checkpoint.
-Sources: paper sections 3.2, 3.5, 4.2 and Figure 2; what they leave out is as in the published network, whose golden
+Every operation is written as drawn in the figure: `b c f h w` throughout, rearranged around 2D convolutions `(b f) c h
+w` and 1D convolutions `(b h w) c f`, and attention as the softmax of equation 3. It is independent of
+`fashionflow_core.models`, so that agreement of the two is evidence. Parameter names are those of the published
+checkpoint. Sources: paper sections 3.2, 3.5, 4.2 and Figure 2; details that they omit follow the published network,
+whose golden
 outputs it reproduces (tests/test_literal.py).
 """
 
@@ -133,7 +134,7 @@ class SelfAttention(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """MLP from the raw integer offset i - j of two positions to one logit bias a head."""
+    """MLP from the raw integer offset i - j of two positions to one logit bias per head."""
 
     def __init__(self, hidden: int, axes: int, heads: int) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class RelativePositionBias(nn.Module):
 
 
 class ChannelLayerNorm(nn.Module):
-    """LayerNorm over the channels of `b c f h w` with a gain alone; the variance is clamped at 1e-5, not added to."""
+    """LayerNorm over the channels of `b c f h w` with a gain only; the variance is clamped at 1e-5, not added to."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -162,7 +163,7 @@ class ChannelLayerNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU feed-forward in which the second half of the inner channels is shifted to the next frame."""
+    """GEGLU feed-forward with the second half of the inner channels shifted to the next frame."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -242,9 +243,9 @@ def sinusoids(timestep: Tensor, width: int) -> Tensor:
 
 
 class LiteralUNet(nn.Module):
-    """The published U-Net; the defaults make its 71,671,548 parameters under the checkpoint's names (`net`).
+    """The published U-Net; the defaults give its 71,671,548 parameters with the checkpoint's names (`net`).
 
-    The arguments are those of `fashionflow_core.models.FashionFlowUNet`, so that one saved config builds either:
+    The arguments are those of `fashionflow_core.models.FashionFlowUNet`, so that a saved config works for both:
     levels and heads outermost first, but `up_cross_attention_heads` innermost first.
     """
 
@@ -324,7 +325,7 @@ class LiteralUNet(nn.Module):
 
 
 class LiteralAdapter(nn.Module):
-    """The published adapter (`adapter`): VAE channels join CLIP's tokens, and all are mixed down to CLIP's number.
+    """The published adapter (`adapter`): VAE channels are appended to CLIP's tokens, and mixed to CLIP's number.
 
     The arguments are those of `fashionflow_core.models.ImageContextAdapter`; each latent channel becomes one token.
     """

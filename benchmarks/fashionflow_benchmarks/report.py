@@ -4,23 +4,23 @@ The schema, version 2 (`SCHEMA`); sizes in bytes, times in seconds. A file:
 
     schema          2
     suites          list of results, each as below
-    hardware        what `timing.hardware` says of the first of them
+    hardware        `timing.hardware` of the first of them
 
 A result:
 
-    suite, title    what was measured, in one word and in one line
+    suite, title    name of the suite, and a title line
     model           name, weights (where from), parameters
-    reduced         how sizes fall short of the published ones, in words; null: they do not
+    reduced         how sizes are reduced from the published ones, in words; null: not reduced
     input           shapes
     repeats, warmup calls of each row, timed and before
     results         row → seconds [each repeat], lower_quartile_s, median_s, upper_quartile_s, peak_memory_bytes and
-                    call_memory_bytes (null where the system cannot say), flop (multiply-adds count two), traffic_bytes
+                    call_memory_bytes (null if unsupported), flop (a multiply-add counts as two), traffic_bytes
                     (operator by operator, `flops.count_traffic`), matmul_share and copy_share (of the device's limits)
     ratios          name → number; null where unknown
-    hardware        what `timing.hardware` says: processor, GPU, driver, versions, commit, date
+    hardware        `timing.hardware`: processor, GPU, driver, versions, commit, date
 
-and, where a suite has them: difference (between outputs: max_abs, rms), limits (matmul_flop_per_s and
-copy_bytes_per_s, measured), notes (lines for the reader), and details of its own.
+and, depending on the suite: difference (between outputs: max_abs, rms), limits (matmul_flop_per_s and
+copy_bytes_per_s, measured), notes (lines for the reader), and other details.
 """
 
 import json
@@ -32,7 +32,7 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils import files
 
 SCHEMA = 2
-_AGAIN = "name a file that `fashionflow bench` wrote"
+_AGAIN = "pass a file written by `fashionflow bench`"
 KEYS = ("suite", "title", "model", "reduced", "input", "repeats", "warmup", "results", "ratios", "hardware")
 TIMES = ("seconds", "lower_quartile_s", "median_s", "upper_quartile_s")
 ROW_KEYS = (*TIMES, "peak_memory_bytes", "call_memory_bytes", "flop", "traffic_bytes", "matmul_share", "copy_share")
@@ -44,10 +44,10 @@ def join(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def check(content: Any) -> None:
-    """Refuse what is no file of this schema.
+    """Validate the content of a file against the schema.
 
     Raises:
-        FashionFlowError: naming what is missing or of another version.
+        FashionFlowError: a missing field or another version.
     """
     if not isinstance(content, dict):
         raise FashionFlowError("benchmark result: not an object", hint=_AGAIN)
@@ -55,21 +55,21 @@ def check(content: Any) -> None:
         raise FashionFlowError(f"benchmark result: schema is {content.get('schema')!r}, not {SCHEMA}", hint=_AGAIN)
     suites = content.get("suites")
     if not isinstance(suites, list) or not suites or "hardware" not in content:
-        raise FashionFlowError("benchmark result: lacks suites or hardware", hint=_AGAIN)
+        raise FashionFlowError("benchmark result: no suites or hardware", hint=_AGAIN)
     for result in suites:
         if missing := [key for key in KEYS if key not in result]:
             raise FashionFlowError(
-                f"benchmark result: {result.get('suite', 'a suite')} lacks {', '.join(missing)}", hint=_AGAIN
+                f"benchmark result: {result.get('suite', 'a suite')}: missing {', '.join(missing)}", hint=_AGAIN
             )
         for name, row in result["results"].items():
             if missing := [key for key in ROW_KEYS if key not in row]:
                 raise FashionFlowError(
-                    f"benchmark result: {result['suite']}, {name}: lacks {', '.join(missing)}", hint=_AGAIN
+                    f"benchmark result: {result['suite']}, {name}: missing {', '.join(missing)}", hint=_AGAIN
                 )
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
-    """Write a file, whole or not at all; an existing one is replaced.
+    """Write a file atomically; an existing one is replaced.
 
     Raises:
         FashionFlowError: not of this schema, a number that is not finite, or an unusable path.
@@ -79,14 +79,14 @@ def write(content: dict[str, Any], path: str | Path) -> None:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except ValueError:
         raise FashionFlowError(
-            f"{path}: not written, the result holds numbers that are not finite",
+            f"{path}: not written: the result has numbers that are not finite",
             hint="run the benchmark again, with more repeats",
         ) from None
     files.write_text(files.check_target(path, overwrite=True), text)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """What `write` wrote.
+    """Load a file written by `write`.
 
     Raises:
         FashionFlowError: no such file, not JSON, or not of this schema.
@@ -94,9 +94,9 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FashionFlowError(f"{path}: does not exist", hint="check the spelling of the path") from None
+        raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint=_AGAIN) from None
+        raise FashionFlowError(f"{path}: invalid JSON ({error})", hint=_AGAIN) from None
     try:
         check(content)
     except FashionFlowError as error:
@@ -105,7 +105,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def text(result: Mapping[str, Any], markdown: bool = False) -> str:
-    """A result for people: what was measured on what, a row for each thing measured, ratios and notes."""
+    """A result as text: model and hardware, one row per measurement, ratios and notes."""
     head, *rows = _cells(result)
     lines = list(_heading(result, markdown))
     if markdown:
@@ -138,7 +138,7 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> Iterator[str]:
 
 
 def _cells(result: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Head and rows; columns that no row of the suite has are left out."""
+    """Head and rows; columns without values are omitted."""
     columns = {
         "median (s)": lambda row: _number(row["median_s"], 1, 4),
         "quartiles (s)": lambda row: f"{row['lower_quartile_s']:.4f} .. {row['upper_quartile_s']:.4f}",
@@ -159,8 +159,8 @@ def _cells(result: Mapping[str, Any]) -> Iterator[list[str]]:
 def _notes(result: Mapping[str, Any]) -> Iterator[str]:
     if limits := result.get("limits"):
         yield (
-            f"limits of the device, measured: {limits['matmul_flop_per_s'] / 1e12:.3g} TFLOP/s of matrix products, "
-            f"{limits['copy_bytes_per_s'] / 1e9:.3g} GB/s of copies"
+            f"measured limits of the device: {limits['matmul_flop_per_s'] / 1e12:.3g} TFLOP/s in matrix products, "
+            f"{limits['copy_bytes_per_s'] / 1e9:.3g} GB/s in copies"
         )
     yield from result.get("notes", ())
 

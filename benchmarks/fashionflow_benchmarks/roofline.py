@@ -1,4 +1,4 @@
-"""Roofline: measured limits of a device for matrix products and memory copies."""
+"""Roofline model: measured limits of a device for matrix products and memory copies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,47 +10,47 @@ from fashionflow_core.runtimes import flops
 if TYPE_CHECKING:
     import torch
 
-# Side of the matrices and bytes of the buffer: large enough that neither caches nor the call itself count.
+# Side of the matrices and bytes of the buffer: large enough to make caches and call overhead negligible.
 _SIDE = {"cuda": 8192, "cpu": 2048}
 _BYTES = {"cuda": 2**30, "cpu": 2**28}
 _TRIES = 8
-# Of half precision on CPUs: one without instructions for it takes a hundred times as long.
+# For half precision on CPUs, which is a hundred times slower without native instructions.
 _HALF_SIDE = 512
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Roof of a device in one number type.
+    """Limits of a device for one dtype.
 
     Attributes:
-        matmul_flop_per_s: of the fastest of several square matrix products, as such and as 1x1 convolutions: the two
-            go to different libraries on CPUs, of which one may be twice as fast.
-        copy_bytes_per_s: read and written together, of the fastest of several copies.
+        matmul_flop_per_s: FLOP/s of the fastest of several square matrix products, plain and as 1x1 convolutions: on
+            CPUs the two use different libraries, one of which may be twice as fast.
+        copy_bytes_per_s: bytes read and written per second by the fastest of several copies.
     """
 
     matmul_flop_per_s: float
     copy_bytes_per_s: float
 
     def as_dict(self) -> dict[str, float]:
-        """JSON-able."""
+        """The limits, JSON-serializable."""
         return {"matmul_flop_per_s": self.matmul_flop_per_s, "copy_bytes_per_s": self.copy_bytes_per_s}
 
 
 @dataclass(frozen=True)
 class CallCost:
-    """What one call has to do: floating-point operations, and bytes operator by operator (`cost`); None: unknown."""
+    """Work of one call: floating-point operations, and bytes operator by operator (`flops`); None: unknown."""
 
     flop: int | None = None
     traffic_bytes: int | None = None
 
     @classmethod
     def of(cls, forward: Callable[..., object], *shapes: tuple[int, ...]) -> Self:
-        """Count both as `flops.count_flop` and `flops.count_traffic` do."""
+        """Count both with `flops.count_flop` and `flops.count_traffic`."""
         return cls(flops.count_flop(forward, *shapes), flops.count_traffic(forward, *shapes))
 
 
 def measure_limits(device: "torch.device", dtype: "torch.dtype") -> Roofline:
-    """Measure both roofs; a second on a CPU, less on a GPU."""
+    """Measure both limits; takes a second on a CPU, less on a GPU."""
     import torch
 
     side, size = (table.get(device.type, table["cpu"]) for table in (_SIDE, _BYTES))
@@ -78,9 +78,9 @@ def _fastest(call: Callable[[], object], device: "torch.device") -> float:
 def rows(
     timings: Mapping[str, Timing], work: Mapping[str, CallCost], limits: Roofline | None
 ) -> dict[str, dict[str, Any]]:
-    """Results of a suite: each name's times and memory, its work, and which share of the device's roofs that is.
+    """Results of a suite: times, memory, work, and share of the device's limits by name.
 
-    A share of 1 means that the device cannot do that much faster; of the two the larger one tells what holds it back.
+    A share of 1 means that the device is at its limit; the larger of the two is the bottleneck.
     """
     results = {}
     for name, timing in timings.items():

@@ -1,4 +1,4 @@
-"""Suite `backends`: one model in several runtimes, timed side by side."""
+"""Suite `backends`: one model in several runtimes, timed interleaved."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,23 +14,23 @@ from fashionflow_core.store import registry
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.utils.device import dtype_name, resolve_device
 
-TORCH, COMPILED = "torch", "compiled"  # PyTorch as it is, and after --compile
+TORCH, COMPILED = "torch", "compiled"  # eager PyTorch, and PyTorch with --compile
 WARMUP = 2  # the first call compiles, the second captures graphs
 
 
 def run(request: BenchRequest) -> dict[str, Any]:
     """Time `denoise` of a whole clip and `decode` of one batch of frames in each runtime, interleaved.
 
-    Runtimes are those of `runtimes.load`, or "compiled"; with the first one the others are compared. A folder of
-    engines names the model that PyTorch runs beside them.
+    Runtimes are those of `runtimes.load`, or "compiled"; the others are compared with the first one. For a folder of
+    engines PyTorch runs the model that they were exported from.
 
     Raises:
-        UsageError: a runtime named twice; a size for a model that has one.
-        FashionFlowError: as `pipeline.load`; the weights that engines were exported from are gone or others.
+        UsageError: a runtime given twice; a size for a model with a fixed size.
+        FashionFlowError: as `pipeline.load`; the weights that engines were exported from are missing or changed.
     """
     names = request.backends or (TORCH, COMPILED)
     if len(set(names)) != len(names):
-        raise UsageError("--backend: name each runtime once")
+        raise UsageError("--backend: a runtime is given twice")
     opened, frames = _open(request, names)
     first = opened[names[0]]
     inputs = _inputs(first, frames, max(networks.decode_batch for networks in opened.values()))
@@ -41,7 +41,7 @@ def run(request: BenchRequest) -> dict[str, Any]:
         error = opened[name].denoise(*clip).cpu() - expected
         difference[name] = {"max_abs": error.abs().max().item(), "rms": error.square().mean().sqrt().item()}
     notes = [
-        f"{name}: differs from {names[0]} by at most {found['max_abs']:.2e} (rms {found['rms']:.2e})"
+        f"{name}: largest difference from {names[0]} {found['max_abs']:.2e} (rms {found['rms']:.2e})"
         for name, found in difference.items()
     ]
     calls: dict[str, Callable[[], Any]] = {}
@@ -81,13 +81,13 @@ def _open(request: BenchRequest, names: tuple[str, ...]) -> tuple[dict[str, Any]
         if others := sorted(set(names) - {TORCH, COMPILED}):
             raise UsageError(
                 f"--backend {others[0]}: the published architecture has no engines",
-                hint="pass --model DIR, of fashionflow export",
+                hint="pass --model DIR, a folder written by fashionflow export",
             )
         opened = {name: open_subject(request).networks for name in names}
         frames = request.sizes(opened[names[0]].device)[0][0]
         return {name: _compiled(networks, name) for name, networks in opened.items()}, frames
     if request.frames is not None or request.height is not None:
-        raise UsageError("bench backends: takes no --frames or --latent-size: models and engines have their own")
+        raise UsageError("bench backends: --frames and --latent-size are not supported (fixed by the model)")
     folder, device = registry.find(request.model), resolve_device(request.device)
     engines = Engines.load(folder) if (folder / ENGINES_FILE).is_file() else None
     opened = {}
@@ -97,7 +97,7 @@ def _open(request: BenchRequest, names: tuple[str, ...]) -> tuple[dict[str, Any]
             reason, hint = runtimes.missing(engines, TORCH, device)
             if reason:
                 raise FashionFlowError(f"{folder}: {name} cannot run here: {reason}", hint)
-            # Eager and compiled PyTorch alike run the networks as they are, without the border of an engine's graphs.
+            # Eager and compiled PyTorch run the networks directly, without the casts of an engine's graphs.
             place = Path(engines.source)
         dtype, backend = (request.dtype, TORCH) if plain else ("auto", name)
         loaded = pipeline.load(place, LoadOptions(str(device), dtype, backend))
@@ -116,7 +116,7 @@ def _frames(folder: Path) -> int:
 
 
 def _inputs(networks: Any, frames: int, batch: int) -> dict[str, Any]:
-    """Seeded noise: a clip, its timestep and context, and latents of as many frames as runtimes decode at a time."""
+    """Seeded noise: a clip, its timestep and context, and latents for one decoder call."""
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
@@ -138,7 +138,7 @@ def _inputs(networks: Any, frames: int, batch: int) -> dict[str, Any]:
 
 
 def _work(opened: Mapping[str, Any], frames: int, inputs: Mapping[str, Any]) -> dict[str, CallCost]:
-    """The same arithmetic in every runtime, counted on one that has not been compiled."""
+    """Operations, equal in every runtime, counted on one that is not compiled."""
     plain = next((networks for name, networks in opened.items() if name != COMPILED), None)
     if plain is None:
         return {}

@@ -17,7 +17,7 @@ WARMUP = 1
 
 
 def batch(request: BenchRequest) -> dict[str, Any]:
-    """One denoising step of several photos' clips in one call: what a catalogue gains by batching."""
+    """One denoising step of several photos' clips in one call: the gain of batching in a catalogue."""
     subject = open_subject(request)
     networks, notes = subject.networks, list[str]()
     limits = measure_limits(networks.device, networks.dtype)
@@ -31,7 +31,7 @@ def batch(request: BenchRequest) -> dict[str, Any]:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            notes.append(f"a batch of {size} does not fit into memory")
+            notes.append(f"out of memory with a batch of {size}")
             break
         name = f"batch {size}"
         calls[name] = lambda arguments=arguments: networks.denoise(*arguments)
@@ -46,13 +46,13 @@ def batch(request: BenchRequest) -> dict[str, Any]:
 
 
 def scale(request: BenchRequest) -> dict[str, Any]:
-    """One U-Net pass of the published architecture at growing sizes; seconds ~ size to the power of an exponent.
+    """One U-Net pass of the published architecture at growing sizes; seconds ~ size ** exponent.
 
-    Frames, pixels of the latents, and batch each grow alone, from the smallest of its sizes on. The exponent is the
-    slope of a least-squares line through the logarithms. Above 1 the cost grows faster than the video.
+    Frames, latent pixels and batch are increased separately, from their smallest size. The exponent is the slope of a
+    least-squares line through the logarithms. Above 1 the cost grows faster than the video.
 
     Raises:
-        UsageError: a model that is tied to one size.
+        UsageError: a model with a fixed size.
     """
     import torch
 
@@ -61,8 +61,8 @@ def scale(request: BenchRequest) -> dict[str, Any]:
 
     if request.model != PUBLISHED:
         raise UsageError(
-            f"bench scale: measures the architecture at many sizes, and {request.model} has one",
-            hint=f"leave --model out, or pass --model {PUBLISHED}",
+            f"bench scale: needs many sizes, but {request.model} has a fixed one",
+            hint=f"omit --model, or pass --model {PUBLISHED}",
         )
     device, dtype = request.place
     large = device.type == "cuda" or request.full
@@ -106,7 +106,7 @@ def scale(request: BenchRequest) -> dict[str, Any]:
         "suite": "scale",
         "title": "U-Net pass at growing sizes (batch x frames x height x width of the latents)",
         "model": {"name": "published architecture", "weights": f"random, seed {SEED}"},
-        "reduced": None if large else "reduced: small sizes, since this is a CPU (--full for the published ones)",
+        "reduced": None if large else "reduced: small sizes on a CPU (--full for the published ones)",
         "input": {"sizes": sizes},
         "repeats": request.repeats,
         "warmup": WARMUP,

@@ -15,19 +15,19 @@ from fashionflow_benchmarks.reference_unet import LiteralAdapter
 from fashionflow_core.runtimes.flops import count_flop
 
 LATENT_CHANNELS = 4
-SHRINK = 8  # pixels a latent, each way
-# Stable Diffusion's factor between its VAE's latents and those that are denoised (reference README, convention 2).
+SHRINK = 8  # pixels per latent in each direction
+# Stable Diffusion's scaling factor of VAE latents.
 LATENT_SCALE = 0.18215
 
 
-@dataclass(frozen=True, eq=False)  # known by identity, so that what is counted of it can be kept
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that counts can be cached
 class Shape:
-    """How large everything is.
+    """Sizes of a baseline.
 
     Attributes:
-        label: "published sizes", or that and how it is reduced.
-        frames: of the video.
-        height, width: of the latents; multiples of 16.
+        label: "published sizes", or a description of reductions.
+        frames: frames of the video.
+        height, width: size of the latents; multiples of 16.
         unet2d: arguments of diffusers' UNet2DConditionModel (DreamPose).
         unet3d: arguments of `LiteralUNet` and `FashionFlowUNet`.
         vae: arguments of diffusers' AutoencoderKL.
@@ -50,17 +50,17 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """Of the context: CLIP's patches and its class token."""
+        """Context tokens: CLIP's patches and its class token."""
         return (self.clip["image_size"] // self.clip["patch_size"]) ** 2 + 1
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for results."""
+        """The shape for results, JSON-serializable."""
         sizes = {"frames": self.frames, "latent_height": self.height, "latent_width": self.width}
         return {"label": self.label, **sizes, "context_tokens": self.tokens}
 
 
 def _shape(label: str, frames: int, size: tuple[int, int], share: int, clip: dict[str, Any]) -> Shape:
-    """All widths divided by `share`; depths, heads and kernels stay."""
+    """All widths divided by `share`; depths, heads and kernels unchanged."""
     widths = [width // share for width in (320, 640, 1280, 1280)]
     dim = clip["hidden_size"]
     return Shape(
@@ -75,7 +75,7 @@ def _shape(label: str, frames: int, size: tuple[int, int], share: int, clip: dic
             "block_out_channels": tuple(widths),
             "layers_per_block": 2,
             "cross_attention_dim": dim,
-            "attention_head_dim": 8,  # which is the number of heads there
+            "attention_head_dim": 8,  # the number of heads in that version
             "norm_num_groups": 32 // share or 1,
         },
         unet3d={
@@ -114,7 +114,7 @@ REDUCED = _shape("reduced: widths 1/8, 4 frames of 128x128, small CLIP", 4, (16,
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, networks are made on `device`, their weights by `seed` alone; generators stay as they were outside."""
+    """A context in which networks are created on `device` with weights from `seed`; random state is restored."""
     indices = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=indices), device:
         torch.manual_seed(seed)
@@ -122,7 +122,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def make_vae(shape: Shape) -> Any:
-    """AutoencoderKL (its stubs ask for types that no tensor has, hence Any)."""
+    """AutoencoderKL (Any, since its stubs require types that tensors do not have)."""
     return AutoencoderKL(**shape.vae).eval()
 
 
@@ -132,27 +132,27 @@ def make_clip(shape: Shape) -> Any:
 
 
 def make_adapter(shape: Shape) -> LiteralAdapter:
-    """The adapter, which FashionFlow has from DreamPose (models/unet_dual_encoder.py, `Embedding_Adapter`)."""
+    """The adapter, from DreamPose (models/unet_dual_encoder.py, `Embedding_Adapter`)."""
     return LiteralAdapter(LATENT_CHANNELS, shape.height, shape.width, shape.tokens, shape.clip["hidden_size"]).eval()
 
 
 @contextlib.contextmanager
 def computing(device: torch.device, dtype: torch.dtype, weights: torch.dtype) -> Iterator[None]:
-    """Without gradients, and under autocast where the weights are of another type than what is computed in."""
+    """No gradients, and autocast if the weights' dtype differs from that of the computation."""
     if dtype == weights:
         with torch.inference_mode():
             yield
     else:
-        # Not inference_mode: in it autocast (torch 2.13) casts all weights at every call, whatever it has kept.
+        # Not inference_mode, where autocast (torch 2.13) casts all weights at every call in spite of its cache.
         with torch.no_grad(), torch.autocast(device.type, dtype):
             yield
 
 
 def keep_casts(device: torch.device) -> torch.autocast:
-    """Around all calls that are timed: weights are cast at the first of them, not at every one.
+    """A context around all timed calls, so that weights are cast only at the first one.
 
-    Autocast forgets what it cast when its outermost context ends. DreamPose's code has one around a whole frame; a
-    single call with one of its own would cast 3.4 GB of weights for it.
+    Autocast clears its cache when its outermost context ends. DreamPose's code has one around a whole frame; a single
+    call with its own context would cast 3.4 GB of weights.
     """
     return torch.autocast(device.type, enabled=False)
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from fashionflow_core.models import FashionFlowUNet
 
 SEED = 0
-REDUCED = (8, 32, 32)  # on a CPU: no seconds of VAE here, and below that calls themselves outweigh their arithmetic
+REDUCED = (8, 32, 32)  # on a CPU; below that call overhead exceeds arithmetic
 WARMUP = 2
 TIMESTEP = 500
 PUBLISHED_TOKENS = 50
 
 
 def run(request: BenchRequest) -> dict[str, Any]:
-    """The suite as `fashionflow bench step` asks for it."""
+    """Suite `step` of `fashionflow bench`."""
     device, _ = request.place
     published = request.model == PUBLISHED
     size = request.sizes(device, REDUCED)[0] if published else (request.frames, request.height, request.width)
@@ -46,14 +46,14 @@ def bench_step(
     device: str = "auto",
     repeats: int = 5,
 ) -> dict[str, Any]:
-    """One denoising step, batch 1: our U-Net against the literal formulation with the same weights, interleaved.
+    """One denoising step, batch 1: the U-Net against the reference formulation with the same weights, interleaved.
 
     Args:
-        model: a model folder, a name that `registry.find` knows, or None for the published architecture with seeded
+        model: model folder, name for `registry.find`, or None for the published architecture with seeded
             random weights.
-        frames, height, width: of the latents; by default the model's own.
-        dtype: auto, fp32, bf16 or fp16.
-        device: auto, cpu, cuda, ...
+        frames, height, width: size of the latents; by default the model's own.
+        dtype: one of auto, fp32, bf16 or fp16.
+        device: such as auto, cpu, cuda.
         repeats: timed passes of each formulation.
 
     Returns:
@@ -61,7 +61,7 @@ def bench_step(
 
     Raises:
         UsageError: an unknown dtype or device, or a number of repeats below 1.
-        FashionFlowError: no such model, or a size the network cannot halve.
+        FashionFlowError: no such model, or a size that the network cannot halve.
     """
     import torch
 
@@ -108,7 +108,7 @@ def bench_step(
     results = rows(timings, work, limits)
     return {
         "suite": "step",
-        "title": "U-Net step, ours and the literal formulation",
+        "title": "U-Net step, this project and the reference formulation",
         "reduced": reduction(size) if model is None else None,
         "model": {
             "name": name,
@@ -143,12 +143,12 @@ def bench_step(
 
 
 def _arguments(unet: "FashionFlowUNet") -> dict[str, Any]:
-    """What the network was constructed with."""
+    """Constructor arguments of the network."""
     return {key: value for key, value in unet.config.items() if not key.startswith("_")}
 
 
 def literal_twin(unet: "FashionFlowUNet") -> "LiteralUNet":
-    """The literal formulation of the same config with the same weights, sharing their memory where shapes allow."""
+    """The reference formulation of the same config and weights, sharing memory where shapes allow."""
     import torch
 
     from fashionflow_benchmarks.reference_unet import LiteralUNet
@@ -163,7 +163,7 @@ def literal_twin(unet: "FashionFlowUNet") -> "LiteralUNet":
 
 
 def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[int, int, int], int]:
-    """(U-Net, its name, where its weights are from, native (frames, height, width) of the latents, context tokens)."""
+    """(U-Net, its name, origin of its weights, native (frames, height, width) of the latents, context tokens)."""
     import torch
 
     from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
@@ -188,16 +188,16 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
         adapter: Any = ImageContextAdapter.load_config(folder / "adapter", local_files_only=True)
         latents = (conventions.frames, adapter["latent_height"], adapter["latent_width"])
         tokens = adapter["clip_tokens"]
-    except Exception as error:  # safetensors, json and diffusers each raise their own kinds
+    except Exception as error:  # safetensors, json and diffusers raise various kinds
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FashionFlowError(
-            f"{folder}: its U-Net or adapter cannot be opened ({first_line})", hint="give a model folder of safetensors"
+            f"{folder}: U-Net or adapter cannot be loaded ({first_line})", hint="pass a model folder of safetensors"
         ) from error
     return unet, conventions.name, "from the model folder", latents, tokens
 
 
 def count_work(network: Any, shapes: tuple[tuple[int, ...], ...], dtype: "torch.dtype") -> CallCost:
-    """What one pass of a U-Net has to do; sample and context are cast to the network's number type before."""
+    """Work of one pass of a U-Net, with inputs in the network's dtype."""
 
     def forward(sample: "torch.Tensor", timestep: "torch.Tensor", context: "torch.Tensor") -> object:
         device = next(network.parameters()).device
@@ -207,6 +207,6 @@ def count_work(network: Any, shapes: tuple[tuple[int, ...], ...], dtype: "torch.
 
 
 def _ratio(results: dict[str, dict[str, Any]], key: str) -> float | None:
-    """Literal over ours, None where either is unknown or ours is 0."""
+    """Ratio of "literal" to "ours"; None if either is unknown or "ours" is 0."""
     literal, ours = results["literal"][key], results["ours"][key]
     return literal / ours if literal is not None and ours else None

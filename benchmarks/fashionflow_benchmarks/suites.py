@@ -19,12 +19,12 @@ SUITES = {
     "scale": f"{_HERE}.scaling:scale",
     "memory": f"{_HERE}.memory:memory",
 }
-QUICK = ("step", "vae", "clip", "video")  # what is measured if nothing is named
+QUICK = ("step", "vae", "clip", "video")  # default suites
 
 
-# Of the published architecture at the reduced sizes on two CPU cores: seconds before the first timed call, seconds of
-# one repeat, bytes of memory at most. The first are rough estimates, not measured; the others are sums of medians and
-# largest peaks in benchmarks/results/bench-cpu.json (`backends`: of mini-latent, bench-mini-latent-cpu.json).
+# For the published architecture at reduced sizes on two CPU cores: seconds before the first timed call, seconds per
+# repeat, peak bytes of memory. The first are estimates, not measured; the others are sums of medians and largest peaks
+# in benchmarks/results/bench-cpu.json (`backends`: mini-latent, bench-mini-latent-cpu.json).
 _COSTS = {
     "step": (30, 0.3, 1.1e9),
     "vae": (40, 3.1, 2.0e9),
@@ -39,7 +39,7 @@ _COSTS = {
 
 
 def expected(name: str, request: BenchRequest) -> str:
-    """What a suite costs, in words, before it starts."""
+    """Expected cost of a suite, in words."""
     own_sizes = request.frames or request.height or request.width or request.steps
     if request.model != PUBLISHED or own_sizes or request.full or request.place[0].type != "cpu":
         return "time and memory depend on the model, the sizes and the device; the bar shows the time left"
@@ -50,26 +50,26 @@ def expected(name: str, request: BenchRequest) -> str:
 
 
 def check(names: Sequence[str]) -> None:
-    """Refuse what is no suite.
+    """Check names of suites.
 
     Raises:
-        UsageError: naming it.
+        UsageError: unknown suite.
     """
     if unknown := sorted(set(names) - set(SUITES)):
-        raise UsageError(f"bench: no suite {unknown[0]!r}", hint=f"use some of: {', '.join(SUITES)}")
+        raise UsageError(f"bench: unknown suite {unknown[0]!r}", hint=f"use some of: {', '.join(SUITES)}")
 
 
 def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Measure suites, in the order of the table, each when it is asked for.
+    """Measure suites, in the order of the table, lazily.
 
     Args:
-        names: of `SUITES`; none: the quick ones.
+        names: names from `SUITES`; empty: the quick ones.
         request: sizes, device, repeats.
         on_suite: called with each name before it is measured.
 
     Raises:
-        UsageError: no such suite; what a suite refuses.
-        FashionFlowError: no such model; too little memory.
+        UsageError: unknown suite, or settings that it does not support.
+        FashionFlowError: missing model, or too little memory.
     """
     from fashionflow_core.utils.device import is_out_of_memory
 
@@ -85,5 +85,5 @@ def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], N
                     raise
                 raise FashionFlowError(
                     f"bench {name}: too little memory on {request.device}",
-                    hint="fewer --frames, a smaller --latent-size or --dtype bf16",
+                    hint="use fewer --frames, a smaller --latent-size or --dtype bf16",
                 ) from error

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class CallProgress:
-    """Who is told of the calls of `measure`.
+    """Progress callback of `measure`.
 
     Attributes:
-        on_call: called with the number of calls done and of all, before the first one too.
+        on_call: called with (done, total) calls, also before the first one.
     """
 
     on_call: Callable[[int, int], None] = lambda done, total: None
@@ -34,10 +34,10 @@ class Timing:
     """Measurements of one callable.
 
     Attributes:
-        seconds: wall-clock time of each repeat, in the order they were run.
-        peak_memory_bytes: most memory held during one call: the allocator's on CUDA, the process's resident set on
-            Linux CPUs; None where the system cannot say.
-        call_memory_bytes: of that, what came on top of the memory held when the call began.
+        seconds: wall-clock time of each repeat, in order.
+        peak_memory_bytes: peak memory during one call: the allocator's on CUDA, the process's resident set on
+            Linux CPUs; None if unsupported.
+        call_memory_bytes: part of it above the memory held before the call.
     """
 
     seconds: tuple[float, ...]
@@ -45,7 +45,7 @@ class Timing:
     call_memory_bytes: int | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, with median and quartiles (linear interpolation) of the seconds."""
+        """JSON-serializable, with median and quartiles (linear interpolation) of the seconds."""
         return {
             "seconds": list(self.seconds),
             "lower_quartile_s": quantile(self.seconds, 0.25),
@@ -66,7 +66,7 @@ def quantile(values: tuple[float, ...], fraction: float) -> float:
 
 
 def synchronize(device: "torch.device") -> None:
-    """Wait until the device has done all it was given; CPUs always have."""
+    """Wait until the device has finished; no effect on CPUs."""
     import torch
 
     if device.type == "cuda":
@@ -76,7 +76,7 @@ def synchronize(device: "torch.device") -> None:
 
 
 def seconds(call: Callable[[], object], device: "torch.device") -> float:
-    """Wall-clock time of one call, the device waited for before and after."""
+    """Wall-clock time of one call, synchronised before and after."""
     synchronize(device)
     start = time.perf_counter()
     call()
@@ -89,12 +89,12 @@ def measure(
 ) -> dict[str, Timing]:
     """Time several callables against each other on one device.
 
-    Each round runs every callable once, and every other round runs them in reverse order, so that a machine that slows
-    down (heat, neighbours) slows all of them alike. Memory is measured in one more call of each, after the timing.
+    Each round runs every callable once, and every other round in reverse order, so that a slowdown of the machine
+    (heat, other load) affects all equally. Memory is measured in an additional call of each, after the timing.
 
     Args:
-        callables: name → what to run; results are dropped.
-        device: synchronised before and after each call.
+        callables: name → function; results are discarded.
+        device: device, synchronised before and after each call.
         repeats: timed calls of each, at least 1.
         warmup: calls of each before the first timed one.
     """
@@ -141,9 +141,9 @@ def _measure_memory(call: Callable[[], object], device: "torch.device") -> tuple
     if device.type != "cpu":
         return None, None
     try:
-        # What earlier calls freed would otherwise be used again, unseen, and the peak would tell of them.
+        # Free cached memory of earlier calls, which would distort the peak.
         ctypes.CDLL(None).malloc_trim(0)
-        # Linux: writing 5 sets the peak of the resident set back to what it is now (man 5 proc).
+        # Linux: writing 5 resets the peak resident set to its current size (man 5 proc).
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _resident_bytes("VmRSS")
         call()
@@ -160,7 +160,7 @@ def _resident_bytes(field: str) -> int:
 
 
 def hardware(device: "torch.device", dtype: str) -> dict[str, Any]:
-    """What a number was measured on: processor, GPU, driver, versions, arithmetic settings, commit and date (UTC)."""
+    """Description of the hardware: processor, GPU, driver, versions, arithmetic settings, commit and date (UTC)."""
     import torch
 
     cuda = device.type == "cuda"
@@ -199,7 +199,7 @@ def _cpu_model() -> str:
 
 
 def _driver() -> str | None:
-    """Version of NVIDIA's driver, which its own tool knows."""
+    """Version of NVIDIA's driver, from nvidia-smi."""
     command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -217,7 +217,7 @@ def _commit() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", name)  # an installed copy may lie inside the checkout of something else
+        git("ls-files", "--error-unmatch", name)  # an installed copy may be inside another project's checkout
         return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "uncommitted_changes": None}

@@ -15,13 +15,13 @@ from fashionflow_core.runtimes import flops
 
 WARMUP = 1
 STAGES = ("photo", "encode", "denoise", "decode", "write", "other")
-# Of motion models; matte: the figure found, the photo made ready.
+# Motion models; matte: detecting the figure and preparing the photo.
 MOTION_STAGES = ("photo", "matte", "denoise", "render", "write", "other")
 _STAGE_OF = {"encode_image": "encode", "context": "encode", "denoise": "denoise", "decode": "decode"}
 
 
 class Watched:
-    """Networks that note the seconds of each call, the device waited for before and after."""
+    """Networks that record the seconds of each call, synchronised before and after."""
 
     def __init__(self, networks: Any, seconds: dict[str, float]) -> None:
         self._networks, self._seconds = networks, seconds
@@ -44,7 +44,7 @@ class Watched:
 
 
 def video(request: BenchRequest) -> dict[str, Any]:
-    """A warm model makes a video of a photo: the whole, unwatched, and by stage, watched; in turns."""
+    """Time a video from a photo with a warm model: in total without instrumentation and by stage, interleaved."""
     from PIL import Image
 
     subject = open_subject(request, motion=True)
@@ -55,7 +55,7 @@ def video(request: BenchRequest) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.png"
-        Image.fromarray(subject.photo(2)).save(photo)  # shops' photos are larger than the model's frame
+        Image.fromarray(subject.photo(2)).save(photo)  # typical photos are larger than the model's frame
         target = Path(folder) / "video.mp4"
 
         def whole() -> None:
@@ -78,12 +78,12 @@ def video(request: BenchRequest) -> dict[str, Any]:
         WARMUP,
         limits,
         input={"frames": subject.frames, "latents": list(subject.size), "steps": subject.steps},
-        notes=["stages are timed with the device waited for at each, apart from the whole; other: scheduler, noise"],
+        notes=["stages are synchronised and timed separately from the total; other: scheduler, noise"],
     )
 
 
 def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
-    """Make the video once; the seconds of each of `STAGES`."""
+    """Generate the video once, and return the seconds of each of `STAGES`."""
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.pipeline import FashionFlowPipeline
 
@@ -108,7 +108,7 @@ def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
 
 
 def motion_by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
-    """Make the video of a motion model once; the seconds of each of `MOTION_STAGES`."""
+    """Generate the video of a motion model once, and return the seconds of each of `MOTION_STAGES`."""
     from fashionflow_core import video as video_files
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.motion.prepared import PreparedPhoto
@@ -133,19 +133,19 @@ def motion_by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, fl
     video_files.write(iter(frames), target, fps=made.fps, count=made.count, metadata=made.metadata)
     end = time.perf_counter()
     seconds["render"], seconds["write"] = drawn - sampled, end - drawn
-    # Generating finds the figure once more.
+    # Generation detects the figure again.
     seconds["other"] = sampled - before - 2 * seconds["matte"] - seconds["denoise"]
     return {stage: max(seconds[stage], 0.0) for stage in MOTION_STAGES}
 
 
 def _motion_work(subject: Subject) -> dict[str, CallCost]:
-    """Of the stages of a motion model that networks do."""
+    """Work of the stages of a motion model that run networks."""
     flop = subject.networks.count_flop(subject.pipeline.config.keyframes)
     return {"denoise": CallCost(subject.steps * flop["denoise"], None), "matte": CallCost(flop["parse"], None)}
 
 
 def _work(subject: Subject) -> dict[str, CallCost]:
-    """Of the whole way, and of the stages that networks do."""
+    """Work of the total, and of the stages that run networks."""
     flop = subject.networks.count_flop(subject.frames)
     inputs = subject.inputs()
 

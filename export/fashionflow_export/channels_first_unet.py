@@ -1,9 +1,9 @@
-"""Channels-first U-Net for engine compilers: the same weights and results.
+"""Channels-first U-Net for engine compilers, with the same weights and results.
 
-In PyTorch the buffer is `(b, f, h, w, c)` and convolutions are 2D, which its CPU does best. An engine chooses memory
-orders itself, tensor by tensor, and takes one tensor under two axis orders for two: it then writes both. So here every
-tensor between blocks is `(b, c, f, h, w)`, convolutions are 3D, and only attention sees tokens, in f-h-w order. Counted
-in the plan of TensorRT-RTX 1.7, 70x80x64 in fp16, that is 12.2 GB of activations a pass instead of 17.7 GB.
+In PyTorch the buffer is `(b, f, h, w, c)` and convolutions are 2D, which is fastest on CPUs. Engines choose memory
+layouts themselves, per tensor, and treat one tensor in two axis orders as two, writing both. Here every tensor between
+blocks is `(b, c, f, h, w)`, convolutions are 3D, and only attention uses tokens, in f-h-w order. By the plan of
+TensorRT-RTX 1.7 for 70x80x64 in fp16 that is 12.2 GB of activations per pass instead of 17.7 GB.
 """
 
 import copy
@@ -22,7 +22,7 @@ from fashionflow_core.models.unet import FashionFlowUNet, UNetOutput, UpBlock
 
 
 def for_engines(module: nn.Module) -> nn.Module:
-    """A copy of a module whose U-Net, if it holds one, is formulated for engines."""
+    """A copy of a module with its U-Net, if any, in the formulation for engines."""
     module = copy.deepcopy(module)
     for part in module.modules():
         forward = _FORWARDS.get(type(part))
@@ -50,7 +50,7 @@ def _downsample(self: Any, x: Tensor) -> Tensor:
 
 
 def _upsample(self: Any, x: Tensor) -> Tensor:
-    # Depth-to-space behind a linear layer: a transposed convolution, and a bias that depends on the pixel of the block.
+    # Depth-to-space after a linear layer: a transposed convolution with a bias per pixel of the block.
     weight = rearrange(self.space.weight, "(c p1 p2) i -> i c 1 p1 p2", p1=2, p2=2)
     bias = rearrange(self.space.bias, "(c p1 p2) -> 1 c 1 p1 p2", p1=2, p2=2)
     _, _, f, h, w = x.shape
@@ -80,7 +80,7 @@ _spatio_temporal = SpatioTemporalAttention.forward
 
 
 def _self_attention(self: Any, x: Tensor) -> Tensor:
-    # Small: it stands at the innermost level alone.
+    # Small: used at the innermost level only.
     return _spatio_temporal(self, x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
 
 
@@ -108,7 +108,7 @@ def _unet(self: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Te
     return UNetOutput(sample=self.conv_out(x))
 
 
-# ResnetBlock, DownBlock and MidBlock name no axis: they are what they are in both formulations.
+# ResnetBlock, DownBlock and MidBlock do not depend on axes: shared by both formulations.
 _FORWARDS: dict[type, Callable[..., Any]] = {
     PseudoConv3d: _conv,
     ConvBlock: _conv_block,

@@ -1,4 +1,4 @@
-"""TensorRT engines of an engine folder; valid ones are kept."""
+"""TensorRT engines of an engine folder, with reuse of valid ones."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from fashionflow_export.tensorrt import build_engine, cache_key
 
 
 def profile_of(record: NetworkRecord, frames: tuple[int, int], usual: int) -> dict[str, Any]:
-    """Input → smallest, usual and largest shape, of inputs whose number of frames is dynamic."""
+    """Input → smallest, usual and largest shape, for inputs with a dynamic number of frames."""
     low, high = frames
     return {
         name: [tuple(count if size == -1 else size for size in shape) for count in (low, usual, high)]
@@ -32,19 +32,19 @@ def add_engines(
     before: Path,
     report: Callable[[str], None],
 ) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:
-    """Build an engine of every ONNX file in a folder, or take it over from an earlier export.
+    """Build an engine for every ONNX file in a folder, or reuse that of an earlier export.
 
     Args:
-        made: the folder; networks have their ONNX files in it.
-        networks: records; those that come back also name the engines.
-        flavor, settings: how to build.
+        made: folder with the ONNX files of the networks.
+        networks: records of the networks; the returned ones include the engines.
+        flavor, settings: build settings.
         frames: fewest, usual and most frames of a clip.
-        before: where an earlier export may be. An engine of it whose key is the same is not built again.
-        report: takes lines for people.
+        before: folder of a possible earlier export; its engines with the same key are reused.
+        report: called with messages for the user.
 
     Returns:
-        Records, and what `RuntimeRecord.build` holds: flavor, versions, and of each engine its key and what its builder
-        said of it.
+        Records, and the value of `RuntimeRecord.build`: flavor, versions, and of each engine its key and the builder's
+        information.
 
     Raises:
         FashionFlowError: as `build_engine`.
@@ -72,20 +72,20 @@ def add_engines(
 def _take_over(
     before: Path, name: str, key: Mapping[str, Any], target: Path, report: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """Copy an engine of an earlier export if it is the one that would be built; what was said of it, or None."""
+    """Copy an engine of an earlier export if its key matches; returns its information, or None."""
     try:
         engines = Engines.load(before)
         known = dict(engines.runtimes["tensorrt"].build["engines"][name])
         old = known.pop("key")
         path = engines.check_files(before, name, "tensorrt")
     except (FashionFlowError, KeyError, TypeError, ValueError):
-        return None  # nothing there that could be trusted
+        return None  # not a trustworthy record
     changed = [field for field in {**key, **old} if old.get(field) != key.get(field)]
     if changed:
-        report(f"{name}: the engine in {before} is stale ({_change(changed[0], old, key)}) and is built again")
+        report(f"{name}: the engine in {before} is stale ({_change(changed[0], old, key)}); building it again")
         return None
     shutil.copy(path, target)
-    report(f"{name}: the engine in {before} is still valid and is kept")
+    report(f"{name}: the engine in {before} is still valid; reusing it")
     return known
 
 

@@ -1,4 +1,4 @@
-"""Export of a model folder from start to verification."""
+"""Export of a model folder to an engine folder, including verification."""
 
 import shutil
 import warnings
@@ -39,8 +39,8 @@ from fashionflow_export.tensorrt import choose_flavor
 from fashionflow_export.verify import verify_folder
 
 _TOOLS = ("fashionflow", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
-# Where each graph's config.json comes from: it describes the network for people, and nothing reads it to run.
-_PARTS = {"vae_decoder": "vae", "vae_encoder": "vae"}  # others are called as the part is
+# Source of each graph's config.json, which documents the network and is not read at run time.
+_PARTS = {"vae_decoder": "vae", "vae_encoder": "vae"}  # others have the name of the part
 
 
 def export_model(
@@ -51,21 +51,21 @@ def export_model(
     overwrite: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, Engines]:
-    """Make an engine folder of a model folder, and verify it.
+    """Export a model folder to an engine folder, and verify it.
 
     Args:
-        model: a folder with PyTorch weights.
-        out: made as a whole or not at all; None: named after model, dtype and shape, here.
-        settings: what to make.
-        lora: of the model's U-Net, fused before anything else.
-        overwrite: replace `out` if it is a model folder.
-        report: takes lines for people.
+        model: folder with PyTorch weights.
+        out: output folder, written atomically; None: named after model, dtype and shape, in the current folder.
+        settings: export settings.
+        lora: LoRA folder for the model's U-Net, fused first.
+        overwrite: whether to replace `out` if it is a model folder.
+        report: called with messages for the user.
 
     Returns:
-        The folder and its record. Engines that failed their verification are there too, and say so.
+        The folder and its record. Engines that failed verification are included, with that state.
 
     Raises:
-        FashionFlowError: the model, the LoRA or the target is not what it should be; something needed is not installed.
+        FashionFlowError: invalid model, LoRA or target; a missing dependency.
     """
     settings = settings or ExportSettings()
     config = ModelConfig.load(model)
@@ -74,7 +74,7 @@ def export_model(
     out = out or Path(settings.folder_name(config))
     _check_target(out, overwrite)
     names, (low, high) = settings.networks_of(config), settings.range_for(config)
-    # All that can be refused is refused before the work.
+    # All checks come before the work.
     flavor = choose_flavor(settings.engines) if "tensorrt" in settings.runtimes else None
     check_exporter()
     report(f"opening {model}")
@@ -84,7 +84,7 @@ def export_model(
     counts = [default] if low == high else [default, low if low != default else high]
     batch = max(n for n in range(1, settings.decode_chunk + 1) if default % n == 0)
 
-    report("asking PyTorch what the networks should answer")
+    report("computing reference outputs with PyTorch")
     cases = make_cases(source, names, counts, batch)
     everything = set(names) == set(GRAPHS_OF[config.latents])
     frames = np.zeros((0, config.height, config.width, 3), np.uint8)
@@ -96,7 +96,7 @@ def export_model(
         networks = _write_graphs(made, source, settings, names, (low, high), default, batch, report)
         _copy_rest(made, source, config, default)
         weights, schedule = source.files, _schedule(source)
-        del source  # its memory is needed for what follows
+        del source  # frees memory for the following steps
         builds: dict[str, dict[str, Any]] = {name: {} for name in settings.runtimes}
         if flavor is not None:
             networks, builds["tensorrt"] = add_engines(
@@ -116,7 +116,7 @@ def export_model(
             schedule=schedule,
             tools=_versions(),
             networks=networks,
-            runtimes={name: RuntimeRecord(BUILT_NOT_RUN, "it was not run yet", build=builds[name]) for name in builds},
+            runtimes={name: RuntimeRecord(BUILT_NOT_RUN, "not run yet", build=builds[name]) for name in builds},
             files={
                 path.relative_to(made).as_posix(): FileRecord.of(path)
                 for path in sorted(made.rglob("*"))
@@ -126,18 +126,18 @@ def export_model(
         )
         engines.save(made)
         if settings.verify:
-            # What cannot even be opened has failed too; it is kept for inspection like what answers wrongly.
+            # Engines that cannot be loaded have failed too; they are kept for inspection like those with wrong outputs.
             engines = verify_folder(made, engines, answers, report=report, keep_failures=True)
-        _check_target(out, overwrite)  # another export may have been faster
+        _check_target(out, overwrite)  # another export may have finished meanwhile
     return out, engines
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
-    """`check_target`, and no export replaces weights: not those it is made of, nor others."""
+    """As `check_target`; an export never replaces a folder of weights."""
     check_target(out, overwrite)
     if is_model(out) and not (out / ENGINES_FILE).is_file():
         raise FashionFlowError(
-            f"{out}: holds the weights of a model, and --overwrite replaces engines only", hint="name another -o"
+            f"{out}: contains the weights of a model; --overwrite replaces engines only", hint="choose another -o"
         )
 
 
@@ -160,7 +160,7 @@ def _write_graphs(
         dtype, graph = settings.dtype, for_engines(source.graphs[name])
         if dtype == "fp16" and (peak := peak_value(source.graphs[name], real[name])) > FLOAT16_MAX:
             warnings.warn(
-                f"{name}: its values reach {peak:.3g}, more than float16 can hold ({FLOAT16_MAX:g}): kept in fp32",
+                f"{name}: values reach {peak:.3g}, above the range of float16 ({FLOAT16_MAX:g}): kept in fp32",
                 FashionFlowWarning,
                 stacklevel=2,
             )
@@ -186,7 +186,7 @@ def _write_graphs(
 
 
 def _without_onnx(made: Path, networks: dict[str, NetworkRecord]) -> dict[str, NetworkRecord]:
-    """Remove the ONNX files that engines were built of."""
+    """Remove the ONNX files that engines were built from."""
     for record in networks.values():
         onnx = made / record.files["onnxruntime"]
         for path in (onnx, onnx.with_name(onnx.name + ".data")):
@@ -207,20 +207,20 @@ def _output_shapes(source: ExportedModel, name: str, inputs: dict[str, Any]) -> 
 
 
 def _count(source: ExportedModel, low: int, high: int, name: str) -> dict[str, int]:
-    """Operations of a graph: of the U-Net at up to three numbers of frames, of decoder and parser for one image."""
+    """Operations of a graph: for the U-Net at up to three numbers of frames, for decoder and parser for one image."""
     counts = {}
     for frames in sorted({low, (low + high) // 4 * 2, high}) if name == "unet" else [low]:
         shapes = [tuple(value.shape) for value in inputs_of(source, frames, 1, "random")[name].values()]
-        if name == "parser":  # takes a photo and its mirror image
+        if name == "parser":  # input is a photo and its mirror image
             shapes = [(1, *shape[1:]) for shape in shapes]
         counts[str(frames)] = count_flop(source.graphs[name], *shapes)
     return counts
 
 
 def _copy_rest(made: Path, source: ExportedModel, config: ModelConfig, frames: int) -> None:
-    """Everything beside the graphs, of which the interpolator is none.
+    """Write everything except the graphs, including the interpolator, which is not a graph.
 
-    The graphs hold the conventions of their VAE, so the folder's are plain ones.
+    The graphs include the conventions of their VAE, so model.json has neutral ones.
     """
     channels = len(config.latents_mean)
     inside = {
@@ -237,12 +237,12 @@ def _copy_rest(made: Path, source: ExportedModel, config: ModelConfig, frames: i
 
 
 def _inside(config: ModelConfig) -> tuple[str, ...]:
-    """Fields of `model.json` whose conventions are inside the graphs: those of the VAE."""
+    """Fields of `model.json` for conventions that are part of the graphs: those of the VAE."""
     return () if config.latents == "motion" else ("vae_range", "vae_patch_size", "latents_mean", "latents_std")
 
 
 def _schedule(source: ExportedModel) -> dict[str, Any]:
-    """`Engines.schedule`."""
+    """Value of `Engines.schedule`."""
     scheduler = source.pipe.make_scheduler("ddim")
     timesteps = set_timesteps(scheduler, source.config.steps, torch.device("cpu"), source.config.log_snr)
     return {

@@ -25,14 +25,14 @@ from fashionflow_core.utils.hashing import sha256
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model folder in PyTorch.
+    """A model folder loaded in PyTorch.
 
     Attributes:
-        folder: the model folder.
-        pipe: over float32 networks on the CPU, a LoRA fused in.
+        folder: model folder.
+        pipe: pipeline over float32 networks on the CPU, with a LoRA fused.
         graphs: the same networks by the names of `engine_folder.GRAPHS`.
-        files: file of the folder → SHA-256, of all weights.
-        photo: what the comparison is made on, uint8 (height, width, 3) of the model's frame: a rendered figure.
+        files: file of the folder → SHA-256, for all weights.
+        photo: input of the comparison, uint8 (height, width, 3) of the model's frame: a rendered figure.
     """
 
     folder: Path
@@ -54,10 +54,10 @@ def open_source(folder: Path, lora: Path | None = None) -> ExportedModel:
     """Open a model folder for export.
 
     Raises:
-        FashionFlowError: it is no model, or already one of engines; the LoRA is of another model.
+        FashionFlowError: not a model folder, or an engine folder; the LoRA of another model.
     """
     if (folder / ENGINES_FILE).is_file():
-        raise FashionFlowError(f"{folder}: holds engines already", hint="export the model that they were made of")
+        raise FashionFlowError(f"{folder}: contains engines", hint="export the model that they were built from")
     pipe = pipeline.load(folder, device="cpu", dtype="fp32", backend="torch")
     networks: Any = pipe.networks
     if lora is not None:
@@ -76,13 +76,13 @@ def open_source(folder: Path, lora: Path | None = None) -> ExportedModel:
 
 
 def inputs_of(source: ExportedModel, frames: int, decode_batch: int, kind: str) -> dict[str, dict[str, Tensor]]:
-    """Inputs of every graph, float32 that float16 can hold: "random", or "real", as a generation makes them.
+    """Inputs of every graph, float32 with values exact in float16: "random", or "real" ones of a generation.
 
     Args:
-        source: the model.
-        frames: of the clip.
-        decode_batch: frames that the decoder takes at a time.
-        kind: random or real.
+        source: loaded model.
+        frames: frames of the clip.
+        decode_batch: frames per call of the decoder.
+        kind: one of random, real.
     """
     networks, config = source.networks, source.config
     generator = torch.Generator("cpu").manual_seed(frames)
@@ -114,7 +114,7 @@ def inputs_of(source: ExportedModel, frames: int, decode_batch: int, kind: str) 
     pixels = clip_pixels(source.photo[None], source.pipe.conditioner.processor, config)
     local, context, content = source.pipe.conditioner.encode(source.photo[None], [generator])
     known = KnownFrames.first(local, frames, content, config.mask_fill)
-    # Half way: as much signal as noise.
+    # Halfway: equal signal and noise.
     sample = 0.7 * local[:, :, None] + 0.7 * noise(1, networks.latent_channels, frames, *size)
     return _rounded(
         {
@@ -131,7 +131,7 @@ def inputs_of(source: ExportedModel, frames: int, decode_batch: int, kind: str) 
 
 
 def _real_motion(source: ExportedModel, frames: int, noise: Callable[..., Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Real inputs of a motion model's graphs: of the first window of a clip."""
+    """Real inputs of a motion model's graphs, from the first window of a clip."""
     generator = source.pipe.motion
     assert generator is not None
     photo = torch.from_numpy(source.photo).permute(2, 0, 1)[None] / 255
@@ -157,7 +157,7 @@ def _real_motion(source: ExportedModel, frames: int, noise: Callable[..., Tensor
 
 
 def standard_photo(config: ModelConfig) -> np.ndarray:
-    """What generations are compared on: a rendered figure of the model's frame, uint8 (height, width, 3)."""
+    """Input of the compared generations: a rendered figure of the model's frame, uint8 (height, width, 3)."""
     return render_clip(0, height=config.height, width=config.width, frame_indices=[0]).frames[0]
 
 
@@ -166,7 +166,7 @@ def _rounded(inputs: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor
 
 
 def make_cases(source: ExportedModel, networks: Sequence[str], counts: Sequence[int], decode_batch: int) -> list[Case]:
-    """PyTorch's answers on random and on real inputs; of the U-Net at every number of frames in `counts`."""
+    """PyTorch's outputs for random and real inputs; for the U-Net at every number of frames in `counts`."""
     cases = []
     for number, frames in enumerate(counts):
         for kind in ("random", "real"):

@@ -1,4 +1,4 @@
-"""ONNX graphs through `torch.export`."""
+"""ONNX export of graphs through `torch.export`."""
 
 import copy
 import logging
@@ -17,21 +17,21 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.store.engine_folder import GRAPHS
 from fashionflow_core.utils import extras
 
-# 21 makes onnxruntime's CPU take GroupNorm apart, 23's Attention breaks TensorRT-RTX in float32.
+# With opset 21 onnxruntime's CPU decomposes GroupNorm; Attention of opset 23 fails in TensorRT-RTX in float32.
 OPSET = 20
-# Protobuf ends at 2 GB; a file near that needs twice its size to be written.
+# Protobuf is limited to 2 GB; writing a file near that needs twice its size in memory.
 EXTERNAL_BYTES = 1_500_000_000
 FLOAT16_MAX = 65504.0
 
 
 def check_exporter() -> None:
-    """Raises FashionFlowError where what exports to ONNX is not installed."""
+    """Raise FashionFlowError if onnxscript is not installed."""
     if find_spec("onnxscript") is None:
         raise FashionFlowError("onnxscript is not installed", hint=extras.install("onnx"))
 
 
 def peak_value(module: nn.Module, inputs: Mapping[str, Tensor]) -> float:
-    """The largest magnitude that any layer of a graph puts out, in float32: what float16 would have to hold."""
+    """The largest magnitude of any layer's output, in float32, to compare with the range of float16."""
     peak = 0.0
 
     def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -50,7 +50,7 @@ def peak_value(module: nn.Module, inputs: Mapping[str, Tensor]) -> float:
 
 
 class _WideNorm(nn.Module):
-    """A normalisation in float32 around half-precision neighbours: sums of squares overflow float16 at 65504."""
+    """A normalisation in float32 between half-precision layers: sums of squares overflow float16 at 65504."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class _WideNorm(nn.Module):
 def half(module: nn.Module) -> nn.Module:
     """A copy of a graph in float16, its normalisations in float32.
 
-    The GroupNorms of a U-Net stay as they are: runtimes know them as one operation with float32 sums inside, and a
-    float32 border around it would cost a quarter more memory traffic.
+    GroupNorms of a U-Net are unchanged: runtimes implement them as one operation with float32 sums, and casts to
+    float32 around it would cost a quarter more memory traffic.
     """
     module = copy.deepcopy(module).half()
     for path, parent in list(module.named_modules()):
@@ -85,11 +85,11 @@ def export_onnx(
     """Write a graph as an ONNX file, checked by `onnx` itself.
 
     Args:
-        module: of `runtimes.graphs`, in the number type it is to compute in.
-        network: its name in `engine_folder.GRAPHS`.
-        inputs: examples, float32, by name: their shapes are the graph's.
-        path: the file; above 1.5 GB its weights lie beside it as `model.onnx.data`.
-        dynamic_frames: fewest and most frames of the U-Net; None: those of the example.
+        module: graph from `runtimes.graphs`, in its final dtype.
+        network: name in `engine_folder.GRAPHS`.
+        inputs: example inputs, float32, by name; they determine the shapes.
+        path: output file; above 1.5 GB its weights are next to it as `model.onnx.data`.
+        dynamic_frames: minimum and maximum frames of the U-Net; None: those of the example.
     """
     import onnx
 
@@ -111,7 +111,7 @@ def export_onnx(
             verbose=False,
         )
     assert program is not None
-    # Traces of our source files: a third of the file, no use to a runtime, and different on every machine.
+    # Stack traces of source files: a third of the file, unused by runtimes, and machine-dependent.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
     size = sum(weight.numel() * weight.element_size() for weight in module.parameters())
@@ -129,7 +129,7 @@ def _attention(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """Attention with its softmax in float32. Half of the scale on each side keeps products within float16."""
+    """Attention with its softmax in float32. Splitting the scale over both factors keeps products within float16."""
     assert not dropout_p and not is_causal
     root = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
     scores = (query * root) @ (key * root).transpose(-1, -2)
@@ -140,7 +140,7 @@ def _attention(
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Torch's own is taken apart by its exporter, with a softmax in half precision, and not in one memory order."""
+    """Replace torch's attention, which its exporter decomposes with a half-precision softmax and mixed layouts."""
     before = functional.scaled_dot_product_attention
     functional.scaled_dot_product_attention = _attention
     try:
@@ -151,7 +151,7 @@ def _plain_attention() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch's exporter warns of torchvision's absence and of its own deprecated calls."""
+    """Silence the exporter's warnings of missing torchvision and of its own deprecated calls."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

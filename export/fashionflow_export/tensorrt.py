@@ -1,8 +1,8 @@
-"""TensorRT engines from ONNX files through Polygraphy, for both flavors.
+"""TensorRT engine builder: ONNX files to engines through Polygraphy, for both flavors.
 
-TensorRT times its kernels, so it builds on the GPU that it builds for. TensorRT-RTX compiles ahead for a list of GPUs
-and finishes on the one it meets: it builds on machines that have none. Both take strongly typed networks, in which the
-number types are those of the ONNX file.
+TensorRT times its kernels, so it builds on the target GPU. TensorRT-RTX compiles ahead for a list of GPUs and finishes
+on the actual one, so it builds without a GPU. Both use strongly typed networks, whose dtypes are those of the ONNX
+file.
 """
 
 import ctypes
@@ -30,24 +30,24 @@ _ITEM_BYTES = {"Half": 2, "Float": 4, "Int32": 4, "Int64": 8, "Bool": 1, "BFloat
 
 
 def has_gpu() -> bool:
-    """Whether torch sees a CUDA device."""
+    """Whether torch finds a CUDA device."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def choose_flavor(settings: EngineSettings) -> Flavor:
-    """The flavor to build with, once everything that cannot be done here has been refused.
+    """Choose the flavor to build with, after checking that it can build here.
 
     Raises:
-        FashionFlowError: it is not installed, or needs a GPU that is not here.
+        FashionFlowError: not installed, or a required GPU is missing.
     """
     installed = [flavor for flavor in FLAVORS.values() if find_spec(flavor.module) is not None]
     flavor = FLAVORS.get(settings.flavor)
     if flavor is None:  # auto
         usable = [flavor for flavor in installed if flavor.name == "rtx" or has_gpu()]
         if not usable:
-            have = "TensorRT is installed, but builds on a GPU only" if installed else "no TensorRT is installed"
+            have = "TensorRT is installed, but needs a GPU to build" if installed else "TensorRT is not installed"
             raise FashionFlowError(
                 f"--trt: {have}",
                 hint=f"{extras.install('trt-rtx')} builds without a GPU; on a GPU machine: {extras.install('trt')}",
@@ -62,20 +62,20 @@ def choose_flavor(settings: EngineSettings) -> Flavor:
         raise FashionFlowError("--trt: polygraphy is not installed", hint=extras.install(flavor.extra))
     if flavor.name == "tensorrt":
         if settings.capabilities:
-            raise UsageError("--compute-capability: TensorRT builds for the GPU it finds; this is for --trt-flavor rtx")
+            raise UsageError("--compute-capability: only for --trt-flavor rtx (TensorRT builds for this GPU)")
         if not has_gpu():
             raise FashionFlowError(
-                "--trt-flavor tensorrt: TensorRT times kernels on the GPU it builds for, and there is none here",
-                hint="use --trt-flavor rtx, which builds without one, or export on the GPU machine",
+                "--trt-flavor tensorrt: needs a GPU to build, but there is none",
+                hint="use --trt-flavor rtx, which needs none, or export on the GPU machine",
             )
     else:
         for option, wanted in (("--timing-cache", settings.timing_cache), ("--refit", settings.refit)):
             if wanted:
-                raise UsageError(f"{option}: TensorRT-RTX has none without a GPU", hint="use --trt-flavor tensorrt")
+                raise UsageError(f"{option}: unsupported in TensorRT-RTX without GPU", hint="use --trt-flavor tensorrt")
         if "current" in settings.capabilities and not has_gpu():
             raise FashionFlowError(
-                "--compute-capability current: there is no GPU here to ask",
-                hint="name it, such as 8.9, or leave it out",
+                "--compute-capability current: no GPU on this machine",
+                hint="pass a number such as 8.9, or omit the option",
             )
         _check_capabilities(flavor, settings)
     return flavor
@@ -87,8 +87,8 @@ def _check_capabilities(flavor: Flavor, settings: EngineSettings) -> None:
         if capability != "current" and _symbol(capability) not in known:
             listed = ", ".join(sorted(f"{name[2:-1]}.{name[-1]}" for name in known))
             raise UsageError(
-                f"--compute-capability: {flavor.title} {_version(flavor)} does not list {capability}",
-                hint=f"it lists {listed}; leave the option out to build for all of them",
+                f"--compute-capability: {flavor.title} {_version(flavor)} does not support {capability}",
+                hint=f"use one of: {listed}; or omit the option to build for all",
             )
 
 
@@ -101,7 +101,7 @@ def _version(flavor: Flavor) -> str:
 
 
 def cuda_of(flavor: Flavor) -> str:
-    """The CUDA major version of the installed package, from its name (tensorrt-rtx-cu13); empty where it tells none."""
+    """The CUDA major version of the installed package, from its name (tensorrt-rtx-cu13); empty if it contains none."""
     pattern = re.compile(rf"{flavor.module.replace('_', '[-_]')}[-_]cu(\d+)$", re.IGNORECASE)
     found = (pattern.match(distribution.name or "") for distribution in distributions())
     return next((match[1] for match in found if match), "")
@@ -110,7 +110,7 @@ def cuda_of(flavor: Flavor) -> str:
 def cache_key(
     onnx: Path, flavor: Flavor, settings: EngineSettings, dtype: str, profile: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything an engine depends on; two equal ones mean the same engine."""
+    """Key of an engine: everything that it depends on."""
     key: dict[str, Any] = {
         "flavor": flavor.name,
         "version": _version(flavor),
@@ -140,24 +140,24 @@ def build_engine(
     """Build one engine.
 
     Args:
-        onnx: the graph, its data beside it.
-        flavor: of `choose_flavor`.
-        settings: how.
-        profile: input → its smallest, usual and largest shape, for inputs whose number of frames is dynamic.
+        onnx: graph file, with its data next to it.
+        flavor: result of `choose_flavor`.
+        settings: build settings.
+        profile: input → smallest, usual and largest shape, for inputs with a dynamic number of frames.
 
     Returns:
-        The serialized engine, and what its builder said of it: `layers`, `scratch_bytes`, and, where all shapes are
-        fixed, `activation_traffic_bytes`: what all layers read and write of tensors that are not weights.
+        The serialized engine, and information from its builder: `layers`, `scratch_bytes`, and, if all shapes are
+        fixed, `activation_traffic_bytes`: bytes that all layers read and write of tensors other than weights.
 
     Raises:
-        FashionFlowError: the ONNX file is broken, or the builder cannot make an engine of it.
+        FashionFlowError: damaged ONNX file, or the build failed.
     """
-    # In a thread of its own. Signals are answered in the main one: in it, TensorRT would call our logger, and what a
-    # signal raises there is printed and lost.
+    # In its own thread: signals are handled in the main one, where TensorRT would call our logger, and exceptions
+    # raised there by a signal are printed and lost.
     stop = threading.Event()
     _trim_memory()
     try:
-        with ThreadPoolExecutor(1) as pool:  # leaving it waits for the thread
+        with ThreadPoolExecutor(1) as pool:  # its exit waits for the thread
             try:
                 return pool.submit(_build, onnx, flavor, settings, profile, stop).result()
             finally:
@@ -167,8 +167,8 @@ def build_engine(
 
 
 def _trim_memory() -> None:
-    """Hand what was freed back to the system: glibc keeps it for the thread that freed it, half a GB here."""
-    with suppress(AttributeError, OSError):  # elsewhere there is no such call, and no need of it
+    """Return freed memory to the system: glibc keeps half a GB for the thread that freed it."""
+    with suppress(AttributeError, OSError):  # only glibc has this call
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -176,7 +176,7 @@ def _build(
     onnx: Path, flavor: Flavor, settings: EngineSettings, profile: Mapping[str, Any], stop: threading.Event
 ) -> tuple[bytes, dict[str, Any]]:
     _select(flavor)
-    name = f"{onnx.parent.name}/{onnx.name}"  # the folder it is in has no name yet
+    name = f"{onnx.parent.name}/{onnx.name}"  # the folder is still temporary
     trt = flavor.load()
     polygraphy = import_module("polygraphy.backend.trt")
 
@@ -203,26 +203,26 @@ def _build(
     try:
         cache = str(settings.timing_cache) if settings.timing_cache else None
         plan = polygraphy.EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
-    except Exception as error:  # Polygraphy's own kind, whose text is its log
+    except Exception as error:  # Polygraphy's exception contains its log
         reason = logger.errors[0] if logger.errors else str(error)
         raise FashionFlowError(
             f"{name}: {flavor.title} cannot build it ({textwrap.shorten(reason, 300)})", hint=_build_hint(settings)
         ) from None
-    del monitor  # the builder held no reference of its own
+    del monitor  # the builder has no reference of its own
     return bytes(plan), describe(logger.layers, logger.scratch)
 
 
 def _select(flavor: Flavor) -> None:
-    """Tell Polygraphy which TensorRT to drive: it asks the environment, once, when it is imported."""
+    """Select the TensorRT of Polygraphy, which reads it from the environment on import."""
     os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if flavor.name == "rtx" else "0"
     if "polygraphy.config" in sys.modules:
         chosen = sys.modules["polygraphy.config"].USE_TENSORRT_RTX
         if chosen != (flavor.name == "rtx"):
             raise FashionFlowError(
-                "polygraphy drives the other flavor of TensorRT in this process", hint="build in a process of its own"
+                "polygraphy already uses the other flavor of TensorRT in this process", hint="build in a new process"
             )
     logger = import_module("polygraphy.logger").G_LOGGER
-    logger.module_severity = logger.CRITICAL + 1  # what it has to say is in our own line
+    logger.module_severity = logger.CRITICAL + 1  # its errors are raised as one line
 
 
 def _build_hint(settings: EngineSettings) -> str:
@@ -231,11 +231,11 @@ def _build_hint(settings: EngineSettings) -> str:
         tries.insert(0, "a larger --workspace-gb")
     if settings.capabilities:
         tries.insert(0, "another --compute-capability")
-    return f"{', or '.join(tries)} may do"
+    return f"try {', or '.join(tries)}"
 
 
 def _monitor(trt: Any, stop: threading.Event) -> Any:
-    """Ends a build between two of its steps once `stop` is set."""
+    """Progress monitor that cancels a build when `stop` is set."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -264,19 +264,19 @@ def _config(
         create = import_module("polygraphy.backend.trt").CreateConfig
         return create(**shared, refittable=settings.refit, load_timing_cache=cache and str(cache))(builder, network)
     config = import_module("polygraphy.backend.tensorrt_rtx").CreateConfigRTX(**shared)(builder, network)
-    # Float32 means float32 (Polygraphy does the same for the other flavor): TF32 would miss the tolerance.
+    # No TF32, which would exceed the tolerance (Polygraphy disables it for the other flavor).
     config.clear_flag(trt.BuilderFlag.TF32)
-    config.num_compute_capabilities = len(settings.capabilities)  # first: the next call counts within it
+    config.num_compute_capabilities = len(settings.capabilities)  # first: the next call indexes within it
     for index, capability in enumerate(settings.capabilities):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, _symbol(capability)), index):
             raise FashionFlowError(
-                f"--compute-capability: {flavor.title} refuses {capability}", hint="leave it out to build for all"
+                f"--compute-capability: {flavor.title} rejects {capability}", hint="omit it to build for all"
             )
     return config
 
 
 def _listener(trt: Any) -> Any:
-    """A logger that keeps errors, and of the verbose part what says how an engine will run."""
+    """A logger that keeps errors, and the verbose lines about the engine's layers."""
 
     class Listener(trt.ILogger):
         def __init__(self) -> None:
@@ -297,13 +297,13 @@ def _listener(trt: Any) -> Any:
 
 
 def describe(layers: str, scratch: int) -> dict[str, Any]:
-    """The builder's listing of layers, in numbers; see `build_engine`."""
+    """Numbers from the builder's list of layers; see `build_engine`."""
     count, traffic, fixed = 0, 0, True
     for line in layers.splitlines():
         if "LayerType:" not in line:
             continue
         count += 1
-        # Constants are weights; everything before and after them in the line is read or written.
+        # Constants are weights; all other tensors of the line are read or written.
         read = line.partition("Inputs: [")[2].partition("Constants: [")[0]
         written = line.partition("Outputs: [")[2].partition("TacticName")[0]
         for sizes, kind in re.findall(r"Dimensions: \[([-\d,]*)\].*?Datatype: (\w+)", read + written):

@@ -23,28 +23,28 @@ def verify_folder(
     report: Callable[[str], None] = lambda line: None,
     keep_failures: bool = False,
 ) -> Engines:
-    """Verify every runtime of a folder that runs here, and note the states in its `engines.json`.
+    """Verify every runtime of a folder that runs here, and record the states in its `engines.json`.
 
     Args:
-        folder: of engines.
-        engines: its record.
-        answers: of PyTorch; None: those that travel with the folder.
-        device: auto: onnxruntime on the CPU, TensorRT on the GPU.
-        report: takes lines for people.
-        keep_failures: what cannot even be opened or run is noted as failed, instead of raised.
+        folder: engine folder.
+        engines: content of `engines.json`.
+        answers: reference outputs of PyTorch; None: those stored in the folder.
+        device: one of auto (onnxruntime on the CPU, TensorRT on the GPU), cpu, cuda.
+        report: called with messages for the user.
+        keep_failures: whether engines that cannot be loaded or run are recorded as failed, instead of raising.
 
     Raises:
-        FashionFlowError: a file is missing, changed or cannot be opened; the folder cannot be written.
+        FashionFlowError: a file is missing, changed or unreadable; the folder is not writable.
     """
     answers = answers or load_answers(folder, engines)
     for runtime, record in engines.runtimes.items():
         chosen = "cpu" if device == "auto" and runtime == "onnxruntime" else device
         reason, _ = runtimes.missing(engines, runtime, engine_device(chosen))
         if reason:
-            earlier = {VERIFIED: "; it was verified before", FAILED: "; it failed before"}.get(record.state, "")
-            report(f"{runtime}: cannot run here, so nothing was compared{earlier}: {reason}")
+            earlier = {VERIFIED: "; verified before", FAILED: "; failed before"}.get(record.state, "")
+            report(f"{runtime}: cannot run here, so it was not verified{earlier}: {reason}")
             if record.state == BUILT_NOT_RUN:
-                where = f"verified where it is first used; here {reason}"
+                where = f"will be verified at first use; here {reason}"
                 engines = engines.with_runtime(runtime, replace(record, reason=where))
         else:
             report(f"verifying with {runtime}")
@@ -53,14 +53,14 @@ def verify_folder(
             except FashionFlowError as error:
                 if not keep_failures:
                     raise
-                # A machine that is too small says nothing of the engines.
+                # Too little memory is not a failure of the engines.
                 state = BUILT_NOT_RUN if isinstance(error, OutOfMemory) else FAILED
                 engines = engines.with_runtime(runtime, replace(record, state=state, reason=error.message))
         try:
             engines.save(folder)
         except OSError as error:
             raise FashionFlowError(
-                f"{folder}: the result cannot be noted in it ({(error.strerror or str(error)).lower()})",
+                f"{folder}: the result cannot be written ({(error.strerror or str(error)).lower()})",
                 hint="make the folder writable, or verify a copy of it",
             ) from None
     return engines
@@ -74,13 +74,13 @@ def verify_runtime(
     device: str = "auto",
     report: Callable[[str], None] = lambda line: None,
 ) -> Engines:
-    """Compare one runtime's files with PyTorch's answers.
+    """Compare one runtime's files with PyTorch's outputs.
 
     Returns:
         `engines` with the runtime's record: verified, or failed with the reason. Nothing is written.
 
     Raises:
-        FashionFlowError: a file is missing, changed or cannot be opened.
+        FashionFlowError: a file is missing, changed or unreadable.
     """
     names = [name for name in engines.graphs if name in engines.networks and runtime in engines.networks[name].files]
     if set(names) == set(engines.graphs):
@@ -93,16 +93,16 @@ def verify_runtime(
 
 
 def engine_device(device: str) -> torch.device:
-    """A device that engines run on: CUDA or the CPU."""
+    """The device of engines: CUDA or the CPU."""
     chosen = resolve_device(device)
     return chosen if chosen.type == "cuda" else torch.device("cpu")
 
 
 def require_verified(folder: Path, engines: Engines) -> None:
-    """Raises FashionFlowError where a runtime failed its verification."""
+    """Raise FashionFlowError if a runtime failed its verification."""
     for name, record in engines.runtimes.items():
         if record.state == FAILED:
             raise FashionFlowError(
-                f"{folder}: its {name} engines failed their verification: {record.reason}",
-                hint="they are kept for inspection; generate refuses them without --allow-unverified",
+                f"{folder}: {name} engines failed verification: {record.reason}",
+                hint="inspect them, or generate with --allow-unverified",
             )

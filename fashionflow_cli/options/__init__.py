@@ -70,4 +70,26 @@ from fashionflow_cli.options.model import (
     Variations,
 )
 from fashionflow_cli.options.photo import BLACK, WHITE, Background, Fit, Frame, MatteFile, MaxMegapixels
-from fashionflow_cli.options.video import Codec, Crf, Encoder, Fps, FramesDir, NoMark, Out, Overwrite, Poster
+from fashionflow_cli.options.video import (
+    C2paCert,
+    C2paKey,
+    Caption,
+    Codec,
+    Crf,
+    Encoder,
+    EndCardFile,
+    EndCardSeconds,
+    Font,
+    Fps,
+    FramesDir,
+    Logo,
+    LogoOpacity,
+    LogoPlace,
+    NoMark,
+    Out,
+    Overwrite,
+    Poster,
+    Ratio,
+    Targets,
+    VisibleMark,
+)

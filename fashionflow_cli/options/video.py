@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from fashionflow_cli.options.base import ADVANCED, VIDEO, between, one_of, option
-from fashionflow_core.config import CODECS, VIDEO_SUFFIXES
+from fashionflow_cli.options.base import ADVANCED, SHOPS, VIDEO, between, one_of, option
+from fashionflow_core.config import CODECS, PLACES, RATIOS, TARGETS, VIDEO_SUFFIXES
 
 Out = Annotated[
     Path | None,
@@ -13,6 +13,30 @@ Out = Annotated[
 Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
 Poster = Annotated[bool, option(VIDEO, "poster", text="Also write a PNG of a telling frame.", flag=True)]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
+Ratio = Annotated[
+    str | None,
+    option(SHOPS, "ratio", text=f"{', '.join(RATIOS)}; extends the background.", **one_of(RATIOS, "W:H")),
+]
+Targets = Annotated[
+    str | None,
+    option(SHOPS, "for", text=f"Keep the limits of: {', '.join(TARGETS)}.", metavar="LIST"),
+]
+VisibleMark = Annotated[
+    str | None, option(SHOPS, "visible-mark", text='A small text, e.g. "AI-generated".', metavar="TEXT")
+]
+Caption = Annotated[str | None, option(SHOPS, "caption", text="Text; {name} or {COLUMN} of a list.", metavar="TEXT")]
+Font = Annotated[str | None, option(SHOPS, "font", text="A font of the system, or its file.", metavar="NAME")]
+Logo = Annotated[Path | None, option(SHOPS, "logo", text="A picture in a corner.", metavar="FILE")]
+LogoPlace = Annotated[
+    str, option(SHOPS, "logo-place", text=f"{', '.join(PLACES)}.", default="top-right", **one_of(PLACES, "NAME"))
+]
+LogoOpacity = Annotated[float, option(SHOPS, "logo-opacity", text="0 to 1.", default="1", metavar="N")]
+EndCardFile = Annotated[Path | None, option(SHOPS, "end-card", text="A picture at the end.", metavar="FILE")]
+EndCardSeconds = Annotated[float, option(SHOPS, "end-card-seconds", text="How long.", default="2", metavar="N")]
+C2paCert = Annotated[
+    Path | None, option(SHOPS, "c2pa-cert", text="Sign with this certificate chain (extra c2pa).", metavar="PEM")
+]
+C2paKey = Annotated[Path | None, option(SHOPS, "c2pa-key", text="Its private key.", metavar="PEM")]
 FramesDir = Annotated[
     Path | None, option(ADVANCED, "frames-dir", text="Also write each frame as a PNG.", metavar="DIR")
 ]

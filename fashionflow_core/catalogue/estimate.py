@@ -93,7 +93,8 @@ def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int 
     """Mean seconds that a device had a video, and its mean size, of the last ones with these values."""
     last: deque[dict[str, Any]] = deque(maxlen=_RECENT)
     for record in read(out / MANIFEST):
-        if record["status"] == DONE and record.get("seconds") and alike.items() <= record.items():
+        frames = {"frames": record.get("generated_frames", record.get("frames"))}
+        if record["status"] == DONE and record.get("seconds") and alike.items() <= (record | frames).items():
             last.append(record)
     if not last:
         return None, None

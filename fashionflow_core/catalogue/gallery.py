@@ -23,6 +23,7 @@ from fashionflow_core.utils.files import write_text
 PAGE = "index.html"
 PER_PAGE = 2_000
 TEMPLATE = "gallery.html.j2"
+SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif")  # photos that browsers open
 GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # what needs a look first
 # Name in the manifest → how a page calls it, with its unit, and what it says.
 SCORES = {
@@ -44,6 +45,7 @@ class Card:
     status: str
     video: str
     poster: str
+    photo: str
     is_picture: bool
     model: str
     seed: str
@@ -101,7 +103,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
         template = _template()
         for number, (part, name) in enumerate(zip(parts, names)):
-            cards = [_card(record_at(manifest, start), group) for group, _, start in part]
+            cards = [_card(record_at(manifest, start), group, videos) for group, _, start in part]
             text = template.render(
                 title=_printable(os.path.basename(os.path.realpath(out))),
                 cards=cards,
@@ -168,7 +170,7 @@ def _order(name: str) -> str:
     return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
-def _card(record: dict[str, Any], group: str) -> Card:
+def _card(record: dict[str, Any], group: str, videos: Path | None) -> Card:
     status, message = str(record["status"]), str(record.get("message", ""))
     if group == FAILED and status == DONE:
         status, message = "missing", "the video is gone; the next run makes it again"
@@ -184,6 +186,7 @@ def _card(record: dict[str, Any], group: str) -> Card:
         status=status,
         video=_link(output) if group != FAILED else "",
         poster=_link(poster) if poster and group != FAILED else "",
+        photo=_photo(str(record.get("source", "")), videos),
         is_picture=output.lower().endswith((".gif", ".webp")),
         model=str(record.get("model", "")),
         seed=str(record.get("seed", "")),
@@ -200,8 +203,23 @@ def _card(record: dict[str, Any], group: str) -> Card:
     )
 
 
+def _photo(source: str, videos: Path | None) -> str:
+    """The photo as an address relative to the page; empty where it is not on this disk, or of no kind for browsers."""
+    if videos is None or os.path.splitext(source)[1].lower() not in SHOWN:
+        return ""
+    try:
+        if not os.path.isfile(source):
+            return ""
+        relative = os.path.relpath(os.path.realpath(source), os.path.realpath(videos))
+        return quote_from_bytes(os.fsencode(relative.replace(os.sep, "/")))
+    except ValueError:  # another drive of Windows, or characters that no file name can have
+        return ""
+
+
 def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "photo", str(record.get("source", ""))
+    if more := record.get("more_outputs"):
+        yield "also", ", ".join(map(str, more))
     yield "seed", str(record.get("seed", ""))
     yield "model", f"{record.get('model', '')} ({record.get('model_revision', '')})"
     if "steps" in record:

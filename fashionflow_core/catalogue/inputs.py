@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fashionflow_core.catalogue import storage
-from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, read_list, row_settings
+from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, SOURCE_COLUMNS, read_list, row_settings
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.images.formats import sniff
 from fashionflow_core.utils.folders import is_aside, walk
@@ -39,6 +39,7 @@ class Entry(NamedTuple):
         caption: for the gallery.
         settings: fields of `GenerateSettings` that this photo has of its own.
         problem: why nothing can come of it.
+        columns: its values of further columns of a list.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Entry(NamedTuple):
     caption: str = ""
     settings: Mapping[str, Any] | None = None
     problem: str | None = None
+    columns: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -90,13 +92,14 @@ def is_many(argument: str) -> bool:
     return glob.has_magic(argument) or path.suffix.lower() in LISTS
 
 
-def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes]) -> Inputs:
+def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes], columns: Sequence[str] = ()) -> Inputs:
     """Find all photos.
 
     Args:
         arguments: folders, patterns (`*`, `?`, `[...]`, `**`), photos, lists, and `-` for a list on standard input.
         out: the output folder; photos inside it are none.
         stdin: reads standard input.
+        columns: further columns that lists may have.
 
     Raises:
         UsageError: a list that cannot be understood, or a folder that is the output folder too.
@@ -112,7 +115,7 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
             found += _remote(argument, url, skipped)
             bases.add(_fixed_part(argument) if glob.has_magic(argument) else argument)
         elif argument == STDIN:
-            found += read_list(stdin(), "<stdin>", "")
+            found += read_list(stdin(), "<stdin>", "", columns)
             bases.add(None)
         elif path.is_dir():
             _check_apart(argument, argument, real)
@@ -120,7 +123,7 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes])
             bases.add(str(path))
         elif path.exists() and path.suffix.lower() in LISTS:
             try:
-                found += read_list(path.read_bytes(), argument, path.suffix.lower())
+                found += read_list(path.read_bytes(), argument, path.suffix.lower(), columns)
                 bases.add(None)
             except OSError as error:
                 raise FashionFlowError(
@@ -290,7 +293,9 @@ class Entries(Sequence[Entry]):
         own = next((row[column] for column in NAME_COLUMNS if column in row), None)
         settings, problem = row_settings({key: value for key, value in row.items() if key in SETTINGS})
         name = str(own) if own is not None else _relative(source, self._root)
-        return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem)
+        known = {*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS}
+        columns = {key: str(value) for key, value in row.items() if key not in known}
+        return Entry(source, name, own is not None, str(row.get("caption", "")), settings, problem, columns or None)
 
 
 def _named(found: list[Any], bases: set[str | None], skipped: Skipped) -> Inputs:

@@ -13,6 +13,7 @@ from fashionflow_core.config import EncodeOptions, GenerateSettings, LoadOptions
 from fashionflow_core.generators.folder import SOURCE_FILE, is_pipeline
 from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.video.finishing import FinishOptions
 
 FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
 DONE, FAILED, LOST, RETRIED = "done", "failed", "lost", "retried"
@@ -30,6 +31,7 @@ class RunSpec:
         settings: of all items, but for what entries have of their own.
         load: how the model is opened; the device is each worker's own.
         encode: how the videos are written.
+        finish: what is made of the generated frames.
         batch: photos in one call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU.
         suffix: of the videos.
         background, max_megapixels: of `loading.load_photo`.
@@ -46,6 +48,7 @@ class RunSpec:
     settings: GenerateSettings = GenerateSettings()
     load: LoadOptions = LoadOptions()
     encode: EncodeOptions = EncodeOptions()
+    finish: FinishOptions = FinishOptions()
     batch: int = 0
     suffix: str = ".mp4"
     background: tuple[int, int, int] = (255, 255, 255)
@@ -54,6 +57,10 @@ class RunSpec:
     gate: QualityLimits | None = None
     reroll: int = 0
     opener: str = "fashionflow_core.pipeline:load"
+
+    def files(self, name: str) -> list[str]:
+        """An item's files inside the output folder; the first one is its video."""
+        return self.finish.files(name, self.suffix)
 
     def on(self, device: str) -> Self:
         """The same on a worker's own device."""
@@ -75,6 +82,7 @@ class Job:
         replace: whether a file that is no known video of ours may be replaced.
         redo: make it even if the very same video is in place.
         caption: for the gallery.
+        label: caption of the video, its columns filled in.
         reroll: how often it was made before with another seed.
         earlier: tries of an earlier run, as the manifest has them; `kept` is the one that is in place.
         judge: the video is finished, and only has no scores.
@@ -91,6 +99,7 @@ class Job:
     replace: bool = False
     redo: bool = False
     caption: str = ""
+    label: str = ""
     reroll: int = 0
     earlier: tuple[Mapping[str, Any], ...] = ()
     judge: bool = False
@@ -141,7 +150,12 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
         "variation": variation,
         "suffix": work.suffix,
         # As the names and defaults were when finished catalogues were hashed: other ones would remake their videos.
-        "coding": {key: value for key, value in vars(work.encode).items() if value not in (None, "software", True)},
+        "coding": {
+            key: value
+            for key, value in vars(work.encode).items()
+            if key != "sign" and value not in (None, "software", True)
+        },
+        **({"signed": _content(work.encode.sign.cert)} if work.encode.sign is not None else {}),
         "background": work.background,
         "loading": {
             key: _content(value)
@@ -149,6 +163,7 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
             if key in ("backend", "lora", "allow_unverified", "compile") and value not in (None, "auto", False)
         },
         "dtype": work.load.dtype,
+        **({} if work.finish == FinishOptions() else {"finish": work.finish.hashed()}),
         "reroll": None,  # the gate judges videos that are finished; it is no reason to make them again
     }
     return _short(json.dumps(values, sort_keys=True, default=str).encode())

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,13 +22,14 @@ _SEPARATOR = re.compile(rb'"?sep=([;,\t|])"?[\r\n]+', re.IGNORECASE)
 SETTINGS = {field.name: field for field in fields(GenerateSettings) if field.name not in ("size", "decode_chunk")}
 
 
-def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
+def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -> Iterator[Any]:
     """A list's rows: a source, or (source, the row's other columns).
 
     Args:
         data: the file.
         name: what errors call it.
         suffix: of its name, which says what kind it is; empty: its first line does.
+        more: further columns that rows may have, such as those of captions.
 
     Raises:
         UsageError: it cannot be understood.
@@ -50,7 +51,7 @@ def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
     if suffix in (".jsonl", ".ndjson") or (not suffix and first.startswith("{")):
         for number, line in enumerate(_lines(data), start=1):
             if line.strip():
-                yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}")
+                yield _row(_json(line, f"{name}, line {number}"), f"{name}, line {number}", more)
     elif suffix in (".csv", ".tsv") or (not suffix and len(header) > 1 and set(header) & set(SOURCE_COLUMNS)):
         separator = separator or max("\t;,", key=first.count)
         rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
@@ -62,7 +63,7 @@ def read_list(data: bytes, name: str, suffix: str) -> Iterator[Any]:
                     raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
                 if not any(value and value.strip() for value in row.values()):
                     continue  # spreadsheets write empty rows as commas
-                yield _row({column: value for column, value in row.items() if value not in (None, "")}, where)
+                yield _row({column: value for column, value in row.items() if value not in (None, "")}, where, more)
         except csv.Error as error:
             raise UsageError(f"{name}, line {max(rows.line_num, 1)}: {error}", hint="check the quotes") from None
     else:
@@ -106,8 +107,8 @@ def _json(line: str, where: str) -> dict[str, Any]:
     return {str(key).lower(): value for key, value in row.items() if value is not None}
 
 
-def _row(row: dict[str, Any], where: str) -> Any:
-    known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS)
+def _row(row: dict[str, Any], where: str, more: Collection[str]) -> Any:
+    known = (*SOURCE_COLUMNS, *NAME_COLUMNS, "caption", *SETTINGS, *more)
     row = {key.replace("-", "_"): value for key, value in row.items()}
     if "guidance" in row:
         row["guidance_scale"] = row.pop("guidance")

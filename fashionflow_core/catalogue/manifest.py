@@ -15,11 +15,13 @@ from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 _NAMED = 5  # skipped lines that are named one by one
 # What fields of a record are, where they are there.
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("item", "status", "source", "settings_hash", "model_revision", "input_hash", "model"), (str,)),
+    **dict.fromkeys(
+        ("item", "status", "source", "settings_hash", "model_revision", "input_hash", "model", "output_hash"), (str,)
+    ),
     **dict.fromkeys(("output", "poster", "caption", "message", "hint", "stage", "scheduler", "codec"), (str,)),
     **dict.fromkeys(("input_bytes", "input_mtime_ns", "frames", "output_bytes", "width", "height", "seed"), (int,)),
     **dict.fromkeys(("scores", "seconds"), (dict,)),
-    **dict.fromkeys(("flags", "takes", "warnings"), (list,)),
+    **dict.fromkeys(("flags", "takes", "warnings", "more_outputs"), (list,)),
     "fps": (int, float),
     "steps": (int,),
 }

@@ -22,7 +22,7 @@ class Item:
 
     Attributes:
         name: of the video inside the output folder, `/` between folders, without a suffix; no other item has it.
-        source, caption, settings, problem: of its `Entry`.
+        source, caption, settings, problem, columns: of its `Entry`.
         variation: with the seed it fixes all randomness.
     """
 
@@ -32,6 +32,7 @@ class Item:
     caption: str = ""
     settings: Mapping[str, Any] | None = None
     problem: str | None = None
+    columns: Mapping[str, str] | None = None
 
 
 def plan_items(
@@ -80,7 +81,7 @@ def plan_items(
                     name, why = None, f"its output name {entry.name!r} is that of another photo before it"
             name = name or _free(shortened(full), entry.source, free)
             taken.add(_key(name))
-            yield Item(name, entry.source, variation, entry.caption, entry.settings, why)
+            yield Item(name, entry.source, variation, entry.caption, entry.settings, why, entry.columns)
 
 
 def _free(name: str, source: str, free: Callable[[str], bool]) -> str:

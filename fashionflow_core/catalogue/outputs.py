@@ -107,6 +107,7 @@ class Attempt:
 
     Attributes:
         video, poster: whole and not in their place yet; None: of an earlier run.
+        more: as `video`, of further targets.
         is_in_place: of an earlier run, which kept it.
     """
 
@@ -116,10 +117,11 @@ class Attempt:
     scores: dict[str, float] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     is_in_place: bool = False
+    more: tuple[Path, ...] = ()
 
     def discard(self) -> None:
         """Remove what has not been moved away."""
-        for file in (self.video, self.poster):
+        for file in (self.video, self.poster, *self.more):
             if file is not None:
                 file.unlink(missing_ok=True)
 

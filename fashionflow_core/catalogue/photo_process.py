@@ -93,12 +93,12 @@ def _named(problem: Exception) -> FashionFlowError:
     return FashionFlowError(f"{type(problem).__name__}: {problem}")
 
 
-def score_video(path: str, photo: "np.ndarray") -> "dict[str, float] | Exception":
+def score_video(path: str, photo: "np.ndarray", frames: int | None) -> "dict[str, float] | Exception":
     """`quality_gate.score`, or why it has none."""
     from fashionflow_core.catalogue.quality_gate import score
 
     try:
-        return score(path, photo)
+        return score(path, photo, frames)
     except Exception as problem:
         return problem if isinstance(problem, FashionFlowError) else _named(problem)
 
@@ -235,12 +235,10 @@ class Photos:
         with self._asking:
             return self.helper.ask(kind, *arguments)
 
-    def scores(self, path: Path, fitted: Fitted) -> dict[str, float]:
-        """Scores of a video; none if it cannot be scored, which is no reason not to keep it."""
-        box = fitted.box
-        photo = fitted.pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    def scores(self, path: Path, photo: "np.ndarray", frames: int | None = None) -> dict[str, float]:
+        """As `quality_gate.score`; none if a video cannot be scored, which is no reason not to keep it."""
         try:
-            found = self._ask("score", str(path), photo)
+            found = self._ask("score", str(path), photo, frames)
         except (EOFError, TimeoutError):
             found = None
         return found if isinstance(found, dict) else {}

@@ -18,6 +18,7 @@ from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
 from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.utils.hashing import sha256
+from fashionflow_core.video.captions import filled
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Planner:
         try:
             if item.problem:
                 raise UsageError(item.problem)
-            settings, mark = self._settings(item)
+            label = self._label(item)
+            settings, mark = self._settings(item, label)
         except FashionFlowError as error:
             if before and before.status == FAILED and not before.made_of.strip() and not self.rules.retry_failed:
                 return Decision(item, status=FAILED)
@@ -100,14 +102,25 @@ class Planner:
         if before is not None and not self.rules.overwrite and before.made_of == f"{mark} {self.revision}":
             if before.status == DONE:
                 if self._is_whole(item, before) and self._is_unchanged(item, before):
-                    return self._judged(item, before, self._job(number, item, settings, mark, before))
+                    return self._judged(item, before, self._job(number, item, settings, mark, label, before))
             elif not self.rules.retry_failed and self._is_unchanged(item, before):
                 return Decision(item, status=before.status)
         if before is not None and self._is_kept(item, before):
             return self._judged(item, before, None)
-        return Decision(item, self._job(number, item, settings, mark, before))
+        return Decision(item, self._job(number, item, settings, mark, label, before))
 
-    def _job(self, number: int, item: Item, settings: GenerateSettings, mark: str, before: State | None) -> Job:
+    def _label(self, item: Item) -> str:
+        """The caption of an item's video."""
+        template = self.work.finish.caption
+        if not template:
+            return ""
+        name = item.name.rpartition("/")[2]
+        own = {"caption": item.caption} if item.caption else {}
+        return filled(template, {"name": name, "photo": os.path.basename(item.source), **own, **(item.columns or {})})
+
+    def _job(
+        self, number: int, item: Item, settings: GenerateSettings, mark: str, label: str, before: State | None
+    ) -> Job:
         return Job(
             number,
             item.name,
@@ -120,6 +133,7 @@ class Planner:
             replace=self.rules.overwrite or (before is not None and before.status == DONE),
             redo=self.rules.overwrite,
             caption=item.caption,
+            label=label,
         )
 
     def _judged(self, item: Item, before: State, job: Job | None) -> Decision:
@@ -161,7 +175,7 @@ class Planner:
         """How many finished videos of the folder were made with other weights, by the name of the model."""
         return Counter(state.model for state in self.states.values() if self.is_of_another_model(state))
 
-    def _settings(self, item: Item) -> tuple[GenerateSettings, str]:
+    def _settings(self, item: Item, label: str) -> tuple[GenerateSettings, str]:
         """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
         if CAPTION in (settings.prompt or ""):
@@ -172,15 +186,20 @@ class Planner:
                     hint="give its list a column named caption, or leave the placeholder out",
                 )
             settings = replace(settings, prompt=str(settings.prompt).replace(CAPTION, item.caption))
+        work = (
+            replace(self.work, finish=replace(self.work.finish, caption=label))
+            if label != self.work.finish.caption
+            else self.work
+        )
         if self.config.latents != "appearance" and "seed" not in (item.settings or {}):
             # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
             settings = replace(settings, seed=item_seed(settings.seed, item.name))
-            return settings, settings_hash(settings.resolve(self.config), self.work, item.variation)
-        key = (tuple(sorted(item.settings.items())) if item.settings else (), item.variation)
+            return settings, settings_hash(settings.resolve(self.config), work, item.variation)
+        key = (tuple(sorted(item.settings.items())) if item.settings else (), item.variation, label)
         if key not in self._hashes:
             if len(self._hashes) > 100_000:  # a list with a seed for each of a million photos
                 self._hashes.clear()
-            self._hashes[key] = settings_hash(settings.resolve(self.config), self.work, item.variation)
+            self._hashes[key] = settings_hash(settings.resolve(self.config), work, item.variation)
         return settings, self._hashes[key]
 
     def _is_unchanged(self, item: Item, before: State) -> bool:
@@ -196,14 +215,17 @@ class Planner:
             return not before.input_hash  # it could not be read then either
 
     def _is_whole(self, item: Item, before: State) -> bool:
-        """Whether the video opens and has its frames; elsewhere, whether it has its size, for there it came whole."""
+        """Whether the videos open and the first has its frames; elsewhere, whether it has its size: it came whole."""
         from fashionflow_core import video
 
         if self.work.remote:
-            return storage.size(f"{self.work.remote.rstrip('/')}/{item.name}{self.work.suffix}") == before.bytes
-        path = inside(Path(self.work.out), item.name + self.work.suffix)
+            remote = self.work.remote.rstrip("/")
+            first, *others = (storage.size(f"{remote}/{name}") for name in self.work.files(item.name))
+            return first == before.bytes and None not in others
         try:
-            return path is not None and video.probe(path).frames == before.frames
+            paths = [inside(Path(self.work.out), name) for name in self.work.files(item.name)]
+            counts = [video.probe(path).frames if path is not None else 0 for path in paths]
+            return counts[0] == before.frames and 0 not in counts
         except FashionFlowError:
             return False
 

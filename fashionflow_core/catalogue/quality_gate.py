@@ -59,12 +59,13 @@ class QualityLimits:
         return cls(**values)
 
 
-def score(path: str | Path, photo: np.ndarray) -> dict[str, float]:
+def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict[str, float]:
     """Score a video as it was written.
 
     Args:
         path: the video.
         photo: uint8 (h, w, 3): what its first frame should show.
+        limit: look at the first frames only, so many; None: at all.
 
     Returns:
         `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`, of those that so many frames allow:
@@ -77,7 +78,7 @@ def score(path: str | Path, photo: np.ndarray) -> dict[str, float]:
     from fashionflow_core import video
     from fashionflow_core.metrics import drift
 
-    frames = video.read(path)
+    frames = video.read(path, limit)
     first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
     # No file holds more than 99 dB of 8-bit colours, and JSON has no infinity.
     scores = {"first_psnr": min(drift.psnr(first[None], photo[None]), 99.0)}

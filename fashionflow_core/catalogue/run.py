@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fashionflow_core.catalogue import gallery, storage
+from fashionflow_core.catalogue import gallery, results, storage
 from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.jobs import RunSpec, model_revision
 from fashionflow_core.catalogue.ledger import Ledger, Summary, Watcher
@@ -49,7 +49,7 @@ class Request:
 
 
 def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> Summary:
-    """Make what is missing, and write it down; the `page` is rebuilt however the run ends.
+    """Make what is missing, and write it down; the `page` and the tables are rebuilt however the run ends.
 
     Raises:
         UsageError: settings that the model cannot meet.
@@ -133,27 +133,28 @@ def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
 
 
 def _show(work: RunSpec) -> None:
-    """Rebuild the page, which is worth no error: the run's own counts for more."""
+    """Rebuild page and tables, which are worth no error: the run's own counts for more."""
     with suppress(FashionFlowError, OSError):
-        pages = gallery.build(work.out, everything_is_there=bool(work.remote))
-        for page in pages if work.remote else ():
-            storage.put(page, f"{work.remote.rstrip('/')}/{page.name}")
+        files = [*results.write(work.out), *gallery.build(work.out, everything_is_there=bool(work.remote))]
+        for file in files if work.remote else ():
+            storage.put(file, f"{work.remote.rstrip('/')}/{file.name}")
 
 
 def rebuild(place: str) -> list[str]:
-    """Build the page of an output folder or URL again; returns the pages.
+    """Build the page and the tables of an output folder or URL again; returns the pages.
 
     Raises:
         FashionFlowError: as `gallery.build`.
     """
     if not storage.is_url(place):
+        results.write(place)
         return [str(page) for page in gallery.build(place)]
     url = place.rstrip("/")
     work = RunSpec(model="", out=str(storage.mirror(url)), remote=url, scratch="")
     pull_manifest(work)
     pages = gallery.build(work.out, everything_is_there=True)
-    for page in pages:
-        storage.put(page, f"{url}/{page.name}")
+    for file in (*pages, *results.write(work.out)):
+        storage.put(file, f"{url}/{file.name}")
     return [f"{url}/{page.name}" for page in pages]
 
 

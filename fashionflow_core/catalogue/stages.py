@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.gpu_memory import batch_that_fits, free_memory, release_memory, used_memory
 from fashionflow_core.catalogue.jobs import DONE, FAILED, FINGERPRINT, Job, RunSpec, failure, fingerprint
 from fashionflow_core.catalogue.naming import POSTER
@@ -28,8 +30,11 @@ from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.generators.folder import config_of
+from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
+from fashionflow_core.video import finishing
+from fashionflow_core.video.finishing import Finisher, Footage, is_loop
 
 if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
@@ -242,20 +247,22 @@ class Maker:
         Returns:
             The record; None if the video is to be made again first.
         """
-        from fashionflow_core import video
-
         start = time.perf_counter()
         mark = {FINGERPRINT: fingerprint(photo.sha256, job.settings_hash, job.revision)}
-        temporary = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}{self.work.suffix}"
+        attempt = self.scratch / f"{job.number}-{job.attempt}-{job.reroll}"
+        temporary, *more = (Path(name) for name in self.work.files(str(attempt)))
         poster = temporary.with_suffix(".jpg")
-        take = Attempt(temporary, poster, seed=job.settings.seed)
+        take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
-            info = video.write(frames, temporary, clip.fps, clip.count, clip.metadata | mark, self.work.encode)
-            write_poster(poster, frames.poster, self.work.encode.mark)
+            finishers = self._finishers(job, photo, clip.count)
+            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, job.source)
+            info = infos[0]
+            if frames.poster is not None:
+                write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
-                take.scores = self.photos.scores(temporary, photo.fitted)
+                take.scores = self._scores(temporary, photo, finishers[0])
                 seconds["score"] = time.perf_counter() - start
             takes = [*(self._takes.pop(job.number, None) or earlier_takes(job)), take]
             if self.work.gate is not None:
@@ -267,7 +274,7 @@ class Maker:
                     return None
             there = [one for one in takes if one.video is not None or one.is_in_place]
             best = min(there, key=lambda one: badness(one.scores, self.work.gate or QualityLimits()))
-            size = self._keep(job, best)
+            size, digest = self._keep(job, best)
             for other in takes:
                 other.discard()
         except BaseException:
@@ -277,9 +284,10 @@ class Maker:
         return job.record(
             DONE,
             **self._of_photo(photo, clip),
-            **self._of_video(job, info, size),
+            **self._of_video(job, info, size, digest),
             **of_takes(best, takes, self.work),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
+            **({} if info.frames == clip.count else {"generated_frames": clip.count}),
             poster=job.name + POSTER,
             encoder=info.encoder,
             scheduler=clip.metadata["fashionflow_scheduler"],
@@ -287,24 +295,58 @@ class Maker:
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
-    def _keep(self, job: Job, best: Attempt) -> int:
-        """Move a video and its poster to where they belong, unless they are there; returns the video's bytes."""
-        video_name = job.name + self.work.suffix
+    def _finishers(self, job: Job, photo: OpenedPhoto, count: int | None = None) -> list[Finisher]:
+        """Of an item's files; `count`: of the generated frames, if that is not what was asked for."""
+        request = job.settings.resolve(self.pipe.config)
+        assert photo.fitted is not None
+        box = photo.fitted.box
+        footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
+        return replace(self.work.finish, caption=job.label).finishers(footage)
+
+    def _write_files(
+        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str], photo: str
+    ) -> "list[VideoInfo]":
+        """Write a clip's files; frames that are needed more than once wait on the disk."""
+        encode = self.work.encode
+        photo = "" if storage.is_url(photo) else photo  # a signature names those that are of this machine
+        if len(paths) == 1 and finishers[0].is_streamed(self.work.suffix):
+            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode, None, photo)]
+        with finishing.FrameStore(paths[0]) as store:
+            for frame in frames:
+                store.add(frame)
+            return [
+                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode, None, photo)
+                for finisher, path in zip(finishers, paths, strict=True)
+            ]
+
+    def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
+        """Of a video, compared with its photo finished as its frames are."""
+        assert photo.fitted is not None
+        pixels = photo.fitted.box.cut(photo.fitted.pixels)
+        return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
+
+    def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:
+        """Move an item's files to where they belong, unless there; returns the video's bytes and hash."""
+        names = self.work.files(job.name)
         if best.video is None or best.poster is None:
-            with self.outputs.existing(video_name) as path:
-                return path.stat().st_size if path is not None else 0
-        size = best.video.stat().st_size
-        places = ((best.poster, job.name + POSTER), (best.video, video_name))
+            with self.outputs.existing(names[0]) as path:
+                return (path.stat().st_size, sha256(path)) if path is not None else (0, "")
+        size, digest = best.video.stat().st_size, sha256(best.video)
+        # The video last: where it is, the item is finished.
+        places = ((best.poster, job.name + POSTER), *zip(best.more, names[1:]), (best.video, names[0]))
         for _, name in places:
             self.outputs.check(job, name)
         for file, name in places:
             self.outputs.put(file, name)
-        return size
+        return size, digest
 
-    def _of_video(self, job: Job, info: "VideoInfo", size: int) -> dict[str, Any]:
+    def _of_video(self, job: Job, info: "VideoInfo", size: int, digest: str) -> dict[str, Any]:
+        first, *more = self.work.files(job.name)
         return {
-            "output": job.name + self.work.suffix,
+            "output": first,
+            **({"more_outputs": more} if more else {}),
             "output_bytes": size,
+            "output_hash": digest,
             "model": self.pipe.config.name,
             "device": self.device,
             "frames": info.frames,
@@ -323,8 +365,8 @@ class Maker:
 
     def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
         """Whether the very video is in place already: a kill came between its last move and its line."""
-        name = job.name + self.work.suffix
-        if job.redo or job.reroll:
+        name, *more = self.work.files(job.name)
+        if job.redo or job.reroll or not all(map(self.outputs.has, more)):
             return False
         with self.outputs.existing(name) as path:
             if path is None:
@@ -340,7 +382,7 @@ class Maker:
                 return False
             take = Attempt(path, path, seed=int(found.get("fashionflow_seed", job.settings.seed)))
             if self.work.scores and photo.fitted is not None:
-                take.scores = self.photos.scores(path, photo.fitted)
+                take.scores = self._scores(path, photo, self._finishers(job, photo)[0])
                 take.flags = flags(take.scores, self.work.gate) if self.work.gate else []
             if take.flags and self.work.reroll:
                 self._takes[job.number] = [replace(take, video=None, poster=None, is_in_place=True)]
@@ -349,7 +391,7 @@ class Maker:
             record = job.record(
                 DONE,
                 **self._of_photo(photo),
-                **self._of_video(job, info, path.stat().st_size),
+                **self._of_video(job, info, path.stat().st_size, sha256(path)),
                 **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
                 seconds={},

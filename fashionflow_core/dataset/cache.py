@@ -1,7 +1,7 @@
 """Cache of encoded clips: safetensors shards with a JSON index.
 
-Latents are the VAE's posterior, mean and log-variance, as the VAE gives them: training draws fresh samples of it, and
-normalises by statistics of its own. `data/prepare.py` writes such folders.
+Latents are stored as the VAE's posterior (mean and log-variance) without normalisation: training samples from it, and
+normalises with its own statistics. `dataset/prepare.py` writes such folders.
 """
 
 import hashlib
@@ -24,23 +24,23 @@ from fashionflow_core.utils.hashing import sha256
 
 INDEX_FILE = "index.json"
 FORMAT = 1
-# What of a model a cached clip depends on; everything else of `ModelConfig` may differ.
+# Fields of `ModelConfig` that cached clips depend on; the others may differ.
 CONVENTIONS = ("height", "width", "fit", "resample", "vae_range", "vae_patch_size", "clip_rescale_twice")
-_AGAIN = "delete that file, and prepare the cache again with the same command"
+_AGAIN = "delete this file, then prepare the cache again with the same command"
 ENCODERS = ("vae", "image_encoder")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What fixes the content of a cache, together with the videos.
+    """Settings that determine the content of a cache, together with the videos.
 
     Attributes:
-        config: conventions of the model.
+        config: model.json of the model.
         networks: ids of its encoders (`network_id`).
-        dtype: what they compute in.
-        frames: of a clip.
-        strides: distances of a clip's frames in its video.
-        clips_per_video, seed: how many windows are drawn, and with which seed.
+        dtype: dtype of the encoders.
+        frames: frames per clip.
+        strides: steps between a clip's frames in its video.
+        clips_per_video, seed: number of windows drawn per video, and their seed.
     """
 
     config: ModelConfig
@@ -52,7 +52,7 @@ class Recipe:
     seed: int
 
     def settings(self) -> dict[str, Any]:
-        """All of it by name, as JSON keeps it: what two runs on one cache must agree on."""
+        """All fields by name, as in JSON; two runs on one cache must agree on them."""
         own = {name: getattr(self, name) for name in ("dtype", "frames", "clips_per_video", "seed")}
         model = {name: getattr(self.config, name) for name in CONVENTIONS}
         return own | {"strides": list(self.strides)} | model | dict(self.networks)
@@ -68,22 +68,22 @@ class Recipe:
         clips_per_video: int = 1,
         seed: int = 0,
     ) -> Self:
-        """The recipe under a model folder.
+        """The recipe for a model folder.
 
         Args:
-            device: where the networks are to run, which `auto` depends on.
-            dtype: auto, fp32, bf16 or fp16.
-            frames: None: as many as the model makes.
+            device: device of the networks, which `auto` depends on.
+            dtype: one of auto, fp32, bf16 or fp16.
+            frames: frames per clip; None: those of the model.
 
         Raises:
             FashionFlowError: a part of the model is missing or broken.
-            UsageError: no such dtype, or the model is one of motion.
+            UsageError: no such dtype, or a motion model.
         """
         config = ModelConfig.load(model)
         if config.latents == "motion":
             raise UsageError(
-                f"{config.name}: a motion model learns from true motion channels, which videos lack",
-                hint=f"encode them for {option('model', 'mini-latent')}, or draw motion clips: "
+                f"{config.name}: a motion model needs true motion channels, which videos do not have",
+                hint=f"encode them for {option('model', 'mini-latent')}, or create motion clips: "
                 f"{command('data synth', motion=True)}",
             )
         return cls(
@@ -102,10 +102,10 @@ class CachedClip:
     """One encoded clip: f frames of H x W pixels, latents of h x w.
 
     Attributes:
-        latents_mean, latents_logvar: float32 (f, c, h, w), the VAE's posterior of each frame, not normalised.
-        rgb: uint8 (f, h, w, 3), the frames at latent resolution, averaged (paper 3.3: the mask channels).
-        first_frame: uint8 (H, W, 3), frame 0 as fitted.
-        clip_hidden_states: float32 (n, d), the image encoder's last hidden state of frame 0, before the adapter.
+        latents_mean, latents_logvar: VAE posterior of each frame, float32 (f, c, h, w), not normalised.
+        rgb: frames averaged at latent resolution, uint8 (f, h, w, 3) (paper 3.3: the mask channels).
+        first_frame: frame 0 as fitted, uint8 (H, W, 3).
+        clip_hidden_states: last hidden state of the image encoder for frame 0, before the adapter, float32 (n, d).
         info: source (name), sha256 (of its bytes), split, start, stride, frames, fps (of the clip: the source's by
             the stride), index.
     """
@@ -119,21 +119,21 @@ class CachedClip:
 
 
 class LatentCache:
-    """Clips of a cache by number, read when they are asked for.
+    """Clips of a cache by number, loaded on demand.
 
-    Holds no open file, so that it can be sent to the workers of a DataLoader. A run of `data prepare` on the same
-    folder does not disturb it: it goes on showing the clips of the index it was opened with.
+    It keeps no file open, so it can be sent to the workers of a DataLoader. A concurrent `data prepare` on the same
+    folder has no effect: clips remain those of the index at opening.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
         """Open a cache.
 
         Args:
-            folder: of the cache.
-            split: only clips whose source lay in a folder of that name (train, test, ...); None: all.
+            folder: folder of the cache.
+            split: folder name (train, test, ...) that the clips' sources must be in; None: all clips.
 
         Raises:
-            FashionFlowError: no cache, or of another version.
+            FashionFlowError: not a cache, or of another version.
         """
         self.folder = Path(folder)
         self.index = read_index(self.folder)
@@ -149,7 +149,7 @@ class LatentCache:
 
         Raises:
             IndexError: no such clip.
-            FashionFlowError: its shard is missing or damaged, or the clip holds values that are not finite numbers.
+            FashionFlowError: its shard is missing or damaged, or the clip contains values that are not finite.
         """
         clip = self._clips[number]
         tensors = self._tensors(clip, "latents_mean", "latents_logvar", "rgb", "first_frame", "clip_hidden_states")
@@ -162,27 +162,27 @@ class LatentCache:
         return (self[number] for number in range(len(self)))
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each latent channel over all frames, of samples as training draws them: float32 (c,).
+        """Mean and deviation of each latent channel over all frames, of posterior samples: float32 (c,).
 
         Raises:
             FashionFlowError: no clips, or a shard is missing or damaged.
         """
         if not self._clips:
-            raise FashionFlowError(f"{self.folder}: holds no clips", hint=f"prepare some: {command('data prepare')}")
-        # All clips are of one size, so the moments of each count alike: mean, its square, and variance, (3, c).
+            raise FashionFlowError(f"{self.folder}: contains no clips", hint=f"prepare some: {command('data prepare')}")
+        # All clips have one size, so their moments have equal weight: mean, its square, and variance, (3, c).
         moments = torch.stack([self._tensors(clip, "moments")[0] for clip in self._clips]).mean(dim=0)
         mean, square, variance = moments
         return mean.float(), (square - mean**2 + variance).clamp_min(0).sqrt().float()
 
     def check(self, config: ModelConfig, folder: str | Path | None = None) -> None:
-        """Refuse a model that these latents are not for.
+        """Reject a model that does not match these latents.
 
         Args:
-            config: of the model.
-            folder: the model folder; with it the weights of its VAE and image encoder are compared as well.
+            config: model.json of the model.
+            folder: the model folder; if given, the weights of its VAE and image encoder are compared as well.
 
         Raises:
-            FashionFlowError: names what differs, and both values.
+            FashionFlowError: a mismatch; the message contains both values.
         """
         if len(config.latents_mean) != len(self.config.latents_mean):
             self._refuse("latent channels", len(self.config.latents_mean), len(config.latents_mean), config)
@@ -197,7 +197,7 @@ class LatentCache:
 
     def _refuse(self, what: str, ours: Any, theirs: Any, config: ModelConfig) -> None:
         raise FashionFlowError(
-            f"{self.folder}: was encoded with {what} {ours} (model {self.config.name}), "
+            f"{self.folder}: encoded with {what} {ours} (model {self.config.name}), "
             f"but model {config.name} has {what} {theirs}",
             hint=f"prepare another cache: {command('data prepare', 'VIDEOS', out='CACHE', model='MODEL')}",
         )
@@ -206,19 +206,19 @@ class LatentCache:
         path = self.folder / clip["shard"]
         try:
             if clip["shard"] not in self._checked and not is_whole(self.index, path):
-                raise FashionFlowError(f"{path}: is damaged (another SHA-256 than it was written with)", hint=_AGAIN)
+                raise FashionFlowError(f"{path}: damaged (SHA-256 differs from the recorded one)", hint=_AGAIN)
             self._checked.add(clip["shard"])
             with safe_open(path, framework="pt") as shard:
                 tensors = [shard.get_tensor(f"{clip['key']}.{name}") for name in names]
         except (OSError, SafetensorError) as error:
             raise FashionFlowError(
-                f"{path}: is missing or damaged ({' '.join(str(error).split())})", hint=_AGAIN
+                f"{path}: missing or damaged ({' '.join(str(error).split())})", hint=_AGAIN
             ) from None
         for name, tensor in zip(names, tensors):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 at = f", frame {clip['start']} on" if "start" in clip else ""
                 raise FashionFlowError(
-                    f"{path}: clip {clip['key']} (of {clip['source']}{at}) holds values in {name} that are not finite "
+                    f"{path}: clip {clip['key']} (of {clip['source']}{at}) has values in {name} that are not finite "
                     "numbers",
                     hint=_AGAIN,
                 )
@@ -226,7 +226,7 @@ class LatentCache:
 
 
 def is_whole(index: Mapping[str, Any], path: Path) -> bool:
-    """Whether a shard has the hash that it was written with; caches of older versions have none.
+    """Whether a shard has its recorded hash; caches of older versions have none.
 
     Raises:
         OSError: it cannot be read.
@@ -236,7 +236,7 @@ def is_whole(index: Mapping[str, Any], path: Path) -> bool:
 
 
 def _model_config(values: Mapping[str, Any]) -> ModelConfig:
-    """Conventions out of an index; fields that only a newer version knows are no matter of a cache."""
+    """ModelConfig from an index; unknown fields of newer versions are ignored."""
     known = {field.name for field in fields(ModelConfig)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return ModelConfig(**{name: value for name, value in values.items() if name in known})
@@ -246,22 +246,22 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of a cache.
 
     Raises:
-        FashionFlowError: there is none, or it is not one that this version reads.
+        FashionFlowError: missing, or of an unsupported version.
     """
     path = folder / INDEX_FILE
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FashionFlowError(
-            f"{folder}: is no cache of clips (no {INDEX_FILE})",
-            hint=f"make one: {command('data prepare', 'VIDEOS', out='DIR')}",
+            f"{folder}: not a cache of clips (no {INDEX_FILE})",
+            hint=f"create one: {command('data prepare', 'VIDEOS', out='DIR')}",
         ) from None
     except (OSError, ValueError) as error:
-        raise FashionFlowError(f"{path}: cannot be read ({error})", hint="prepare the cache again") from None
+        raise FashionFlowError(f"{path}: unreadable ({error})", hint="prepare the cache again") from None
     needed = {"settings", "networks", "model", "sources", "clips"}
     if not isinstance(index, dict) or index.get("format") != FORMAT or not needed <= set(index):
         raise FashionFlowError(
-            f"{path}: is not an index of format {FORMAT}", hint="prepare the cache again with this fashionflow"
+            f"{path}: not an index of format {FORMAT}", hint="prepare the cache again with this fashionflow"
         )
     return index
 
@@ -270,17 +270,17 @@ _DECODING = ("decoder.", "post_quant_conv.")
 
 
 def network_id(folder: Path, part: str, config: ModelConfig) -> str:
-    """What tells encoders apart: a hash of a network's weights and of the conventions of what it is fed.
+    """Identity of an encoder: a hash of its weights and of the conventions of its input.
 
-    The same weights have the same id however many files they are in, and whichever version of a library wrote them. A
-    VAE's decoder does not count: it may be trained on, and what its encoder gave stays good.
+    The same weights have the same id regardless of the number of files and the library version. A VAE's decoder is
+    excluded: training it does not invalidate the output of its encoder.
 
     Args:
         folder: the model folder.
         part: one of `ENCODERS`.
 
     Raises:
-        FashionFlowError: the part is missing or broken.
+        FashionFlowError: missing or damaged part.
     """
     place = folder / part
     conventions = ("vae_range", "vae_patch_size") if part == "vae" else ("clip_rescale_twice",)
@@ -298,13 +298,13 @@ def network_id(folder: Path, part: str, config: ModelConfig) -> str:
     except (OSError, SafetensorError) as error:
         raise FashionFlowError(f"{place}: cannot be read ({error})", hint="import or pull the model again") from None
     if not homes:
-        raise FashionFlowError(f"{place}: holds no .safetensors file", hint="import or pull the model again")
+        raise FashionFlowError(f"{place}: no .safetensors file", hint="import or pull the model again")
     return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes of what is stored of a clip: latents (c, h, w), tokens (n, d); and bytes of a clip."""
+    """Shapes of stored clips: latents (c, h, w), tokens (n, d); and bytes per clip."""
 
     latents: tuple[int, int, int]
     tokens: tuple[int, int]
@@ -312,7 +312,7 @@ class Sizes:
 
 
 def sizes(model: Path, config: ModelConfig, frames: int) -> Sizes:
-    """Shapes from the configuration of a model's encoders, whose weights are not read.
+    """Shapes from the configuration of a model's encoders, without reading their weights.
 
     Raises:
         FashionFlowError: a part is missing or broken.
@@ -323,7 +323,7 @@ def sizes(model: Path, config: ModelConfig, frames: int) -> Sizes:
         c, h, w = vae["latent_channels"], config.height // shrink, config.width // shrink
         n, d = (encoder["image_size"] // encoder["patch_size"]) ** 2 + 1, encoder["hidden_size"]
     except (KeyError, TypeError) as error:
-        raise FashionFlowError(f"{model}: a config.json lacks {error}", hint="import or pull the model again") from None
+        raise FashionFlowError(f"{model}: config.json: no {error}", hint="import or pull the model again") from None
     a_frame = h * w * (2 * c * 4 + 3)
     return Sizes((c, h, w), (n, d), frames * a_frame + 3 * config.height * config.width + 4 * n * d)
 
@@ -332,4 +332,4 @@ def _configuration(part: Path) -> dict[str, Any]:
     try:
         return json.loads((part / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FashionFlowError(f"{part}: cannot be opened ({error})", hint="import or pull the model again") from None
+        raise FashionFlowError(f"{part}: cannot be loaded ({error})", hint="import or pull the model again") from None

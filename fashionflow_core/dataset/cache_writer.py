@@ -1,7 +1,7 @@
-"""Cache writer that survives kills and resumes.
+"""Cache writer with resume after interruptions.
 
-A clip that is finished is a file in `parts/`; full shards are put together of parts and entered in the index, which
-names everything that readers see. Each of these steps is one rename, so a kill leaves either its old or its new state.
+A finished clip is a file in `parts/`; parts are merged into full shards and entered in the index, which lists
+everything that readers see. Each of these steps is one rename, so a kill leaves the old or the new state.
 """
 
 import json
@@ -30,7 +30,7 @@ _TEMPORARY = (".clips-*.safetensors", ".index.*.json", f"{PARTS}/.*")
 
 
 class CacheWriter:
-    """A cache that is being written, by one process at a time."""
+    """A cache open for writing, by one process at a time."""
 
     def __init__(self, folder: Path, index: dict[str, Any], per_shard: int) -> None:
         self.folder, self.index = folder, index
@@ -41,20 +41,20 @@ class CacheWriter:
     @classmethod
     @contextmanager
     def opened(cls, folder: Path, recipe: Recipe, per_shard: int, overwrite: bool = False) -> "Iterator[CacheWriter]":
-        """Lock a cache, made where missing, and go on with it.
+        """Create or resume a cache, and lock it.
 
         Args:
-            per_shard: clips of a shard.
-            overwrite: throw away what it holds.
+            per_shard: clips per shard.
+            overwrite: whether to delete its content.
 
         Raises:
-            FashionFlowError: another process writes it, it was made with other settings, or holds other files.
+            FashionFlowError: in use by another process, prepared with other settings, or contains other files.
         """
         check_folder(folder, recipe, overwrite)
         with locked(folder, command("data prepare")):
-            index = check_folder(folder, recipe, overwrite)  # once more: it may have changed until the lock was ours
+            index = check_folder(folder, recipe, overwrite)  # again: it may have changed before the lock
             if index is None:
-                (folder / INDEX_FILE).unlink(missing_ok=True)  # first: what it names is about to go
+                (folder / INDEX_FILE).unlink(missing_ok=True)  # first: the files that it lists are deleted next
                 index = {"format": FORMAT, "settings": recipe.settings(), "networks": dict(recipe.networks)}
                 index |= {"model": asdict(recipe.config), "shards": {}, "sources": {}, "clips": []}
                 shutil.rmtree(folder / PARTS, ignore_errors=True)
@@ -64,9 +64,9 @@ class CacheWriter:
             yield writer
 
     def take_over(self, sources: list[VideoFile]) -> None:
-        """Know the videos of this run: what was renamed gets its new name, clips of what was changed are dropped.
+        """Register the videos of this run: renamed videos get their new name, clips of changed videos are dropped.
 
-        So are clips whose shard is gone or damaged: they are made again.
+        Clips whose shard is missing or damaged are dropped as well, and encoded again.
         """
         whole = {shard for shard in {clip["shard"] for clip in self.index["clips"]} if self._opens(shard)}
         names = {source.sha256: source for source in sources}
@@ -89,15 +89,15 @@ class CacheWriter:
         self._sweep()
 
     def is_done(self, source: VideoFile, window: ClipWindow) -> bool:
-        """Whether a clip stands in a shard already."""
+        """Whether a clip is already in a shard."""
         return (source.sha256, window.start, window.stride) in self._done
 
     def is_part(self, source: VideoFile, window: ClipWindow) -> bool:
-        """Whether a clip is finished, and waits for its shard."""
+        """Whether a clip is finished, but not yet in a shard."""
         return self._part(_record(source, window)).exists()
 
     def add(self, source: VideoFile, window: ClipWindow, tensors: Mapping[str, Tensor] | None) -> None:
-        """Keep a finished clip, or (None) one that `is_part`; shards hold clips in the order of these calls.
+        """Add a finished clip, or (None) one that `is_part`; shards contain clips in the order of these calls.
 
         Raises:
             FashionFlowError: the disk is full.
@@ -112,7 +112,7 @@ class CacheWriter:
             self._merge()
 
     def finish(self) -> None:
-        """Write the last, smaller shard; parts that nobody asked for any more go."""
+        """Write the last, smaller shard, and delete parts that are no longer planned."""
         if self._pending:
             self._merge()
         self._write_index()
@@ -126,7 +126,7 @@ class CacheWriter:
         return self.folder / PARTS / f"{record['sha256'][:32]}-{record['start']}-{record['stride']}.safetensors"
 
     def _merge(self) -> None:
-        """Pending parts → a shard, the index that names it, and only then are the parts removed."""
+        """Write pending parts to a shard, then the index; the parts are deleted last."""
         numbers = [int(clip["shard"].split("-")[1].split(".")[0]) for clip in self.index["clips"]]
         name = f"clips-{max(numbers, default=-1) + 1:05}.safetensors"
         parts = [self._part(record) for record in self._pending]
@@ -141,7 +141,7 @@ class CacheWriter:
             part.unlink()
 
     def _opens(self, shard: str) -> bool:
-        """Whether a shard is there and as it was written."""
+        """Whether a shard exists and is intact."""
         path = self.folder / shard
         try:
             with safe_open(path, framework="pt"):
@@ -154,7 +154,7 @@ class CacheWriter:
             write_text(self.folder / INDEX_FILE, json.dumps(self.index, indent=1) + "\n")
 
     def _sweep(self) -> None:
-        """Remove what a killed run left: temporary files, shards that no index names, parts that are in one."""
+        """Remove leftovers of killed runs: temporary files, shards not in the index, parts already in a shard."""
         named = {clip["shard"] for clip in self.index["clips"]}
         orphans = [path for path in self.folder.glob("clips-*.safetensors") if path.name not in named]
         for pattern in _TEMPORARY:
@@ -164,22 +164,22 @@ class CacheWriter:
 
 
 def check_folder(folder: Path, recipe: Recipe, overwrite: bool) -> dict[str, Any] | None:
-    """The index that a run would go on with; None for a cache that is to be made anew.
+    """The index that a run would resume; None for a new cache.
 
     Raises:
-        FashionFlowError: `folder` was made with other settings, holds anything else than a cache, or is a file.
+        FashionFlowError: `folder` was prepared with other settings, contains other files, or is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise FashionFlowError(f"{folder}: is a file, not a folder", hint=f"name another folder with {option('out')}")
+        raise FashionFlowError(f"{folder}: is a file, not a folder", hint=f"choose another folder with {option('out')}")
     if not (folder / INDEX_FILE).exists():
-        # Ours without an index: of a run that was killed in its first moment.
+        # Files of a run that was killed before it wrote an index.
         ours = (LOCK_FILE, PARTS, "clips-*.safetensors", *_TEMPORARY)
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         others = [name for name in names if not any(fnmatch(name, pattern) for pattern in ours)]
         if others:
             raise FashionFlowError(
-                f"{folder}: is no cache of clips, and not empty (it holds {others[0]})",
-                hint=f"name a new folder with {option('out')}",
+                f"{folder}: not empty, and not a cache of clips (contains {others[0]})",
+                hint=f"choose a new folder with {option('out')}",
             )
         return None
     if overwrite:
@@ -189,8 +189,8 @@ def check_folder(folder: Path, recipe: Recipe, overwrite: bool) -> dict[str, Any
     if differing := [name for name in wanted if settings.get(name) != wanted[name]]:
         changes = "; ".join(f"{name} was {settings.get(name)}, now {wanted[name]}" for name in differing)
         raise FashionFlowError(
-            f"{folder}: was prepared with other settings: {changes}",
-            hint=f"pass {option('overwrite', True)} to throw it away and begin again, or another folder with "
+            f"{folder}: prepared with other settings: {changes}",
+            hint=f"pass {option('overwrite', True)} to delete it and start again, or another folder with "
             f"{option('out')}",
         )
     return index
@@ -213,7 +213,7 @@ def _about(source: VideoFile) -> dict[str, Any]:
 
 
 def identity(record: Mapping[str, Any]) -> tuple[str, int, int]:
-    """What makes a clip this clip and no other: the SHA-256 of its video, start and stride."""
+    """Key of a clip: the SHA-256 of its video, start and stride."""
     return record["sha256"], record["start"], record["stride"]
 
 
@@ -221,7 +221,7 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     with _explained(path), atomic_path(path) as temporary:
         mode = temporary.stat().st_mode
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-        set_mode(temporary, mode)  # safetensors makes files private
+        set_mode(temporary, mode)  # safetensors creates private files
 
 
 @contextmanager
@@ -231,6 +231,6 @@ def _explained(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise FashionFlowError(
-            f"{path}: could not be written ({reason})",
-            hint="check the disk; with the same command it goes on where it stopped",
+            f"{path}: not writable ({reason})",
+            hint="check the disk, then resume with the same command",
         ) from None

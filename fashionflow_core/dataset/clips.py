@@ -1,4 +1,4 @@
-"""Training clips from videos: found, measured, cut, decoded, fitted."""
+"""Training clips from videos: search, measurement, windows, decoding, fitting."""
 
 import contextlib
 import random
@@ -24,19 +24,19 @@ from fashionflow_core.utils.hashing import sha256
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# What a folder is searched for; a file that is named itself may have any name. GIFs hold too few colours to learn from.
+# Suffixes searched in folders; files passed directly may have any name. GIFs have too few colours for training.
 VIDEO_FILES = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905
 )
 SPLITS = ("train", "test", "val", "valid", "validation")
-# Frames shown for so much longer than most others are no moving picture, or their times are damaged.
+# Frames shown this much longer than most others are stills, or their timestamps are damaged.
 _LONGEST_PAUSE = 100
-# Streams with packets that show nothing, so that only decoding tells the frames.
+# Codecs with packets without a frame, so that only decoding gives the number of frames.
 _HIDDEN_FRAMES = frozenset({"vp8"})
 
 
 class HasFrames(Protocol):
-    """What windows are chosen by: `VideoFile` and `video.VideoInfo` both will do."""
+    """Input for choosing windows: a `VideoFile` or `video.VideoInfo`."""
 
     @property
     def frames(self) -> int: ...
@@ -44,17 +44,17 @@ class HasFrames(Protocol):
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that clips can be cut from.
+    """A video as source of clips.
 
     Attributes:
         path: the file.
-        name: what it is called in reports and in the index: with the folder that was searched, `/` between parts.
-        sha256: of the file's bytes.
-        split: train, test and so on, as a folder above the file says; empty where none does.
-        frames: at a steady rate; of a file with a variable one after repeating and leaving out.
-        height, width: upright, in square pixels.
+        name: name in reports and the index: path with the searched folder, `/` between parts.
+        sha256: hash of the file.
+        split: train, test etc., from the name of a parent folder; empty if there is none.
+        frames: number of frames at a constant rate; for variable rates after repeating and dropping.
+        height, width: size upright, in square pixels.
         fps: frames per second.
-        order: the decoded frame that stands at each place, where the file's rate varies; None: each at its own.
+        order: index of the decoded frame at each position, for variable rates; None: in order.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class VideoFile:
 
 @dataclass(frozen=True, order=True)
 class ClipWindow:
-    """Frames `start`, `start + stride` and so on of a source, `frames` of them."""
+    """Frames `start`, `start + stride` etc. of a source, `frames` in total."""
 
     start: int
     stride: int
@@ -78,12 +78,12 @@ class ClipWindow:
 
     @property
     def last(self) -> int:
-        """The last frame of the source that is needed."""
+        """Index of the last frame that is needed."""
         return self.start + self.stride * (self.frames - 1)
 
 
 def iter_videos(roots: Sequence[Path]) -> list[Path]:
-    """All videos in folders, searched with what is below them, and the files that are named themselves.
+    """All videos in folders, searched recursively, and files passed directly.
 
     Raises:
         FashionFlowError: as `named_videos`.
@@ -92,15 +92,15 @@ def iter_videos(roots: Sequence[Path]) -> list[Path]:
 
 
 def named_videos(roots: Sequence[Path], unreadable: list[str] | None = None) -> dict[str, Path]:
-    """As `iter_videos`, by the name that each has in an index; sorted by name within each root, none twice.
+    """As `iter_videos`, by name in an index; sorted by name within each root, without duplicates.
 
-    Hidden files and folders, and side folders of systems, are skipped; links are followed.
+    Hidden files and folders, and system folders are skipped; links are followed.
 
     Args:
-        unreadable: takes one line for each folder inside a root that cannot be read; None: such a folder is an error.
+        unreadable: called with one line per unreadable folder inside a root; None: an unreadable folder is an error.
 
     Raises:
-        FashionFlowError: a root does not exist or cannot be read.
+        FashionFlowError: a missing or unreadable root.
     """
     found: dict[str, Path] = {}
     seen: set[Path] = set()
@@ -126,7 +126,7 @@ def _search(folder: Path, unreadable: list[str] | None) -> list[Path]:
 
 
 def is_video_file(path: Path, suffixes: Collection[str] = VIDEO_FILES) -> bool:
-    """Whether a file of a folder is named like a video; a warning for pipes and devices that are, which never end."""
+    """Whether a file has the suffix of a video; warns of pipes and devices, which are skipped."""
     if path.suffix.lower() not in suffixes or path.name.startswith("."):
         return False
     with contextlib.suppress(OSError):
@@ -138,25 +138,25 @@ def is_video_file(path: Path, suffixes: Collection[str] = VIDEO_FILES) -> bool:
 
 
 def measure(path: Path, name: str | None = None) -> VideoFile:
-    """Hash a video, and find its frames and their times, from its packets and its first frame.
+    """Hash a video, and read its frames and timestamps from its packets and its first frame.
 
     Raises:
-        FashionFlowError: it is no video, is damaged, or holds no frames.
+        FashionFlowError: not a video, damaged, or without frames.
     """
     name = name or path.name
     try:
         digest = sha256(path)
     except OSError as error:
-        raise FashionFlowError(f"{path}: cannot be read ({error.strerror})", hint="check the path") from None
-    first = next(video.iter_frames(path, limit=1), None)  # also finds what is cut off, or no video
+        raise FashionFlowError(f"{path}: unreadable ({error.strerror})", hint="check the path") from None
+    first = next(video.iter_frames(path, limit=1), None)  # detects truncated files and files that are not videos
     if first is None:
-        raise FashionFlowError(f"{path}: holds no frames", hint="make or download the video again")
+        raise FashionFlowError(f"{path}: no frames", hint="create or download the video again")
     times, stored, aspect = _times(path)
     order, fps = _steady(path, times)
     height, width, _ = first.shape
     if (height, width) == stored:
         width = round(width * aspect)
-    else:  # turned by a quarter: a stored pixel's width is its height now
+    else:  # rotated by 90 degrees: width and height of a pixel are swapped
         height = round(height * aspect)
     folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
     split = next((part for part in reversed(folders) if part in SPLITS), "")
@@ -174,7 +174,7 @@ def measure(path: Path, name: str | None = None) -> VideoFile:
 
 
 def _times(path: Path) -> tuple[NDArray[np.float64], tuple[int, int], float]:
-    """Seconds at which frames are shown, ascending; height and width as stored; width of a pixel by its height."""
+    """Timestamps of frames in seconds, ascending; stored height and width; pixel aspect ratio."""
     from av.error import FFmpegError
     from av.video.frame import VideoFrame
 
@@ -193,15 +193,15 @@ def _times(path: Path) -> tuple[NDArray[np.float64], tuple[int, int], float]:
                 stream.sample_aspect_ratio,
             )
             found = [] if hidden else [p for p in container.demux(stream) if p.size and not p.is_discard]
-            # Of a stream that begins inside a group of pictures the first packets show nothing.
+            # In a stream that starts inside a group of pictures the first packets have no frame.
             packets = [packet.pts for packet in found] if found and found[0].is_keyframe else []
         shown = packets if packets and None not in packets else [frame.pts for frame in pictures()]
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise FashionFlowError(f"{path}: is damaged ({reason})", hint="make or download the video again") from None
+        raise FashionFlowError(f"{path}: damaged ({reason})", hint="create or download the video again") from None
     numbers = [pts for pts in shown if pts is not None]
     if tick is None or len(numbers) < len(shown):
-        seconds = np.arange(len(shown)) / float(rate or 25)  # AVI and raw streams may hold no times
+        seconds = np.arange(len(shown)) / float(rate or 25)  # AVI and raw streams may have no timestamps
     else:
         seconds = np.sort(np.asarray(numbers, np.float64)) * float(tick)
     return seconds, stored, float(aspect or 1)
@@ -210,22 +210,22 @@ def _times(path: Path) -> tuple[NDArray[np.float64], tuple[int, int], float]:
 def _opened(path: Path) -> "InputContainer":
     import av
 
-    # As `video` does: only local files, and text in any encoding.
+    # As in `video`: only local files, and text in any encoding.
     return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def _steady(path: Path, times: NDArray[np.float64]) -> tuple[tuple[int, ...] | None, float]:
-    """The frame shown at each tick of a steady rate (None: each frame has a tick of its own), and that rate."""
+    """Index of the frame at each tick of a constant rate (None: one frame per tick), and that rate."""
     if len(times) < 2 or times[-1] <= times[0]:
         return None, 0.0
     mean = (times[-1] - times[0]) / (len(times) - 1)
     period = mean
     order = _shown(times, mean)
     if not np.array_equal(order, np.arange(len(times))):
-        # The usual distance of two frames: the mean is longer wherever a pause holds one frame.
+        # Median interval between frames: pauses would increase the mean.
         period = float(np.median(np.diff(times))) or mean
         if mean > _LONGEST_PAUSE * period:
-            raise FashionFlowError(f"{path}: the times of its frames make no sense", hint="encode it again")
+            raise FashionFlowError(f"{path}: invalid timestamps", hint="encode the video again")
         order = _shown(times, period)
     rate = float(Fraction(1 / period).limit_denominator(1001))
     if np.array_equal(order, np.arange(len(times))):
@@ -234,7 +234,7 @@ def _steady(path: Path, times: NDArray[np.float64]) -> tuple[tuple[int, ...] | N
 
 
 def _shown(times: NDArray[np.float64], period: float) -> NDArray[np.int64]:
-    """At each multiple of `period` the last frame that begins before the middle of that tick."""
+    """Index of the last frame that starts before the middle of each tick of `period`."""
     ticks = times[0] + period * np.arange(round((times[-1] - times[0]) / period) + 1)
     return np.searchsorted(times, ticks + period / 2, side="right") - 1
 
@@ -242,20 +242,20 @@ def _shown(times: NDArray[np.float64], period: float) -> NDArray[np.int64]:
 def choose_windows(
     info: HasFrames, frames: int, strides: Sequence[int] = (1, 2, 4), per_video: int = 1, seed: int = 0, name: str = ""
 ) -> list[ClipWindow]:
-    """Draw windows from a video, all different, fixed by (seed, name).
+    """Draw distinct windows from a video, determined by (seed, name).
 
-    Strides take turns, so that `per_video` windows show the motion at every speed; a stride whose windows do not fit
-    into the video, or are used up, leaves its turns to the others.
+    Strides alternate, so that `per_video` windows cover the motion at every speed; a stride without remaining windows
+    that fit is skipped.
 
     Args:
-        info: how many frames the video has.
-        frames: of a window.
-        strides: distances of a window's frames in the video.
-        per_video: number of windows; fewer where the video has no more different ones.
-        seed, name: fix the choice; the first windows are the same for every `per_video`.
+        info: properties of the video.
+        frames: frames per window.
+        strides: steps between a window's frames in the video.
+        per_video: number of windows; fewer if the video has fewer distinct ones.
+        seed, name: seed of the choice; the first windows are the same for every `per_video`.
 
     Returns:
-        In the order in which their last frames come; none if the video is too short for the smallest stride.
+        Windows ordered by their last frame; none if the video is too short for the smallest stride.
     """
     room = {stride: info.frames - stride * (frames - 1) for stride in strides}
     fitting = sorted(stride for stride in room if room[stride] > 0)
@@ -269,10 +269,10 @@ def choose_windows(
 
 
 def _different(room: int, count: int, key: str) -> list[int]:
-    """Up to `count` different numbers below `room`, in the order of the draw, whose start no larger count changes."""
+    """Up to `count` different numbers below `room`, in the order drawn; a larger count keeps the first ones."""
     draw, drawn = random.Random(key), dict.fromkeys(range(0))
     while len(drawn) < min(count, room):
-        # What is left is few: as good a draw as any, and one that ends.
+        # Few remain: take them in order, which terminates.
         if 2 * len(drawn) >= room:
             left = [number for number in range(room) if number not in drawn]
             return [*drawn, *draw.sample(left, len(left))][:count]
@@ -283,19 +283,19 @@ def _different(room: int, count: int, key: str) -> list[int]:
 def decode_windows(
     source: VideoFile, windows: Sequence[ClipWindow], height: int, width: int, mode: str, resample: str
 ) -> Iterator[tuple[ClipWindow, NDArray[np.uint8]]]:
-    """Cut windows out of a video in one pass from its first frame, however many there are and however they overlap.
+    """Cut windows out of a video in one pass, for any number and overlap of windows.
 
     Args:
-        source: of `measure`.
-        windows: what to cut.
-        height, width, mode, resample: of the frame, as for `fitting.fit`. Frame 0 of a window is fitted like a photo,
-            the others alike: one rectangle and one colour of bars for the whole clip.
+        source: result of `measure`.
+        windows: windows to cut.
+        height, width, mode, resample: frame settings as in `fitting.fit`. Frame 0 of a window is fitted like a photo,
+            the others in the same way: one rectangle and one colour of bars for the whole clip.
 
     Yields:
-        each window as soon as its last frame has come, and its frames, uint8 (f, height, width, 3).
+        Each window as soon as it is complete, and its frames, uint8 (f, height, width, 3).
 
     Raises:
-        FashionFlowError: the file is damaged, or ends before a window does; windows that were whole have come by then.
+        FashionFlowError: the file is damaged, or ends before a window does; complete windows have been yielded by then.
     """
     wanted: dict[int, list[tuple[ClipWindow, int]]] = {}
     for window in sorted(windows, key=lambda window: (window.last, window)):
@@ -323,7 +323,7 @@ def decode_windows(
 
 
 def steady_frames(source: VideoFile) -> Iterator[NDArray[np.uint8]]:
-    """All frames of a video in order, uint8 (height, width, 3), upright and at its steady rate.
+    """All frames of a video in order, uint8 (height, width, 3), upright and at a constant rate.
 
     Raises:
         FashionFlowError: the file is damaged, or ends before its last frame.
@@ -340,13 +340,13 @@ def steady_frames(source: VideoFile) -> Iterator[NDArray[np.uint8]]:
 
 def _too_short(source: VideoFile, missing: int) -> FashionFlowError:
     return FashionFlowError(
-        f"{source.path}: ends before its frame {missing}, of {source.frames} that it announces",
-        hint="make or download the video again",
+        f"{source.path}: ends before frame {missing} of {source.frames}",
+        hint="create or download the video again",
     )
 
 
 def _upright(frame: NDArray[np.uint8], source: VideoFile) -> NDArray[np.uint8]:
-    """A frame with its pixels made square."""
+    """A frame resampled to square pixels."""
     if frame.shape[:2] == (source.height, source.width):
         return frame
     return np.array(Image.fromarray(frame).resize((source.width, source.height), Image.Resampling.BICUBIC))

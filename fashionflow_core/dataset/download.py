@@ -26,8 +26,8 @@ from fashionflow_core.utils.network import NetworkSettingError
 
 MANIFEST = "downloads.jsonl"
 PARTIAL = ".partial"
-_LONGEST_ADDRESS = 8_000  # characters; servers take no more
-_LONGEST_NAME = 200  # bytes; file systems stop at 255, and temporary names are longer
+_LONGEST_ADDRESS = 8_000  # characters; limit of common servers
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary names are longer
 _SHA256 = re.compile(r"(?:^|\s)sha256[:=]([0-9A-Fa-f]+)\s*$")
 
 
@@ -36,10 +36,10 @@ class ListEntry:
     """One line of a list.
 
     Attributes:
-        url: the address.
-        name: where the file goes, `/` between parts; empty where `problem` says what is wrong with the line.
-        sha256: what it must hash to; empty where the list does not say.
-        problem: why nothing can be fetched.
+        url: address.
+        name: relative path of the file, `/` between parts; empty if there is a `problem`.
+        sha256: expected hash; empty if not given.
+        problem: what is wrong with the line.
     """
 
     url: str
@@ -50,9 +50,9 @@ class ListEntry:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of an item: `state` is fetched, kept (it was there) or failed; `problem` says why it failed.
+    """Result of an item: `state` is fetched, kept (already present) or failed; `problem` is the reason of a failure.
 
-    `file`, `bytes` and `sha256` are what the manifest records.
+    `file`, `bytes` and `sha256` are recorded in the manifest.
     """
 
     url: str
@@ -64,16 +64,16 @@ class Fetched:
 
 
 def read_list(text: str, where: str, taken: dict[str, str] | None = None) -> list[ListEntry]:
-    """The items of a list: a line is an address; after it may come a tab and a name, and then `sha256:HEX`.
+    """Parse a list: one address per line, optionally followed by a tab and a name, and by `sha256:HEX`.
 
-    Empty lines and lines that begin with # are passed over, an address that comes again counts once. A name is a path
-    below the folder; without one it is the last part of the address, `+` kept, and a later file of the same name gets
-    a piece of its address's hash.
+    Empty lines and lines that start with # are skipped; duplicate addresses count once. A name is a path below the
+    folder; by default it is the last part of the address, `+` kept, with part of the address's hash appended for
+    duplicates.
 
     Args:
         text: the list.
-        where: what its lines are called in problems.
-        taken: names given to addresses before, which they keep.
+        where: name of the list in problems.
+        taken: names of addresses from earlier runs, which are kept.
     """
     taken = taken or {}
     used = {_folded(MANIFEST): "the record of downloads"} | {_folded(name): url for url, name in taken.items()}
@@ -97,27 +97,25 @@ def _read_line(url: str, rest: str, before: str | None, used: dict[str, str]) ->
             return ListEntry(url, problem=f"sha256:{sha256} has {len(sha256)} digits, not 64")
     shown = http.shortened(url)
     if len(url) > _LONGEST_ADDRESS:
-        return ListEntry(
-            url, problem=f"{shown} has {len(url):,} characters, and addresses at most {_LONGEST_ADDRESS:,}"
-        )
+        return ListEntry(url, problem=f"{shown}: {len(url):,} characters; addresses have at most {_LONGEST_ADDRESS:,}")
     try:
         parts = urlsplit(url)
-        _ = parts.port  # refused only as it is read
+        _ = parts.port  # validated only on access
     except ValueError as error:
-        return ListEntry(url, problem=f"{shown} is no address ({error})")
+        return ListEntry(url, problem=f"{shown}: invalid address ({error})")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return ListEntry(url, problem=f"{shown} is no http or https address")
+        return ListEntry(url, problem=f"{shown}: not an http or https address")
     if asked := rest.strip():
         stored = _stored(asked)
         if stored is None:
-            return ListEntry(url, problem=f"the name {asked} leads out of the folder")
+            return ListEntry(url, problem=f"name {asked} is outside the folder")
         if used.setdefault(_folded(stored), url) != url:
-            return ListEntry(url, problem=f"the name {stored} is that of {used[_folded(stored)]} already")
+            return ListEntry(url, problem=f"name {stored} is already used by {used[_folded(stored)]}")
     elif before is not None:
         stored = before
     else:
         stored = safe_name(unquote(PurePosixPath(parts.path).name))
-        # What is a video is seen by its content; others find it by its name.
+        # Videos are recognized here by content, but by other tools by suffix.
         stored = stored if PurePosixPath(stored).suffix else f"{stored}.mp4"
         if used.setdefault(_folded(stored), url) != url:
             path = PurePosixPath(stored)
@@ -127,7 +125,7 @@ def _read_line(url: str, rest: str, before: str | None, used: dict[str, str]) ->
 
 
 def _stored(name: str) -> str | None:
-    """The place below the folder that a name means; None if it leads out."""
+    """The normalized path of a name below the folder; None if it is outside."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.name:
         return None
@@ -135,12 +133,12 @@ def _stored(name: str) -> str | None:
 
 
 def _folded(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """A key that is equal for names that some file systems treat as the same."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def safe_name(name: str) -> str:
-    """A file name that every system takes and that is not hidden, as near to `name` as can be."""
+    """A portable, visible file name as close to `name` as possible."""
     cleaned = "".join(
         "_" if char in '/\\<>:"|?*' or unicodedata.category(char) in ("Cc", "Cs") else char for char in name
     ).strip(" ")
@@ -152,13 +150,13 @@ def safe_name(name: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Fetched]:
-    """What was fetched into a folder before, by address; lines that a crash cut off, or that are none, are skipped.
+    """Earlier downloads of a folder by address; incomplete and invalid lines are skipped.
 
     Warns:
-        FashionFlowWarning: lines that name a place outside of the folder.
+        FashionFlowWarning: lines with a path outside the folder.
 
     Raises:
-        FashionFlowError: the file cannot be read.
+        FashionFlowError: unreadable file.
     """
     found: dict[str, Fetched] = {}
     path = folder / MANIFEST
@@ -166,7 +164,7 @@ def read_manifest(folder: Path) -> dict[str, Fetched]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint="move it away"
+            f"{path}: unreadable ({(error.strerror or str(error)).lower()})", hint="move it away"
         ) from None
     for number, line in enumerate(lines, start=1):
         try:
@@ -178,7 +176,7 @@ def read_manifest(folder: Path) -> dict[str, Fetched]:
             continue
         if _stored(row.file) != row.file:
             warnings.warn(
-                f"{path}: line {number} names a place outside of the folder and was skipped",
+                f"{path}: skipped line {number} (path outside the folder)",
                 FashionFlowWarning,
                 stacklevel=2,
             )
@@ -194,20 +192,20 @@ def download_all(
     overwrite: bool = False,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Fetched]:
-    """Fetch what a folder does not hold yet.
+    """Download the missing files of a folder.
 
     Args:
-        items: of `read_list`.
-        folder: made where missing.
-        jobs: files fetched at a time.
-        overwrite: fetch again what is there, and replace files that did not come from here.
-        on_done: called with the number of items that are dealt with.
+        items: result of `read_list`.
+        folder: target folder, created if missing.
+        jobs: number of parallel downloads.
+        overwrite: download existing files again, and replace files of other origin.
+        on_done: called with the number of finished items.
 
     Returns:
-        the outcomes, in the order of `items`.
+        The results, in the order of `items`.
 
     Raises:
-        FashionFlowError: another process fetches into the folder, or it cannot be written.
+        FashionFlowError: in use by another process, or not writable.
     """
     with locked(folder, command("data download")):
         before = {} if overwrite else read_manifest(folder)
@@ -234,8 +232,7 @@ def download_all(
                 except BaseException as error:
                     outcomes.put((index, error))
 
-        # Daemons: who interrupts does not wait for the servers, and nothing half-done is where it would be taken for
-        # done.
+        # Daemon threads: an interruption does not wait for servers, and incomplete files have temporary names.
         for _ in range(min(jobs, len(items))):
             threading.Thread(target=work, daemon=True).start()
         found: dict[int, Fetched] = {}
@@ -246,14 +243,14 @@ def download_all(
             found[index] = outcome
             on_done(len(found))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FashionFlowWarning)  # of lines that were named before
-            rows = read_manifest(folder)  # each address once, without what a crash cut off
+            warnings.simplefilter("ignore", FashionFlowWarning)  # already warned about
+            rows = read_manifest(folder)  # each address once, without incomplete lines
         try:
             write_text(folder / MANIFEST, "".join(f"{_row(row)}\n" for row in rows.values()))
         except OSError as error:
             raise FashionFlowError(
-                f"{folder / MANIFEST}: could not be written ({_reason(error)})",
-                hint="make room, then run the same again",
+                f"{folder / MANIFEST}: not writable ({_reason(error)})",
+                hint="free some space, then run the command again",
             ) from None
         if all(outcome.state != "failed" for outcome in found.values()):
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
@@ -270,56 +267,58 @@ def _fetch(
     if known and known.file == item.name and _holds(target, known, item.sha256):
         return known
     if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(folder)):
-        return replace(failed, problem=f"{target}: a link on the way leads out of {folder}")
+        return replace(failed, problem=f"{target}: a link in the path leads out of {folder}")
     if target.exists() and known is None and not overwrite:
-        return replace(failed, problem=f"{target}: exists, and is not from {item.url}; see {option('overwrite', True)}")
+        return replace(
+            failed, problem=f"{target}: exists, but is not from {item.url}; pass {option('overwrite', True)}"
+        )
     try:
         partial = http.download(item.url, folder / PARTIAL, item.sha256 or None)
         if problem := why_unusable(partial, item.name):
-            partial.unlink()  # it may be better next time
+            partial.unlink()  # the next download may be intact
             return replace(failed, problem=f"{http.shortened(item.url)}: {problem}")
         size, sha256 = partial.stat().st_size, hashing.sha256(partial)
         fetched = Fetched(item.url, item.name, "fetched", size, sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         sync(partial)
-        # Recorded first: a file that is in place without a record could be anyone's.
+        # Recorded first: a file without a record counts as a file of the user.
         record(fetched)
         partial.replace(target)
         sync(target.parent)
         return fetched
     except NetworkSettingError:
-        raise  # the others would fail of it too
+        raise  # affects all other items too
     except FashionFlowError as error:
         return replace(failed, problem=error.message)
     except OSError as error:
-        return replace(failed, problem=f"{target}: could not be written ({_reason(error)})")
-    except Exception as error:  # whatever one address does, the others are fetched
+        return replace(failed, problem=f"{target}: not writable ({_reason(error)})")
+    except Exception as error:  # a failing address must not stop the others
         line = " ".join(str(error).split())[:200]
-        return replace(failed, problem=f"{http.shortened(item.url)}: could not be fetched ({line})")
+        return replace(failed, problem=f"{http.shortened(item.url)}: download failed ({line})")
 
 
 def _reason(error: OSError) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "the disk is full" if full else (error.strerror or str(error)).lower()
+    return "disk full" if full else (error.strerror or str(error)).lower()
 
 
 def _holds(target: Path, known: Fetched, sha256: str) -> bool:
-    """Whether a file that was fetched before is still there, and is what the list asks for."""
+    """Whether a downloaded file still exists and matches the list."""
     return target.is_file() and target.stat().st_size == known.bytes and sha256 in ("", known.sha256)
 
 
 def why_unusable(path: Path, name: str) -> str:
-    """Why a file cannot be what its name says; empty if it can. Servers send pages about errors as if all was well."""
+    """Why a file is not a video or image as named; empty if it is. Servers send error pages with status 200."""
     with path.open("rb") as file:
         head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
-        return "came empty"
+        return "empty response"
     if head.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not a video"
+        return "a web page, not a video"
     if PurePosixPath(name).suffix.lower() not in VIDEO_FILES:
         return ""
     try:
-        return "" if next(video.iter_frames(path, limit=1), None) is not None else "holds no frames"
+        return "" if next(video.iter_frames(path, limit=1), None) is not None else "no frames"
     except FashionFlowError as error:
         return error.message.removeprefix(f"{path}: ")
 

@@ -1,4 +1,4 @@
-"""Encoding of clips to latents and context for a cache."""
+"""Clip encoder: latents and context of clips for a cache."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from fashionflow_core.runtimes.preprocessing import to_vae_pixels
 from fashionflow_core.runtimes.torch import load
 from fashionflow_core.utils.device import is_out_of_memory, resolve_dtype
 
-_CHUNK = 8  # frames that the VAE encodes at a time; halved for good whenever memory runs out
+_CHUNK = 8  # frames per VAE batch; halved permanently when memory runs out
 
 
 class Encoder:
-    """Frames of a clip → what the cache stores of it, by the encoders of a model folder."""
+    """Frames of a clip → tensors of the cache, by the encoders of a model folder."""
 
     def __init__(self, model: Path, recipe: Recipe, device: torch.device) -> None:
         """Load the encoders.
@@ -40,11 +40,11 @@ class Encoder:
             frames: uint8 (f, height, width, 3), fitted.
 
         Returns:
-            The tensors of `latents.CachedClip` by name, and `moments`, float64 (3, c): the means of the posterior's
+            The tensors of `cache.CachedClip` by name, and `moments`, float64 (3, c): the means of the posterior's
             mean, of its square, and of its variance.
 
         Raises:
-            FashionFlowError: out of memory, or numbers beyond what the number type holds.
+            FashionFlowError: out of memory, or values that overflow the dtype.
         """
         parts = []
         done = 0
@@ -70,9 +70,9 @@ class Encoder:
         for tensor in (mean, logvar, hidden_states):
             if not bool(tensor.isfinite().all()):
                 raise FashionFlowError(
-                    f"{self.networks.dtype}: encoding gave values that are not finite numbers",
+                    f"{self.networks.dtype}: encoding returned values that are not finite",
                     hint=f"use {option('dtype', 'fp32')} (or bf16); if it is fp32 already, "
-                    "the model's weights are broken",
+                    "the model's weights are damaged",
                 )
         wide = mean.double(), logvar.double().clamp(-30, 20).exp()
         return {
@@ -85,7 +85,7 @@ class Encoder:
         }
 
     def _posterior(self, frames: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and log-variance (f, c, h, w), and the frames averaged over each latent's place, uint8 (f, h, w, 3)."""
+        """Mean and log-variance (f, c, h, w), and the frames averaged over each latent's area, uint8 (f, h, w, 3)."""
         pixels = frames_to_tensor(frames, self.networks.device)
         mean, logvar = self.networks.encode_image(to_vae_pixels(pixels, self.config))
         small = F.interpolate(pixels, size=mean.shape[-2:], mode="area")

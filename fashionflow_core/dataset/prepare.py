@@ -1,4 +1,4 @@
-"""Preparation of a folder of videos as a cache."""
+"""Preparation of videos as a cache of encoded clips."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from fashionflow_core.dataset.encoder import Encoder
 
 OnDone = Callable[[int], None]
-_CHUNK = 8  # frames that the VAE encodes at a time
-_PATIENCE = 0.1  # seconds after which a waiting thread looks whether it is still needed
+_CHUNK = 8  # frames per VAE batch
+_PATIENCE = 0.1  # seconds between checks of a waiting thread for cancellation
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A video, or clips of it, that cannot be used: its name (empty: a folder) and why, naming the file."""
+    """An unusable video or part of it: its name (empty: a folder), and the reason with the file."""
 
     source: str
     reason: str
@@ -39,12 +39,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What the videos give.
+    """Plan of a cache: the clips that the videos provide.
 
     Attributes:
-        clips: each usable video and its windows, in the order in which they are encoded.
-        left_out: what cannot be used.
-        remarks: one line each on files that are used, though not as they are.
+        clips: each usable video and its windows, in encoding order.
+        left_out: unusable videos.
+        remarks: one line per file that is used with changes.
     """
 
     clips: list[tuple[VideoFile, list[ClipWindow]]]
@@ -60,13 +60,13 @@ class CachePlan:
 def make_plan(
     videos: dict[str, Path], recipe: Recipe, workers: int = 1, on_done: OnDone = lambda done: None
 ) -> CachePlan:
-    """Look at every video, and choose windows by `clips.choose_windows` under (seed, SHA-256 of the file).
+    """Measure every video, and choose windows by `clips.choose_windows` under (seed, SHA-256 of the file).
 
     Args:
-        videos: of `clips.named_videos`.
-        recipe: says which windows.
-        workers: files that are looked at at a time.
-        on_done: called with the number of files looked at.
+        videos: result of `clips.named_videos`.
+        recipe: settings of the windows.
+        workers: number of files measured in parallel.
+        on_done: called with the number of measured files.
     """
     clips: list[tuple[VideoFile, list[ClipWindow]]] = []
     left_out: list[LeftOut] = []
@@ -78,34 +78,32 @@ def make_plan(
             if isinstance(found, str):
                 left_out.append(LeftOut(name, found))
             elif found.sha256 in seen:
-                remarks.append(f"{found.path}: the same video as {seen[found.sha256]}, so it is used once")
+                remarks.append(f"{found.path}: same video as {seen[found.sha256]}; used once")
             elif windows := choose_windows(
                 found, recipe.frames, recipe.strides, recipe.clips_per_video, recipe.seed, found.sha256
             ):
                 seen[found.sha256] = name
                 clips.append((found, windows))
                 if found.order is not None:
-                    remarks.append(
-                        f"{found.path}: its frame rate varies; it is read at {found.fps:.5g} frames a second"
-                    )
+                    remarks.append(f"{found.path}: variable frame rate, resampled to {found.fps:.5g} frames per second")
             else:
                 needed = min(recipe.strides) * (recipe.frames - 1) + 1
-                left_out.append(LeftOut(name, f"{found.path}: has {found.frames} frames, a clip needs {needed}"))
+                left_out.append(LeftOut(name, f"{found.path}: {found.frames} frames, but a clip needs {needed}"))
     return CachePlan(clips, left_out, remarks)
 
 
 def _look_at(path: Path, name: str) -> VideoFile | str:
-    """A usable video, or why it is none."""
+    """A usable video, or the reason why it is unusable."""
     try:
         return measure(path, name)
     except FashionFlowError as error:
         return error.message
-    except Exception as error:  # one file, however broken, must not cost the others
-        return f"{path}: cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
+    except Exception as error:  # a damaged file must not stop the others
+        return f"{path}: unreadable ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def estimate(plan: CachePlan, cache: Path, model: Path, recipe: Recipe, overwrite: bool) -> dict[str, int]:
-    """What a plan would cost: clips that the cache has `already`, and `bytes` of those it lacks.
+    """Cost of a plan: clips `already` in the cache, and `bytes` of the missing ones.
 
     Raises:
         FashionFlowError: as `cache_writer.check_folder`; a part of the model is broken.
@@ -120,7 +118,7 @@ def estimate(plan: CachePlan, cache: Path, model: Path, recipe: Recipe, overwrit
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run did: clips `encoded` now, `kept` from before, in the cache in all (`clips`), and what was left out."""
+    """Result of a run: clips `encoded` now, `kept` from before, in total (`clips`), and skipped videos."""
 
     encoded: int
     kept: int
@@ -139,23 +137,23 @@ def prepare(
     shard_bytes: int = SHARD_BYTES,
     on_clip: OnDone = lambda done: None,
 ) -> Prepared:
-    """Encode the planned clips that a cache does not hold yet.
+    """Encode the planned clips that are missing in a cache.
 
     Args:
-        plan: of `make_plan`, with what the recipe says.
-        cache: the folder; made where missing.
-        model: the model folder.
-        recipe: what fixes the content.
-        device: where to encode.
-        workers: threads that decode, each one file, while others encode; the result is the same for any number.
-        overwrite: throw away what the cache holds.
-        shard_bytes: about the size of a shard, which holds one clip at least.
-        on_clip: called with the number of clips that are finished.
+        plan: result of `make_plan` for the recipe.
+        cache: folder of the cache, created if missing.
+        model: model folder.
+        recipe: settings that determine the content.
+        device: device of the encoders.
+        workers: decoding threads, one file each; the result does not depend on their number.
+        overwrite: delete the content of the cache.
+        shard_bytes: approximate size of a shard, which has at least one clip.
+        on_clip: called with the number of finished clips.
 
     Raises:
         FashionFlowError: as `CacheWriter.opened`; a full disk; a broken model; out of memory.
     """
-    # Imports diffusers and transformers, which takes seconds: after all that can be refused or planned without.
+    # Imports diffusers and transformers, which takes seconds: after checks and planning.
     from fashionflow_core.dataset.encoder import Encoder
 
     left_out = list(plan.left_out)
@@ -196,23 +194,23 @@ def _check_room(cache: Path, needed: int) -> None:
     free = free_bytes(cache)
     if needed > free:
         raise FashionFlowError(
-            f"{cache}: {needed / 1e9:.1f} GB of clips do not fit on the disk, which has {free / 1e9:.1f} GB free",
-            hint=f"make room, take a smaller {option('clips_per_video')} or {option('limit')}, or another folder with "
+            f"{cache}: needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB free",
+            hint=f"free space, set a smaller {option('clips_per_video')} or {option('limit')}, or another folder with "
             f"{option('out')}",
         )
 
 
 class Undecodable(Exception):
-    """A file is damaged behind what `measure` looked at."""
+    """A file is damaged after the part that `measure` reads."""
 
 
 @contextmanager
 def _decoding(
     tasks: list[tuple[VideoFile, list[ClipWindow]]], config: ModelConfig, workers: int
 ) -> Iterator[Iterator[Iterator[NDArray[np.uint8]]]]:
-    """Decode files in threads: an iterator of the clips of each task in turn, which raise `Undecodable`.
+    """Decode files in threads: an iterator of the clips of each task in turn, raising `Undecodable`.
 
-    Each thread holds the windows it is in the middle of, and one that waits; FFmpeg and Pillow let others run.
+    Each thread keeps its current windows and one finished clip; FFmpeg and Pillow release the GIL.
     """
     lines: list[Queue[Any]] = [Queue(maxsize=1) for _ in tasks]
     stopped = threading.Event()
@@ -233,7 +231,7 @@ def _decoding(
             return
         except FashionFlowError as error:
             put(line, Undecodable(error.message))
-        except Exception as error:  # one file, however broken, must not cost the others
+        except Exception as error:  # a damaged file must not stop the others
             put(line, Undecodable(f"{source.path}: cannot be decoded ({error or type(error).__name__})"))
 
     def clips(line: Queue[Any]) -> Iterator[NDArray[np.uint8]]:
@@ -255,4 +253,4 @@ def _decoding(
 
 
 class _Abandoned(Exception):
-    """Nobody waits for what a thread decodes."""
+    """Raised in a decoding thread when its output is no longer needed."""

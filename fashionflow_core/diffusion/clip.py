@@ -1,4 +1,4 @@
-"""Generated clip: latents, frames, files."""
+"""Generated clip: lazy decoding of latents to frames and files."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from fashionflow_core.images.fitting import Box, Fitted
 
 @dataclass(frozen=True)
 class Clip:
-    """One generated video: its latents, decoded whenever frames are asked for.
+    """One generated video: its latents, decoded on demand.
 
     Attributes:
-        count, fps, height, width: of the video; the pad bars of the fit are cropped off already.
-        latents: float32 (1, c, count, h, w); of a motion model its channels at each frame's time.
-        metadata: what made the video, for the file's own metadata.
-        decode: latents → a fresh iterator of frames.
-        warnings: what is noteworthy about the photo, one line each.
+        count, fps, height, width: properties of the video, without the pad bars of the fit.
+        latents: float32 (1, c, count, h, w); for a motion model the channels at each frame's time.
+        metadata: origin of the video, for the file's metadata.
+        decode: function from latents to a new iterator of frames.
+        warnings: remarks on the photo, one line each.
     """
 
     count: int
@@ -37,15 +37,15 @@ class Clip:
 
     @property
     def frames(self) -> Iterator[np.ndarray]:
-        """The frames, uint8 (height, width, 3), decoded as they are asked for; every time from the first one on."""
+        """The frames, uint8 (height, width, 3), decoded on demand; each iteration starts at the first."""
         return self.decode()
 
     def save(self, path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> video.VideoInfo:
-        """Write the video; its suffix chooses the format. An existing file is replaced once the new one is whole.
+        """Write the video; its suffix determines the format. An existing file is replaced atomically.
 
         Args:
-            path: the file.
-            options, changes: as for `video.write`, such as crf=30.
+            path: output file.
+            options, changes: as in `video.write`, such as crf=30.
 
         Raises:
             FashionFlowError: as `video.write`, and as decoding.
@@ -61,7 +61,7 @@ def assemble(
     item: int,
     decode: Callable[[Tensor, Box, int], Iterator[np.ndarray]],
 ) -> Clip:
-    """A clip of what was generated; `decode` takes latents, part of the frame to keep, and frames at a time."""
+    """Make a clip of generated latents; `decode` takes latents, the box to keep, and frames per chunk."""
 
     def frames() -> Iterator[np.ndarray]:
         decoded = decode(latents, fitted.box, request.decode_chunk)
@@ -81,7 +81,7 @@ def assemble(
 
 
 def describe(model: str, request: ResolvedSettings, item: int, repo: str = "", revision: str = "") -> dict[str, str]:
-    """What made a video, for its file's metadata; of generators also where their weights come from, as far as known."""
+    """Metadata on the origin of a video, for its file; of generators also the source of their weights, if known."""
     filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
     motion = request.motion
     moved = {"fashionflow_motion": motion.kind, "fashionflow_turn": f"{motion.turn:g}"} if motion else {}

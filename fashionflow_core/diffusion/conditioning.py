@@ -1,7 +1,7 @@
 """Conditioning on a photo: first-frame latent and context tokens.
 
-The two kinds of conditioning are the paper's (3, Figure 1): *local*, the photo's VAE latent is the given first frame,
-and *global*, its CLIP and VAE features steer every level through cross-attention.
+Two kinds as in the paper (3, Figure 1): *local*, the photo's VAE latent is the given first frame, and *global*, its
+CLIP and VAE features condition every level through cross-attention.
 """
 
 import textwrap
@@ -24,36 +24,36 @@ from fashionflow_core.utils.model_parts import check_processor
 
 
 def load_processor(folder: Path) -> Any:
-    """CLIP's own preprocessing, from `feature_extractor/` of a model folder.
+    """Load CLIP's preprocessing from `feature_extractor/` of a model folder.
 
     Raises:
-        FashionFlowError: the part is missing or broken.
+        FashionFlowError: missing or damaged part.
     """
-    # The Pil variant is the one that needs no torchvision, and the one the golden pixel values come from.
+    # The Pil variant needs no torchvision; the golden pixel values come from it.
     from transformers import CLIPImageProcessorPil
 
     if not (folder / "feature_extractor" / "preprocessor_config.json").is_file():
         raise FashionFlowError(
-            f"{folder / 'feature_extractor'}: the model folder lacks this part", hint="import or pull the model again"
+            f"{folder / 'feature_extractor'}: missing part of the model folder", hint="import or pull the model again"
         )
     try:
         check_processor(folder / "feature_extractor")
         return CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
-    except Exception as error:  # of the check, and whatever the library trips over in a broken file
+    except Exception as error:  # from the check, and any kind from the library for damaged files
         raise FashionFlowError(
-            f"{folder / 'feature_extractor'}: cannot be opened ({textwrap.shorten(str(error), 300)})",
+            f"{folder / 'feature_extractor'}: cannot be loaded ({textwrap.shorten(str(error), 300)})",
             hint="import or pull the model again",
         ) from None
 
 
 def clip_pixels(photos: np.ndarray, processor: Any, config: ModelConfig) -> Tensor:
-    """What CLIP is fed.
+    """Input of CLIP.
 
     Args:
         photos: uint8 (b, h, w, 3), at the model's frame size.
-        processor: CLIP's image processor; it rescales by 1/255 itself.
-        config: with `clip_rescale_twice` the photo is brought to [0, 1] before that, as the published inference does
-            (reference README, convention 3), and the encoder sees almost no contrast.
+        processor: CLIP's image processor; it rescales by 1/255.
+        config: with `clip_rescale_twice` the photo is scaled to [0, 1] before that, as in the published inference code,
+            so that the encoder receives almost no contrast.
 
     Returns:
         float32 (b, 3, size, size), normalised.
@@ -73,11 +73,11 @@ def tensor_to_frames(frames: Tensor) -> np.ndarray:
 
 
 def known_content(photos: Tensor, latents: Tensor, config: ModelConfig) -> Tensor | None:
-    """What the extra input channels show of a given frame (paper 3.3: its RGB at latent resolution).
+    """Content of the extra input channels for a given frame (paper 3.3: its RGB at latent resolution).
 
     Args:
         photos: [0, 1] (b, 3, h, w).
-        latents: of the same frames, (b, c, h', w').
+        latents: latents of the same frames, (b, c, h', w').
 
     Returns:
         (b, k, h', w'), or None for a model without mask channels. RGB is in [-1, 1].
@@ -92,30 +92,30 @@ def known_content(photos: Tensor, latents: Tensor, config: ModelConfig) -> Tenso
 def condition(
     latent: Tensor, context: Tensor, content: Tensor | None, frames: int, mode: str, fill: str
 ) -> tuple[KnownFrames, Tensor]:
-    """What the sampling loop is given under one of `config.CONDITIONING` (paper 4.3, table 2).
+    """Inputs of the sampling loop for one of `config.CONDITIONING` (paper 4.3, table 2).
 
     Args:
-        latent, context, content: of `Conditioner.encode`.
+        latent, context, content: results of `Conditioner.encode`.
         frames: frames of the clip.
-        mode: both; local: frame 0 is given, the context is null (zeros); global: the context, and no frame is given.
-        fill: `ModelConfig.mask_fill`.
+        mode: both; local: frame 0 is given, null context (zeros); global: context without given frame.
+        fill: value of `ModelConfig.mask_fill`.
 
     Returns:
-        given frames, and context tokens (b, n, d).
+        Given frames, and context tokens (b, n, d).
     """
     known = (KnownFrames.nothing if mode == "global" else KnownFrames.first)(latent, frames, content, fill)
     return known, torch.zeros_like(context) if mode == "local" else context
 
 
 class Conditioner:
-    """Turns photos into what the denoiser is conditioned on."""
+    """Encoder of photos to the conditioning of the denoiser."""
 
     def __init__(self, networks: Networks, processor: Any, config: ModelConfig) -> None:
         self.networks, self.processor, self.config = networks, processor, config
 
     def _latents(self, mean: Tensor, logvar: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         if self.config.vae_sample:
-            # One item at a time, from its own generator: neighbours in a batch never change a video.
+            # One item at a time, from its own generator, so that other items of a batch have no effect.
             noise = torch.cat([torch.randn(mean[:1].shape, generator=g) for g in generators]).to(mean.device)
             mean = mean + noise * torch.exp(0.5 * logvar.clamp(-30, 20))
         return normalize_latents(mean, self.config)
@@ -125,11 +125,11 @@ class Conditioner:
 
         Args:
             photos: uint8 (b, height, width, 3) at the model's frame size.
-            generators: one CPU generator an item. With `vae_sample` each is drawn from twice: first for the local
-                latent, then for the global one (the published code draws them apart).
+            generators: one CPU generator per item. With `vae_sample` each is drawn from twice: for the local latent,
+                then for the global one (as in the published code).
 
         Returns:
-            first-frame latents (b, c, h, w); context tokens (b, n, d); content of the extra input channels
+            First-frame latents (b, c, h, w); context tokens (b, n, d); content of the extra input channels
             (b, k, h, w) or None.
         """
         pixels = frames_to_tensor(photos, self.networks.device)

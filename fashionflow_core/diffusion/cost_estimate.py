@@ -19,12 +19,12 @@ from fashionflow_core.utils.device import dtype_name, is_out_of_memory
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run consists of.
+    """Work of a run.
 
     Attributes:
-        generated: a clip is made from a photo.
-        windows: frames of each clip whose gaps are filled.
-        frames: of the video.
+        generated: whether a clip is generated from a photo.
+        windows: frames of each clip whose gaps are interpolated.
+        frames: frames of the video.
         encoded: images that the VAE encodes.
     """
 
@@ -36,26 +36,26 @@ class Workload:
 
 @dataclass(frozen=True)
 class RunCost:
-    """One run before it happens; `dataclasses.asdict` makes it JSON-able.
+    """Estimated cost of a run; JSON-serializable through `dataclasses.asdict`.
 
     Attributes:
-        model: its name.
-        device, dtype: where the networks are, and the number type they compute in.
-        frames, height, width, fps: of the video; without a photo the size of the model's whole frame.
-        fit, scheduler, seed, conditioning: what request and model come to.
-        steps: denoising steps of a clip.
-        interpolate: frames that each becomes; 1: none are filled in.
-        clips: how many clips are denoised, those included that fill in frames.
-        timesteps: of the noise schedule, one a step, from noise to clean; of an interpolator the one it is told.
-        guidance_scale: 1 is none.
-        guided_steps: steps inside the guidance interval; each costs a second call of the U-Net.
-        unet_calls: steps and guided steps together.
-        decode_calls: calls of the VAE's decoder, as long as memory does not run out.
-        tflop: 1e12 floating-point operations by part (unet, vae, context), and their `total`; multiply and add are two.
-        weights_bytes: of all networks, as they are loaded. What a run needs above it depends on the device's own
-            libraries and is not guessed here.
-        seconds: for denoising and decoding together, reckoned from timed calls of both; None: not timed.
-        requirements: of a pipeline of diffusers that is not open yet.
+        model: name of the model.
+        device, dtype: device and dtype of the networks.
+        frames, height, width, fps: properties of the video; without a photo the size of the model's full frame.
+        fit, scheduler, seed, conditioning: resolved settings of request and model.
+        steps: denoising steps per clip.
+        interpolate: frames per input frame; 1: no interpolation.
+        clips: number of denoised clips, including interpolation.
+        timesteps: noise schedule timesteps, one per step, from noise to clean; for an interpolator its fixed one.
+        guidance_scale: scale of guidance; 1: none.
+        guided_steps: steps inside the guidance interval; each has a second call of the U-Net.
+        unet_calls: sum of steps and guided steps.
+        decode_calls: calls of the VAE's decoder, unless memory runs out.
+        tflop: 1e12 floating-point operations by part (unet, vae, context) and `total`; a multiply-add counts as two.
+        weights_bytes: size of all networks as loaded. Working memory depends on the device's libraries and is not
+            estimated.
+        seconds: estimated time of denoising and decoding, from timed calls of both; None: not timed.
+        requirements: needs of a pipeline of diffusers that is not open yet.
     """
 
     model: str
@@ -91,15 +91,15 @@ def make_plan(
     size: tuple[int, int],
     measure: bool,
 ) -> RunCost:
-    """RunCost a run.
+    """Estimate the cost of a run.
 
     Args:
-        conditioner: with networks and conventions.
-        make_scheduler: name -> a scheduler, as `FashionFlowPipeline` has it.
-        request: what to do.
-        work: of this run.
-        size: (height, width) of the video.
-        measure: time calls of the U-Net and of the decoder.
+        conditioner: conditioner with networks and model.json.
+        make_scheduler: function from a name to a scheduler.
+        request: resolved request.
+        work: work of this run.
+        size: height and width of the video.
+        measure: whether to time calls of the U-Net and the decoder.
 
     Raises:
         UsageError: more steps than the noise schedule has.
@@ -151,7 +151,7 @@ def make_plan(
 def timesteps_of(
     make_scheduler: Callable[[str], Any], request: ResolvedSettings, log_snr: Sequence[float]
 ) -> tuple[list[int], int]:
-    """Timesteps of a clip, and how many of them are guided (`ModelConfig.log_snr` spaces them)."""
+    """Timesteps of a clip, spaced by `ModelConfig.log_snr`, and the number of guided ones."""
     scheduler = make_scheduler(request.scheduler)
     timesteps = set_timesteps(scheduler, request.steps, torch.device("cpu"), log_snr)
     train_steps = scheduler.config.num_train_timesteps
@@ -160,7 +160,7 @@ def timesteps_of(
 
 
 def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, clips: list[tuple[int, int]]) -> float:
-    """Seconds of denoising and decoding, from one call of each on noise of the run's own shape."""
+    """Seconds of denoising and decoding, from one call of each on noise of the run's shape."""
     networks = conditioner.networks
     size = (networks.latent_height, networks.latent_width)
     length, chunk = max(clips)[0], min(request.decode_chunk, frames)
@@ -177,7 +177,7 @@ def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, c
         if not is_out_of_memory(error):
             raise
         raise FashionFlowError(
-            f"{networks.device}: out of memory with {length} frames, {chunk} decoded at a time",
+            f"{networks.device}: out of memory with {length} frames, {chunk} per decoder call",
             hint=f"use fewer {option('frames')}, a smaller {option('decode_chunk')}, "
             f"{option('dtype', 'bf16')}, or another {option('device')}",
         ) from None
@@ -185,7 +185,7 @@ def _seconds(conditioner: Conditioner, request: ResolvedSettings, frames: int, c
 
 
 def _time(call: Callable[[], torch.Tensor]) -> float:
-    """Seconds of the second call: the first sets up memory and kernels."""
+    """Seconds of the second call; the first one is warm-up."""
     call().cpu()
     start = time.perf_counter()
     call().cpu()  # waits for the device

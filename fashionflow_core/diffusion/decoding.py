@@ -22,18 +22,18 @@ def decode_latents(
 
     Args:
         latents: (1, c, f, h, w).
-        box: part of the frame to keep; None: all of it.
-        chunk: frames decoded at a time; halved for good whenever the device runs out of memory.
+        box: part of the frame to keep; None: the whole frame.
+        chunk: frames per decoder call; halved permanently when the device runs out of memory.
 
     Yields:
-        uint8 (height, width, 3).
+        Frames, uint8 (height, width, 3).
 
     Raises:
-        FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers.
+        FashionFlowError: not even one frame fits into memory, or the VAE returned values that are not finite.
     """
     vae_latents = rearrange(denormalize_latents(latents, config), "1 c f h w -> f c h w")
     start, batch = 0, networks.decode_batch
-    chunk = max(chunk // batch, 1) * batch  # engines fill up what is less
+    chunk = max(chunk // batch, 1) * batch  # engines pad smaller batches
     while start < len(vae_latents):
         try:
             pixels = networks.decode(vae_latents[start : start + chunk])
@@ -55,13 +55,13 @@ def decode_latents(
 
 
 def check_finite(values: Tensor, doing: str) -> None:
-    """Half precision may overflow; frames made of that would be black, and nothing would say why.
+    """Check for overflow of half precision, which would give black frames without an error.
 
     Raises:
-        FashionFlowError: a value is not a finite number.
+        FashionFlowError: a value is not finite.
     """
     if not bool(values.isfinite().all()):
         raise FashionFlowError(
-            f"{doing} gave values that are not finite numbers",
-            hint=f"use {option('dtype', 'fp32')} (or bf16); if it is fp32 already, the model's weights are broken",
+            f"{doing} returned values that are not finite",
+            hint=f"use {option('dtype', 'fp32')} (or bf16); if it is fp32 already, the model's weights are damaged",
         )

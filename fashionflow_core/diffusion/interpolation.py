@@ -1,7 +1,7 @@
 """Frame interpolation (paper 3.3) in windows of a clip's length.
 
-Given frames are pinned as in generation; the one sampling loop does the rest, or an interpolator in one call. Windows
-share one given frame with the window before, so that nothing jumps where they meet.
+Given frames are pinned as in generation; gaps are filled by the sampling loop, or by an interpolator in one call.
+Consecutive windows share one given frame, so that there is no jump between them.
 """
 
 from collections import deque
@@ -26,14 +26,14 @@ from fashionflow_core.runtimes.interface import Networks
 
 @dataclass(frozen=True)
 class GapWindow:
-    """A stretch of given frames whose gaps are filled at once.
+    """A sequence of given frames whose gaps are filled together.
 
     Attributes:
-        start: number of its first given frame.
-        given: how many there are.
-        stride: every `stride`-th frame of the window is given.
-        frames: of the clip that is denoised; behind the last given frame as few as the U-Net's divisor asks for.
-        skip: frames at its beginning that the window before has made already.
+        start: index of its first given frame.
+        given: number of given frames.
+        stride: step between given frames in the window.
+        frames: frames of the denoised clip, padded after the last given frame to a multiple of the U-Net's divisor.
+        skip: frames at its beginning that the previous window has already produced.
     """
 
     start: int
@@ -44,18 +44,18 @@ class GapWindow:
 
     @property
     def stop(self) -> int:
-        """Frames up to the last given one: what comes behind it is thrown away."""
+        """Number of frames up to the last given one; padding after it is dropped."""
         return (self.given - 1) * self.stride + 1
 
 
 @dataclass(frozen=True)
 class GivenFrame:
-    """One frame that is given.
+    """One given frame.
 
     Attributes:
-        latents: (1, c, h, w).
-        content: of the extra input channels, (1, k, h, w).
-        photo: uint8 (height, width, 3), made when asked for: only the first of a window is.
+        latents: latents, (1, c, h, w).
+        content: content of the extra input channels, (1, k, h, w).
+        photo: pixels, uint8 (height, width, 3), decoded on demand; needed only for the first frame of a window.
     """
 
     latents: Tensor = field(repr=False)
@@ -63,36 +63,36 @@ class GivenFrame:
     photo: Callable[[], np.ndarray]
 
 
-# Given frames, the first of them, and a generator of the window's own → latents (1, c, f, h, w).
+# Given frames, the first of them, and the window's own generator → latents (1, c, f, h, w).
 Make = Callable[[KnownFrames, GivenFrame, torch.Generator], Tensor]
 
 
 def plan_windows(
     count: int, stride: int, frames: int, divisor: int, lengths: Sequence[int] | None = None
 ) -> list[GapWindow]:
-    """Cut given frames into windows of at most `frames` frames.
+    """Split given frames into windows of at most `frames` frames.
 
-    All are equally long, the last one too: it begins earlier instead, since networks do best at the length they know.
+    All have the same length, since networks are best at their trained length; the last one overlaps instead.
 
     Args:
-        count: given frames, at least 2.
-        stride: frames from one given frame to the next, once the gaps are filled.
-        frames: of a window; a multiple of `divisor`.
-        divisor: of the U-Net.
-        lengths: that engines were built for, `frames` among them; None: all are possible.
+        count: number of given frames, at least 2.
+        stride: step between given frames in the result.
+        frames: frames per window; a multiple of `divisor`.
+        divisor: frame divisor of the U-Net.
+        lengths: lengths that engines were built for, including `frames`; None: any.
 
     Raises:
-        UsageError: not even two given frames fit into a window.
+        UsageError: a window is too short for two given frames.
     """
     room = (frames - 1) // stride + 1
     if room < 2:
-        raise SettingError("frames", f"a window of {frames} does not hold two frames with {stride - 1} between them")
+        raise SettingError("frames", f"a window of {frames} is too short for two frames with {stride - 1} between them")
     given = min(room, count)
     length = -(-((given - 1) * stride + 1) // divisor) * divisor
     if lengths is not None:
         length = min(possible for possible in lengths if possible >= length)
     starts = [*range(0, count - given, given - 1), count - given]
-    ends = [0, *(start + given - 1 for start in starts)]  # given frame that each window's predecessor ended at
+    ends = [0, *(start + given - 1 for start in starts)]  # last given frame of each window's predecessor
     return [
         GapWindow(start, given, stride, length, skip=(end - start) * stride + 1 if number else 0)
         for number, (start, end) in enumerate(zip(starts, ends))
@@ -102,22 +102,22 @@ def plan_windows(
 def plan_passes(
     count: int, factor: int, model: ModelConfig, frames: int, divisor: int, lengths: Sequence[int] | None = None
 ) -> list[list[GapWindow]]:
-    """The windows that turn `count` frames into (count - 1) * factor + 1.
+    """Windows that interpolate `count` frames to (count - 1) * factor + 1.
 
-    One pass if the model was trained for that stride, else twice every second frame.
+    One pass if the model was trained for that stride, else two passes of stride 2.
 
     Raises:
         UsageError: the model was not trained for it; fewer than two frames; windows too short.
     """
     if count < 2:
-        raise UsageError("interpolation: needs at least two frames, or there is nothing in between")
+        raise UsageError("interpolation: needs at least two frames")
     known = model.interpolate_strides
     strides = (factor,) if factor in known else (2,) * (factor.bit_length() - 1)
     if unknown := [stride for stride in strides if stride not in known]:
         raise SettingError(
             "interpolate",
             f"model {model.name} was not trained for {unknown[0]}",
-            hint=f"it was trained for: {', '.join(map(str, known))}",
+            hint=f"use one of: {', '.join(map(str, known))}",
         )
     passes = []
     for stride in strides:
@@ -129,7 +129,7 @@ def plan_passes(
 def of_latents(
     latents: Iterable[Tensor], conditioner: Conditioner, decode: Callable[[Tensor], Iterator[np.ndarray]]
 ) -> Iterator[GivenFrame]:
-    """Frames that were made as latents, each (1, c, f, h, w), as given ones; decoded only where pixels are needed."""
+    """Generated latents, each (1, c, f, h, w), as given frames; decoded only where pixels are needed."""
     rgb = conditioner.config.known_content == "rgb"
     for clip in latents:
         for latent in clip.split(1, dim=2):
@@ -142,12 +142,12 @@ def of_latents(
 
 
 def sampled(conditioner: Conditioner, sample: Sampler, null_context: bool) -> Make:
-    """Windows are denoised by the sampling loop, in the context of their first frame, or under local conditioning none.
+    """Fill windows by the sampling loop, with the context of their first frame, or null for local conditioning.
 
     Args:
-        conditioner: of the model.
-        sample: of `sampling.sampler`.
-        null_context: local conditioning.
+        conditioner: conditioner of the model.
+        sample: result of `sampling.sampler`.
+        null_context: whether the context is null (local conditioning).
     """
 
     def make(known: KnownFrames, first: GivenFrame, generator: torch.Generator) -> Tensor:
@@ -158,11 +158,11 @@ def sampled(conditioner: Conditioner, sample: Sampler, null_context: bool) -> Ma
 
 
 def predicted(networks: Networks, on_step: OnStep) -> Make:
-    """Windows are the linear mixture of their given latents, and what the interpolator says they have beyond it.
+    """Fill windows with the linear mixture of their given latents plus the residual of the interpolator.
 
     Args:
-        networks: of a model with one (`ModelConfig.interpolator`).
-        on_step: called after its one call a window.
+        networks: networks of a model with an interpolator (`ModelConfig.interpolator`).
+        on_step: called once per window.
     """
 
     def make(known: KnownFrames, _first: GivenFrame, _generator: torch.Generator) -> Tensor:
@@ -175,13 +175,13 @@ def predicted(networks: Networks, on_step: OnStep) -> Make:
 
 
 class Filler:
-    """Fills gaps between given frames, window by window, pass by pass.
+    """Interpolator of given frames, window by window, pass by pass.
 
     Args:
-        conditioner: of the model.
-        decode: latents (1, c, f, h, w), a box and a chunk → frames.
-        passes: of `plan_passes`.
-        make: `sampled` or `predicted`.
+        conditioner: conditioner of the model.
+        decode: function of latents (1, c, f, h, w), a box and a chunk that returns frames.
+        passes: result of `plan_passes`.
+        make: result of `sampled` or `predicted`.
     """
 
     def __init__(
@@ -194,13 +194,13 @@ class Filler:
         self.conditioner, self.decode, self.passes, self.make = conditioner, decode, passes, make
 
     def fill(self, given: Iterable[GivenFrame], generator: torch.Generator) -> Iterator[Tensor]:
-        """Latents (1, c, f, h, w) of the longer clip, in order, in pieces, as given frames come.
+        """Yield latents (1, c, f, h, w) of the longer clip in order, as given frames arrive.
 
         Args:
-            generator: of the item; drawn from at once, for the seed of each window's own noise.
+            generator: generator of the item; draws the seed of the windows' noise at the start.
 
         Raises:
-            FashionFlowError: there are fewer given frames than were announced.
+            FashionFlowError: fewer given frames than expected.
         """
         pieces: Iterator[Tensor] = iter(())
         for number, windows in enumerate(self.passes):
@@ -212,7 +212,7 @@ class Filler:
     def _pass(
         self, windows: Sequence[GapWindow], seeds: Sequence[int], given: Iterable[GivenFrame]
     ) -> Iterator[Tensor]:
-        source, held, first = iter(given), deque[GivenFrame](), 0  # no more than a window of them
+        source, held, first = iter(given), deque[GivenFrame](), 0  # at most one window of them
         for window, seed in zip(windows, seeds):
             while first < window.start:
                 held.popleft()
@@ -220,8 +220,8 @@ class Filler:
             while len(held) < window.given:
                 if (frame := next(source, None)) is None:
                     raise FashionFlowError(
-                        f"the video ends after {first + len(held)} frames, though it announces more",
-                        hint="make or download the video again",
+                        f"the video ends early, after {first + len(held)} frames",
+                        hint="create or download the video again",
                     )
                 held.append(frame)
             latents = torch.stack([frame.latents for frame in held], dim=2)  # (1, c, g, h, w)
@@ -235,10 +235,10 @@ class Filler:
     def frames(
         self, given: Iterator[np.ndarray], request: ResolvedSettings, generator: torch.Generator
     ) -> Iterator[np.ndarray]:
-        """Frames of a video → those and the ones between, uint8 (h, w, 3) (`FashionFlowPipeline.interpolate`)."""
+        """Interpolate frames of a video, uint8 (h, w, 3) (`FashionFlowPipeline.interpolate`)."""
         config = self.conditioner.config
         if (first := next(given, None)) is None:
-            raise FashionFlowError("given: there are no frames", hint="make or download the video again")
+            raise FashionFlowError("given: no frames", hint="create or download the video again")
         fitted = fit(first, config.height, config.width, request.fit, config.resample)
         originals = deque[np.ndarray]()
 

@@ -1,4 +1,4 @@
-"""Known frames: which latent frames are given, and how they are pinned."""
+"""Known frames: mask, latents and pinning of given frames."""
 
 from dataclasses import dataclass
 
@@ -8,30 +8,30 @@ from torch import Tensor
 
 
 def nearest_given(mask: Tensor) -> Tensor:
-    """Index of the nearest given frame for every frame; of two equally near the earlier.
+    """Index of the nearest given frame for every frame; the earlier one on ties.
 
     Args:
         mask: (b, f), 1 = given.
 
     Returns:
-        (b, f) long; where an item has no given frame, each frame's own.
+        (b, f) long; each frame's own index if an item has no given frame.
     """
     position = torch.arange(mask.shape[1], device=mask.device)
     distance = (position[:, None] - position[None, :]).abs()  # (f, f): from frame to candidate
-    penalty = (1 - mask.float())[:, None, :] * 2 * mask.shape[1]  # (b, 1, f): never choose one that is not given
+    penalty = (1 - mask.float())[:, None, :] * 2 * mask.shape[1]  # (b, 1, f): excludes frames that are not given
     return (distance[None] + penalty).argmin(dim=-1)
 
 
 def between_given(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For every frame the given frames around it, and how far it is from the one to the other.
+    """Surrounding given frames of every frame, and its relative position between them.
 
     Args:
         mask: (b, f), 1 = given.
 
     Returns:
-        index of the last given frame up to it and of the first from it on, each (b, f) long: of one side alone where
-        there is none on the other, and each frame's own where an item has none; and the second one's weight, (b, f)
-        in [0, 1], 0 at given frames.
+        Index of the last given frame up to each frame and of the first from it on, each (b, f) long (equal if there is
+        only one side, the frame's own index if an item has none), and the weight of the second one, (b, f) in [0, 1], 0
+        at given frames.
     """
     frames = mask.shape[1]
     position = torch.arange(frames, device=mask.device).expand(mask.shape)
@@ -57,11 +57,11 @@ class KnownFrames:
 
     Attributes:
         mask: (b, f) float, 1 = given.
-        latents: (b, c, f, h, w); zeros in frames that are not given.
-        content: what the extra input channels show of the given frames, (b, k, f, h, w), zeros in the others; None for
+        latents: (b, c, f, h, w); zeros in other frames.
+        content: content of the extra input channels, (b, k, f, h, w), zeros in other frames; None for
             a network without mask channels.
-        fill: what the extra channels hold where nothing is given: "zero" (paper 3.3), the "nearest" given frame, or the
-            "linear" mixture of the given frames before and after it, which is the nearest where there is but one.
+        fill: content of the extra channels in other frames: "zero" (paper 3.3), the "nearest" given frame, or the
+            "linear" mixture of the given frames before and after (the nearest if there is only one side).
     """
 
     mask: Tensor
@@ -73,7 +73,7 @@ class KnownFrames:
     def from_clip(
         cls, latents: Tensor, mask: Tensor, content: Tensor | None = None, fill: str = "zero"
     ) -> "KnownFrames":
-        """Keep the frames of a whole clip that `mask` (b, f) marks; blank the others."""
+        """Keep the frames of a full clip where `mask` (b, f) is 1; blank the others."""
         keep = rearrange(mask, "b f -> b 1 f 1 1")
         return cls(mask, latents * keep, None if content is None else content * keep, fill)
 
@@ -81,12 +81,12 @@ class KnownFrames:
     def every(
         cls, latents: Tensor, stride: int, frames: int, content: Tensor | None = None, fill: str = "zero"
     ) -> "KnownFrames":
-        """Frames 0, `stride`, 2 `stride` and so on are given: interpolation (paper 3.3: every second).
+        """Given frames 0, `stride`, 2 `stride` etc.: interpolation (paper 3.3: every second).
 
         Args:
-            latents: the given ones, (b, c, g, h, w), with (g - 1) * stride below `frames`.
-            frames: frames of the clip.
-            content: of the given frames, (b, k, g, h, w).
+            latents: given latents, (b, c, g, h, w), with (g - 1) * stride below `frames`.
+            frames: number of frames of the clip.
+            content: content of the given frames, (b, k, g, h, w).
         """
         places = torch.arange(latents.shape[2], device=latents.device) * stride
 
@@ -99,35 +99,35 @@ class KnownFrames:
 
     @classmethod
     def first(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
-        """Only frame 0 is given: generation from one photo.
+        """Only frame 0 given: generation from one photo.
 
         Args:
-            latent: (b, c, h, w).
-            frames: frames of the clip.
-            content: of that frame, (b, k, h, w).
+            latent: latent of frame 0, (b, c, h, w).
+            frames: number of frames of the clip.
+            content: content of that frame, (b, k, h, w).
         """
 
         return cls.every(latent[:, :, None], 1, frames, None if content is None else content[:, :, None], fill)
 
     @classmethod
     def nothing(cls, latent: Tensor, frames: int, content: Tensor | None = None, fill: str = "zero") -> "KnownFrames":
-        """No frame is given: generation from the context alone. Arguments as for `first`; only their shapes count."""
+        """No given frame: generation from the context only. Arguments as in `first`; only their shapes are used."""
         clip = cls.first(latent, frames, content, fill)
         return cls.from_clip(clip.latents, torch.zeros_like(clip.mask), clip.content, fill)
 
     def pin(self, sample: Tensor) -> Tensor:
-        """`sample` (b, c, f, h, w) with the given frames put in.
+        """Return `sample` (b, c, f, h, w) with the given frames inserted.
 
         Call it on the network's *input*, after the scheduler's input scaling and before every call of the network:
-        scaled with the rest, a given frame would reach an Euler sampler's network at 0.6 % of its size.
+        scaled with the rest, an Euler sampler would reduce a given frame to 0.6 %.
         """
         return torch.where(rearrange(self.mask, "b f -> b 1 f 1 1") > 0, self.latents.to(sample.dtype), sample)
 
     def sides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The given frames before and after each frame, of one side alone that one twice, and the second one's weight.
+        """The given frames before and after each frame (equal if there is one side only), and the weight of the second.
 
         Args:
-            x: of the given frames, such as `latents` or `content`, (b, k, f, h, w); others are not looked at.
+            x: values at given frames, such as `latents` or `content`, (b, k, f, h, w); other frames are ignored.
 
         Returns:
             (b, k, f, h, w) twice, and (b, 1, f, 1, 1) in [0, 1], 0 at given frames.
@@ -137,11 +137,11 @@ class KnownFrames:
 
     def mixed(self, x: Tensor) -> Tensor:
         """The linear mixture of `sides`, (b, k, f, h, w)."""
-        # lerp is exact at the ends: given frames, and all beyond them, stay as they are.
+        # lerp is exact at the ends: given frames and all beyond them are unchanged.
         return torch.lerp(*self.sides(x))
 
     def interpolator_input(self) -> Tensor:
-        """What `ModelConfig.interpolator` takes, (b, 2c + 1, f, h, w): the latents of `sides`, and the weight."""
+        """Input of the interpolator, (b, 2c + 1, f, h, w): the latents of `sides`, and the weight."""
         before, after, part = self.sides(self.latents)
         return torch.cat((before, after, part.expand_as(before[:, :1])), dim=1)
 
@@ -161,7 +161,7 @@ class KnownFrames:
         return torch.cat((content, mask.to(content.dtype)), dim=1)
 
     def network_input(self, sample: Tensor) -> Tensor:
-        """Pinned sample and extra channels together: what the denoiser takes, (b, c_in, f, h, w)."""
+        """Input of the denoiser: pinned sample and extra channels, (b, c_in, f, h, w)."""
         pinned = self.pin(sample)
         extra = self.channels()
         return pinned if extra is None else torch.cat((pinned, extra.to(pinned.dtype)), dim=1)

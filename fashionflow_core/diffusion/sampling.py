@@ -23,13 +23,13 @@ Sampler = Callable[[KnownFrames, Tensor, Sequence[torch.Generator]], Tensor]
 
 
 def item_generator(seed: int, item: int) -> torch.Generator:
-    """The CPU generator of one item: its stream depends on (seed, item) and on nothing else.
+    """The CPU generator of one item: its stream depends only on (seed, item).
 
-    It is drawn from in this order, always float32: local posterior noise, global posterior noise (both only for models
+    Order of draws, always float32: local posterior noise, global posterior noise (both only for models
     with `vae_sample`), the initial noise of the whole clip, then the noise of each denoising step that needs some.
     """
-    # Torch's CPU generator keeps 32 bits of its seed. So the item is enciphered under the seed, one to one: no two
-    # items of a seed share their noise, where a hash of the pair would let two of some 80,000 do so.
+    # torch's CPU generator uses 32 bits of its seed. The item is encrypted under the seed, a bijection, so that no two
+    # items of a seed share their noise; with a hash two of some 80,000 would collide.
     key = hashlib.sha256(str(seed).encode()).digest()
     low, high = int.from_bytes(key[:4]), int.from_bytes(key[4:8])
     return torch.Generator("cpu").manual_seed(_mix(_mix((item + low) % 2**32) ^ high))
@@ -43,7 +43,7 @@ def _mix(x: int) -> int:
 
 
 def is_guided(timestep: int, interval: tuple[float, float], train_steps: int) -> bool:
-    """Whether a step lies in the guidance interval, both ends included (`GenerateSettings.guidance_interval`)."""
+    """Whether a step is in the guidance interval, inclusive (`GenerateSettings.guidance_interval`)."""
     # Fractions of the last timestep: 0 is the cleanest one, 1 the noisiest.
     return interval[0] <= timestep / max(train_steps - 1, 1) <= interval[1]
 
@@ -52,14 +52,14 @@ def guided(denoise: Denoise, scale: float, interval: tuple[float, float], train_
     """`denoise` with classifier-free guidance (Ho and Salimans 2022, 2207.12598, equation 6 with w = scale - 1).
 
     prediction = null + scale (conditioned - null). The null context is zeros, as in training with dropped context and
-    under `local` conditioning. What the network predicts does not matter: at a given sample and timestep, noise, clean
-    clip and velocity are affine maps of each other, and those commute with a mixture whose weights sum to 1.
+    under `local` conditioning. The prediction type does not matter: at a given sample and timestep, noise, clean clip
+    and velocity are affine maps of each other, which commute with a mixture whose weights sum to 1.
 
     Args:
-        denoise: takes (sample, timestep, context).
-        scale: 1 is no guidance: `denoise` itself comes back, so that not a bit differs.
-        interval: where on the noise schedule to guide; elsewhere there is one call, not a bit different either.
-        train_steps: timesteps of the noise schedule.
+        denoise: function of (sample, timestep, context).
+        scale: guidance scale; 1: none, returns `denoise` itself, so that results are bit-identical.
+        interval: part of the noise schedule with guidance; elsewhere there is one call, bit-identical.
+        train_steps: number of timesteps of the noise schedule.
     """
     if scale == 1:
         return denoise
@@ -68,7 +68,7 @@ def guided(denoise: Denoise, scale: float, interval: tuple[float, float], train_
         conditioned = denoise(sample, timestep, context)
         if not is_guided(int(timestep), interval, train_steps):
             return conditioned
-        # A second call, not a doubled batch: engines are built for one batch, and a clip fills a device by itself.
+        # A second call, not a doubled batch: engines have a fixed batch, and one clip fills a device.
         null = denoise(sample, timestep, torch.zeros_like(context))
         return null + scale * (conditioned - null)
 
@@ -85,22 +85,22 @@ def sample(
     callback: OnStep | None = None,
     log_snr: Sequence[float] = (),
 ) -> Tensor:
-    """Denoise clips from noise, given frames pinned in the network's input at every call.
+    """Denoise clips from noise, with given frames pinned in the network's input at every call.
 
-    The sample and the scheduler's arithmetic stay in float32 whatever the networks compute in.
+    The sample and the scheduler's arithmetic are float32 for any dtype of the networks.
 
     Args:
-        denoise: `interface.Networks.denoise`, or that with `guided` around it: one call a step on the whole clips.
-        scheduler: of `schedulers.make_scheduler`; its timesteps are set here.
+        denoise: `interface.Networks.denoise`, or `guided` of it: one call per step on full clips.
+        scheduler: result of `schedulers.make_scheduler`; its timesteps are set here.
         steps: number of denoising steps.
-        known: given frames; their latents also fix shape (b, c, f, h, w) and device.
+        known: given frames; their latents also determine shape (b, c, f, h, w) and device.
         context: context tokens (b, n, d); zeros are the null context.
-        generators: one CPU generator an item.
-        callback: called after each step with (steps done, steps in all).
-        log_snr: `ModelConfig.log_snr`: space the steps evenly between these two; empty: as the scheduler does.
+        generators: one CPU generator per item.
+        callback: called after each step with (steps done, total steps).
+        log_snr: `ModelConfig.log_snr`: range in which steps are evenly spaced; empty: spacing of the scheduler.
 
     Returns:
-        latents (b, c, f, h, w), given frames exactly as given.
+        Latents (b, c, f, h, w), with given frames unchanged.
 
     Raises:
         UsageError: more steps than the noise schedule has.
@@ -137,11 +137,11 @@ def counted(on_step: OnStep | None, total: int) -> OnStep:
 def sampler(
     networks: Networks, scheduler: Any, config: ModelConfig, request: ResolvedSettings, on_step: OnStep
 ) -> Sampler:
-    """Given frames, context and one generator an item → latents (b, c, f, h, w).
+    """A function of given frames, context and one generator per item that returns latents (b, c, f, h, w).
 
     Args:
-        scheduler: of `schedulers.make_scheduler`.
-        request: steps and guidance count.
+        scheduler: result of `schedulers.make_scheduler`.
+        request: request with steps and guidance.
         on_step: called after each step.
     """
     train_steps = scheduler.config.num_train_timesteps
@@ -157,7 +157,7 @@ def sampler(
 
 @contextmanager
 def memory_explained(device: torch.device, frames: int) -> Iterator[None]:
-    """Raises `OutOfMemory`, in one line, for what a runtime raises when memory runs out inside."""
+    """Convert out-of-memory errors of a runtime to `OutOfMemory`, in one line."""
     try:
         yield
     except RuntimeError as error:

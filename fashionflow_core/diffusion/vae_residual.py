@@ -1,7 +1,7 @@
-"""VAE residual of given frames, carried over to interpolated frames.
+"""VAE residual of given frames, added to interpolated frames.
 
-A decoded frame is softer than a given one, so a video of both would pulse. Between two given frames little happens:
-what the VAE lost of them it lost of the frames between, and where they agree nothing moved at all.
+A decoded frame is softer than a given one, so a video of both would pulse. Changes between two given frames are small:
+the VAE loses the same detail in the frames between, and where the two agree nothing moves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-# Levels of 255 by which given frames may differ, near a pixel, for it to stand still: all of it up to half, none of it
-# from one and a half times this. The best of 6, 12 and 24 on three rendered figures, with an early state of
-# `mini-latent`.
+# Difference of given frames, in levels of 255, near a pixel: still up to half of this, moving from 1.5 times this. The
+# best of 6, 12 and 24 on three rendered figures with an early version of `mini-latent`.
 STANDSTILL = 24
 NEAR = 5  # pixels
 
@@ -22,21 +21,21 @@ NEAR = 5  # pixels
 def restore_detail(
     decoded: Iterator[np.ndarray], factor: int, given: Iterator[np.ndarray] | None = None, mixture: float = 0.0
 ) -> Iterator[np.ndarray]:
-    """Put given frames back in their places, and their detail into the frames between.
+    """Restore given frames, and add their lost detail to the frames between.
 
-    A frame between gets the mixture, by distance in time, of what the two given frames lost on their way through the
-    VAE; and where these two hardly differ, their own mixture takes its place.
+    A frame between gets the mixture, by distance in time, of the detail that the two given frames lost in the VAE;
+    where these two hardly differ, it is replaced by their mixture.
 
     Args:
-        decoded: uint8 (h, w, 3), as the VAE shows them; every `factor`-th is a given one, the first too.
-        given: what those were before the VAE, uint8 (h, w, 3); None: nothing else is known of them.
-        mixture: share of the mixture where something moves, too (`ModelConfig.interpolate_mixture`).
+        decoded: uint8 (h, w, 3), as decoded; every `factor`-th is a given one, including the first.
+        given: original given frames, uint8 (h, w, 3); None: unknown.
+        mixture: share of the mixture in moving areas (`ModelConfig.interpolate_mixture`).
 
     Yields:
-        as many frames, uint8 (h, w, 3); given ones unchanged.
+        The same number of frames, uint8 (h, w, 3); given ones unchanged.
     """
     between: list[np.ndarray] = []
-    last: tuple[np.ndarray, np.ndarray] | None = None  # the given frame before, and its decoded self
+    last: tuple[np.ndarray, np.ndarray] | None = None  # the previous given frame, original and decoded
     for number, frame in enumerate(decoded):
         if number % factor:
             between.append(frame)
@@ -68,7 +67,7 @@ def _pixels(frame: np.ndarray) -> Tensor:
 
 
 def _standstill(first: Tensor, second: Tensor) -> Tensor:
-    """1 where two frames, (c, h, w), agree and 0 where something moved, (1, h, w), smooth between."""
+    """1 where two frames, (c, h, w), agree and 0 where something moved, (1, h, w), with a smooth transition."""
     apart = (second - first).abs().amax(dim=0, keepdim=True)[None]  # (1, 1, h, w)
     apart = F.max_pool2d(apart, NEAR, stride=1, padding=NEAR // 2)
     apart = F.avg_pool2d(apart, NEAR, stride=1, padding=NEAR // 2, count_include_pad=False)

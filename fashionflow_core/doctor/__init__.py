@@ -1,7 +1,7 @@
 """Doctor: checks of what this machine can run.
 
-Every library is asked in a process of its own with a time limit, so that one that crashes, hangs or fights with another
-costs a line of the report and nothing else. This package imports none of them.
+Every library is probed in its own process with a time limit, so that one that crashes, hangs or conflicts with another
+affects one line of the report only. This package imports none of them.
 """
 
 import os
@@ -19,8 +19,8 @@ from fashionflow_core.doctor.probe import HUB_LIMIT, Answer, ask, stop
 __all__ = ["NOTE", "OK", "PROBLEM", "SCHEMA", "Check", "can_run", "examine", "report"]
 
 SCHEMA = 1
-# Seconds for an answer. On two free processors torch takes two and the job six; beside other work both took ten times
-# as long, and a limit that they meet then would be a false alarm.
+# Seconds for a probe. On two free cores torch takes two and the default job six; on a busy machine both took ten times
+# as long, which must not be reported as a failure.
 LIMIT, JOB_LIMIT = 60.0, 120.0
 _TENSORRT = {
     "tensorrt:tensorrt": "trt",
@@ -30,12 +30,12 @@ _TENSORRT = {
 
 
 def examine(variables: Iterable[str] = ()) -> Generator[Check]:
-    """Look at everything; yields each line as soon as it and those before it are known.
+    """Run all checks; yields each in order as soon as it is finished.
 
     Args:
-        variables: the environment variables that the program reads; others named `FASHIONFLOW_*` are noted.
+        variables: environment variables that the program reads; other `FASHIONFLOW_*` are reported.
     """
-    # The job first: it takes longest.
+    # The default job first: it takes longest.
     questions = ("job", "torch", "torchvision", "onnxruntime", "encoders", "photos", *_TENSORRT)
     limits = dict.fromkeys(questions, LIMIT) | {"job": JOB_LIMIT}
     limits |= {} if findings.offline() else {"hub": HUB_LIMIT + 2}
@@ -69,12 +69,12 @@ def examine(variables: Iterable[str] = ()) -> Generator[Check]:
             try:
                 found = section()
                 yield from (found,) if isinstance(found, Check) else found
-            except Exception as error:  # a machine stranger than we thought must not hide the other lines
-                text = f"this check failed itself: {type(error).__name__}: {error}"
-                yield Check(name, NOTE, text, "tell the authors: it is a bug in fashionflow")
+            except Exception as error:  # a failing check must not hide the other lines
+                text = f"the check itself failed: {type(error).__name__}: {error}"
+                yield Check(name, NOTE, text, "report it: this is a bug in fashionflow")
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in futures.values()):  # a child may be starting at this moment
+        while not all(future.done() for future in futures.values()):  # a child may just be starting
             for process in list(running):
                 stop(process)
             time.sleep(0.01)

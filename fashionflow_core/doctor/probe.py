@@ -1,6 +1,6 @@
-"""Probes of libraries, each in a process of its own that may crash.
+"""Probes of libraries, each in its own process, which may crash.
 
-Module names are passed as variables where the house must not import the module: asking for it is the point.
+Modules are imported by name, since this package must not depend on them.
 """
 
 import io
@@ -26,11 +26,11 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils.device import DTYPES
 from fashionflow_core.utils.network import check_network
 
-Answer = dict[str, Any]  # what a function below returned, or {"failed": why}
+Answer = dict[str, Any]  # the result of a function below, or {"failed": reason}
 
 HUB_LIMIT = 3.0  # seconds
 _REPEATS = 5
-# The child looks for modules where we do; -P, since `-c` would put the current folder first, with whatever it holds.
+# The child uses this process's module path; -P, since `-c` would put the current folder first.
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from fashionflow_core.doctor.probe import main; main(sys.argv[2])"
@@ -38,16 +38,16 @@ _CODE = (
 
 
 def ask(question: str, limit: float, running: "list[subprocess.Popen[str]] | None" = None) -> Answer:
-    """The answer to one of `_QUESTIONS`, from a new process that has `limit` seconds and is in `running` meanwhile.
+    """Run one of `_QUESTIONS` in a new process with a limit in seconds; the process is in `running` meanwhile.
 
-    Never raises for what the child does: an exception, a signal, or the time limit comes back as `failed`, in words.
+    Never raises for failures of the child: exceptions, signals and timeouts are returned as `failed`, in words.
     """
     running = [] if running is None else running
     path = json.dumps([entry for entry in sys.path if os.path.isabs(entry)])
     start = time.monotonic()
     try:
-        # Its temporary files are in a folder of ours, since a child that is killed leaves them. Libraries that ask the
-        # network while they are imported have no place here.
+        # Its temporary files go to a folder of this process, since a killed child leaves them behind. Libraries that
+        # use the network on import are cut off.
         with tempfile.TemporaryDirectory(prefix="fashionflow-doctor-", ignore_cleanup_errors=True) as scratch:
             offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONFAULTHANDLER": ""}
             with subprocess.Popen(
@@ -67,22 +67,22 @@ def ask(question: str, limit: float, running: "list[subprocess.Popen[str]] | Non
                     running.remove(process)
                     stop(process)
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {limit:.0f} s"}
-    except OSError as error:  # no temporary folder, no more processes
-        return {"failed": f"could not be asked: {error}"}
+        return {"failed": f"timed out after {limit:.0f} s"}
+    except OSError as error:  # no temporary folder, or no more processes
+        return {"failed": f"could not be started: {error}"}
     try:
         return json.loads(out.strip().splitlines()[-1]) | {"seconds": time.monotonic() - start}
     except (ValueError, IndexError):
         said = (err.strip().splitlines() or [""])[-1].strip()[:300]
     code = process.returncode
     if code >= 0:
-        return {"failed": said or f"the process ended with code {code} and said nothing"}
+        return {"failed": said or f"the process exited with code {code} without output"}
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-    return {"failed": f"the process died of {name}" + (" (often too little memory)" if name == "SIGKILL" else "")}
+    return {"failed": f"the process was ended by {name}" + (" (often too little memory)" if name == "SIGKILL" else "")}
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """End a child and whatever it started."""
+    """End a child and its own children."""
     if sys.platform == "win32":
         process.kill()
     else:
@@ -94,26 +94,26 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 
 def main(question: str) -> None:
-    """Answer on stdout with one line of JSON; whatever libraries print goes to stderr."""
+    """Print the result on stdout as one line of JSON; output of libraries goes to stderr."""
     answer_to = os.dup(1)
     os.dup2(2, 1)
     name, _, argument = question.partition(":")
     try:
         with warnings.catch_warnings(action="ignore"):
             answer = _QUESTIONS[name](*([argument] if argument else []))
-    except BaseException as error:  # SystemExit of a module that thinks it is a script, too
-        # The first of those that caused it, since libraries wrap them until nothing is told.
+    except BaseException as error:  # includes SystemExit of modules that exit on import
+        # The root cause, since libraries wrap it in vague errors.
         while error.__cause__ is not None and not isinstance(error, FashionFlowError):
             error = error.__cause__
         answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
     with os.fdopen(answer_to, "w") as out:
         out.write("\n" + json.dumps(answer) + "\n")
         out.flush()
-    os._exit(0)  # some libraries crash while they are unloaded, after all went well
+    os._exit(0)  # some libraries crash while they are unloaded, after success
 
 
 def _library(module: str, use: Callable[[Any], Answer] = lambda found: {}) -> Answer:
-    """Whether a module is there, its version, and what `use` makes of it."""
+    """Whether a module is installed, its version, and the result of `use`."""
     if find_spec(module) is None:
         return {"installed": False}
     found = import_module(module)
@@ -121,7 +121,7 @@ def _library(module: str, use: Callable[[Any], Answer] = lambda found: {}) -> An
 
 
 def _torch() -> Answer:
-    """The build of torch, its devices, and which number types they compute with."""
+    """Build of torch, its devices, and their usable dtypes."""
     import torch
 
     error = "no device"
@@ -148,10 +148,10 @@ def _torch() -> Answer:
 
 
 def _dtypes(torch: Any, device: str) -> Answer:
-    """Each number type on a device: does it give what float32 on the CPU gives, and how long does it take.
+    """Error of each dtype on a device against float32 on the CPU, and its time.
 
-    The CPU is timed on one thread, by what that thread spends: beside other work the clock says nothing, and threads
-    that wait for each other made a type look fifty times slower than it is.
+    The CPU is timed on one thread by processor time: on a busy machine wall time is meaningless, and threads that wait
+    for each other made one dtype look fifty times slower.
     """
     clock = time.thread_time if device == "cpu" else time.perf_counter
     threads = torch.get_num_threads()
@@ -186,7 +186,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _work(torch: Any, image: Any, kernel: Any, tokens: Any) -> Any:
-    """A convolution, a matrix product and attention: what the networks are made of."""
+    """A convolution, a matrix product and attention: the operations of the networks."""
     with torch.inference_mode():
         features = torch.nn.functional.conv2d(image, kernel, padding=1).flatten()[: tokens.numel()]
         mixed = torch.matmul(features.reshape(tokens.shape) / 17, kernel[:, :, 1, 1])
@@ -194,13 +194,13 @@ def _work(torch: Any, image: Any, kernel: Any, tokens: Any) -> Any:
 
 
 def _sessions(onnxruntime: Any) -> Answer:
-    """The providers that a session really gets, one session for each that the build lists."""
+    """Execution providers that a session really uses, tested with one session per listed provider."""
     import numpy as np
     from onnx import TensorProto, helper
 
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doctor", value[:1], value[1:])
-    # Old enough for every runtime that could be installed.
+    # An opset supported by every onnxruntime that could be installed.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -217,7 +217,7 @@ def _sessions(onnxruntime: Any) -> Answer:
 
 
 def _encoders() -> Answer:
-    """The encoders that really encode."""
+    """Encoders, tested by encoding."""
     import av
 
     from fashionflow_core import video
@@ -226,7 +226,7 @@ def _encoders() -> Answer:
 
 
 def _photos() -> Answer:
-    """The photo formats that can be written and read back."""
+    """Photo formats that can be written and read back."""
     from PIL import Image, __version__
 
     formats: Answer = {}
@@ -246,7 +246,7 @@ def _photos() -> Answer:
 
 
 def _job() -> Answer:
-    """The default job in small: the bundled model on the CPU, two frames in one step, an MP4 that reads back."""
+    """The default job in small: the bundled model on the CPU, two frames in one step, an MP4 that is read back."""
     import numpy as np
     from PIL import Image
 
@@ -256,7 +256,7 @@ def _job() -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         photo, clip = Path(folder) / "photo.png", Path(folder) / "clip.mp4"
         Image.new("RGB", (200, 300), (180, 90, 120)).save(photo)
-        mask = np.zeros((300, 200), np.float32)  # a figure, so that all networks are asked
+        mask = np.zeros((300, 200), np.float32)  # a figure, so that all networks run
         mask[30:270, 70:130] = 1
         ff.load("mini", device="cpu").generate(photo, frames=2, steps=1, matte=mask).save(clip)
         info = video.probe(clip)
@@ -264,12 +264,12 @@ def _job() -> Answer:
 
 
 def hub_address() -> str:
-    """Where the hub is: HF_ENDPOINT, else the public one."""
+    """Address of the hub: HF_ENDPOINT, else the public one."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def reach() -> Answer:
-    """Ask the hub's address for its headers; in a process of its own, since looking up a name knows no time limit."""
+    """Request headers from the hub, in its own process, since name lookups have no time limit."""
     start = time.monotonic()
     try:
         check_network()
@@ -278,7 +278,7 @@ def reach() -> Answer:
             status = response.status
     except urllib.error.HTTPError as error:
         status = error.code
-    except Exception as error:  # addresses, names, certificates, proxies: each fails in its own way
+    except Exception as error:  # addresses, names, certificates, proxies: each raises its own kind
         return {"failed": " ".join(str(getattr(error, "reason", error)).split())[:200]}
     return {"status": status, "answered_in": round(time.monotonic() - start, 3)}
 

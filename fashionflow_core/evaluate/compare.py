@@ -1,4 +1,4 @@
-"""Comparison of two results."""
+"""Comparison of two results of evaluation, ablation or benchmark."""
 
 import json
 import math
@@ -11,28 +11,27 @@ from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.evaluate import significance
 from fashionflow_core.evaluate.report import LABELS, label, table
 
-# What says how something was measured, not what came of it; each difference there is one between the measurements.
+# Fields that describe the measurement rather than its results; differences are reported as conditions.
 _CONDITIONS = ("protocol", "hardware", "input", "model", "suite", "samples", "schema", "repeats", "warmup")
-# Of an evaluation: where its clips lay, and details of single clips. Of a benchmark: its date, and what its medians
-# are judged by.
+# Ignored fields. Evaluation: paths of clips, details of single clips. Benchmark: date, quartiles.
 _PASSED_OVER = (
     *("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates"),
     *("date", "lower_quartile_s", "upper_quartile_s"),
 )
 _ABLATION, _EVALUATION, _BENCHMARK = "an ablation", "an evaluation", "a benchmark"
-# Parts of an evaluation, and what they add to the name of a metric.
+# Parts of an evaluation, with suffixes for metric names.
 _GROUPS = {"metrics": "", "floors": ", noise floor", "reference": ", real clips"}
 
 
 @dataclass(frozen=True)
 class ComparedNumber:
-    """One number in both files.
+    """One number present in both files.
 
     Attributes:
-        name: its place, names joined by dots.
-        a, b: its values.
-        ratio: b / a; None where a is 0.
-        verdict: of an evaluation's metric and a benchmark's median what b is, beyond noise (`judging`); else empty.
+        name: path in the JSON, keys joined by dots.
+        a, b: values.
+        ratio: b / a; None if a is 0.
+        verdict: whether b is better or worse beyond noise (`significance`), for metrics and medians; else empty.
     """
 
     name: str
@@ -44,14 +43,14 @@ class ComparedNumber:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two files have in common, and what was not the same when they were measured.
+    """Numbers that two files have in common, and differences between their measurements.
 
     Attributes:
-        rows: the numbers of both.
-        conditions: what differed between the measurements.
-        lacking: what only one of them holds.
-        unlike: of the conditions those for which nothing is judged.
-        regressions: names of rows in which b is worse or slower than a, beyond noise.
+        rows: numbers present in both.
+        conditions: differences between the measurements.
+        lacking: entries present in only one of them.
+        unlike: conditions whose difference prevents verdicts.
+        regressions: names of rows in which b is worse or slower than a beyond noise.
     """
 
     rows: list[ComparedNumber]
@@ -61,15 +60,15 @@ class Comparison:
     regressions: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The comparison, JSON-serializable."""
         return asdict(self)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON object; of a folder its `evaluation.json`.
+    """Load a JSON object; for a folder its `evaluation.json`.
 
     Raises:
-        FashionFlowError: no such file, or no JSON object.
+        FashionFlowError: no such file, or not a JSON object.
     """
     path = path / "evaluation.json" if path.is_dir() else path
     try:
@@ -82,29 +81,29 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise FashionFlowError(
-            f"{path}: is not valid JSON ({error})", hint=f"name what {option('out')} wrote"
+            f"{path}: invalid JSON ({error})", hint=f"pass a file written by {option('out')}"
         ) from None
     if not isinstance(value, dict):
         raise FashionFlowError(
-            f"{path}: is not a result, but a JSON {type(value).__name__}", hint=f"name what {option('out')} wrote"
+            f"{path}: not a result, but a JSON {type(value).__name__}", hint=f"pass a file written by {option('out')}"
         )
     return value
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = significance.TOLERANCE) -> Comparison:
-    """The numbers that both results hold at the same place, and the conditions in which they differ.
+    """Compare the numbers that both results have, and the conditions in which they differ.
 
     Args:
-        a, b: before and after.
-        tolerance: of a benchmark: how much slower b may be, 1.05 for 5 %.
+        a, b: results before and after.
+        tolerance: for benchmarks, the accepted ratio of times, 1.05 for 5 % slower.
 
     Raises:
-        FashionFlowError: they are not of one kind, or have no number in common.
+        FashionFlowError: different kinds of results, or no number in common.
     """
     kinds = [_kind(result) for result in (a, b)]
     if kinds[0] != kinds[1]:
         raise FashionFlowError(
-            f"one is {kinds[0]}, the other {kinds[1]}: they cannot be compared",
+            f"cannot compare {kinds[0]} with {kinds[1]}",
             hint="compare two evaluations, two ablations or two benchmarks",
         )
     if kinds[0] not in (_ABLATION, _BENCHMARK):
@@ -113,8 +112,8 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = signi
     both = [name for name in one if name in other]
     if not both:
         raise FashionFlowError(
-            f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: they cannot be "
-            "compared",
+            f"one is of {', '.join(one) or 'nothing'}, the other of {', '.join(other) or 'nothing'}: they "
+            "cannot be compared",
             hint="compare two files that have a row in common",
         )
     inner = _EVALUATION if kinds[0] == _ABLATION else _BENCHMARK
@@ -129,7 +128,7 @@ def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
     )
     both = [name for name in first if name in second]
     if not both:
-        raise FashionFlowError("the two files have no number in common", hint="name two files of one kind")
+        raise FashionFlowError("the two files have no number in common", hint="pass two files of one kind")
     unlike, verdicts = _judged(a, b, kind, tolerance)
     rows = [ComparedNumber(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, "")) for n in both]
     places = [_leaves({k: v for k, v in r.items() if k in _CONDITIONS}) for r in (a, b)]
@@ -150,7 +149,7 @@ def _alone(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
 def _judged(
     a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
 ) -> tuple[list[str], dict[str, str]]:
-    """Why nothing can be judged, else the verdicts by place."""
+    """The reason why there are no verdicts, or the verdicts by path."""
     if kind == _EVALUATION:
         unlike = significance.unlike_evaluations(a, b)
         metrics = [name for name in a["metrics"] if all(r["metrics"].get(name) is not None for r in (a, b))]
@@ -168,7 +167,7 @@ def _judged(
 
 
 def _suites(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The results of a benchmark's file by suite, each with the hardware that it is of."""
+    """The results of a benchmark's file by suite, each with its hardware."""
     found: dict[str, Mapping[str, Any]] = {}
     for number, suite in enumerate(result.get("suites", [result]), 1):
         if isinstance(suite, Mapping):
@@ -179,7 +178,7 @@ def _suites(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def text(comparison: Comparison, markdown: bool = False) -> str:
-    """The comparison as a table and lines."""
+    """The comparison as a table with remarks."""
     judged = any(row.verdict for row in comparison.rows)
     rows = [["", "A", "B", "B / A", *(["B is"] if judged else [])]]
     for row in comparison.rows:
@@ -191,16 +190,21 @@ def text(comparison: Comparison, markdown: bool = False) -> str:
     lines = [table(rows, markdown)]
     bullet = "- " if markdown else "  "
     if comparison.unlike:
-        lines += ["", f"Not judged, since these differ: {', '.join(comparison.unlike)}"]
+        lines += ["", f"No verdicts, since these differ: {', '.join(comparison.unlike)}"]
     if comparison.conditions:
-        lines += ["", "Not measured alike:", *([""] if markdown else []), *(bullet + c for c in comparison.conditions)]
+        lines += [
+            "",
+            "Measured differently:",
+            *([""] if markdown else []),
+            *(bullet + c for c in comparison.conditions),
+        ]
     if comparison.lacking:
-        lines += ["", "In one of them alone:", *([""] if markdown else []), *(bullet + c for c in comparison.lacking)]
+        lines += ["", "In only one of them:", *([""] if markdown else []), *(bullet + c for c in comparison.lacking)]
     return "\n".join(lines)
 
 
 def _joined(parts: Mapping[str, Comparison]) -> Comparison:
-    """Comparisons of the rows of two ablations, or of suites, as one; what differs in all of them is said once."""
+    """Comparisons of the rows of two ablations, or of suites, as one; common differences are listed once."""
     return Comparison(
         [replace(row, name=f"{title}: {row.name}") for title, part in parts.items() for row in part.rows],
         list(dict.fromkeys(line for part in parts.values() for line in part.conditions)),
@@ -228,7 +232,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(value: Any) -> Iterator[tuple[str, float]]:
-    """Single finite numbers; lists hold repeats, which their medians stand for."""
+    """Whether a value is a single finite number; lists are repeats, summarized by their medians."""
     for name, leaf in _leaves(value):
         if isinstance(leaf, int | float) and not isinstance(leaf, bool) and math.isfinite(leaf):
             yield name, leaf

@@ -1,4 +1,4 @@
-"""Contact sheets of several methods (the paper's Figure 3), as picture or video."""
+"""Contact sheets of several methods (the paper's Figure 3), as image or video."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from fashionflow_core.evaluate.sources import Looked, VideoFrames, find_clips, l
 from fashionflow_core.utils.files import atomic_path, check_target
 
 STILLS = (".png", ".jpg", ".jpeg")
-_TEXT, _GAP = 16, 6  # pixels: height of a line of text, and space around
-# The page is no white, which is the wall behind most figures: frames stand out from it.
+_TEXT, _GAP = 16, 6  # pixels: line height of text, and padding
+# Off-white, so that frames with a white wall stand out.
 _INK, _PAPER, _NONE = (30, 30, 30), (236, 237, 240), (214, 215, 219)
-_LONGEST = 600  # frames of a clip that a grid shows
+_LONGEST = 600  # frames shown per clip
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What a grid shows: clip → method → frames, None where a method lacks the clip or it is broken."""
+    """Frames of a grid: clip → method → frames; None where the clip is missing or damaged."""
 
     methods: list[str]
     clips: dict[str, list[np.ndarray | None]]
@@ -38,29 +38,29 @@ def grid(
     overwrite: bool = False,
     titles: Sequence[str] | None = None,
 ) -> list[str]:
-    """Write the clips that folders have in common as one picture or video, a method a folder.
+    """Write the clips that folders have in common as one image or video, with one folder per method.
 
-    A picture shows each method as a row of frames, evenly spaced in time; a video each method as a column. In a video,
-    methods of different rates run at their own, and a clip that ends before the others stays on its last frame.
+    An image has one row of frames per method, evenly spaced in time; a video has one column per method. In a video each
+    method plays at its own frame rate, and a shorter clip holds its last frame.
 
     Args:
         folders: at least one; the clips in them are paired by name. A folder named twice is shown twice.
         out: .png or .jpg, or a video.
-        columns: frames of a row of a picture.
-        height: of a frame, in pixels.
-        limit: at most so many clips, the first by name.
-        titles: of the methods; the folders' own names if None.
+        columns: frames per row of an image.
+        height: height of a frame, in pixels.
+        limit: use at most N clips, the first by name.
+        titles: names of the methods; None: the names of the folders.
 
     Returns:
-        Why clips, or methods of a clip, are not shown.
+        Reasons why clips, or methods of a clip, are omitted.
 
     Raises:
-        UsageError: another suffix.
+        UsageError: unsupported suffix.
         FashionFlowError: a folder is missing, nothing can be shown, or `out` cannot be written.
     """
     suffix = out.suffix.lower()
     if suffix not in (*STILLS, *video.SUFFIXES):
-        raise SettingError("out", f"{out} does not end in {', '.join((*STILLS, *video.SUFFIXES))}")
+        raise SettingError("out", f"{out}: suffix is not one of {', '.join((*STILLS, *video.SUFFIXES))}")
     check_target(out, overwrite)
     cells = gather(folders, height, limit, titles)
     if suffix in STILLS:
@@ -74,18 +74,18 @@ def grid(
 
 
 def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[str] | None = None) -> Cells:
-    """Decode what a grid of these folders shows, at its size.
+    """Decode the frames of a grid of these folders at display size.
 
     Raises:
-        FashionFlowError: as `find_clips`; no clip of any folder can be shown.
+        FashionFlowError: as `find_clips`, or no usable clip in any folder.
     """
     unreadable: list[str] = []
     by_method = [{source.key: source for source in find_clips(folder, unreadable)} for folder in folders]
-    if all(folder.is_file() for folder in folders):  # single files are shown side by side whatever they are called
+    if all(folder.is_file() for folder in folders):  # single files are paired whatever their names
         name = next(iter(by_method[0]))
         by_method = [{name: next(iter(found.values()))} for found in by_method]
     names = sorted(set.union(*map(set, by_method)))
-    # What all have comes first: a limit should leave out what cannot be compared.
+    # Common clips come first, so that a limit omits those that cannot be compared.
     names.sort(key=lambda name: sum(name not in found for found in by_method))
     cells = Cells(list(titles or _titles(folders)), {}, {}, unreadable)
     for name in sorted(names[:limit]):
@@ -94,7 +94,7 @@ def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[st
         for folder, found in zip(folders, by_method, strict=True):
             frames, rate = None, 0.0
             if name not in found:
-                cells.failed.append(f"{folder}: has no clip named {name}")
+                cells.failed.append(f"{folder}: no clip named {name}")
             else:
                 try:
                     looked = look(found[name])
@@ -107,14 +107,14 @@ def gather(folders: Sequence[Path], height: int, limit: int, titles: Sequence[st
             cells.clips[name], cells.fps[name] = shown, rates
     if not cells.clips:
         raise FashionFlowError(
-            f"{folders[0]}: no clip can be shown: {cells.failed[0]}",
-            hint="name folders of videos, or of folders of PNG frames",
+            f"{folders[0]}: no usable clip: {cells.failed[0]}",
+            hint="pass folders of videos, or of folders of PNG frames",
         )
     return cells
 
 
 def _titles(folders: Sequence[Path]) -> list[str]:
-    """Names of the folders, with as much of the path as tells them apart."""
+    """Names of the folders, with enough of the path to be distinct."""
     paths = [folder.resolve() for folder in folders]
     titles = [["/".join(path.parts[-depth:]) for path in paths] for depth in (1, 2, 3)]
     return next((names for names in titles if len(set(names)) == len(set(paths))), titles[-1])
@@ -127,7 +127,7 @@ def _small(looked: Looked, height: int) -> np.ndarray:
 
 
 def picture(cells: Cells, columns: int, height: int) -> Image.Image:
-    """Each clip a heading and a row of frames for each method, whose name stands before it."""
+    """One heading per clip, with one labelled row of frames per method."""
     font = ImageFont.load_default(_TEXT - 3)
     margin = 2 * _GAP + min(220, round(max(font.getlength(title) for title in cells.methods)))
     rows = []
@@ -153,7 +153,7 @@ def picture(cells: Cells, columns: int, height: int) -> Image.Image:
 
 
 def _strip(frames: np.ndarray | None, columns: int, height: int, width: int) -> Image.Image:
-    """Frames evenly spaced in time, first and last among them, none twice; grey where there is no clip."""
+    """Frames evenly spaced in time, including first and last, without repeats; grey where a clip is missing."""
     if frames is None:
         return _absent(columns * width + (columns - 1) * 2, height)
     chosen = np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))
@@ -206,7 +206,7 @@ def _film(cells: Cells, height: int, fps: float) -> Iterator[np.ndarray]:
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """The text on one line, its beginning left out where it is too wide: names differ at their ends."""
+    """The text on one line, truncated at the beginning if too wide, since names differ at their ends."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(text) <= width:
         return text

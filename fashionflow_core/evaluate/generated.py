@@ -1,4 +1,4 @@
-"""Videos of a model for a test set, resumable."""
+"""Generation of a model's videos for a test set, resumable."""
 
 import hashlib
 import json
@@ -28,18 +28,18 @@ from fashionflow_core.utils.temporary import sweep
 RECORD = "generation.json"
 _OF_MOTION = ("motion", "motion_amount", "loop", "duration")
 FRAMES = "first-frames"
-_SEED_BYTES = 6  # of a clip's own seed: every reader of JSON holds such a number exactly
+_SEED_BYTES = 6  # bytes of the seed of a clip: JSON readers represent 48 bits exactly
 
 
 @dataclass(frozen=True)
 class Made:
-    """What came of generating.
+    """Result of generating.
 
     Attributes:
-        clips: the videos, each named like the clip or photo that it was made of: the folder may hold others, too.
-        size, fit, resample: height and width of the model's frame, and how photos were brought to it.
-        failed: one line a photo without a video.
-        record: what made the videos, JSON-able.
+        clips: videos, named like their clip or photo; the folder may contain others.
+        size, fit, resample: height and width of the model's frame, and how photos were fitted to it.
+        failed: one line per photo without a video.
+        record: model and settings of the videos, JSON-serializable.
     """
 
     clips: list[ClipFile]
@@ -51,12 +51,12 @@ class Made:
 
 
 def photos_of(data: Path) -> tuple[list[ClipFile], bool]:
-    """What a test set holds: its clips, or, where it is a folder of photos alone, those; and whether it is clips.
+    """Clips of a test set, or its photos if it is a folder of photos only; and whether they are clips.
 
-    PNGs that lie in it side by side are photos: they could be the frames of one clip, but one clip is no test set.
+    PNGs directly in the folder are photos, not the frames of one clip, since one clip is not a test set.
 
     Raises:
-        FashionFlowError: no such folder, or neither is in it.
+        FashionFlowError: no such folder, or no clips or photos in it.
     """
     inside = sorted(path for path in data.iterdir() if is_photo(path)) if data.is_dir() else []
     if is_photo(data):
@@ -71,18 +71,18 @@ def photos_of(data: Path) -> tuple[list[ClipFile], bool]:
     if clips and not one_clip:
         return clips, True
     if not inside:
-        raise FashionFlowError(f"{data}: holds neither clips nor photos", hint="name a folder of one or the other")
+        raise FashionFlowError(f"{data}: contains neither clips nor photos", hint="pass a folder of clips or photos")
     return [ClipFile(path.stem, path) for path in inside], False
 
 
 def _recorded(settings: GenerateSettings) -> dict[str, Any]:
-    """Settings as the folder notes them; motion settings only where one is set, so that older notes stay valid."""
+    """Settings as recorded in the folder; motion settings only if set, so that older records remain valid."""
     values = vars(settings) | {"decode_chunk": None}
     return {name: value for name, value in values.items() if name not in _OF_MOTION or value}
 
 
 def _is_still(clip: ClipFile) -> bool:
-    """Whether a WebP, which may be either, is a photo."""
+    """Whether a WebP is a photo rather than a video."""
     if clip.path.suffix.lower() != ".webp":
         return False
     try:
@@ -100,28 +100,29 @@ def generate(
     backend: str = "auto",
     progress: EvaluateProgress = SILENT,
 ) -> Made:
-    """Make the videos that `folder` lacks: one for each clip of `data`, from its first frame, or for each photo.
+    """Generate the missing videos of `folder`: one per clip of `data`, from its first frame, or per photo.
 
-    `folder` becomes a catalogue (docs/guides/catalogues.md): an interrupted run is resumed, failures are in its
-    manifest. A video depends on the model, the settings, the name and the photo alone: each has its own seed, drawn
-    from that of the settings and its name, so that other clips do not change it and no two share their noise. The
-    folder records what its videos were made with, and refuses others.
+    `folder` becomes a catalogue (docs/guides/catalogues.md): interrupted runs resume, failures are in its manifest. A
+    video
+    depends only on the model, the settings, the name and the photo: each has its own seed, derived from that of the
+    settings and its name, so that other items of the test set have no effect and no two share their noise. The folder
+    records model and settings, and rejects others.
 
     Args:
-        devices: one worker each.
+        devices: one worker per device.
 
     Raises:
-        UsageError: settings that the model cannot meet.
-        FashionFlowError: no such model or data; `folder` holds videos of another model or of other settings, another
-            run has it, or it cannot be written.
+        UsageError: settings that the model does not support.
+        FashionFlowError: no such model or data; `folder` contains videos of another model or of other settings, another
+            run is using it, or it is not writable.
     """
     sources, are_clips = photos_of(data)
     where = registry.find(model)
     config = config_of(where)
     if config.latents != "appearance" and settings.size is None:
-        # Clips are compared at one size, whatever sizes their photos have.
+        # Clips are compared at one size, whatever the sizes of their photos.
         settings = replace(settings, size=(config.height, config.width))
-    request = settings.resolve(config)  # refused before the folder is claimed for them
+    request = settings.resolve(config)  # rejected before the folder is claimed
     record = {
         "model": config.name,
         "revision": model_revision(where),
@@ -132,7 +133,7 @@ def generate(
     _claim(folder, record)
     taken = {source.key: source for source in reversed(sources)}
     failed = [
-        f"{source.path}: has the name of {taken[source.key].name}, which is made instead"
+        f"{source.path}: skipped: same name as {taken[source.key].name}"
         for source in sources
         if taken[source.key] is not source
     ]
@@ -147,13 +148,13 @@ def generate(
         if line["status"] == DONE:
             made[str(line["source"])] = str(line["output"])
         elif line["status"] != RETRIED:
-            # What was wrong with a clip or photo names it.
+            # Errors of clips and photos contain their names.
             named = "" if line["stage"] in ("plan", "photo") else f"{line['item']}: "
             failed.append(f"{named}{line['message']}")
         tell()
 
     def skipped(decision: Decision) -> None:
-        # What failed before is tried again: all that needs no work is there.
+        # Failed items are retried; finished ones are skipped.
         made[decision.item.source] = decision.item.name + work.suffix
         tell()
 
@@ -185,9 +186,9 @@ def generate(
 def _entry(
     source: ClipFile, is_clip: bool, folder: Path, size: tuple[int, int], mode: str, resample: str, seed: int
 ) -> Entry:
-    """A clip or photo as the catalogue takes it: a picture of the model's frame, or why there is none.
+    """A clip or photo as input of a catalogue: an image of the model's frame size, or an error.
 
-    It is brought to the whole frame here: a real clip is, too, so that both have one size and show the same part.
+    It is fitted to the whole frame, like a real clip, so that both have the same size and crop.
     """
     picture = folder / HIDDEN / FRAMES / f"{shortened(source.key)}.png"
     digest = hashlib.sha256(f"{seed}:{source.key}".encode(errors="surrogateescape")).digest()
@@ -200,7 +201,7 @@ def _entry(
         picture.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FashionFlowError(
-            f"{picture.parent}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+            f"{picture.parent}: cannot be created ({error.strerror})", hint="choose a writable folder"
         ) from None
     write_png(picture, fit(frame, *size, mode=mode, resample=resample).pixels)
     return Entry(str(picture), source.key, True, settings=own)
@@ -214,14 +215,14 @@ def evaluate_model(
     options: EvaluateOptions,
     progress: EvaluateProgress = SILENT,
 ) -> dict[str, Any]:
-    """Make the videos that are missing, then measure all of them, at the model's own frame unless the protocol has one.
+    """Generate the missing videos, then evaluate all, at the model's frame size unless the protocol has one.
 
     Args:
-        model, data, folder, settings: as `generate`, in the device's own number type.
-        options: photos are by default those of `data` where that holds photos.
+        model, data, folder, settings: as in `generate`, with the device's default dtype.
+        options: photos default to those of `data` if it contains photos.
 
     Returns:
-        As `run.evaluate`; `failed` also names what no video could be made of.
+        As `run.evaluate`; `failed` also lists items without a video.
 
     Raises:
         UsageError, FashionFlowError: as both.
@@ -237,7 +238,7 @@ def evaluate_model(
         options = replace(options, protocol=protocol)
     if not made.clips:
         raise FashionFlowError(
-            f"{data}: no video could be made: {made.failed[0]}", hint="correct what it names, then run the same again"
+            f"{data}: no video was generated: {made.failed[0]}", hint="fix this input, then run the command again"
         )
     found = evaluate(real, folder, options, progress, made.clips)
     for reason in made.failed:
@@ -247,26 +248,26 @@ def evaluate_model(
 
 
 def _claim(folder: Path, record: dict[str, Any]) -> None:
-    """Make the folder one of these videos, or see that it is."""
+    """Claim the folder for these videos, or check that it is claimed for them."""
     record = json.loads(json.dumps(record))
     path = folder / RECORD
-    sweep(folder)  # of a run that was killed in its first moment
+    sweep(folder)  # leftovers of a run killed at its start
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise FashionFlowError(
-                f"{path}: cannot be read", hint=f"name another folder: {option('generated', 'DIR')}"
+                f"{path}: cannot be read", hint=f"choose another folder: {option('generated', 'DIR')}"
             ) from None
         if found != record and any(folder.rglob("*.mp4")):
             what = next((key for key in record if not isinstance(found, dict) or found.get(key) != record[key]), "more")
             raise FashionFlowError(
-                f"{folder}: holds videos of another model or of other settings ({what} differ)",
-                hint=f"name another folder: {option('generated', 'DIR')}",
+                f"{folder}: contains videos of another model or of other settings ({what} differ)",
+                hint=f"choose another folder: {option('generated', 'DIR')}",
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FashionFlowError(
-            f"{folder}: holds something else", hint=f"name a new folder: {option('generated', 'DIR')}"
+            f"{folder}: not a folder of generated videos", hint=f"choose a new folder: {option('generated', 'DIR')}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1) + "\n")

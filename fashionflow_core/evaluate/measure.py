@@ -19,17 +19,17 @@ from fashionflow_core.metrics.weights import Loaded
 
 @dataclass(eq=False)
 class ClipMeasurement:
-    """What is kept of a clip.
+    """Measurements of a clip.
 
     Attributes:
-        name, key: of the clip.
-        frames, start: of its window.
-        fvd_frames: first and last of the window's frames that FVD took.
+        name, key: name and pairing key of the clip.
+        frames, start: length and first frame of its window.
+        fvd_frames: first and last frame of the window that FVD uses.
         features: metric → `(rows, d)`.
         numbers: reference-free measure → value; None where it does not apply.
-        skin: group of the skin's tone, where skin is seen.
+        skin: skin tone group, if skin is visible.
         drift: garment drift frame by frame.
-        lacking: metric → why this clip has none.
+        lacking: metric → reason why this clip has none.
     """
 
     name: str
@@ -45,12 +45,12 @@ class ClipMeasurement:
 
 
 def extract(measured: ClipMeasurement, clip: VideoFrames, protocol: Protocol, networks: dict[str, Loaded]) -> None:
-    """Add the features that the protocol's metrics need."""
+    """Compute the features that the protocol's metrics need."""
     window = clip.window
     for metric in protocol.wants("fvd", "vfid"):
         try:
             chosen = protocol.fvd_indices(len(window), measured.key)
-        except ValueError as error:  # VFID of fewer frames would be of another kind of clip than the others
+        except ValueError as error:  # VFID of fewer frames would not be comparable with the other clips
             measured.lacking[metric] = str(error).replace("FVD needs", f"{metric.upper()} needs")
             continue
         network = networks[NETWORKS[metric]].network
@@ -72,21 +72,21 @@ def _keep(measured: ClipMeasurement, metric: str, features: np.ndarray) -> None:
     if np.isfinite(features).all():
         measured.features[metric] = features
     else:
-        measured.lacking[metric] = "its features are not finite numbers"
+        measured.lacking[metric] = "features are not finite"
 
 
 def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -> None:
-    """Add what needs neither weights nor a real clip: drift, motion, flicker, sharpness, silhouette, first frame.
+    """Compute measures without weights or a real clip: drift, motion, flicker, sharpness, silhouette, first frame.
 
     Args:
-        photo: what the clip was made from, if it is known.
+        photo: photo that the clip was generated from, if known.
 
     Raises:
         FashionFlowError: the photo cannot be read.
     """
     frames = clip.head
     if len(frames) < 3:
-        measured.lacking["drift"] = f"has {len(frames)} frames, and drift needs 3"
+        measured.lacking["drift"] = f"{len(frames)} frames (drift needs 3)"
         return
     palette, figure, garment = drift.find_parts(frames)
     skin = np.stack([skin_mask(f, palette, whole, worn) for f, whole, worn in zip(frames, figure, garment)])
@@ -115,14 +115,14 @@ def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -
 
 
 def compare(clip: VideoFrames, real: VideoFrames, protocol: Protocol) -> dict[str, float | None]:
-    """PSNR and SSIM of a clip against the real one, frame by frame from the first on; and whether both turn together.
+    """PSNR and SSIM of a clip against the real one, frame by frame from the first on; and correlation of their turning.
 
     Raises:
         ValueError: they differ in length or size.
     """
     fake, true = clip.head, real.head
     if len(fake) != len(true):
-        raise ValueError(f"has {len(fake)} frames, its real clip {len(true)}: they cannot be compared frame by frame")
+        raise ValueError(f"{len(fake)} frames, but its real clip has {len(true)}: not compared frame by frame")
     found: dict[str, float | None] = {}
     if "psnr" in protocol.metrics:
         found["psnr"] = _finite(drift.psnr(fake, true))
@@ -134,12 +134,12 @@ def compare(clip: VideoFrames, real: VideoFrames, protocol: Protocol) -> dict[st
 
 
 def _finite(value: float) -> float | None:
-    """None for the PSNR of equal frames, which is infinite, and no JSON."""
+    """None for the PSNR of equal frames: JSON has no infinity."""
     return value if np.isfinite(value) else None
 
 
 def protocol_of(measured: ClipMeasurement) -> dict[str, Any]:
-    """Which frames of a clip were taken, JSON-able."""
+    """The frames of a clip that were used, JSON-serializable."""
     return {
         "name": measured.name,
         "start": measured.start,

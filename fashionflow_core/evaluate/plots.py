@@ -10,7 +10,7 @@ from fashionflow_core.utils.plotting import BLUE, GREY, INK, plain, save
 
 
 def distances(result: Mapping[str, Any], out: Path) -> bool:
-    """One panel for each distance: its value, its interval, and the noise floor. Returns whether there is any."""
+    """Plot one panel per distance: value, interval, noise floor. Returns False if there is none."""
     shown = [metric for metric in DISTANCES if result["metrics"].get(metric) is not None]
     if not shown:
         return False
@@ -30,7 +30,7 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
             panel.annotate(shown_value, (place, above), (0, 4), textcoords="offset points", ha="center", fontsize=8)
         if ends:
             panel.errorbar([0], [value], [[value - ends[0]], [ends[1] - value]], color=INK, capsize=4, fmt="none")
-        panel.set_title(f"{LABELS[metric][0]} (lower is nearer)", fontsize=9)
+        panel.set_title(f"{LABELS[metric][0]} (lower is better)", fontsize=9)
         panel.set_ylim(0, 1.18 * max([height for _, height, _ in bars] + [ends[1] if ends else 0] + [1e-6]))
         panel.set_xlim(-0.6, len(bars) - 0.4)
         plain(panel)
@@ -39,7 +39,7 @@ def distances(result: Mapping[str, Any], out: Path) -> bool:
 
 
 def garment_drift(result: Mapping[str, Any], out: Path) -> bool:
-    """The garment's colour difference from frame 0: every clip, and their mean. Returns whether there is any."""
+    """Plot the garment's colour difference from frame 0, per clip and mean. Returns False if there is none."""
     series = [clip["garment_drift_over_time"] for clip in result["clips"] if clip.get("garment_drift_over_time")]
     if not series:
         return False

@@ -13,8 +13,8 @@ from fashionflow_core.evaluate.sources import FITS
 from fashionflow_core.metrics.features import BN_MODES, FVD_FRAMES, FVD_SIDE, VFID_FRAMES
 from fashionflow_core.store.registry import metrics_home
 
-# Distances of two sets; scores of one set; comparisons frame by frame with the real clip of the same name; what needs
-# neither weights nor real clips.
+# Distances of two sets; scores of one set; comparisons frame by frame with the real clip of the same name; measures
+# without weights or real clips.
 DISTANCES, SCORES, PAIRED, FREE = ("fvd", "vfid", "fid"), ("is",), ("psnr", "ssim"), ("drift",)
 METRICS = (*DISTANCES, *SCORES, *PAIRED, *FREE)
 NETWORKS = {"fvd": "i3d", "vfid": "i3d", "fid": "inception", "is": "inception"}
@@ -22,7 +22,7 @@ FVD_WINDOWS = ("random", "first", "middle", "last", "spread")
 
 
 def default_metrics(has_real: bool) -> tuple[str, ...]:
-    """The metrics that are computed where none are named: all, or those that need no real clips."""
+    """The default metrics: all, or those that need no real clips."""
     return METRICS if has_real else (*SCORES, *FREE)
 
 
@@ -31,18 +31,18 @@ class Protocol:
     """The settings of an evaluation.
 
     Attributes:
-        metrics: of `METRICS`.
-        clip_frames: of every clip at most so many frames are looked at, consecutive ones; of a longer clip a window
-            whose place is drawn from `seed` and the clip's name.
-        fvd_window: which 16 of those FVD takes: consecutive ones drawn from seed and name (random), the first, middle
-            or last ones, or 16 spread evenly. The paper does not say.
-        bn_mode: of VFID: train (published script) or eval.
-        is_splits: parts of the Inception Score.
-        inception_frames: of each clip FID and IS take so many frames, spread evenly; None: all.
-        resize: height and width to bring every clip to; None: as they are.
-        fit, resample: how: stretch (published), pad or crop; bilinear (published), bicubic or lanczos.
-        seed: fixes windows, halves and bootstrap.
-        bootstrap: replicates of the intervals; 0: none.
+        metrics: names from `METRICS`.
+        clip_frames: use at most N consecutive frames per clip; a longer clip has a window at a position drawn from
+            `seed` and the clip's name.
+        fvd_window: the 16 frames that FVD uses: consecutive ones drawn from seed and name (random), the first, middle
+            or last ones, or 16 evenly spaced. The paper does not specify it.
+        bn_mode: BatchNorm mode of VFID: train (published script) or eval.
+        is_splits: number of splits of the Inception Score.
+        inception_frames: frames per clip for FID and IS, evenly spaced; None: all.
+        resize: height and width that all clips are resized to; None: unchanged.
+        fit, resample: resizing: stretch (published), pad or crop; bilinear (published), bicubic or lanczos.
+        seed: random seed of windows, halves and bootstrap.
+        bootstrap: replicates for the intervals; 0: no intervals.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -60,7 +60,7 @@ class Protocol:
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
-            named = f"{', '.join(map(repr, unknown))} is none" if unknown else "none named"
+            named = f"unknown: {', '.join(map(repr, unknown))}" if unknown else "none given"
             raise SettingError("metrics", named, hint=f"choose from: {','.join(METRICS)}")
         for name, value, allowed in (
             ("fvd_window", self.fvd_window, FVD_WINDOWS),
@@ -72,7 +72,7 @@ class Protocol:
                 raise SettingError(name, f"{value!r} is not one of {', '.join(allowed)}")
         least = FVD_FRAMES if {"fvd", "vfid"} & set(self.metrics) else 3
         if self.clip_frames < least:
-            raise SettingError("clip_frames", f"{self.clip_frames} are too few", hint=f"use at least {least}")
+            raise SettingError("clip_frames", f"{self.clip_frames} is too few", hint=f"use at least {least}")
         for name, value, lowest in (
             ("is_splits", self.is_splits, 1),
             ("bootstrap", self.bootstrap, 0),
@@ -83,18 +83,18 @@ class Protocol:
                 raise SettingError(name, f"must be at least {lowest}, not {value}")
 
     def wants(self, *names: str) -> list[str]:
-        """Those of `names` that are asked for."""
+        """Those of `names` that are selected."""
         return [name for name in names if name in self.metrics]
 
     def fvd_indices(self, frames: int, key: str) -> np.ndarray:
-        """Which of a window's frames FVD takes, `(16,)`.
+        """Indices of the window's frames that FVD uses, `(16,)`.
 
         Raises:
-            ValueError: there are fewer than 16.
+            ValueError: fewer than 16 frames.
         """
         room = frames - FVD_FRAMES
         if room < 0:
-            raise ValueError(f"has {frames} frames, and FVD needs {FVD_FRAMES}")
+            raise ValueError(f"{frames} frames (FVD needs {FVD_FRAMES})")
         if self.fvd_window == "spread":
             return np.linspace(0, frames - 1, FVD_FRAMES).round().astype(int)
         drawn = zlib.crc32(f"{self.seed}:fvd:{key}".encode(errors="surrogateescape")) % (room + 1)
@@ -102,12 +102,12 @@ class Protocol:
         return np.arange(start, start + FVD_FRAMES)
 
     def inception_indices(self, frames: int) -> np.ndarray:
-        """Which of a window's frames FID and IS take."""
+        """Indices of the window's frames that FID and IS use."""
         count = frames if self.inception_frames is None else min(self.inception_frames, frames)
         return np.linspace(0, frames - 1, count).round().astype(int)
 
     def record(self) -> dict[str, Any]:
-        """JSON-able, with what is not a choice spelt out too."""
+        """The protocol with its fixed parts, JSON-serializable."""
         return {
             **asdict(self),
             "metrics": list(self.metrics),
@@ -115,7 +115,7 @@ class Protocol:
             "fvd": f"{FVD_FRAMES} frames, trilinear to {FVD_SIDE}x{FVD_SIDE}, [-1, 1], 400 logits of RGB I3D",
             "vfid": f"up to {VFID_FRAMES} frames at the clip's own size, [0, 1], 1024 features of RGB I3D, BatchNorm "
             f"in {self.bn_mode} mode, one clip at a time",
-            "inception": "299x299 as TensorFlow 1 resized; FID: 2048 features; IS: 1008 logits without bias",
+            "inception": "299x299 resized as in TensorFlow 1; FID: 2048 features; IS: 1008 logits without bias",
             "covariance": "unbiased, trace of the root as a nuclear norm",
             "files": "sorted by name; windows by CRC-32 of the seed and the name without suffix",
         }
@@ -123,16 +123,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """An evaluation and where it runs.
+    """Options of an evaluation: protocol, folders, devices.
 
     Attributes:
-        protocol: what is measured, and how.
-        weights: folder of the feature networks' public files; None: where `models pull metrics` puts them.
-        photos: folder of the photos that the generated clips were made from, named like them; for first-frame fidelity.
-        device: of the feature networks, and of the model where `devices` is empty.
-        dtype: number type of the feature networks; published numbers are of fp32.
-        backend: runtime of the model whose videos are made first.
-        devices: of that model, one worker each.
+        protocol: evaluation protocol.
+        weights: folder of the feature networks' public files; None: the folder of `models pull metrics`.
+        photos: folder of the photos of the generated clips, with the same names; for first-frame fidelity.
+        device: device of the feature networks, and of the model if `devices` is empty.
+        dtype: dtype of the feature networks; published numbers use fp32.
+        backend: runtime of the model that generates videos.
+        devices: devices of that model, one worker per device.
     """
 
     protocol: Protocol = Protocol()

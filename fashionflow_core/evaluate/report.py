@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Metric → what it is called, which way is better, digits.
+# Metric → label, better direction, digits.
 LABELS: dict[str, tuple[str, str, int]] = {
     "is": ("IS", "↑", 3),
     "fvd": ("FVD", "↓", 2),
@@ -26,7 +26,7 @@ LABELS: dict[str, tuple[str, str, int]] = {
     "first_frame_ssim": ("first frame SSIM", "↑", 4),
 }
 
-# The paper's own figures, tables 1 and 2, on the test set of Fashion; nobody measured them here.
+# Published numbers, tables 1 and 2 of the paper, on the Fashion test set; not measured here.
 COLUMNS = ("is", "fvd", "vfid")
 TABLE_1 = {
     "ImaGINator": (2.003, 3383.199, 32.179),
@@ -50,15 +50,15 @@ def label(metric: str) -> str:
 
 
 def number(metric: str, value: float | None) -> str:
-    """A value in the digits of its metric; a dash for none."""
+    """A value formatted with the digits of its metric; a dash for None."""
     return "-" if value is None else f"{value:.{LABELS.get(metric, (metric, '', 3))[2]}f}"
 
 
 def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
-    """Rows of cells, the first one the heading; the first column to the left, the others to the right."""
+    """Format rows of cells as a table: heading first, first column left-aligned, others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     if markdown:
-        # Names of files may hold anything.
+        # File names may contain anything.
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
@@ -70,7 +70,7 @@ def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
 
 
 def results(result: Mapping[str, Any], markdown: bool = False) -> str:
-    """All metrics of one evaluation: value, interval, noise floor, the real clips' own value, number of samples."""
+    """All metrics of one evaluation: value, interval, noise floor, value of the real clips, number of samples."""
     rows = [["metric", "value", "95 % interval", "noise floor", "real clips", "samples"]]
     for metric in [*LABELS, *(name for name in result["metrics"] if name not in LABELS)]:
         if metric not in result["metrics"]:
@@ -109,7 +109,7 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> str:
     quote = "`" if markdown else ""
     of_real = f" against {samples['real']} of {quote}{result['real']}{quote}" if result["real"] else ""
     size = (
-        f", brought to {protocol['resize'][0]}x{protocol['resize'][1]} ({protocol['fit']})"
+        f", resized to {protocol['resize'][0]}x{protocol['resize'][1]} ({protocol['fit']})"
         if protocol["resize"]
         else ""
     )
@@ -122,16 +122,16 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> str:
 
 
 def methods(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
-    """The paper's table 1 with the rows measured here below it: method → result of an evaluation."""
-    rows = [["Method", *map(label, COLUMNS), "whose figures"]]
+    """The paper's table 1, followed by rows measured here: method → result of an evaluation."""
+    rows = [["Method", *map(label, COLUMNS), "source"]]
     rows += [[name, *map(_plain, values), _THEIRS] for name, values in TABLE_1.items()]
     rows += [_ours(name, result) for name, result in measured.items()]
     return "\n".join([table(rows, markdown), "", _note(measured)])
 
 
 def ablation(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
-    """The paper's table 2, each row of theirs above ours: "Global only" and so on → result of an evaluation."""
-    rows = [["Method", *map(label, COLUMNS), "whose figures"]]
+    """The paper's table 2 with measured rows below published ones: "Global only" etc. → result of an evaluation."""
+    rows = [["Method", *map(label, COLUMNS), "source"]]
     for name, values in TABLE_2.items():
         rows.append([name, *map(_plain, values), _THEIRS])
         if name in measured:
@@ -150,8 +150,8 @@ def _ours(name: str, result: Mapping[str, Any]) -> list[str]:
 
 def _note(measured: Mapping[str, Mapping[str, Any]]) -> str:
     note = (
-        "Rows marked so are the paper's, from its authors' test set and windows, which it does not state; ours compare "
-        "with each other, and with theirs only on the same clips."
+        "Rows from the paper use its authors' test set and windows, which it does not specify. Rows measured here "
+        "are comparable with each other, and with the paper's only on the same clips."
     )
     others = {
         loaded["file"]
@@ -161,7 +161,7 @@ def _note(measured: Mapping[str, Mapping[str, Any]]) -> str:
     }
     if others:
         note += (
-            f" Ours were measured with other weights than the public ones ({', '.join(sorted(others))}): they compare "
-            "with nothing published."
+            f" The measured rows use other weights than the public ones ({', '.join(sorted(others))}) and are not "
+            "comparable with published numbers."
         )
     return note

@@ -13,21 +13,21 @@ from fashionflow_core.utils.files import write_text
 
 
 def check(folder: Path, overwrite: bool) -> None:
-    """Refuse, before the work, what could not be written after it.
+    """Check before the work that the report can be written.
 
     Raises:
-        FashionFlowError: matplotlib is missing, or the folder holds something and `overwrite` is false.
+        FashionFlowError: matplotlib is missing, or the folder is not empty and `overwrite` is false.
     """
     plotting.check()
     if folder.exists() and not folder.is_dir():
         raise FashionFlowError(f"{folder}: is a file, not a folder for the report", hint="choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FashionFlowError(
-            f"{folder}: holds something already", hint=f"pass {option('overwrite', True)}, or choose another folder"
+            f"{folder}: not empty", hint=f"pass {option('overwrite', True)}, or choose another folder"
         )
     if not folder.absolute().parent.is_dir():
         raise FashionFlowError(
-            f"{folder}: the folder {folder.absolute().parent} does not exist", hint="create it, or choose another one"
+            f"{folder}: folder {folder.absolute().parent} does not exist", hint="create it, or choose another one"
         )
 
 
@@ -35,7 +35,7 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     """Write `evaluation.json`, `evaluation.md`, `distances.png`, `garment-drift.png` and `clips.png`.
 
     Raises:
-        FashionFlowError: the folder cannot be written.
+        FashionFlowError: the folder is not writable.
     """
     folder.mkdir(exist_ok=True)
     write_text(folder / "evaluation.json", json.dumps(result, indent=1) + "\n")
@@ -52,5 +52,5 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     if any(result["metrics"].get(metric) is not None for metric in ("is", "fvd", "vfid")):
         page += ["## The paper's table 1", methods({Path(result["fake"]).name: result}, True)]
     text = "\n\n".join([*page, *shown]) + "\n"
-    # Names of files may hold bytes that are no UTF-8.
+    # File names may contain bytes that are not UTF-8.
     write_text(folder / "evaluation.md", text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -28,7 +28,7 @@ from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dt
 
 @dataclass(frozen=True)
 class EvaluateProgress:
-    """Functions that are told how many videos are made and clips are measured, of how many; and lines about the run."""
+    """Callbacks of an evaluation: videos generated and clips measured (done, total), and remarks."""
 
     video: Callable[[int, int], None] = lambda done, total: None
     clip: Callable[[int, int], None] = lambda done, total: None
@@ -40,7 +40,7 @@ SILENT = EvaluateProgress()
 
 @dataclass
 class Sets:
-    """What came of both sets so far: clips that were measured, pairs that were compared, and what failed."""
+    """Measured clips of both sets, compared pairs, and failures."""
 
     real: list[ClipMeasurement] = field(default_factory=list)
     fake: list[ClipMeasurement] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Sets:
     failed: list[dict[str, Any]] = field(default_factory=list)
 
     def fail(self, which: str, name: str | None, reason: str, metric: str | None = None) -> None:
-        """Note a clip (None: a folder) that has no part in a metric, or (None) in any."""
+        """Record a clip (None: a folder) that is excluded from a metric, or (None) from all."""
         self.failed.append({"set": which, "name": name, "metric": metric, "reason": reason})
 
 
@@ -61,27 +61,27 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the clips of `fake`, against those of `real`.
 
-    Clips are paired by name for what compares frame by frame. A clip that is broken, too short or of another size than
-    most takes no part, and is named in `failed`.
+    Clips are paired by name for comparisons frame by frame. A clip that is damaged, too short or of another size than
+    most is excluded and listed in `failed`.
 
     Args:
         real, fake: folders (or single files) of videos and of folders of PNG frames.
-        of_fake: the clips of `fake`; None: all that are in it.
+        of_fake: clips of `fake`; None: all.
 
     Returns:
-        JSON-able: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
+        JSON values: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
         `protocol`, `clips` (docs/guides/evaluate.md).
 
     Raises:
         UsageError: a metric that needs real clips without any.
-        FashionFlowError: a folder or the weights are missing, or not one clip can be used.
+        FashionFlowError: a folder or the weights are missing, or no clip can be used.
     """
     check(real, fake, options)
     protocol, photos = options.protocol, options.photos
     kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
     if photos is not None and not photos.is_dir():
         raise FashionFlowError(
-            f"{photos}: is no folder", hint=f"name the folder of the photos: {option('photos', 'DIR')}"
+            f"{photos}: not a folder", hint=f"pass the folder of the photos: {option('photos', 'DIR')}"
         )
     unreadable: dict[str, list[str]] = {"fake": [], "real": []}
     found = {
@@ -108,8 +108,8 @@ def evaluate(
                 sets.fail(which, clip.name, f"{clip.name}: {reason}", metric)
     if not sets.fake:
         raise FashionFlowError(
-            f"{fake}: none of its {len(found['fake'])} clips can be used: {sets.failed[0]['reason']}",
-            hint="correct what it names, then run the same again",
+            f"{fake}: no usable clip of {len(found['fake'])}: {sets.failed[0]['reason']}",
+            hint="fix this clip, then run the command again",
         )
     record = protocol.record() | {
         "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},
@@ -123,23 +123,21 @@ def evaluate(
 
 
 def check(real: Path | None, fake: Path, options: EvaluateOptions) -> None:
-    """Refuse, before any work, what cannot be evaluated.
+    """Check the request before any work.
 
     Raises:
-        UsageError: a metric that needs real clips without any; one folder lies in the other, whose clips it would be.
+        UsageError: a metric that needs real clips without any; one folder is inside the other.
         FashionFlowError: weights are missing.
     """
     protocol = options.protocol
     if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
         raise SettingError(
-            "metrics", f"{', '.join(needing)} need real clips", hint=f"name their folder: {option('real', 'DIR')}"
+            "metrics", f"{', '.join(needing)} need real clips", hint=f"pass their folder: {option('real', 'DIR')}"
         )
     if real is not None:
         whole, part = sorted((real.resolve(), fake.resolve()), key=lambda path: len(path.parts))
         if whole != part and part.is_relative_to(whole):
-            raise UsageError(
-                f"{part}: lies in {whole}, so that its clips would be in both sets", hint="put them side by side"
-            )
+            raise UsageError(f"{part}: inside {whole}, so its clips would be in both sets", hint="move one of them")
     for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
         find_weights(kind, options.weights_folder)
 
@@ -147,7 +145,7 @@ def check(real: Path | None, fake: Path, options: EvaluateOptions) -> None:
 def _look(
     found: dict[str, list[ClipFile]], sets: Sets, protocol: Protocol, folders: dict[str, Path | None]
 ) -> dict[str, list[Looked]]:
-    """Clips of both sets that open and have the size of most of `fake` (any size with `resize`)."""
+    """Readable clips of both sets with the most common size of `fake` (any size with `resize`)."""
     looked: dict[str, list[Looked]] = {"fake": [], "real": []}
     for which, sources in found.items():
         for source in sources:
@@ -164,37 +162,37 @@ def _look(
         others = [clip for clip in clips if (clip.height, clip.width) != size]
         if clips and len(others) == len(clips):
             raise FashionFlowError(
-                f"{folders[which]}: its clips are {others[0].height}x{others[0].width}, those of {folders['fake']} "
+                f"{folders[which]}: clips are {others[0].height}x{others[0].width}, those of {folders['fake']} "
                 f"{size[0]}x{size[1]}",
-                hint=f"bring all to one size: {option('resize', f'{size[0]}x{size[1]}')}",
+                hint=f"resize all to one size: {option('resize', f'{size[0]}x{size[1]}')}",
             )
         for clip in others:
             sets.fail(
                 which,
                 clip.source.name,
-                f"{clip.source.path}: is {clip.height}x{clip.width}, the others {size[0]}x{size[1]}; "
-                f"{option('resize')} brings all to one size",
+                f"{clip.source.path}: {clip.height}x{clip.width}, but the others are {size[0]}x{size[1]}; "
+                f"{option('resize')} resizes all to one size",
             )
         looked[which] = [clip for clip in clips if clip not in others]
     return looked
 
 
 def _remarks(looked: dict[str, list[Looked]], networks: dict[str, Loaded], real: Path | None, fake: Path) -> list[str]:
-    """What a reader of the numbers should know before any clip is measured."""
+    """Remarks on the numbers that are known before measuring."""
     remarks = []
     for kind, loaded in networks.items():
         if not loaded.public:
             remarks.append(
-                f"the weights of {kind} (SHA-256 {loaded.sha256[:12]}...) are not the public ones: its numbers compare "
-                "with nothing published"
+                f"the weights of {kind} (SHA-256 {loaded.sha256[:12]}...) are not the public ones: "
+                "its numbers are not comparable with published ones"
             )
     if real is not None and real.resolve() == fake.resolve():
-        remarks.append(f"{fake}: real and fake are the same, so that distances are 0")
+        remarks.append(f"{fake}: real and fake are the same, so distances are 0")
     rates = {which: {round(clip.fps, 2) for clip in clips if clip.fps} for which, clips in looked.items()}
     if rates["real"] and rates["fake"] and rates["real"] != rates["fake"]:
         shown = {which: ", ".join(f"{rate:g}" for rate in sorted(values)) for which, values in rates.items()}
         remarks.append(
-            f"frames per second differ, real {shown['real']}, fake {shown['fake']}: distances see it as another speed"
+            f"frames per second differ, real {shown['real']}, fake {shown['fake']}: distances see a different speed"
         )
     for remark in remarks:
         warnings.warn(remark, FashionFlowWarning, stacklevel=3)
@@ -204,7 +202,7 @@ def _remarks(looked: dict[str, list[Looked]], networks: dict[str, Loaded], real:
 def _groups(
     looked: dict[str, list[Looked]], real: Path | None, fake: Path
 ) -> Iterator[tuple[list[Looked], list[Looked]]]:
-    """Clips of one name together, by name; two single files belong together whatever they are called."""
+    """Clips grouped by name; two single files are paired whatever their names."""
     if real is not None and real.is_file() and fake.is_file():
         yield looked["real"], looked["fake"]
         return
@@ -222,13 +220,13 @@ def _measure(
     networks: dict[str, Loaded],
     photos: Path | None,
 ) -> None:
-    """Measure the clips of one name, and compare them if there is one of each kind."""
+    """Measure the clips of one name, and compare them if both sets have one."""
     kept: list[tuple[Path, VideoFrames, ClipMeasurement]] = []
     for which, clips in (("fake", fakes), ("real", reals)):
         for looked in clips:
             source = looked.source
             actual = source.path.resolve()
-            # The same file in both sets is measured once.
+            # A file in both sets is measured once.
             same = next(((clip, measured) for path, clip, measured in kept if path == actual), None)
             try:
                 clip, measured = same or _measured(looked, protocol, networks, photos if which == "fake" else None)
@@ -246,7 +244,7 @@ def _measure(
             sets.fail("fake", name, f"{name}: {error}", ",".join(wanted) or "drift")
     elif wanted and min(len(reals), len(fakes)) >= 1 and len(reals) + len(fakes) > 2:
         key = fakes[0].source.key
-        sets.fail("fake", key, f"{key}: several clips have this name, so that none is compared", ",".join(wanted))
+        sets.fail("fake", key, f"{key}: several clips have this name, so none is compared", ",".join(wanted))
 
 
 def _measured(
@@ -258,6 +256,6 @@ def _measured(
     if "drift" in protocol.metrics:
         try:
             describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)
-        except FashionFlowError as error:  # of the photo
+        except FashionFlowError as error:  # raised for the photo
             measured.lacking["drift"] = error.message
     return clip, measured

@@ -7,9 +7,9 @@ from fashionflow_core.evaluate.report import LABELS
 
 TOLERANCE = 1.05
 
-# What makes two times comparable: the machine and how much of it was used. Versions and commits are what one compares.
+# Fields that must match for times to be comparable: the machine and its load. Versions and commits may differ.
 _MACHINE = ("device", "cpu", "cores", "usable_cores", "threads", "gpu", "gpu_memory_bytes", "dtype")
-# What makes two evaluations comparable; what the videos were made by is what one compares.
+# Fields that must match for evaluations to be comparable; models and settings may differ.
 _PROTOCOL = (
     *("clip_frames", "fvd_window", "bn_mode", "is_splits", "inception_frames", "resize", "fit", "resample", "seed"),
     "dtype",
@@ -18,7 +18,7 @@ WORSE, SLOWER = "worse", "slower"
 
 
 def unlike_evaluations(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Where two evaluations were not measured alike, so that none of their numbers can be judged."""
+    """Differences between two evaluations that make their numbers incomparable."""
     weights = [result["protocol"].get("weights", {}) for result in (a, b)]
     both = [kind for kind in weights[0] if kind in weights[1]]
     others = [f"protocol.weights.{kind}" for kind in both if weights[0][kind]["sha256"] != weights[1][kind]["sha256"]]
@@ -26,7 +26,7 @@ def unlike_evaluations(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def unlike_benchmarks(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Where two benchmarks were not measured alike: another machine, other shapes, another model."""
+    """Differences between two benchmarks that make their times incomparable: machine, shapes, model."""
     found = _unlike(a.get("hardware"), b.get("hardware"), _MACHINE, "hardware")
     found += ["input"] if a.get("input") != b.get("input") else []
     return found + _unlike(a.get("model"), b.get("model"), ("name", "parameters"), "model")
@@ -38,9 +38,9 @@ def _unlike(a: Any, b: Any, names: tuple[str, ...], place: str) -> list[str]:
 
 
 def of_metric(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """Whether a metric of evaluation b is better or worse than a's: by more than both intervals.
+    """Whether a metric of evaluation b is better or worse than a's by more than both intervals.
 
-    Distances and IS depend on how many samples they are of, so that those of other numbers are not judged.
+    Distances and IS depend on the number of samples; values of different numbers get no verdict.
     """
     arrow = LABELS.get(metric, ("", "", 0))[1]
     values = [result["metrics"][metric] for result in (a, b)]
@@ -48,7 +48,7 @@ def of_metric(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
         return "equal" if arrow else ""
     counts = [result.get("samples", {}).get(metric) for result in (a, b)]
     if isinstance(counts[0], Mapping) and counts[0] != counts[1]:
-        return "of other samples"
+        return "different number of samples"
     ends = [result.get("intervals", {}).get(metric) for result in (a, b)]
     if not all(ends):
         return "no intervals"
@@ -71,7 +71,7 @@ def of_timing(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float) -> s
 
 
 def timings(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What a benchmark timed: name → a row with a median."""
+    """Timed rows of a benchmark: name → a row with a median."""
     rows = result.get("results")
     for name, row in rows.items() if isinstance(rows, Mapping) else ():
         if isinstance(row, Mapping) and isinstance(row.get("median_s"), int | float):

@@ -1,4 +1,4 @@
-"""Sources of clips: videos and folders of PNG frames."""
+"""Clip sources of an evaluation: videos and folders of PNG frames."""
 
 import os
 import re
@@ -21,16 +21,16 @@ from fashionflow_core.utils.folders import walk
 
 SUFFIXES = VIDEO_FILES | {".gif", ".webp"}
 PHOTO_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".heic", ".heif"))
-_SMALLEST = 32  # pixels, as of photos
+_SMALLEST = 32  # pixels, as for photos
 FITS = ("stretch", "pad", "crop")
 
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One clip that was found: a video file, or a folder of PNG frames.
+    """One clip: a video file, or a folder of PNG frames.
 
     Attributes:
-        name: its path below the folder that was searched, `/` between parts.
+        name: path below the searched folder, `/` between parts.
         path: file or folder.
     """
 
@@ -39,9 +39,9 @@ class ClipFile:
 
     @property
     def key(self) -> str:
-        """What clips of several folders are paired by: the name without a video's suffix, composed (Unicode NFC).
+        """Key that pairs clips of several folders: the name without a video's suffix, in Unicode NFC.
 
-        Some systems store names decomposed: two folders may spell one name in two ways.
+        Some systems store decomposed names, so two folders may spell a name differently.
         """
         suffix = self.path.suffix
         is_video = suffix.lower() in SUFFIXES and self.path.is_file()
@@ -50,7 +50,7 @@ class ClipFile:
 
 @dataclass(frozen=True)
 class Looked:
-    """A clip as its header says: frames, size, and rate (0 for PNG frames, which have none)."""
+    """Properties of a clip from its header: frames, size, frame rate (0 for PNG frames)."""
 
     source: ClipFile
     frames: int
@@ -61,11 +61,11 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class VideoFrames:
-    """Frames of one clip, uint8 `(f, h, w, 3)`: its beginning, and the window that distances are computed from.
+    """Frames of one clip, uint8 `(f, h, w, 3)`: its beginning, and the window for distances.
 
     Attributes:
-        head: the first frames: what is pinned to the photo, and what is compared frame by frame.
-        window: as many frames from `start` on; the head itself where that is 0.
+        head: first frames, compared frame by frame and with the photo.
+        window: the same number of frames from `start`; equal to the head if that is 0.
     """
 
     head: np.ndarray
@@ -76,14 +76,14 @@ class VideoFrames:
 def find_clips(folder: Path, unreadable: list[str] | None = None) -> list[ClipFile]:
     """All clips below a folder, sorted by name; a video file, or a folder of frames, is one clip by itself.
 
-    A folder that holds PNGs and no video is taken for the frames of a clip; PNGs beside videos are posters, and passed
-    over. Hidden files and folders, and side folders of systems, are skipped too.
+    A folder with PNGs and no video counts as the frames of a clip; PNGs next to videos are posters and are skipped,
+    like hidden files, hidden folders and system folders.
 
     Args:
-        unreadable: takes one line for each folder below that cannot be read; None: such a folder is an error.
+        unreadable: called with one line per unreadable folder below; None: an unreadable folder is an error.
 
     Raises:
-        FashionFlowError: no such folder, it cannot be read, or there is nothing in it.
+        FashionFlowError: no such folder, an unreadable one, or no clips in it.
     """
     if not folder.exists():
         raise FashionFlowError(f"{folder}: no such file or folder", hint="check the spelling of the path")
@@ -103,7 +103,7 @@ def find_clips(folder: Path, unreadable: list[str] | None = None) -> list[ClipFi
     if not found:
         raise FashionFlowError(
             f"{folder}: no clips found" + "".join(f"; {line}" for line in unreadable or ()),
-            hint="name a folder with videos in it, or with folders of PNG frames",
+            hint="pass a folder with videos, or with folders of PNG frames",
         )
     return sorted(found, key=lambda source: source.name)
 
@@ -116,14 +116,14 @@ def _frames(folder: Path) -> list[Path]:
     """The PNGs of a folder in the order of the numbers in their names.
 
     Raises:
-        FashionFlowError: the numbers leave one out, or there is a PNG without one: that would be measured as it is.
+        FashionFlowError: a gap in the numbers, or a PNG without a number.
     """
     names = [entry.name for entry in os.scandir(folder) if entry.is_file() and _is_png(entry.name)]
     names.sort(key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
     numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
     if 0 < len(numbers) < len(names):
         stray = next(name for name in names if not re.search(r"\d", Path(name).stem))
-        raise FashionFlowError(f"{folder}: holds frames and {stray}, which has no number", hint="move it elsewhere")
+        raise FashionFlowError(f"{folder}: {stray} has no frame number", hint="move it elsewhere")
     if len(numbers) == len(names):
         twice = next((b for a, b in pairwise(numbers) if a == b), None)
         if twice is not None:
@@ -133,15 +133,15 @@ def _frames(folder: Path) -> list[Path]:
         step = min(steps)
         if len(steps) > 1:
             gap = next(a + step for a, b in pairwise(numbers) if b - a != step)
-            raise FashionFlowError(f"{folder}: frame {gap} is missing", hint="write the frames again")
+            raise FashionFlowError(f"{folder}: missing frame {gap}", hint="write the frames again")
     return [folder / name for name in names]
 
 
 def look(source: ClipFile) -> Looked:
-    """What a clip says of itself; decodes one frame at most, where the header knows.
+    """Read the header of a clip; decodes at most one frame if the header is complete.
 
     Raises:
-        FashionFlowError: it is no video, damaged, or holds no frames.
+        FashionFlowError: not a video, damaged, or without frames.
     """
     if source.path.is_dir():
         files = _frames(source.path)
@@ -149,11 +149,11 @@ def look(source: ClipFile) -> Looked:
         return Looked(source, len(files), height, width, 0.0)
     info = video.probe(source.path)
     if info.frames < 1:
-        raise FashionFlowError(f"{source.path}: holds no frames", hint="make or download the video again")
+        raise FashionFlowError(f"{source.path}: no frames", hint="create or download the video again")
     if min(info.height, info.width) < _SMALLEST:
         raise FashionFlowError(
-            f"{source.path}: is {info.height}x{info.width}, too small to judge (at least {_SMALLEST} on each side)",
-            hint="take it out of the folder, or make it larger",
+            f"{source.path}: {info.height}x{info.width} is too small (at least {_SMALLEST} on each side)",
+            hint="remove it from the folder, or enlarge it",
         )
     if source.path.suffix.lower() in VIDEO_FILES:
         _check_square(source.path, info.height, info.width)
@@ -161,19 +161,19 @@ def look(source: ClipFile) -> Looked:
 
 
 def _check_square(path: Path, height: int, width: int) -> None:
-    """Refuse what players show wider or narrower than it is stored.
+    """Reject videos with non-square pixels.
 
     Raises:
-        FashionFlowError: its pixels are not square.
+        FashionFlowError: non-square pixels.
     """
     shown = measure(path)
-    hint = "convert it to frames as they are shown first"
+    hint = "convert it to square pixels first"
     if (shown.height, shown.width) != (height, width):
-        raise FashionFlowError(f"{path}: its pixels are not square, shown as {shown.height}x{shown.width}", hint)
+        raise FashionFlowError(f"{path}: pixels are not square; displayed as {shown.height}x{shown.width}", hint)
 
 
 def window_start(key: str, frames: int, wanted: int, seed: int) -> int:
-    """Where the window of `wanted` frames begins: the same for everybody who has the clip, its key and the seed."""
+    """First frame of the window of `wanted` frames, determined by the clip's length, its key and the seed."""
     room = frames - wanted
     return zlib.crc32(f"{seed}:{key}".encode(errors="surrogateescape")) % (room + 1) if room > 0 else 0
 
@@ -189,10 +189,10 @@ def read_clip(
     """Decode the head and the window of a clip, `wanted` frames each, or all of a shorter one.
 
     Args:
-        size: height and width to bring frames to, as `fitting.fit` does by `mode` and `resample`; None: as they are.
+        size: height and width that frames are resized to with `fitting.fit`, `mode` and `resample`; None: unchanged.
 
     Raises:
-        FashionFlowError: it is damaged, ends before the frames that it announces, or its frames differ in size.
+        FashionFlowError: damaged, shorter than its header indicates, or frames of different sizes.
     """
     count = min(wanted, looked.frames)
     start = window_start(looked.source.key, looked.frames, wanted, seed)
@@ -202,9 +202,9 @@ def read_clip(
     for index, frame in enumerate(_decode(looked.source, start + count)):
         if frame.shape[:2] != (looked.height, looked.width):
             raise FashionFlowError(
-                f"{looked.source.path}: frame {index} is {frame.shape[0]}x{frame.shape[1]}, unlike frame 0: "
+                f"{looked.source.path}: frame {index} is {frame.shape[0]}x{frame.shape[1]}, but frame 0 is "
                 f"{looked.height}x{looked.width}",
-                hint="bring all frames to one size",
+                hint="resize all frames to one size",
             )
         if size is not None:
             first = fit(frame, *size, mode=mode, resample=resample) if first is None else first
@@ -215,8 +215,8 @@ def read_clip(
             window.append(frame)
     if len(window) < count:
         raise FashionFlowError(
-            f"{looked.source.path}: ends after {start + len(window)} frames, of {looked.frames} that it announces",
-            hint="make or download the video again",
+            f"{looked.source.path}: ends after {start + len(window)} of {looked.frames} frames",
+            hint="create or download the video again",
         )
     head = np.stack(kept)
     return VideoFrames(head, head if start == 0 else np.stack(window), start)
@@ -233,25 +233,25 @@ def first_frame(source: ClipFile) -> np.ndarray:
     """Frame 0 of a clip, uint8 `(h, w, 3)`.
 
     Raises:
-        FashionFlowError: as `look`; there is none.
+        FashionFlowError: as `look`, or no frame.
     """
     looked = look(source)
     return next(_decode(looked.source, 1))
 
 
 def common_size(clips: Sequence[Looked]) -> tuple[int, int] | None:
-    """Height and width of most clips; of equally many the one that comes first by name."""
+    """The most common height and width; the first by name among equals."""
     sizes = Counter((clip.height, clip.width) for clip in clips)
     return sizes.most_common(1)[0][0] if sizes else None
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file is named like a photo."""
+    """Whether a file has the suffix of a photo."""
     return path.suffix.lower() in PHOTO_FILES and path.is_file() and not path.name.startswith(".")
 
 
 def find_photo(source: ClipFile, photos: Path) -> Path | None:
-    """The photo of a clip: of its name, or of that without the number of a variation (`dress-2`, `dress02`)."""
+    """The photo of a clip: of the same name, or of that without the number of a variation (`dress-2`, `dress02`)."""
     stem = Path(source.key).name
     by_stem = {path.stem: path for path in sorted(photos.iterdir(), reverse=True) if is_photo(path)}
     return by_stem.get(stem) or by_stem.get(re.sub(r"[-_ ]?\d+$", "", stem))

@@ -13,7 +13,7 @@ from fashionflow_core.evaluate.sources import ClipFile
 from fashionflow_core.metrics import frechet
 
 SCHEMA = 1
-# Above so many rows times columns squared a replicate takes seconds: fewer are drawn then, and their number is
+# Above this number of rows times columns squared a replicate takes seconds: fewer are drawn, and their number is
 # recorded.
 _DEAR = 2e10
 
@@ -28,7 +28,7 @@ def summarise(
     record: dict[str, Any],
     found: Mapping[str, Sequence[ClipFile]],
 ) -> dict[str, Any]:
-    """The result as `run.evaluate` returns it, without the names of the folders."""
+    """The result of `run.evaluate`, without the names of the folders."""
     result = _Result(protocol, failed, remarks)
     for metric in protocol.wants(*DISTANCES):
         result.add_distance(metric, _having(real, metric), _having(fake, metric))
@@ -67,7 +67,7 @@ def summarise(
 
 
 class _Result:
-    """Metrics by name, as they are worked out."""
+    """Metrics by name, computed one by one."""
 
     def __init__(self, protocol: Protocol, failed: list[dict[str, Any]], remarks: list[str]) -> None:
         self.protocol, self.failed, self.remarks = protocol, failed, remarks
@@ -79,45 +79,43 @@ class _Result:
         self.replicates: dict[str, int] = {}
 
     def add_distance(self, metric: str, real: frechet.Features, fake: frechet.Features) -> None:
-        """FVD, VFID or FID of the sets' features."""
+        """Compute FVD, VFID or FID of the sets' features."""
         self.samples[metric] = {"real": sum(map(len, real)), "fake": sum(map(len, fake))}
         self.metrics[metric] = self.floors[metric] = None
         for which, features in (("real", real), ("fake", fake)):
             if len(features) < 2:
-                self._lack(metric, which, f"{metric} needs at least 2 {which} clips, and has {len(features)}")
+                self._lack(metric, which, f"{metric} needs at least 2 {which} clips, not {len(features)}")
                 return
         self._keep(metric, frechet.frechet_distance, [real, fake])
         self.floors[metric] = frechet.noise_floor(real, self.protocol.seed)
         count, width = min(self.samples[metric].values()), real[0].shape[1]
         if count <= width:
             self._remark(
-                f"{metric}: {count} samples for {width} features: the covariances are singular, and the number is "
-                "biased upwards; compare only sets of this size, and with the noise floor"
+                f"{metric}: {count} samples for {width} features: covariances are singular and the value is "
+                "biased upwards; compare only sets of this size, and use the noise floor"
             )
 
     def add_score(self, real: frechet.Features, fake: frechet.Features) -> None:
-        """IS of the fakes, and of the real clips as its reference."""
+        """Compute IS of the fakes, and of the real clips as reference."""
         splits = self.protocol.is_splits
         self.samples["is"] = {"fake": sum(map(len, fake))}
         self.metrics["is"] = None
         if self.samples["is"]["fake"] < splits:
-            self._lack(
-                "is", "fake", f"IS in {splits} splits needs as many frames, and has {self.samples['is']['fake']}"
-            )
+            self._lack("is", "fake", f"IS in {splits} splits needs as many frames, not {self.samples['is']['fake']}")
             return
         self._keep("is", lambda logits: frechet.inception_score(logits, splits), [fake])
         if sum(map(len, real)) >= splits:
             self.reference["is"] = frechet.inception_score(real, splits)
 
     def add_mean(self, metric: str, values: Sequence[float | None]) -> None:
-        """A measure of single clips or pairs: its mean over those that have it."""
+        """Mean of a measure over the clips or pairs that have it."""
         having = [value for value in values if value is not None]
         self.metrics[metric] = _mean(values)
         self.samples[metric] = len(having)
         if metric in PAIRED and not values:
             self._remark(f"{metric}: no clip could be compared with a real one of the same name")
         if metric == "psnr" and len(having) < len(values):
-            self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which its mean leaves out")
+            self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which the mean omits")
         self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
 
     def _keep(self, metric: str, score: Callable[..., float], sets: list[frechet.Features]) -> None:

@@ -59,7 +59,9 @@ class GeneratorConfig(ModelConfig):
         written = max(1, round(seconds * fps))
         if written > MOST_FRAMES:
             raise SettingError(
-                "duration", f"{seconds:g} s at {fps:g} frames per second are more than {MOST_FRAMES} frames"
+                "duration",
+                f"{seconds:g} s at {fps:g} frames per second are more than {MOST_FRAMES} frames",
+                hint=f"use a shorter {option('duration')} or a lower {option('fps')}",
             )
         guidance = self.guidance if asked.guidance_scale is None else float(asked.guidance_scale)
         return ResolvedSettings(
@@ -170,7 +172,9 @@ class GeneratorConfig(ModelConfig):
         least = self.sizes.divisor**2 / 1e6
         if not least <= asked.megapixels <= _LARGEST:
             raise SettingError(
-                "megapixels", f"must be from {least:.4f} to {_LARGEST:g} for {self.name}, not {asked.megapixels:g}"
+                "megapixels",
+                f"must be from {least:.4f} to {_LARGEST:g} for {self.name}, not {asked.megapixels:g}",
+                hint=f"use {option('megapixels', f'{self.sizes.pixels / 1e6:g}')}, its own",
             )
         return FrameSizes(round(asked.megapixels * 1e6), self.sizes.divisor)
 

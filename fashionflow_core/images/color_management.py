@@ -14,18 +14,18 @@ _CLASSES = ("scnr", "mntr", "prtr", "spac")  # ICC device classes that describe 
 
 
 def to_srgb(image: Image.Image, background: tuple[int, int, int], notes: list[str]) -> NDArray[np.uint8]:
-    """The pixels of a decoded image of any mode, transparent parts on `background`.
+    """Convert a decoded image of any mode to sRGB pixels, with transparent areas on `background`.
 
     Args:
-        image: loaded.
-        background: sRGB 0 to 255.
-        notes: what the user should be told is added, without the file's name.
+        image: a loaded image.
+        background: background colour, sRGB 0 to 255.
+        notes: warnings for the user are appended, without the file's name.
 
     Returns:
         uint8 (h, w, 3), sRGB.
 
     Raises:
-        ValueError: samples of 32 bits whose range nothing tells.
+        ValueError: samples of 32 bits with an unknown range.
     """
     mode, transform = _profile(image, notes)
     depth = _Depth(image, mode, transform) if image.mode == "F" or image.mode.startswith("I") else None
@@ -62,46 +62,46 @@ def _over(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], background: tupl
 
 
 def _shorten_colour_key(image: Image.Image) -> None:
-    """Pillow keeps the upper bytes of 16-bit colours, but all of the one that stands for transparency."""
+    """Pillow keeps the upper bytes of 16-bit colours, but all bits of the transparent colour."""
     key = image.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _profile(image: Image.Image, notes: list[str]) -> tuple[str, Any]:
-    """The mode in which the image's colours are read, and LittleCMS's transform from there to sRGB if it needs one."""
+    """The mode in which the image's colours are read, and LittleCMS's transform to sRGB if one is needed."""
     if image.mode == "LAB":
         source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         return "LAB", _transform(source, "LAB")
     if "icc_profile" not in image.info:
         if image.mode == "CMYK":
-            notes.append("is CMYK without an ICC profile; its colours are approximate")
+            notes.append("CMYK without an ICC profile; colours are approximate")
         return "RGB", None
     grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"] or b""))
         profile: Any = source.profile
         space, kind = profile.xcolor_space.strip(), profile.device_class
-        # A grey picture may carry an RGB profile: its levels are those of the neutral colours.
+        # A grey image may have an RGB profile: its levels are those of the neutral colours.
         fits = {"GRAY": grey, "RGB": image.mode != "CMYK", "CMYK": image.mode == "CMYK"}.get(space, False)
         if fits and kind in _CLASSES:
             mode = _SPACES[space]
             transform = _transform(source, mode)
             return mode, None if mode != "CMYK" and _is_identity(mode, transform) else transform
-        notes.append(f"its ICC profile is for {space}, not for this picture; sRGB is assumed")
+        notes.append(f"the ICC profile is for {space}, not for this image; sRGB is assumed")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        notes.append("its ICC profile is damaged; sRGB is assumed")
+        notes.append("the ICC profile is damaged; sRGB is assumed")
     return "RGB", None
 
 
 def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> Any:
-    # The maker's own rendering where a profile has tables (browsers do so too); matrix profiles know but one.
+    # Perceptual intent where a profile has tables, as browsers do; matrix profiles have only one intent.
     intent = ImageCms.Intent.PERCEPTUAL
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=intent)
 
 
 def _is_identity(mode: str, transform: Any) -> bool:
-    """Most profiles are sRGB's own: then nothing is gained by a transform that may be off by one."""
+    """Whether a profile is sRGB itself; the transform would only add rounding errors of 1."""
     levels = np.linspace(0, 255, 18).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(18, -1, 3)
     probe = Image.fromarray(grid).convert(mode)
@@ -110,7 +110,7 @@ def _is_identity(mode: str, transform: Any) -> bool:
 
 
 class _Depth:
-    """Grey of more than 8 bits: what its samples reach to, and how each of 256 levels looks in sRGB."""
+    """Range of the samples of grey with more than 8 bits, and the sRGB value of each of 256 levels."""
 
     def __init__(self, image: Image.Image, mode: str, transform: Any) -> None:
         tags: Any = getattr(image, "tag_v2", {})
@@ -128,7 +128,7 @@ class _Depth:
             if image.mode == "I":  # 16 bits, held in 32
                 self.top = max(self.top, 65535.0)
             if not self.top <= (65535.0 if image.mode == "I" else 255.0):
-                raise ValueError(f"holds 32-bit samples from {low:g} to {high:g}, whose white is unknown")
+                raise ValueError(f"32-bit samples from {low:g} to {high:g}: white level unknown")
         ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
         self.levels = np.asarray(_apply(ramp, mode, transform))[0].astype(np.float32)
 
@@ -136,7 +136,7 @@ class _Depth:
         values = np.asarray(band)
         level = values.astype(np.float32) * np.float32(255 / self.top)
         level = np.clip(255 - level if self.inverted else level, 0, 255)
-        # Between levels the curve is a line, so that no two of 16 bits fall together unless the profile wants it.
+        # Linear between levels, so that 16-bit values stay distinct unless the profile merges them.
         pixels = np.stack([np.interp(level, np.arange(256), curve) for curve in self.levels.T], axis=-1)
         pixels = np.rint(pixels).astype(np.uint8)
         if self.key is not None:

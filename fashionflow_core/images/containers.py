@@ -11,11 +11,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-# Progressive JPEG is written in about ten scans; libjpeg passes over the whole photo for each.
+# Progressive JPEG is written in about ten scans; libjpeg traverses the whole photo for each.
 MAX_JPEG_SCANS = 200
-# Pillow joins EXIF segments one by one, which takes quadratic time. Cameras write one, at most a few.
+# Pillow joins EXIF segments one by one, which takes quadratic time. Cameras write one or a few.
 MAX_EXIF_SEGMENTS = 64
-_GREY_TAIL = 0.05  # of the height: a JPEG whose lower rows are this grey without texture lacks them
+_GREY_TAIL = 0.05  # of the height: lower rows of uniform grey, above this share, are missing data
 
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 # Inside coded data 0xFF is followed by 0 (a stuffed byte), by a restart marker, or by itself (fill bytes).
@@ -23,17 +23,17 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 class Unsupported(Exception):
-    """A valid file in a layout that cannot be read, as words to put behind "unsupported"."""
+    """A valid file in an unsupported layout; the message completes "unsupported ..."."""
 
 
 @dataclass(frozen=True)
 class JpegLayout:
-    """What the markers of a JPEG file tell.
+    """Properties of a JPEG file, from its markers.
 
     Attributes:
-        ended: the coded image has its end marker; what comes behind it (the video of a motion photo) is not looked at.
-        precision: bits of a sample.
-        progressive: whether later scans refine the whole picture, so that what a cut file lacks cannot be seen.
+        ended: whether the coded image has its end marker; data after it (the video of a motion photo) are ignored.
+        precision: bits per sample.
+        progressive: whether later scans refine the whole image, so that missing data cannot be detected.
     """
 
     ended: bool
@@ -58,7 +58,7 @@ def jpeg_layout(file: IO[bytes]) -> JpegLayout:
             length = int.from_bytes(data[at + 2 : at + 4], "big")
             if kind == _SOS:
                 scans += 1
-            elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(data) > at + 4:  # a frame header
+            elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(data) > at + 4:  # frame header
                 precision, progressive = data[at + 4], kind in (0xC2, 0xC6, 0xCA, 0xCE)
             elif kind == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
                 exif += 1
@@ -71,19 +71,19 @@ def jpeg_layout(file: IO[bytes]) -> JpegLayout:
 
 
 def with_end(file: IO[bytes]) -> IO[bytes]:
-    """A JPEG file with an end marker behind it, so that a decoder takes what is there."""
+    """A JPEG file with an end marker appended, so that a decoder returns what is there."""
     file.seek(0)
     return io.BytesIO(file.read() + _EOI)
 
 
 def missing_rows(image: Image.Image) -> int:
-    """Rows at the bottom of a decoded JPEG whose data are missing: libjpeg fills them with middle grey.
+    """Number of missing rows at the bottom of a decoded JPEG; libjpeg fills them with middle grey.
 
     Args:
-        image: loaded, colours not converted yet.
+        image: a loaded image, before colour conversion.
 
     Returns:
-        0 where fewer than a twentieth of the rows look so.
+        0 if fewer than a twentieth of the rows are affected.
     """
     if image.mode not in ("RGB", "L"):
         return 0
@@ -101,13 +101,13 @@ def _grey(image: Image.Image, top: int) -> bool:
 
 
 def png_without_broken_notes(file: IO[bytes]) -> tuple[IO[bytes], bool]:
-    """Check the checksums of a PNG, which Pillow does not do for its pixel data.
+    """Verify the checksums of a PNG; Pillow does not verify those of pixel data.
 
     Returns:
-        a file without the ancillary chunks whose checksum is wrong, and whether there were any.
+        the file without ancillary chunks of a wrong checksum, and whether there were any.
 
     Raises:
-        ValueError: a critical chunk is cut off or has another checksum than when it was written.
+        ValueError: a critical chunk is cut off or has a wrong checksum.
     """
     file.seek(8)
     broken: list[tuple[int, int]] = []
@@ -119,10 +119,10 @@ def png_without_broken_notes(file: IO[bytes]) -> tuple[IO[bytes], bool]:
         what = "pixel data" if kind == b"IDAT" else "header"
         ancillary = bool(kind[0] & 0x20)
         if left and not ancillary:
-            raise ValueError(f"its {what} ends early")
+            raise ValueError(f"{what} ends early")
         if file.read(4) != checksum.to_bytes(4, "big"):
             if not ancillary:
-                raise ValueError(f"its {what} has another checksum than when it was written")
+                raise ValueError(f"wrong checksum of {what}")
             broken.append((start, file.tell()))
         if kind == b"IEND":
             break
@@ -137,7 +137,7 @@ def png_without_broken_notes(file: IO[bytes]) -> tuple[IO[bytes], bool]:
     return io.BytesIO(b"".join([*kept, data[at:]])), True
 
 
-# TIFF tags and the values of them that matter here (TIFF 6.0; Adobe's and Aperio's compressions).
+# TIFF tags and their relevant values (TIFF 6.0; Adobe's and Aperio's compressions).
 _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES, _FORMAT = 258, 259, 262, 277, 284, 339
 _COLOUR_NAMES = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "L*a*b*", 9: "L*a*b*"}
 _COLOUR_SAMPLES = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3, 9: 3}
@@ -147,12 +147,12 @@ _COMPRESSION_NAMES = {34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000"
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """How the first picture of a TIFF stores its samples.
+    """Sample layout of the first image of a TIFF.
 
     Attributes:
-        bits, samples: of a pixel: bits of one sample, number of samples.
+        bits, samples: bits per sample, samples per pixel.
         colours, compression, format: values of the TIFF tags.
-        planes: samples are stored in planes of their own.
+        planes: whether each sample is stored in its own plane.
     """
 
     bits: int
@@ -165,7 +165,7 @@ class TiffLayout:
     def __str__(self) -> str:
         name = _COLOUR_NAMES.get(self.colours, f"colours of kind {self.colours}")
         alpha = " with alpha" if self.samples > _COLOUR_SAMPLES.get(self.colours, self.samples) else ""
-        parts = [f"{name}{alpha}", f"{self.bits} bits a sample"]
+        parts = [f"{name}{alpha}", f"{self.bits} bits per sample"]
         if self.format in _FORMAT_NAMES:
             parts.append(_FORMAT_NAMES[self.format])
         if self.planes:
@@ -176,8 +176,8 @@ class TiffLayout:
 
 
 def tiff_layout(file: IO[bytes]) -> TiffLayout | None:
-    """The layout of the first picture; None where the header makes no sense."""
-    with suppress(Exception):  # whatever damaged bytes lead to
+    """The layout of the first image; None if the header is invalid."""
+    with suppress(Exception):  # damaged bytes raise anything
         file.seek(0)
         head = file.read(8)
         if head[2:4] in (b"\x2b\0", b"\0\x2b"):
@@ -203,7 +203,7 @@ def tiff_layout(file: IO[bytes]) -> TiffLayout | None:
 
 
 def check_tiff(file: IO[bytes]) -> None:
-    """Refuse what Pillow opens and decodes wrongly without a word.
+    """Reject layouts that Pillow decodes wrongly without an error.
 
     Raises:
         Unsupported: samples of 16 bits in planes, compressed grey with alpha in planes, signed integers.

@@ -1,4 +1,4 @@
-"""Fitting of a photo to the model's frame, and frames to PNG."""
+"""Fitting of photos to a model's frame (pad, crop, stretch), and PNG output."""
 
 import os
 import warnings
@@ -31,14 +31,14 @@ _RESAMPLE = {
 
 
 def as_pixels(photo: Photo, warn: bool = True) -> np.ndarray:
-    """A photo as uint8 (h, w, 3): of a file or a Pillow image (upright, on white, in sRGB), or such an array itself.
+    """A photo as uint8 (h, w, 3), from a file or Pillow image (upright, on white, in sRGB) or such an array.
 
     Args:
         photo: the photo.
-        warn: where nobody is found in a file's photo.
+        warn: warn if no person is found in a file's photo.
 
     Raises:
-        FashionFlowError: the file is no photo that `load_photo` can read; the image holds samples of unknown range.
+        FashionFlowError: not a photo that `load_photo` can read, or samples of unknown range.
     """
     if isinstance(photo, str | Path):
         pixels = load_photo(photo)
@@ -46,10 +46,11 @@ def as_pixels(photo: Photo, warn: bool = True) -> np.ndarray:
             warn_if_no_figure(pixels, str(photo))
         return pixels
     if isinstance(photo, np.ndarray):
-        return photo  # `fit` looks at it closely
+        return photo  # checked by `fit`
     if not isinstance(photo, Image.Image):
         raise FashionFlowError(
-            f"photo: is of type {type(photo).__name__}", hint="give a path, a Pillow image, or a uint8 array (h, w, 3)"
+            f"photo: unsupported type {type(photo).__name__}",
+            hint="pass a path, a Pillow image, or a uint8 array (h, w, 3)",
         )
     notes: list[str] = []
     try:
@@ -63,13 +64,13 @@ def as_pixels(photo: Photo, warn: bool = True) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A photo brought to a model's frame.
+    """A photo fitted to a model's frame.
 
     Attributes:
         pixels: uint8 (height, width, 3), the whole frame.
-        box: the part of the frame that holds the photo; the rest is pad bars. Its sides are even where the frame's
+        box: the part of the frame that contains the photo; the rest is bars. Its sides are even where the frame's
             are, so that what is cut out of an output frame can be stored as yuv420p.
-        source: left, top, right, bottom of the rectangle of the photo, in its pixels, that fills the box.
+        source: left, top, right, bottom, in pixels of the photo, of the rectangle that fills the box.
     """
 
     pixels: NDArray[np.uint8]
@@ -78,14 +79,13 @@ class Fitted:
 
 
 def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", resample: str = "lanczos") -> Fitted:
-    """Bring a photo to `height` x `width`.
+    """Fit a photo to `height` x `width`.
 
     `pad` keeps the whole garment in proportion, centred, and fills each bar with the median colour of the photo's edge
-    beside it. `crop` keeps proportions and fills the frame: it cuts the longer side about the figure, or about the
+    next to it. `crop` keeps proportions and fills the frame: it cuts the longer side about the figure, or about the
     photo's centre where `find_figure` finds none. It never cuts the figure: where that is longer than the frame can
-    hold, the cut is widened to the whole figure and bars fill what the photo lacks on the other side, as with `pad`.
-    `stretch` is a plain resize: with `bilinear` it is the published inference (reference README, "Conventions of the
-    published inference", 1).
+    hold, the cut is widened to the whole figure, with bars on the other side, as with `pad`.
+    `stretch` is a plain resize; with `bilinear` it matches the inference code published with FashionFlow.
 
     Args:
         photo: uint8 (h, w, 3), any h and w of at least 1.
@@ -94,7 +94,7 @@ def fit(photo: NDArray[np.uint8], height: int, width: int, mode: str = "pad", re
         resample: bilinear, bicubic or lanczos, Pillow's filters.
 
     Returns:
-        The frame, uint8 (height, width, 3), and the region that holds the photo.
+        The frame, uint8 (height, width, 3), and the region that contains the photo.
 
     Raises:
         FashionFlowError: the photo is not uint8 (h, w, 3), the frame is smaller than 2 pixels, or an unknown mode or
@@ -120,10 +120,10 @@ class Frame:
     """The frame that a model brings photos to.
 
     Attributes:
-        size: (height, width) in pixels; None: the photo's own, for models that draw any size.
-        mode, resample: as for `fit`.
-        longest_side: most pixels of the longer side where `size` is None; 0: no limit.
-        sizes: where `size` is None: sizes to choose from, the one nearest to the photo's shape.
+        size: (height, width) in pixels; None: the photo's own size, for models of any size.
+        mode, resample: as in `fit`.
+        longest_side: maximum pixels of the longer side if `size` is None; 0: no limit.
+        sizes: sizes to choose from if `size` is None: the one nearest to the photo's shape.
     """
 
     size: tuple[int, int] | None
@@ -134,16 +134,16 @@ class Frame:
 
     @classmethod
     def of(cls, config: ModelConfig, request: ResolvedSettings) -> "Frame":
-        """What a model makes of a request."""
+        """Frame settings of a model combined with those of a request."""
         longest = request.motion.longest_side if request.motion else 0
         sizes = request.generator.sizes if request.generator else None
         return cls(request.size, request.fit, config.resample, longest, sizes)
 
     def fit(self, photo: NDArray[np.uint8]) -> Fitted:
-        """Bring a photo to this frame; at its own size its pixels stay, but for an odd last row or column.
+        """Fit a photo to this frame; at its own size only an odd last row or column is cut off.
 
         Raises:
-            FashionFlowError: as `fit`.
+            FashionFlowError: as in `fit`.
         """
         if self.size is not None:
             return fit(photo, *self.size, self.mode, self.resample)
@@ -162,14 +162,14 @@ class Frame:
 
 
 def fit_alike(frame: NDArray[np.uint8], first: Fitted, resample: str = "lanczos") -> NDArray[np.uint8]:
-    """Bring a later frame of a clip to the frame just as its first one was: same rectangle, same bars.
+    """Fit a later frame of a clip exactly as its first frame: same rectangle, same bars.
 
     Args:
-        frame: uint8 (h, w, 3), of the size of the photo that `first` was made from.
-        first: of `fit`, with the same filter.
+        frame: uint8 (h, w, 3), of the same size as the photo of `first`.
+        first: result of `fit` with the same filter.
 
     Returns:
-        uint8 (height, width, 3); of that photo itself exactly `first.pixels`.
+        uint8 (height, width, 3); for that photo itself exactly `first.pixels`.
     """
     pixels, box = first.pixels.copy(), first.box
     inner = _resized(frame, box.height, box.width, resample, first.source)
@@ -215,7 +215,7 @@ def _crop(photo: NDArray[np.uint8], height: int, width: int, resample: str) -> F
     figure = find_figure(photo)
     keep = figure.box if figure else Box(0, 0, photo_height, photo_width)
     if figure and (keep.height > rows or keep.width > columns):
-        # One side of the cut is all of the photo's already, so that only the other can be too short.
+        # One side of the cut already spans the photo, so only the other can be too short.
         left, top, right, bottom = _whole(photo)
         if keep.height > rows:
             top, bottom = keep.top, keep.top + keep.height
@@ -224,19 +224,19 @@ def _crop(photo: NDArray[np.uint8], height: int, width: int, resample: str) -> F
         return _pad(photo, height, width, resample, (left, top, right, bottom))
     top = min(max(0.0, keep.top + (keep.height - rows) / 2), photo_height - rows)
     left = min(max(0.0, keep.left + (keep.width - columns) / 2), photo_width - columns)
-    # Rounding may carry the sums beyond the photo, which Pillow refuses.
+    # Rounding may exceed the photo's bounds, which Pillow rejects.
     right, bottom = min(left + columns, photo_width), min(top + rows, photo_height)
     source = (left, top, right, bottom)
     return Fitted(_resized(photo, height, width, resample, source), Box(0, 0, height, width), source)
 
 
 def _even(length: float, limit: int) -> int:
-    """The even number nearest to `length`, from 2 to `limit`; `limit` itself when the photo fills that side."""
+    """The even number nearest to `length`, from 2 to `limit`; `limit` itself if the photo fills that side."""
     return limit if length > limit - 1 else max(2, 2 * round(length / 2))
 
 
 def _with_bars(inner: NDArray[np.uint8], box: Box, height: int, width: int) -> NDArray[np.uint8]:
-    """Centre the photo between bars, each in the median colour of the edge it touches: the least visible flat bar."""
+    """Centre the photo between bars, each in the median colour of the adjacent edge."""
     frame = np.empty((height, width, 3), np.uint8)
     bottom, right = box.top + box.height, box.left + box.width
     rows, columns = max(1, box.height // 100), max(1, box.width // 100)
@@ -249,26 +249,26 @@ def _with_bars(inner: NDArray[np.uint8], box: Box, height: int, width: int) -> N
 
 
 def write_png(path: str | Path, frame: NDArray[np.uint8], text: "PngInfo | None" = None) -> None:
-    """Write one frame, uint8 (h, w, 3), as a PNG; nothing is left at `path` if that fails.
+    """Write one frame, uint8 (h, w, 3), as a PNG, atomically.
 
     Args:
-        path: ends in .png.
-        frame: the picture.
-        text: what else the file carries, such as `video.marking.png_text()`.
+        path: output file, ending in .png.
+        frame: pixels to write.
+        text: text chunks of the file, such as `video.marking.png_text()`.
 
     Raises:
-        FashionFlowError: the name does not end in .png, the folder is missing or not writable, or not such a frame.
+        FashionFlowError: the name does not end in .png, the folder is missing or not writable, or an invalid frame.
     """
     _check_pixels(frame, str(path))
     if Path(path).suffix.lower() != ".png":
-        raise FashionFlowError(f"{path}: only PNG images are written", hint="give it a name that ends in .png")
+        raise FashionFlowError(f"{path}: not a PNG name", hint="use a name that ends in .png")
     check_target(path, overwrite=True)
     try:
         with atomic_path(path) as temporary:
             Image.fromarray(frame).save(temporary, format="PNG", pnginfo=text)
     except OSError as error:
         reason = error.strerror or os.fspath(path)
-        raise FashionFlowError(f"{path}: could not be written ({reason})", hint="check the free disk space") from None
+        raise FashionFlowError(f"{path}: not writable ({reason})", hint="check the free disk space") from None
 
 
 def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:

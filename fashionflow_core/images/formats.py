@@ -15,7 +15,7 @@ _MAGIC = (
 _BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIF"
 )
-# Only to say what a refused file is.
+# Names of unsupported formats, for error messages.
 _REFUSED = (
     (0, b"8BPS", "a Photoshop file"),
     (0, b"%!PS", "a PostScript file"),
@@ -34,14 +34,14 @@ _REFUSED = (
 
 
 def sniff(head: bytes) -> str | None:
-    """Pillow's name of a format that is read, from the first 64 bytes or more of a file; None for any other."""
+    """Pillow's name of a supported format, from at least the first 64 bytes of a file; None for others."""
     for at, magic, kind in _MAGIC:
         if head.startswith(magic, at):
             return kind
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":
-        # The major brand, a version number, then the compatible brands: `mif1` alone leaves the codec open.
+        # The major brand, a version number, then the compatible brands: `mif1` alone does not determine the codec.
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
         kinds = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
@@ -51,7 +51,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def describe(head: bytes) -> str | None:
-    """What a file is that is not read, as words to put behind "is"; None if nothing is known about it."""
+    """Name of an unsupported format, with its article; None if unknown."""
     return next((what for at, magic, what in _REFUSED if head.startswith(magic, at)), None)
 
 
@@ -68,7 +68,7 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def heif_is_turned(file: IO[bytes]) -> bool:
-    """Whether a HEIF file carries rotation or mirroring of its own (`irot`, `imir`: boxes of 9 bytes)."""
+    """Whether a HEIF file contains rotation or mirroring (`irot`, `imir`: boxes of 9 bytes)."""
     file.seek(0)
     data = file.read()
     return b"\0\0\0\x09irot" in data or b"\0\0\0\x09imir" in data

@@ -1,15 +1,15 @@
-"""Person mask before a plain background, without a network.
+"""Person detection and masks on plain backgrounds, without a network.
 
-The background is what the left and right borders of a picture show, row by row; the figure is what differs from it.
-A figure is taken for a person when it is built like one: tall, with a narrow, solid head on top and skin in the face.
+The background is interpolated from the left and right borders, row by row; the figure is what differs from it. A figure
+counts as a person if it is built like one: tall, with a narrow, solid head on top and skin in the face.
 
-Measured with the rendered photos of tests/figures.py, all skin tones and backgrounds: of 300 worn outfits 1 was missed;
-of the same outfits on nobody 1 was taken for a person, of 480 garments laid out flat (a third of them in colours of
-skin) none. Both sample photos and 84 frames of the sample videos were found. Seen from the side, 6 to 9 of 100 rendered
-figures are missed.
+Measured on the rendered photos of tests/figures.py, all skin tones and backgrounds: of 300 worn outfits 1 was missed;
+of the same outfits without a wearer 1 was taken for a person, of 480 flat garments (a third of them in skin colours)
+none. Both sample photos and 84 frames of the sample videos were detected. Side views: 6 to 9 of 100 rendered figures
+are missed.
 
-What it cannot see: figures before a street, a room or a pattern; heads cut off by the photo's edge; people who sit, lie
-or bend, or whose face is covered. A garment laid out below something like a head counts as worn.
+Limits: figures on a street, in a room or before a pattern; heads cut off by the photo's edge; people who sit, lie or
+bend, or whose face is covered. A flat garment below a head-like shape counts as worn.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 from fashionflow_core.errors import FashionFlowWarning
 from fashionflow_core.images.lab import srgb_to_lab
 
-CLEAR = 5.0  # a distance from the background, in L*a*b*, that noise and compression do not reach
-WORKING_SIDE = 480  # pixels of the longer side that a figure is looked for at
-FAINT = 1.6  # the least distance tried, for white clothes before a white wall
+CLEAR = 5.0  # a distance from the background, in L*a*b*, above noise and compression
+WORKING_SIDE = 480  # pixels of the longer side of the image searched
+FAINT = 1.6  # the smallest distance tried, for white clothes on a white wall
 
 
 def check_frame(frame: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def shrink(mask: np.ndarray, times: int = 1) -> np.ndarray:
 
 
 def _marks(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For `_swept`: odd numbers at walls, even ones for what is found; both grow downwards."""
+    """Codes for `_swept`: odd at walls, even at found pixels; both grow downwards."""
     position = np.arange(1, len(allowed) + 1, dtype=np.int16)[:, None]
     return np.where(allowed, np.int16(0), 2 * position + np.int16(1)), 2 * position
 
@@ -59,14 +59,14 @@ def _marks(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _swept(found: np.ndarray, allowed: np.ndarray, marks: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """`found` carried down columns through `allowed`: from a run's first found pixel to the run's end."""
     walls, even = marks
-    # The largest so far is the latest of either; found pixels are no walls.
+    # The running maximum is the latest of either; found pixels are not walls.
     latest = np.maximum.accumulate(np.maximum(walls, found * even), axis=0)
     return (latest > 0) & (latest & 1 == 0) & allowed
 
 
 def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """All of `allowed` that is connected with `seed`: sweeps in four directions until nothing changes."""
-    # Sweeping along the first axis is fast, so that rows are swept in a transposed copy.
+    # Sweeping along the first axis is faster, so rows are swept in a transposed copy.
     across = np.ascontiguousarray(allowed.T)
     ways = [(way, _marks(way)) for way in (allowed, allowed[::-1], across, across[::-1])]
     found = seed & allowed
@@ -81,11 +81,11 @@ def _reach(seed: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 
 def _background(lab: np.ndarray) -> np.ndarray:
-    """L*a*b* of the empty scene: each row runs from its left border's colour to its right border's."""
+    """L*a*b* of the empty scene: each row is interpolated between its left and right border colours."""
     height, width, _ = lab.shape
     strip = max(2, width // 40)
     sides = [np.median(lab[:, :strip], axis=1), np.median(lab[:, -strip:], axis=1)]
-    # A running median over rows: one disturbed row must not draw a line across the picture.
+    # A running median over rows: one disturbed row must not draw a line across the image.
     reach = max(1, height // 40)
     smooth = []
     for side in sides:
@@ -98,7 +98,7 @@ def _background(lab: np.ndarray) -> np.ndarray:
 def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
     height, width = away.shape
     mask = shrink(grow(away > threshold))
-    # Keep what is connected with the frame's middle; a pale dress leaves holes, which belong to the figure.
+    # Keep what is connected with the frame's middle; holes of a pale dress belong to the figure.
     middle = np.zeros_like(mask)
     middle[height // 6 : -height // 6, width // 5 : -width // 5] = True
     core = grow(shrink(mask, max(1, height // 200)), max(1, height // 200)) & mask
@@ -114,7 +114,7 @@ def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mask = _figure(away, CLEAR)
     top, bottom = figure_rows(mask)
     if bottom - top >= 8 and _filled(mask, (top, bottom)) < 0.7:
-        # Clothes as pale as the wall: trace them by fainter differences, but never the floor's shadow.
+        # Clothes as pale as the wall: use smaller differences, but exclude the shadow on the floor.
         faint = _figure(away, FAINT)
         faint[bottom - int(0.15 * (bottom - top)) :] = False
         mask |= faint
@@ -122,32 +122,32 @@ def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def figure_mask(frame: np.ndarray) -> np.ndarray:
-    """The figure before its plain background, with whatever it encloses (the wall between its legs too).
+    """Mask of the figure on a plain background, with enclosed areas (including the wall between its legs).
 
     Args:
         frame: uint8 `(h, w, 3)` sRGB.
 
     Returns:
-        bool `(h, w)`. A frame without any figure gives none, and a frame of noise something arbitrary.
+        bool `(h, w)`. Empty for a frame without a figure, arbitrary for a frame of noise.
     """
     return find_foreground(srgb_to_lab(check_frame(frame)))[0]
 
 
 def figure_rows(mask: np.ndarray) -> tuple[int, int]:
-    """First row, and row after the last, of a figure's mask; `(0, 0)` if empty. Rows hit by few pixels are noise."""
+    """First row, and row after the last, of a figure's mask; `(0, 0)` if empty. Rows with few pixels are noise."""
     rows = np.flatnonzero(mask.sum(axis=1) >= max(2, mask.shape[1] // 100))
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
 
 
 def skin_like(lab: np.ndarray) -> np.ndarray:
-    """Skin of any tone, generously: hue between reddish and yellowish orange, moderate chroma."""
+    """Mask of skin colours of any tone, with tolerance: hue from reddish to yellowish orange, moderate chroma."""
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
     return (hue > 15) & (hue < 82) & (chroma > 6) & (chroma < 50) & (lab[..., 0] > 6) & (lab[..., 0] < 96)
 
 
 def _filled(mask: np.ndarray, rows: tuple[int, int]) -> float:
-    """Share of the trunk's middle that the figure's mask covers: near 1 unless the clothes vanish before the wall."""
+    """Share of the trunk's middle that the figure's mask covers: near 1 unless the clothes are as pale as the wall."""
     tall = rows[1] - rows[0]
     head = np.flatnonzero(mask[rows[0] : rows[0] + max(1, tall // 9)].any(axis=0))
     centre, reach = 0.5 * (head[0] + head[-1]), max(2, tall // 25)
@@ -165,7 +165,7 @@ class Box:
     width: int
 
     def cut(self, frame: np.ndarray) -> np.ndarray:
-        """What lies inside, (height, width, ...); a view."""
+        """The pixels inside, (height, width, ...), as a view."""
         return frame[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -174,8 +174,8 @@ class Person:
     """A person found in a photo.
 
     Attributes:
-        box: holds all of the person and the clothes, with a margin of 2 percent of the person's height.
-        share: of the photo that the person covers, 0 to 1.
+        box: bounding box of the person and the clothes, with a margin of 2 percent of the person's height.
+        share: share of the photo that the person covers, 0 to 1.
     """
 
     box: Box
@@ -183,13 +183,13 @@ class Person:
 
 
 def find_figure(photo: np.ndarray) -> Person | None:
-    """The person who wears the garment, wherever in the photo: the largest figure that is built like one.
+    """Find the person who wears the garment: the largest figure in the photo that is built like a person.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB, of any size.
 
     Returns:
-        None for empty photos, garments laid out flat or on a hanger, and wherever else no person is made out (see the
+        None for empty photos, garments laid out flat or on a hanger, and wherever else no person is detected (see the
         limits above).
     """
     step = max(1, -(-max(check_frame(photo).shape[:2]) // WORKING_SIDE))
@@ -205,7 +205,7 @@ def find_figure(photo: np.ndarray) -> Person | None:
         rows, columns = np.flatnonzero(mask.any(axis=1)), left + np.flatnonzero(mask.any(axis=0))
         margin = 1 + (rows[-1] - rows[0]) // 50
         top, first = max(0, int(rows[0] - margin)) * step, max(0, int(columns[0] - margin)) * step
-        # The last blocks stand for the rest of the photo too, which its size in whole blocks leaves out.
+        # The last blocks also cover the remainder of the photo.
         bottom = photo.shape[0] if rows[-1] + margin + 1 >= height else int(rows[-1] + margin + 1) * step
         last = photo.shape[1] if columns[-1] + margin + 1 >= width else int(columns[-1] + margin + 1) * step
         return Person(Box(top, first, bottom - top, last - first), float(mask.sum()) / (height * width))
@@ -213,7 +213,7 @@ def find_figure(photo: np.ndarray) -> Person | None:
 
 
 def warn_if_no_figure(photo: np.ndarray, name: str) -> None:
-    """Warn with a `FashionFlowWarning` that names the photo if `find_figure` finds nobody in it."""
+    """Warn with a `FashionFlowWarning` that names the photo if `find_figure` finds no person in it."""
     if find_figure(photo) is None:
         warnings.warn(
             f"{name}: no figure found in this photo; the model expects a garment worn by a person, seen from head to "
@@ -224,7 +224,7 @@ def warn_if_no_figure(photo: np.ndarray, name: str) -> None:
 
 
 def _columns(lab: np.ndarray) -> list[tuple[int, int]]:
-    """Ranges of columns with something before the background, and wall beside it; those of most pixels first."""
+    """Ranges of columns with a foreground object between wall; those of most pixels first."""
     height, width, _ = lab.shape
     mask = shrink(grow(np.sqrt(np.sum((lab - _background(lab)) ** 2, axis=-1)) > CLEAR))
     counts = mask.sum(axis=0)
@@ -233,7 +233,7 @@ def _columns(lab: np.ndarray) -> list[tuple[int, int]]:
     runs = sorted(zip(edges[::2], edges[1::2]), key=lambda run: -int(counts[run[0] : run[1]].sum()))
     found = []
     for first, last in runs[:4]:
-        # Its neighbours are cut off half way: the wall must be what its borders show.
+        # Neighbouring objects are cut off, so that the borders show the wall only.
         before, after = edges[edges < first], edges[edges > last]
         beside = max(4, (last - first) * 3 // 4)
         left = max(first - beside, (before[-1] + first) // 2 if len(before) else 0)
@@ -247,7 +247,7 @@ def _is_person(lab: np.ndarray, mask: np.ndarray) -> bool:
     top, bottom = figure_rows(mask)
     if bottom - top < max(24, len(mask) // 8):
         return False
-    # A figure that the photo cuts off below the waist is as tall as its head says.
+    # The height of a figure cut off below the waist is estimated from its head.
     whole = [1.0] if bottom < len(mask) - 2 else [1.0, 1.25, 1.5, 1.8]
     return any(_has_head(lab, mask, top, bottom - top, factor) for factor in whole)
 
@@ -260,7 +260,7 @@ def _has_head(lab: np.ndarray, mask: np.ndarray, top: int, seen: int, factor: fl
     wide = float(np.median(spans[head]))
     solid = np.median(mask[top : top + seen][head].sum(axis=1) / np.maximum(spans[head], 1))
     slender = tall / (reach[:, 1].max() - reach[spans > 0, 0].min() + 1)
-    # Narrower than the rest: a strip, such as a scarf, is as wide everywhere as where its head would be.
+    # Narrower than the rest: a strip, such as a scarf, has the same width everywhere.
     narrow = 0.05 * tall < wide < min(0.22 * tall, 0.85 * float(spans.max()))
     if not (narrow and solid > 0.9 and slender > 1.7):
         return False

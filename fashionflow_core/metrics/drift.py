@@ -1,7 +1,7 @@
-"""Garment colour drift, motion, flicker, sharpness and silhouette.
+"""Weight-free video metrics: garment colour drift, motion, flicker, sharpness, silhouette.
 
-All functions take frames as uint8 `(f, h, w, 3)` sRGB and return plain numbers; none needs a trained network. They are
-laws before they are scores: a repeated frame has no drift, no motion and no flicker.
+All functions take frames as uint8 `(f, h, w, 3)` sRGB and return plain numbers, without a trained network. A repeated
+frame has no drift, no motion and no flicker.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _luma(frame: np.ndarray) -> np.ndarray:
 
 
 def find_parts(frames: np.ndarray) -> tuple[Palette, np.ndarray, np.ndarray]:
-    """Figure and garment of a clip, each frame taken apart once.
+    """Palette, figure and garment masks of a clip.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
 
     Returns:
-        the colours of skin, hair and shoes in frame 0, which serve for all frames; `figure_mask` and `garment_mask` of
+        the colours of skin, hair and shoes in frame 0, used for all frames; `figure_mask` and `garment_mask` of
         each frame, bool `(f, h, w)`.
     """
     first = Outline.of(_check(frames)[0])
@@ -66,16 +66,16 @@ def find_parts(frames: np.ndarray) -> tuple[Palette, np.ndarray, np.ndarray]:
 def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
     """CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0, frame by frame.
 
-    Where a frame shows no garment, the place it had in frame 0 is measured, so that a vanished garment drifts to the
-    colour of the wall instead of leaving the mean.
+    Without a garment in a frame its area in frame 0 is measured, so that a vanished garment drifts to the
+    colour of the wall instead of dropping out of the mean.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
         masks: bool `(f, h, w)` of the garment; found by `find_parts` if None.
 
     Returns:
-        float64 `(f - 1,)`, frames 1 and on: 0 (the colour holds) and up; about 1 is just noticeable, 6 is visible,
-        above 20 it is another garment.
+        float64 `(f - 1,)`, frames 1 and on: 0 (unchanged) and up; about 1 is just noticeable, 6 is visible,
+        above 20 a different garment.
     """
     _check(frames, 2)
     if masks is None:
@@ -84,7 +84,7 @@ def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None)
     first = np.zeros(frames.shape[1:3], bool)
     for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         if index == 0:
-            # No garment in the photo: everything between its borders stands for one.
+            # No garment in the photo: use everything between its borders.
             first = mask if mask.any() else np.ones_like(mask)
         colours.append(srgb_to_lab(frame[mask if mask.any() else first]).astype(np.float64).mean(axis=0))
     return ciede2000(colours[0], np.stack(colours[1:]))
@@ -118,7 +118,7 @@ def temporal_energy(frames: np.ndarray) -> float:
 def sharpness(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
     """Root mean square of the luma gradient within the figure, in grey levels per pixel, averaged over frames.
 
-    Only a ratio of two clips of the same figure and size means something: with `masks` of the truth both are measured
+    Only ratios of two clips of the same figure and size are meaningful: with `masks` of the truth both are measured
     at the same place. A frame without a figure counts as a whole.
 
     Args:
@@ -138,7 +138,7 @@ def sharpness(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
 
 
 def silhouette_width(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """Width of the figure's trunk over time: it swells and shrinks as the figure turns.
+    """Width of the figure's trunk over time: it varies as the figure turns.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
@@ -146,7 +146,7 @@ def silhouette_width(frames: np.ndarray, masks: np.ndarray | None = None) -> np.
 
     Returns:
         float64 `(f,)`, pixels: figure pixels per row, averaged over 18 to 55 % of the figure's height; 0 where a frame
-        shows no figure.
+        has no figure.
     """
     _check(frames)
     widths = np.zeros(len(frames))
@@ -169,7 +169,7 @@ def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
 
 
 def score_clip(frames: np.ndarray, truth: np.ndarray | None = None) -> dict[str, float]:
-    """All measures of a clip, and how they compare with the true clip of the same figure, if there is one.
+    """All measures of a clip, with ratios to the true clip of the same figure, if given.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 3.

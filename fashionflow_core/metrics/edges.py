@@ -1,8 +1,7 @@
 """Outline quality: halos, foreign colours and patches of background.
 
-A clean outline is as thin as the camera makes it: beside it is wall, inside it is the figure, and what lies on it is a
-mixture of both. Each of these is measured per frame, and the photo's own value is taken away, since hair, soft hems and
-a shadow on the wall do not count as faults.
+A clean outline is as thin as the camera makes it: wall outside, figure inside, and a mixture of both on it. Faults are
+measured per frame relative to the photo, so that hair, soft hems and a shadow on the wall do not count.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from fashionflow_core.images.person import CLEAR, figure_rows, find_foreground, 
 from fashionflow_core.metrics.tracking import blurred
 
 _NEAR = 0.004  # of the figure's height: half the width of a clean outline
-_BAND = 0.022  # of the figure's height: how far from the outline halos are looked for
-_KINDS = 24  # pixels of the figure around a place on the outline that its own colour may come from
-# What each fault is worth: the excess at which the quality has fallen to 1 / e.
+_BAND = 0.022  # of the figure's height: width of the band searched for halos
+_KINDS = 24  # nearby figure pixels that may explain a colour on the outline
+# Scale of each fault: the excess at which the quality falls to 1 / e.
 _HALO, _FOREIGN, _SOFT, _TEETH, _STAIN, _WALL = 2.0, 2.0, 2.0, 0.2, 0.03, 0.2
-_CELL = 4.0  # L*a*b* of a cell of the colours that the photo's figure has
+_CELL = 4.0  # cell size in L*a*b* of the palette of the photo's figure
 _BANDS = 12  # of the figure's height: a colour of the hair is strange on a skirt
 
 
@@ -31,16 +30,16 @@ class Edges:
     """Faults of one frame's outline, or of a clip's beyond its photo's.
 
     Attributes:
-        halo: root mean square colour difference (CIE 1976, L*a*b*) of the wall beside the outline from the wall
-            further off.
+        halo: root mean square colour difference (CIE 1976, L*a*b*) between wall next to the outline and wall further
+            away.
         foreign: mean distance (L*a*b*) of colours on the outline from all mixtures of wall and figure there.
         soft: width of the transition: pixels that are neither wall nor as far from it as what is near them, per pixel
             of the outline's length.
         teeth: roughness: area that smoothing the outline moves, in pixels per pixel of its length.
         stain: share of the figure's inside in colours that the photo's figure does not have at about that height:
-            mixtures of wall and figure beside an arm, mush, ghosts.
-        wall: share of the figure's area that shows wall: gaps of arms and legs, which may open and close, and patches
-            that do not belong there. Pictures alone do not tell them apart, so that it weighs little.
+            mixtures of wall and figure next to an arm, blur, ghosts.
+        wall: share of the figure's area that shows wall: gaps of arms and legs, which may open and close, and false
+            patches. Images alone cannot distinguish them, so it has a low weight.
     """
 
     halo: float
@@ -51,7 +50,7 @@ class Edges:
     wall: float
 
     def beyond(self, photo: Edges) -> Edges:
-        """What this one has more than the photo's."""
+        """Excess over the photo's faults."""
         return Edges(*(max(0.0, a - b) for a, b in zip(self._values(), photo._values())))
 
     def _values(self) -> tuple[float, ...]:
@@ -77,11 +76,11 @@ def _toward(colour: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarra
 
 
 def _local_wall(lab: np.ndarray, sure: np.ndarray, reach: float) -> np.ndarray:
-    """Wall colour everywhere, a weighted mean of the pixels that surely show wall; float32 `(h, w, 3)`."""
+    """Wall colour everywhere, a weighted mean of certain wall pixels; float32 `(h, w, 3)`."""
     known = torch.from_numpy(sure.astype(np.float32))[None]
     image = torch.from_numpy(lab).permute(2, 0, 1)
     result, left = torch.zeros_like(image), torch.ones_like(known)
-    for wider in (1.0, 3.0, 9.0):  # further off only where nothing is near
+    for wider in (1.0, 3.0, 9.0):  # wider where nothing is near
         sums, weight = blurred(image * known, reach * wider), blurred(known, reach * wider)
         share = left * (weight / 0.05).clamp(max=1)
         result += share * sums / weight.clamp(min=1e-6)
@@ -93,11 +92,11 @@ class Colours:
     """Colours of a photo's figure by height, in any light from half to a little more."""
 
     def __init__(self, photo: np.ndarray) -> None:
-        """Of a photo, uint8 `(h, w, 3)`."""
+        """Colours of a photo, uint8 `(h, w, 3)`."""
         lab = srgb_to_lab(photo)
         figure, away = find_foreground(lab)
         top, bottom = figure_rows(figure)
-        # Pixels of an outline are mixtures with the wall, which nothing inside may look like.
+        # Outline pixels are mixtures with the wall, so they are excluded.
         outline = max(1, round(_NEAR * (bottom - top))) + 1
         rows, columns = np.nonzero(shrink(figure, outline) & ~grow(_gaps(figure, away), outline))
         colours = lab[rows, columns]
@@ -137,7 +136,7 @@ def frame_edges(frame: np.ndarray, colours: Colours) -> Edges | None:
 
     Args:
         frame: uint8 `(h, w, 3)`, one figure before a plain wall.
-        colours: of the photo.
+        colours: colours of the photo's figure.
 
     Returns:
         None if no figure is found.
@@ -153,12 +152,12 @@ def frame_edges(frame: np.ndarray, colours: Colours) -> Edges | None:
     near = max(1, round(_NEAR * tall))
     band = max(near + 2, round(_BAND * tall))
     wall = _local_wall(lab, ~grow(figure, band), 1.5 * band)
-    # Feet stand in their own shadow.
+    # Shadows surround the feet.
     above = np.zeros_like(figure)
     above[: top + int(0.9 * tall)] = True
 
     beside = grow(figure, band) & ~grow(figure, near) & above & ~filled
-    # Root mean square: a fringe at one arm is seen, however clean the rest.
+    # Root mean square: a fringe at one arm counts, however clean the rest.
     halo = float(np.sqrt(((lab[beside] - wall[beside]) ** 2).sum(-1).mean())) if beside.any() else 0.0
     edge = grow(figure, near) & ~shrink(figure, near) & above
     length = max(1, int((figure & ~shrink(figure)).sum()))
@@ -168,7 +167,7 @@ def frame_edges(frame: np.ndarray, colours: Colours) -> Edges | None:
     soft = float(between.sum()) / length
     teeth = float((figure ^ _smoothed(figure, max(1.0, 0.005 * tall))).sum()) / length
     inside = shrink(filled, near + 1) & ~grow(gaps, near + 1)
-    # A line one or two pixels wide is an edge within the figure that lies on other pixels than in the photo.
+    # A line one or two pixels wide is an inner edge at shifted pixels.
     strange = grow(shrink(colours.strange(lab, figure) & inside, near), near)
     area = max(1, int(filled.sum()))
     return Edges(halo, foreign, soft, teeth, float(strange.sum()) / area, float(gaps.sum()) / area)
@@ -205,7 +204,7 @@ def _smoothed(mask: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def edge_faults(frames: np.ndarray, every: int = 2) -> Edges:
-    """What a clip's outlines have more of than its photo's, averaged over each `every`-th frame.
+    """Excess faults of a clip's outlines over its photo's, averaged over each `every`-th frame.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
@@ -222,11 +221,11 @@ def edge_faults(frames: np.ndarray, every: int = 2) -> Edges:
 
 
 def edge_quality(frames: np.ndarray, every: int = 2) -> float:
-    """How clean the figure's outline stays: 1 as clean as the photo's, lower with halos, teeth and patches of wall.
+    """Outline quality of a clip: 1 as clean as the photo's, lower with halos, teeth and patches of wall.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo, one figure before a plain wall.
-        every: look at each `every`-th frame.
+        every: step between evaluated frames.
 
     Returns:
         0..1, `Edges.quality` of `edge_faults`.

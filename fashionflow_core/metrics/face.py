@@ -13,10 +13,10 @@ FACE_BANDS = ((0.0015, 0.004, 0.006), (0.003, 0.009, 0.007))
 
 
 def head_mask(figure: np.ndarray) -> np.ndarray:
-    """The head of a standing figure: all above its neck.
+    """Mask of the head of a standing figure: everything above the neck.
 
-    The neck is the narrowest row between 9 and 20 percent of the figure's height; hair that falls over it hides it, and
-    then 13 percent are taken, the share of an adult's head.
+    The neck is the narrowest row between 9 and 20 percent of the figure's height. If long hair hides it, 13 percent are
+    used, the proportion of an adult's head.
 
     Args:
         figure: bool `(h, w)`, full length.
@@ -40,7 +40,7 @@ def head_mask(figure: np.ndarray) -> np.ndarray:
 
 
 def face_mask(figure: np.ndarray) -> np.ndarray:
-    """The middle of the head: eyes, nose and mouth without the head's outline and hairline, which any dark blob shares.
+    """Mask of the face: eyes, nose and mouth, without the outline and hairline of the head.
 
     Args:
         figure: bool `(h, w)`, full length, facing the camera more or less.
@@ -61,15 +61,15 @@ def face_mask(figure: np.ndarray) -> np.ndarray:
 
 
 def face_kept(frames: np.ndarray, figure: np.ndarray | None = None, track: Track | None = None) -> float:
-    """How much of the head's structure in the photo (eyes, mouth, hairline) is still there, on average over the clip.
+    """Share of the head's structure in the photo (eyes, mouth, hairline) preserved on average over the clip.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
         figure: bool `(h, w)`, the figure in frame 0; found by `figure_mask` if None.
-        track: `tracking.follow` of the frames, if it is known.
+        track: `tracking.follow` of the frames, if available.
 
     Returns:
-        0..1; 0 without a figure. A head that turns away loses structure that is not the model's fault: compare with a
+        0..1; 0 without a figure. A head that turns away also loses structure: compare with a
         renderer with true motion.
     """
     figure = figure_mask(frames[0]) if figure is None else figure

@@ -17,15 +17,15 @@ from fashionflow_core.metrics.turning import turning
 
 
 def score_faithful(frames: np.ndarray, every: int = 2) -> dict[str, float | str | None]:
-    """What people see of a clip: is it still the photo, and does it move?
+    """Score a clip: preservation of the photo, and motion.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 3; frame 0 is the photo, a full-length figure before a plain wall.
-        every: follow each `every`-th frame.
+        every: step between followed frames.
 
     Returns:
         `pattern_kept`, `face_kept`, `edge_quality`, `sharpness_kept` (0..1), `garment_sharpness` (1 as the photo),
-        `garment_drift` and `skin_drift` (CIEDE2000; None where no skin is seen), `skin_group`, `largest_pop` (limit
+        `garment_drift` and `skin_drift` (CIEDE2000; None without visible skin), `skin_group`, `largest_pop` (limit
         1.5), `motion` (grey levels), `silhouette_range` (pixels), `turning_speed` (degrees per frame), and the faults
         of the outline, `edge_` and their names in `edges.Edges`.
     """

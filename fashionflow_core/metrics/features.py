@@ -1,4 +1,4 @@
-"""Features of a video for FVD, VFID, FID and IS."""
+"""Feature extraction for FVD, VFID, FID and IS."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ BN_MODES = ("train", "eval")
 
 @contextmanager
 def _full_float32() -> Iterator[None]:
-    """Convolutions on a GPU as on the CPU: in TF32, torch's default there, features are off by about 1e-3."""
+    """Disable TF32 on GPUs: with it, torch's default, features are off by about 1e-3."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -31,7 +31,7 @@ def _full_float32() -> Iterator[None]:
 
 
 def _placed(network: torch.nn.Module, frames: np.ndarray) -> Tensor:
-    """uint8 `f h w 3` → `f 3 h w` of the network's number type, on its device, 0 to 255."""
+    """uint8 `f h w 3` → `f 3 h w` in the network's dtype, on its device, 0 to 255."""
     weight: Any = next(network.parameters())
     return rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "f h w c -> f c h w").to(
         weight.device, weight.dtype
@@ -41,7 +41,7 @@ def _placed(network: torch.nn.Module, frames: np.ndarray) -> Tensor:
 @torch.inference_mode()
 @_full_float32()
 def fvd_features(network: "I3D", frames: np.ndarray) -> np.ndarray:
-    """The 400 logits of I3D for one clip, as FVD has them: 16 frames, brought to 224x224 and to [-1, 1].
+    """The 400 logits of I3D for one clip, as in FVD: 16 frames, resized to 224x224, in [-1, 1].
 
     Args:
         frames: uint8 `(16, h, w, 3)`.
@@ -55,7 +55,7 @@ def fvd_features(network: "I3D", frames: np.ndarray) -> np.ndarray:
     if len(frames) != FVD_FRAMES:
         raise ValueError(f"FVD takes {FVD_FRAMES} frames, not {len(frames)}")
     video = rearrange(_placed(network, frames), "f c h w -> 1 c f h w")
-    # The frames' number stays, so that the published trilinear resize is bilinear in each.
+    # The number of frames is unchanged, so the published trilinear resize is bilinear per frame.
     video = F.interpolate(video, (FVD_FRAMES, FVD_SIDE, FVD_SIDE), mode="trilinear", align_corners=False)
     network.eval()
     return network(2 * video / 255 - 1).float().cpu().numpy()
@@ -64,12 +64,12 @@ def fvd_features(network: "I3D", frames: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 @_full_float32()
 def vfid_features(network: "I3D", frames: np.ndarray, bn_mode: str = "train") -> np.ndarray:
-    """The 1024 features of I3D for one clip of up to 60 frames at its own size, in [0, 1], as VFID has them.
+    """The 1024 features of I3D for one clip of up to 60 frames at its own size, in [0, 1], as in VFID.
 
     Args:
-        frames: uint8 `(f, h, w, 3)`; frames after the 60th are not looked at.
-        bn_mode: `train` normalises each clip by its own statistics, as the published script does by leaving the network
-            in training mode; `eval` by those of the network.
+        frames: uint8 `(f, h, w, 3)`; frames after the 60th are ignored.
+        bn_mode: `train` normalises each clip by its own statistics, as in the published script, whose network
+            stays in training mode; `eval` by those of the network.
 
     Returns:
         float32 `(1, 1024)`.
@@ -89,7 +89,7 @@ def inception_features(network: "FIDInception", frames: np.ndarray, chunk: int =
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
-        chunk: frames at a time.
+        chunk: frames per batch.
 
     Returns:
         float32 `(f, 2048)` and `(f, 1008)`.

@@ -1,7 +1,7 @@
 """Fréchet distance (FVD, VFID, FID) with noise floor and interval; Inception Score.
 
-Sets are given video by video, as lists of float arrays `(rows, d)`: one row a video for FVD and VFID, one a frame for
-FID. What is drawn (halves, bootstrap) are videos, because frames of one video are no independent samples.
+Sets are lists of float arrays `(rows, d)`, one per video: one row per video for FVD and VFID, one per frame for FID.
+Halves and bootstrap samples draw videos, because frames of one video are not independent samples.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 Features = Sequence[np.ndarray]
 
-_BLOCK = 4096  # rows that are turned to float64 at a time
+_BLOCK = 4096  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,20 +23,20 @@ class Gaussian:
 
 
 def gaussian(features: Features) -> Gaussian:
-    """Mean and covariance of a set; the rows are never brought together, since those of 1,000 videos fill half a GB.
+    """Mean and covariance of a set; computed in blocks, since the rows of 1,000 videos take half a GB.
 
     Raises:
         ValueError: fewer than two rows, which have no covariance, or numbers that are not finite.
     """
     count, width = sum(map(len, features)), features[0].shape[1]
     if count < 2:
-        raise ValueError(f"{count} samples have no covariance; at least 2 are needed")
+        raise ValueError(f"{count} samples (at least 2 required for a covariance)")
     mean = np.zeros(width)
     for block in _blocks(features):
         mean += block.sum(axis=0)
     mean /= count
     if not np.isfinite(mean).all():
-        raise ValueError("features are not finite numbers")
+        raise ValueError("features are not finite")
     if count <= width:
         return Gaussian(mean, (np.concatenate(list(_blocks(features))) - mean) / np.sqrt(count - 1))
     covariance = np.zeros((width, width))
@@ -48,7 +48,7 @@ def gaussian(features: Features) -> Gaussian:
 
 
 def _blocks(features: Features) -> Iterator[np.ndarray]:
-    """All rows in order, float64, some thousand at a time: many small arrays as few products of matrices."""
+    """All rows in order, float64, some thousand at a time: to merge many small arrays into few matrix products."""
     kept: list[np.ndarray] = []
     for part in features:
         for start in range(0, len(part), _BLOCK):
@@ -63,7 +63,7 @@ def _blocks(features: Features) -> Iterator[np.ndarray]:
 def distance(a: Gaussian, b: Gaussian) -> float:
     """Squared difference of the means plus Tr(Σa + Σb − 2 (Σa Σb)^½).
 
-    Paper, equation 4, with a minus between the means.
+    Paper, equation 4, with the sign between the means corrected to minus.
 
     The trace of the root is the nuclear norm of Fa Fbᵀ, which holds for singular covariances too and needs no matrix
     root.
@@ -71,7 +71,7 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     root = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
     spread = np.sum(a.factor**2) + np.sum(b.factor**2)
     value = float(np.sum((a.mean - b.mean) ** 2) + spread - 2 * root)
-    # What is left of equal sets is the rounding of the difference, either way of 0.
+    # For equal sets only rounding errors remain, of either sign.
     return value if value > 1e-13 * spread else 0.0
 
 
@@ -88,7 +88,7 @@ def frechet_distance(a: Features, b: Features) -> float:
 
 
 def noise_floor(features: Features, seed: int = 0) -> float | None:
-    """The distance of two random halves of one set: what a perfect generator would get from half as many videos.
+    """The distance of two random halves of one set: the noise floor, also for a perfect generator.
 
     Returns:
         None for fewer than four videos, whose halves have no covariance.
@@ -106,18 +106,18 @@ def interval(
 ) -> tuple[float, float] | None:
     """A bootstrap interval of a score over videos.
 
-    A set drawn with replacement holds copies, so that its covariance is too small in rank and every distance too large.
-    Only the spread of the replicates is used therefore: it is laid around the score of the sets themselves.
+    A set drawn with replacement contains duplicates, so its covariance is rank-deficient and every distance too large.
+    Therefore only the spread of the replicates is used, centred on the score of the sets themselves.
 
     Args:
-        score: takes each set.
-        sets: each drawn from on its own.
-        replicates: how many times to draw; 0: no interval.
-        lowest: what the score cannot be below.
+        score: function of the sets.
+        sets: sets of videos, resampled independently.
+        replicates: number of replicates; 0: no interval.
+        lowest: lower bound of the score.
 
     Returns:
-        Ends of the 95 % interval, none below `lowest` nor leaving the score out; None for sets of fewer than four
-        videos, or if most draws have no score.
+        Ends of the 95 % interval, at least `lowest` and including the score; None for sets of fewer than four videos,
+        or if most replicates have no score.
     """
     if replicates < 1 or min(len(features) for features in sets) < 4:
         return None
@@ -141,8 +141,7 @@ def inception_score(logits: Features, splits: int = 1) -> float:
 
     Args:
         logits: `(frames, classes)` of each video, in file order.
-        splits: parts, in order, each scored by itself; their mean is returned. Rows that do not divide go to the first
-            parts.
+        splits: parts, in order, each scored separately; their mean is returned. Remaining rows go to the first parts.
 
     Returns:
         1 (all frames alike) to the number of classes.
@@ -168,5 +167,5 @@ def inception_score(logits: Features, splits: int = 1) -> float:
         # mean KL(p | m) = mean of Σ p log p, minus Σ m log m
         scores.append(float(np.exp(negative_entropy / len(part) - (held * np.log(held)).sum())))
     if not np.isfinite(scores).all():
-        raise ValueError("logits are not finite numbers")
+        raise ValueError("logits are not finite")
     return float(np.mean(scores))

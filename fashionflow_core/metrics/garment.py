@@ -1,8 +1,8 @@
 """Figure and garment masks of frames.
 
-The frames are product videos: one figure, full length, before a plain background. The figure is what differs from the
-background as the frame's left and right borders show it; the garment is the figure between neck and feet, without what
-looks like the skin of the face, the hair or the shoes more than like the middle of the trunk.
+Frames are those of product videos: one full-length figure on a plain background. The figure is what differs from the
+background, which is estimated from the frame's left and right borders; the garment is the figure between neck and feet,
+without pixels closer to the colours of skin, hair or shoes than to those of the trunk.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fashionflow_core.images.person import CLEAR, check_frame, figure_rows, find
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """What is found in a frame before any palette. Finding it takes longest: made once where several things are asked.
+    """Colours and figure of a frame, the expensive part of garment masks, shared by several functions.
 
     Attributes:
-        lab: the frame's colours, float32 `(h, w, 3)`, L*a*b*.
-        figure: bool `(h, w)`, as `person.figure_mask`.
-        away: float32 `(h, w)`, each pixel's distance from the background in L*a*b*.
+        lab: colours of the frame, float32 `(h, w, 3)`, L*a*b*.
+        figure: mask of the figure, bool `(h, w)`, as `person.figure_mask`.
+        away: distance of each pixel from the background in L*a*b*, float32 `(h, w)`.
     """
 
     lab: np.ndarray
@@ -31,7 +31,7 @@ class Outline:
 
     @classmethod
     def of(cls, frame: np.ndarray) -> Outline:
-        """Of a frame, uint8 `(h, w, 3)` sRGB.
+        """Outline of a frame, uint8 `(h, w, 3)` sRGB.
 
         Raises:
             ValueError: if the frame has another type or shape.
@@ -42,7 +42,7 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """Colours of skin, hair and shoes, L*a*b* `(n, 3)`, each possibly empty. A clip's come from its first frame."""
+    """Colours of skin, hair and shoes, L*a*b* `(n, 3)`, each may be empty; from the first frame of a clip."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -50,10 +50,10 @@ class Palette:
 
 
 def _quantised(colours: np.ndarray, least: float, step: float = 4.0) -> np.ndarray:
-    """The frequent colours of a sample, `(n, 3)`: cells of `step` in L*a*b* holding at least a share of `least`."""
+    """The frequent colours of a sample, `(n, 3)`: cells of `step` in L*a*b* with at least a share of `least`."""
     if len(colours) == 0:
         return np.zeros((0, 3), np.float32)
-    # One number a cell: rows are compared fifty times slower than numbers. No L*a*b* of sRGB is beyond 128.
+    # One integer per cell: comparing rows is fifty times slower. L*a*b* of sRGB stays below 128.
     span = np.int32(2 * 128 / step) + 2
     cells = np.round(colours / step).astype(np.int32) + span // 2
     numbers, counts = np.unique((cells[:, 0] * span + cells[:, 1]) * span + cells[:, 2], return_counts=True)
@@ -63,7 +63,7 @@ def _quantised(colours: np.ndarray, least: float, step: float = 4.0) -> np.ndarr
 
 
 def _shaded(colours: np.ndarray) -> np.ndarray:
-    """A surface's colours in less and in more light: L*a*b* scales about as a whole with brightness."""
+    """Colours of a surface in less and more light: L*a*b* scales roughly with brightness."""
     factors = np.array([0.55, 0.7, 0.85, 1.0, 1.1], np.float32)
     return (colours[None] * factors[:, None, None]).reshape(-1, 3)
 
@@ -83,7 +83,7 @@ def _band(mask: np.ndarray, rows: tuple[int, int], low: float, high: float, half
 
 
 def frame_palette(frame: np.ndarray | Outline) -> Palette:
-    """Colours of skin, hair and shoes of a frame, uint8 `(h, w, 3)`, or of its outline; best where the face is seen."""
+    """Colours of skin, hair and shoes of a frame, uint8 `(h, w, 3)`, or of its outline; best with a visible face."""
     seen = frame if isinstance(frame, Outline) else Outline.of(frame)
     lab, mask = seen.lab, seen.figure
     rows = figure_rows(mask)
@@ -94,7 +94,7 @@ def frame_palette(frame: np.ndarray | Outline) -> Palette:
     looks = skin_like(face)
     skin = face[looks] if looks.mean() > 0.2 else np.zeros((0, 3), np.float32)
     if len(skin):
-        # The face's own tone; hair of a skin-like hue is off it.
+        # The tone of the face; hair of a skin-like hue differs from it.
         middle = np.median(skin, axis=0)
         skin = skin[np.linalg.norm(skin - middle, axis=1) < 22]
     hair = lab[_band(mask, rows, 0.0, 0.03, 0.9)]
@@ -115,8 +115,8 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
 
     Args:
         frame: uint8 `(h, w, 3)` sRGB, one full-length figure before a plain background; or its outline.
-        palette: colours of skin, hair and shoes when known from another frame (`frame_palette` of a clip's first, which
-            shows the face); taken from this frame if None.
+        palette: colours of skin, hair and shoes from another frame (`frame_palette` of a clip's first, which shows the
+            face); None: those of this frame.
 
     Returns:
         bool `(h, w)`; empty if no figure is found.
@@ -134,7 +134,7 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
     palette = frame_palette(seen) if palette is None else palette
     trunk = _band(mask, rows, 0.22, 0.44, 0.4)
     if (away[trunk] < CLEAR).mean() < 0.25:
-        # Wall seen between legs or arms is closed in by the figure, yet is no garment.
+        # Wall between legs or arms is enclosed by the figure, but not part of the garment.
         mask = mask & (away >= CLEAR)
 
     skin = _shaded(palette.skin)
@@ -142,7 +142,7 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
     patterned = False
     worn = []
     for part in (_quantised(core, 0.02), _quantised(lab[_band(mask, rows, 0.46, 0.54, 0.5)], 0.03)):
-        # Skin seen in the sample (a deep neckline, a bare waist) must not count as garment, unless the garment is such.
+        # Skin in the sample (deep neckline, bare waist) must not count as garment, unless it has that colour.
         unlike = _nearest(part, skin) > 7
         if unlike.any() and unlike.mean() > 0.3:
             patterned |= bool(not worn and (_nearest(core, skin) < 7).mean() > 0.12)
@@ -165,19 +165,19 @@ def garment_mask(frame: np.ndarray | Outline, palette: Palette | None = None) ->
     found = (to_garment < other) | (other > 14)
     mask = np.zeros(window.shape, bool)
     mask[window] = found
-    # Specks either way are noise of the classification; stripes of the colour of skin are bridged.
+    # Specks are classification noise; skin-coloured stripes are bridged.
     mask = grow(shrink(mask)) & window if not patterned else mask
     bridge = max(1, tall // 40) if patterned else 1
     return shrink(grow(mask, bridge), bridge) & window
 
 
 def skin_mask(frame: np.ndarray, palette: Palette, figure: np.ndarray, garment: np.ndarray) -> np.ndarray:
-    """Bare skin of a frame: what of the figure outside its garment looks like the skin of the clip's first frame.
+    """Mask of bare skin: pixels of the figure outside the garment with the skin colour of the clip's first frame.
 
     Args:
         frame: uint8 `(h, w, 3)` sRGB.
-        palette: of the clip's first frame. Without skin in it none is found: hair and shoes may look like it.
-        figure, garment: bool `(h, w)` of this frame.
+        palette: palette of the clip's first frame. Without skin in it the mask is empty.
+        figure, garment: masks of this frame, bool `(h, w)`.
 
     Returns:
         bool `(h, w)`; its colours are within 25 (L*a*b*) of the palette's skin in some light, so that a drift of skin

@@ -1,7 +1,7 @@
-"""RGB I3D, the network of FVD and VFID.
+"""RGB I3D network for FVD and VFID.
 
-Carreira and Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), in the PyTorch conversion whose names and numbers
-the field measures with: TensorFlow's "same" padding, BatchNorm eps 1e-3.
+Carreira and Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), in the common PyTorch conversion: TensorFlow's
+"same" padding, BatchNorm eps 1e-3.
 """
 
 import torch
@@ -25,15 +25,15 @@ _MIXED = {
 
 
 def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
-    """Zeros of TensorFlow's "same" around `f h w` of `b c f h w`, both sides together: ceil(size / stride) outputs."""
+    """Padding of TensorFlow's "same" for `f h w` of `b c f h w`, sum of both sides: ceil(size / stride) outputs."""
     return [max(k - (size % s or s), 0) for size, k, s in zip(x.shape[2:], kernel, stride)]
 
 
 class SameConv3d(nn.Module):
     """Convolution with "same" padding, BatchNorm, ReLU.
 
-    In training mode a clip is normalised by its own statistics; the stored ones stay as they are, so that the order of
-    clips changes nothing.
+    In training mode a clip is normalised by its own statistics; the stored ones are unchanged, so that the order of
+    clips has no effect.
     """
 
     def __init__(self, channels: int, width: int, kernel: int = 1, stride: int = 1) -> None:
@@ -48,7 +48,7 @@ class SameConv3d(nn.Module):
         return F.relu_(self._normalise_(x))
 
     def _in_parts(self, x: Tensor, pads: list[int], frames: int = 6) -> Tensor:
-        """The padded convolution, some frames of the output at a time: memory peaks in the first two."""
+        """The padded convolution, in chunks of output frames, to limit peak memory of the first two layers."""
         conv, (kernel, stride) = self.conv3d, (self.conv3d.kernel_size[0], self.conv3d.stride[0])
         sizes = [-(-size // s) for size, s in zip(x.shape[2:], conv.stride)]
         out = x.new_empty((len(x), conv.out_channels, *sizes))
@@ -63,7 +63,7 @@ class SameConv3d(nn.Module):
         return out
 
     def _normalise_(self, x: Tensor) -> Tensor:
-        """BatchNorm in place: one more copy of the first layer's output is half of all memory."""
+        """BatchNorm in place: a copy of the first layer's output would be half of all memory."""
         bn = self.bn
         if self.training:
             variance, mean = torch.var_mean(x, dim=(0, 2, 3, 4), correction=0)
@@ -77,15 +77,15 @@ class SameConv3d(nn.Module):
 
 
 def _pool(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    # What is pooled comes from a ReLU, so that zeros around it and nothing around it have the same maximum.
+    # Inputs come from a ReLU, so zero padding does not change the maximum.
     before = [pad // 2 for pad in _same(x, kernel, stride)]
-    # Frames that do not meet are pooled some at a time: torch notes a place, of eight bytes, for every maximum.
+    # Without pooling over time frames are pooled in chunks: torch stores an 8-byte index for every maximum.
     parts = x.split(6, dim=2) if kernel[0] == 1 else (x,)
     return torch.cat([F.max_pool3d(part, kernel, stride, padding=before, ceil_mode=True) for part in parts], dim=2)
 
 
 class Mixed(nn.Module):
-    """Four branches side by side."""
+    """Four parallel branches."""
 
     def __init__(self, channels: int, b0: int, b1a: int, b1b: int, b2a: int, b2b: int, b3b: int) -> None:
         super().__init__()

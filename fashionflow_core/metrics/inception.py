@@ -1,8 +1,8 @@
-"""Inception-v3, the network of FID and IS.
+"""Inception-v3 network for FID and IS.
 
 It is TensorFlow's network of December 2015 (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016), not
-the one of torchvision: averages leave the padding out, the last block pools by maximum, there are 1008 classes, and
-images are resized as TensorFlow 1 did.
+the one of torchvision: average pooling excludes padding, the last block uses max pooling, there are 1008 classes, and
+images are resized as in TensorFlow 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ FEATURES, CLASSES, SIDE = 2048, 1008, 299
 
 
 def resize_tf1(images: Tensor, side: int = SIDE) -> Tensor:
-    """Bilinear resize as TensorFlow 1: output pixel i lies at i * (old size / new size), and nothing is smoothed.
+    """Bilinear resize as TensorFlow 1: output pixel i lies at i * (old size / new size), without antialiasing.
 
     Args:
         images: `b c h w`, floating point.
@@ -68,13 +68,12 @@ def _halved(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Branches side by side.
+    """Parallel branches.
 
     Args:
-        rows: of each branch the names of its convolutions, in order; a row may end in a pair, whose outputs stand side
-            by side.
-        convolutions: by name; `branch_pool` follows the pooling.
-        pool: one more branch.
+        rows: names of each branch's convolutions, in order; a row may end in a pair, whose outputs are concatenated.
+        convolutions: convolutions by name; `branch_pool` follows the pooling.
+        pool: pooling of the additional branch.
     """
 
     def __init__(
@@ -208,19 +207,19 @@ class FIDInception(nn.Module):
         self.Mixed_6b = _block_c(768, 128)
         self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = _block_c(768, 160), _block_c(768, 160), _block_c(768, 192)
         self.Mixed_7a = _block_d(768)
-        # TensorFlow's network of that date pools by maximum in its last block alone.
+        # TensorFlow's 2015 network uses max pooling in its last block only.
         self.Mixed_7b, self.Mixed_7c = _block_e(1280, _average), _block_e(2048, _maximum)
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits of frames, resized here.
+        """Features and logits of frames, including the resize.
 
         Args:
             frames: `b 3 h w`, 0 to 255, uint8 or floating point.
 
         Returns:
-            features `b 2048`, after the global average; logits `b 1008`, without the classifier's bias, as IS is
-            computed.
+            features `b 2048`, after the global average; logits `b 1008`, without the classifier's bias, as in the
+            published IS.
         """
         x = resize_tf1(frames.to(self.fc.weight.dtype))
         x = (x - 128) / 128  # b 3 299 299

@@ -1,9 +1,8 @@
 """Garment pattern preservation by local structure and sharpness.
 
-The photo's pixels are followed through the clip (`tracking.follow`), each frame is brought back to the photo's pose,
-and its fine structure is compared with the photo's, place by place, with the contrast-and-structure term of SSIM.
-Shading does not matter, since slow changes of brightness are taken away first; blur, mush, noise and another texture
-do.
+The photo's pixels are tracked through the clip (`tracking.follow`), each frame is warped back to the photo's pose, and
+its fine structure is compared with the photo's by the contrast-and-structure term of SSIM at every pixel. Shading has
+no effect, since slow changes of brightness are removed first; blur, noise and another texture do.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from fashionflow_core.images.person import figure_rows, shrink
 from fashionflow_core.metrics.garment import frame_palette, garment_mask
 from fashionflow_core.metrics.tracking import Track, blurred, follow
 
-# Two bands of structure: standard deviations of the finest and the coarsest blur, and of the window that likeness is
-# taken in, in figure heights. The finer one holds threads, eyes and sharp edges, the coarser folds, dots and stripes.
+# Two bands of structure: standard deviations of the finest and the coarsest blur, and of the comparison window, in
+# figure heights. The finer one contains threads, eyes and sharp edges, the coarser folds, dots and stripes.
 BANDS = ((0.0018, 0.006, 0.008), (0.006, 0.02, 0.011))
-_VISIBLE = 0.5  # variance in (L*a*b*)^2 that compression and a camera's noise reach: below it nothing is seen
+_VISIBLE = 0.5  # variance in (L*a*b*)^2 of compression and sensor noise, below which structure is invisible
 
 
 @dataclass(frozen=True, eq=False)
 class Likeness:
-    """How alike a clip's frames are to its photo, place by place.
+    """Local similarity of a clip's frames to its photo.
 
     Attributes:
-        over_time: float64 `(n,)`, 0..1, one for each followed frame after the photo.
-        map: float32 `(height, width)` of the track's part of the photo, the mean over frames; 0..1.
-        weight: float32, same shape: what each place counts.
+        over_time: similarity, float64 `(n,)`, 0..1, one per tracked frame after the photo.
+        map: mean over frames, float32 `(height, width)` of the track's part of the photo, 0..1.
+        weight: weight of each pixel, float32, same shape.
     """
 
     over_time: np.ndarray
@@ -51,7 +50,7 @@ def _band(image: Tensor, fine: float, coarse: float) -> Tensor:
 
 
 def _lab(image: Tensor) -> Tensor:
-    """L*a*b* of `(3, h, w)` 0..255: a dark face's features weigh as much as a light one's."""
+    """L*a*b* of `(3, h, w)` 0..255: so that features of dark and light faces count equally."""
     return torch.from_numpy(srgb_to_lab(image.permute(1, 2, 0).numpy() / np.float32(255))).permute(2, 0, 1)
 
 
@@ -62,26 +61,26 @@ def structure_likeness(
     bands: tuple[tuple[float, float, float], ...] = BANDS,
     features: bool = False,
 ) -> Likeness:
-    """Likeness of fine structure to the photo's at `place`, in all followed frames.
+    """Similarity of fine structure to the photo's at `place`, in all tracked frames.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
-        track: of these frames.
-        place: bool `(h, w)` or weights 0..1, in the photo.
-        bands: what structure is looked at, as `BANDS`.
-        features: weigh each place by how strong the photo's structure is, so that a few features (eyes, mouth) outweigh
-            all that is smooth. Otherwise all structured places count alike.
+        track: tracking of these frames.
+        place: mask, bool `(h, w)`, or weights 0..1, in the photo.
+        bands: bands of structure, as `BANDS`.
+        features: weight each pixel by the strength of the photo's structure, so that a few features (eyes, mouth)
+            outweigh smooth areas. Otherwise all structured pixels have equal weight.
 
     Returns:
-        1 for a repeated photo; near 0 where nothing of the photo's structure is left. Where photo and frame both show
-        nothing, the likeness is 1, but such places count little beside structured ones.
+        1 for a repeated photo; near 0 if none of the photo's structure is left. Where photo and frame both have none,
+        the similarity is 1, but such pixels have a low weight.
 
     Raises:
-        ValueError: nothing in `place`.
+        ValueError: empty `place`.
     """
     weight = torch.from_numpy(place[track.rows, track.columns].astype(np.float32))
     if not bool((weight > 0).any()):
-        raise ValueError("no place to compare: the mask is empty")
+        raise ValueError("the mask is empty")
     top, bottom = figure_rows(track.mask)
     tall = max(16, bottom - top)
     total, values = torch.zeros_like(weight), np.zeros(len(track.indices) - 1)
@@ -94,7 +93,7 @@ def structure_likeness(
         weight = weight * (0.01 + variance[-1].sqrt() * seen if features else 0.1 + seen)
         for number, index in list(enumerate(track.indices))[1:]:
             lab = _lab(track.warped(frames[index], number))
-            # What a turn hides or narrows is not lost; a tenth is left, so that squeezing everything still costs.
+            # Pixels hidden or narrowed by a turn keep a tenth of their weight, so that squeezing still counts.
             now = weight * (0.1 + 0.9 * track.visible(number))
             for one, own, (fine, coarse, window) in zip(photo, variance, scales):
                 other = _band(lab, fine, coarse)
@@ -109,7 +108,7 @@ def _mean(image: Tensor, window: float) -> Tensor:
 
 
 def garment_weight(garment: np.ndarray) -> np.ndarray:
-    """The part of a garment that a turn of 40 degrees leaves in sight.
+    """Weight of the part of a garment that stays visible in a turn of 40 degrees.
 
     Args:
         garment: bool `(h, w)`.
@@ -141,28 +140,28 @@ def _garment(photo: np.ndarray, garment: np.ndarray | None) -> np.ndarray:
 
 
 def pattern_kept(frames: np.ndarray, garment: np.ndarray | None = None, track: Track | None = None) -> float:
-    """How much of the garment's pattern in the photo is still there, on average over the clip.
+    """Share of the garment's pattern in the photo preserved on average over the clip.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
         garment: bool `(h, w)`, the garment in frame 0; found by `garment_mask` if None. Without any, the whole frame.
-        track: `tracking.follow` of the frames, if it is known.
+        track: `tracking.follow` of the frames, if available.
 
     Returns:
-        0..1. A photo that only turns stays below 1, since its far side goes out of sight: compare with what a renderer
-        with true motion reaches, and look at the motion beside it, since a still photo has 1.
+        0..1. A pure turn is below 1, since the far side goes out of sight: compare with a renderer with true motion,
+        and read it together with the motion, since a still photo has 1.
     """
     track = follow(frames) if track is None else track
     return structure_likeness(frames, track, garment_weight(_garment(frames[0], garment))).mean
 
 
 def garment_sharpness(frames: np.ndarray, masks: np.ndarray | None = None) -> float:
-    """Sharpness inside the garment over that of the photo: root mean square luma gradients, outlines left out.
+    """Sharpness inside the garment over that of the photo: root mean square luma gradients, without outlines.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
-        masks: bool `(f, h, w)` of the garment; found by `garment_mask` if None. They are shrunk by 2 percent of the
-            garment's height. A frame without any is measured at the photo's place.
+        masks: bool `(f, h, w)` of the garment; found by `garment_mask` if None. The masks are eroded by 2 percent of
+            the garment's height. A frame without a garment is measured at the photo's mask.
 
     Returns:
         1 as sharp as the photo, below 1 softer, above 1 noise or false detail; 0 to about 100.
@@ -179,7 +178,7 @@ def garment_sharpness(frames: np.ndarray, masks: np.ndarray | None = None) -> fl
         # Central differences: single pixels of sensor noise weigh less than in differences of neighbours.
         dy, dx = 0.5 * (luma[2:, 1:-1] - luma[:-2, 1:-1]), 0.5 * (luma[1:-1, 2:] - luma[1:-1, :-2])
         square = (dx * dx + dy * dy)[inner[1:-1, 1:-1]]
-        # Half a level per pixel is nothing to see: plain garments are not measured by their rounding.
+        # Half a level per pixel is invisible; avoids measuring the rounding of plain garments.
         value = float(np.sqrt((square.mean() if square.size else 0.0) + 0.25))
         if index == 0:
             first, place = value, inner

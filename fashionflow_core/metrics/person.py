@@ -12,7 +12,7 @@ from fashionflow_core.images.person import figure_rows
 # Individual typology angle in degrees and above → group (Chardon et al. 1991; Del Bino and Bernerd 2013).
 SKIN_GROUPS = {55: "very light", 41: "light", 28: "intermediate", 10: "tan", -30: "brown", -90: "dark"}
 
-_LEAST_SKIN = 0.004  # of the figure's pixels: below that a frame shows its back, or no skin
+_LEAST_SKIN = 0.004  # of the figure's pixels: below that a frame is a back view, or without skin
 
 
 def skin_group(lab: np.ndarray) -> str:
@@ -24,8 +24,8 @@ def skin_group(lab: np.ndarray) -> str:
 def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tuple[str, float] | None:
     """Skin group of frame 0, and the mean CIEDE2000 difference of the skin's median colour from frame 0's.
 
-    Arms and legs are measured, since hair that fades looks like skin; the face only where frame 0 bares nothing else.
-    The paper names it as a limitation (4.7) that skin drifts towards the most common tone: compare groups.
+    Arms and legs are measured, since faded hair looks like skin; the face only if no other skin is visible in frame 0.
+    Drift of skin towards the most common tone is a limitation named in the paper (4.7): compare groups.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
@@ -33,7 +33,7 @@ def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tupl
         figure: bool `(f, h, w)`.
 
     Returns:
-        None if frame 0, or more than three quarters of the others, show no skin. Frames that show none are left out.
+        None if frame 0, or more than three quarters of the others, have no skin. Frames without skin are omitted.
     """
     below = np.stack([_below_hair(mask) for mask in figure])
     if _seen(skin & below, figure)[0]:
@@ -46,7 +46,7 @@ def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tupl
 
 
 def _seen(skin: np.ndarray, figure: np.ndarray) -> np.ndarray:
-    """Frames that show enough skin to measure, bool `(f,)`."""
+    """Frames with enough skin to measure, bool `(f,)`."""
     return skin.sum(axis=(1, 2)) > np.maximum(_LEAST_SKIN * figure.sum(axis=(1, 2)), 8)
 
 
@@ -57,14 +57,14 @@ def _below_hair(figure: np.ndarray) -> np.ndarray:
 
 
 def silhouette_correlation(masks: np.ndarray) -> float | None:
-    """How alike the silhouettes of neighbouring frames are: the mean correlation (phi) of the masks as pixels.
+    """Similarity of silhouettes of consecutive frames: mean correlation (phi) of the masks over pixels.
 
     Args:
         masks: bool `(f, h, w)` of the figure.
 
     Returns:
-        1 for a still figure, near 1 for a smooth turn, lower for one that flickers or dissolves; 0 where a figure comes
-        or goes. None if no frame shows one.
+        1 for a still figure, near 1 for a smooth turn, lower for one that flickers or dissolves; 0 where a figure
+        appears or disappears. None if no frame has a figure.
     """
     found = []
     for a, b in pairwise(masks.reshape(len(masks), -1)):
@@ -76,7 +76,7 @@ def silhouette_correlation(masks: np.ndarray) -> float | None:
 
 
 def width_correlation(widths: np.ndarray, truth: np.ndarray) -> float | None:
-    """Correlation over time of two clips' silhouette widths (`drift.silhouette_width`): do they turn together?
+    """Correlation over time of two clips' silhouette widths (`drift.silhouette_width`): agreement of their turning.
 
     Returns:
         -1 to 1; None where one of them does not change.
@@ -93,7 +93,7 @@ def first_step(frames: np.ndarray) -> float | None:
         frames: uint8 `(f, h, w, 3)`, f at least 3.
 
     Returns:
-        About 1 for a clip of one piece; above 3 the first frame stands apart. None if nothing moves later.
+        About 1 for a continuous clip; above 3 the first frame is an outlier. None without later motion.
     """
     steps = [float(np.abs(b.astype(np.int16) - a).mean()) for a, b in pairwise(frames)]
     usual = float(np.median(steps[1:]))

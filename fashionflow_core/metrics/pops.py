@@ -8,10 +8,10 @@ import numpy as np
 
 from fashionflow_core.images.person import figure_mask, grow
 
-LIMIT = 1.5  # a change this many times its neighbours is seen as a jump
-_AROUND = 4  # changes looked at on each side
+LIMIT = 1.5  # a change this many times its neighbours is visible as a jump
+_AROUND = 4  # changes on each side used for comparison
 _CELL = 0.03  # of the frame's height
-_LEAST = 0.35  # of the clip's usual change: in a pause any small change would be many times its neighbours
+_LEAST = 0.35  # floor, as a share of the clip's median change: in a pause any small change would exceed its neighbours
 
 
 def steps(frames: np.ndarray, place: np.ndarray | None = None) -> np.ndarray:
@@ -36,8 +36,8 @@ def ratios(changes: np.ndarray) -> np.ndarray:
         changes: `(n,)`, not negative.
 
     Returns:
-        float64 `(n,)`; about 1 for smooth motion at any speed. A start or a stop lies between fast and slow, so that
-        the faster side counts. Values in a pause are taken against a third of the clip's usual change.
+        float64 `(n,)`; about 1 for smooth motion at any speed. A start or stop lies between fast and slow, where the
+        faster side counts. In a pause values are relative to a third of the clip's median change.
     """
     found = np.ones(len(changes))
     moving = changes[changes > 0]
@@ -58,8 +58,8 @@ def largest_pop(frames: np.ndarray) -> float:
         frames: uint8 `(f, h, w, 3)`, f at least 3; frame 0 is the photo, and its step to frame 1 counts.
 
     Returns:
-        About 1 for smooth motion; above `LIMIT` something jumps: a frame that stands apart, a frozen clip that goes on,
-        a first frame that its video does not follow. 1 for a clip without any motion.
+        About 1 for smooth motion; above `LIMIT` there is a jump: an outlier frame, a frozen clip that continues,
+        a first frame unlike its video. 1 for a clip without any motion.
 
     Raises:
         ValueError: fewer than three frames.
@@ -69,7 +69,7 @@ def largest_pop(frames: np.ndarray) -> float:
     figure = figure_mask(frames[0])
     place = grow(figure, max(2, frames.shape[1] // 40)) if figure.any() else np.ones(frames.shape[1:3], bool)
     fine = ratios(steps(frames, place))
-    # Moving texture hides a flash of a few grey levels; means over cells do not move.
+    # Moving texture hides a flash of a few grey levels; means over cells are unaffected by it.
     cell = max(1, round(_CELL * frames.shape[1]))
     rows, columns = frames.shape[1] // cell * cell, frames.shape[2] // cell * cell
     shape = (rows // cell, cell, columns // cell, cell)

@@ -1,8 +1,8 @@
-"""Optical flow from a photo into every frame: pyramidal Lucas-Kanade, chained.
+"""Optical flow from a photo to every frame: chained pyramidal Lucas-Kanade.
 
-Every method is followed alike, by what its frames show. Each step has two parts: the flow from the frame before to
-this one is added to the flow from the photo (a chain), and the sum is then corrected by at most a few pixels against
-the photo itself, so that errors do not add up. Lucas and Kanade, "An Iterative Image Registration Technique with an
+Tracking depends on the frames only, not on the method that generated them. Each step adds the flow from the previous
+frame to the flow from the photo (a chain), then corrects the sum by at most a few pixels against the photo itself, so
+that errors do not accumulate. Lucas and Kanade, "An Iterative Image Registration Technique with an
 Application to Stereo Vision" (IJCAI 1981).
 """
 
@@ -19,22 +19,22 @@ from fashionflow_core.images.lab import srgb_to_lab
 from fashionflow_core.images.person import figure_mask, grow
 
 WORKING_SIDE = 320  # pixels of a frame's longer side that flow is computed at; it is scaled to the frame afterwards
-_NOISE = 2.0  # squared gradient, (L*a*b* per pixel)^2, below which a place is followed by its neighbours
-_WINDOW = 3.0  # standard deviation in pixels of the window that one displacement is fitted in
-_SMOOTH = 4.0  # of the weighting that carries displacements into places without structure
-_ELASTIC, _STIFF = 8.0, 0.1  # reach in pixels, and weight beside a trust of 0..1, of what surroundings say
-_SHADING = 8.0  # of the local mean that is taken away: shading changes while a figure turns
+_NOISE = 2.0  # squared gradient, (L*a*b* per pixel)^2, below which a pixel takes the motion of its neighbours
+_WINDOW = 3.0  # standard deviation in pixels of the window for one displacement
+_SMOOTH = 4.0  # of the weighting that spreads displacements to pixels without structure
+_ELASTIC, _STIFF = 8.0, 0.1  # reach in pixels, and weight relative to a confidence of 0..1, of the neighbourhood
+_SHADING = 8.0  # of the local mean that is subtracted: shading changes while a figure turns
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Where the photo's pixels are in later frames.
+    """Positions of the photo's pixels in later frames.
 
     Attributes:
-        indices: numbers of the followed frames; the first is 0.
-        rows, columns: part of the photo that holds the figure, as slices of a frame `(h, w)`.
-        flow: float32 `(n, 2, height, width)` of that part, displacement (x right, y down) in pixels of the frame.
-        mask: bool `(h, w)`, the figure in the photo; outside it the flow is only carried on.
+        indices: indices of the tracked frames; the first is 0.
+        rows, columns: part of the photo with the figure, as slices of a frame `(h, w)`.
+        flow: displacement (x right, y down) of that part in pixels of the frame, float32 `(n, 2, height, width)`.
+        mask: figure in the photo, bool `(h, w)`; outside it the flow is extrapolated.
     """
 
     indices: tuple[int, ...]
@@ -44,9 +44,9 @@ class Track:
     mask: np.ndarray
 
     def visible(self, number: int) -> Tensor:
-        """How much of each place is still seen in frame `indices[number]`, float32 `(height, width)`, 0..1.
+        """Visibility of each pixel in frame `indices[number]`, float32 `(height, width)`, 0..1.
 
-        1 where its area is at least 0.8 of the photo's, 0 where a turn has left less than 0.4.
+        1 if its area is at least 0.8 of the photo's, 0 below 0.4.
         """
         dx = F.pad(self.flow[number], (1, 1, 0, 0), mode="replicate")
         dy = F.pad(self.flow[number], (0, 0, 1, 1), mode="replicate")
@@ -55,7 +55,7 @@ class Track:
         return ((area - 0.4) / 0.4).clamp(0, 1)
 
     def warped(self, frame: np.ndarray, number: int) -> Tensor:
-        """Frame `indices[number]` brought back to the photo's pose.
+        """Frame `indices[number]` warped back to the photo's pose.
 
         Args:
             frame: uint8 `(h, w, 3)`.
@@ -71,7 +71,7 @@ class Track:
 def blurred(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of `(c, h, w)`; outside counts as 0, so that `blurred(x * w) / blurred(w)` is a weighted mean.
 
-    Wide ones are computed at a lower resolution, which is off by less than 1 percent of the values.
+    Wide blurs are computed at a lower resolution, with an error below 1 percent.
     """
     height, width = image.shape[-2:]
     if sigma >= 4:
@@ -103,7 +103,7 @@ def follow(frames: np.ndarray, mask: np.ndarray | None = None, every: int = 2) -
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
         mask: bool `(h, w)`, the figure in frame 0; found by `figure_mask` if None. Without any, the whole frame.
-        every: follow each `every`-th frame, and the last one. More than 3 loses a figure that turns fast.
+        every: track each `every`-th frame, and the last one. Above 3 fast turns are lost.
 
     Returns:
         flow in pixels of `frames`.
@@ -125,7 +125,7 @@ def follow(frames: np.ndarray, mask: np.ndarray | None = None, every: int = 2) -
     margin = 6
     top, bottom = max(0, int(found_rows[0]) - margin), min(small[0], int(found_rows[-1]) + margin + 1)
     left, right = max(0, int(found_columns[0]) - margin), min(small[1], int(found_columns[-1]) + margin + 1)
-    # The outline is looked at too: it holds places without any structure of their own, such as legs.
+    # The outline is included: it fixes areas without structure, such as legs.
     sure = torch.from_numpy(grow(inside.numpy(), 2)[top:bottom, left:right].astype(np.float32))
 
     with torch.inference_mode():
@@ -178,11 +178,11 @@ def _refined(
     """`flow` corrected so that `frame`, sampled by it, looks like `target`; one pass for each of `levels`.
 
     Args:
-        target: `(3, h, w)`, the photo's part, or the frame before brought to the photo's pose.
+        target: `(3, h, w)`, the photo's part, or the previous frame warped to the photo's pose.
         frame: `(3, H, W)`.
-        weight: `(h, w)`, 1 where the figure surely is.
+        weight: `(h, w)`, 1 where the figure is certain.
         levels: coarseness of each pass: 2 halves the resolution that displacements are fitted at.
-        most: largest correction of one pass, in pixels of its level.
+        most: maximum correction of one pass, in pixels of its level.
     """
     for level in levels:
         seen = _sampled(frame, flow, corner)
@@ -200,7 +200,7 @@ def _refined(
         error = one - other
         sums = torch.stack([v.sum(0) for v in (dx * dx, dx * dy, dy * dy, dx * error, dy * error)]) * inside
         xx, xy, yy, xe, ye = blurred(sums, _WINDOW)
-        # (A + noise) d = b, two unknowns; a place without structure moves by 0 and gets its neighbours' motion below.
+        # (A + noise) d = b, two unknowns; a pixel without structure moves by 0 and gets its neighbours' motion below.
         xx, yy = xx + _NOISE, yy + _NOISE
         determinant = xx * yy - xy * xy
         d = torch.stack([(yy * xe - xy * ye), (xx * ye - xy * xe)]) / determinant
@@ -214,7 +214,7 @@ def _refined(
             trust = F.interpolate(trust[None, None], scale_factor=level, mode="bilinear", align_corners=False)[0, 0]
             trust = trust[: flow.shape[1], : flow.shape[2]]
         flow = flow + d
-        # Elastic: a place that cannot be followed lies where its surroundings say, weighted by how well they can.
+        # Elastic: untrackable pixels follow their neighbourhood, weighted by its confidence.
         around = blurred(flow * trust, _ELASTIC) / blurred(trust[None], _ELASTIC).clamp(min=1e-9)
         flow = flow + (around - flow) * (_STIFF / (_STIFF + trust))
     return flow

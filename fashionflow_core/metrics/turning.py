@@ -1,8 +1,8 @@
 """Turning speed of a figure from its surface and outline.
 
-The front of a turning body slides across its own outline. How far the middle of the trunk has moved from the middle of
-the outline, as a share of the trunk's half-width, is the sine of the turn. A body is flatter than it is wide, so that
-angles come out too small by the same factor for every method: ratios to the truth are what they are good for.
+The front of a turning body slides across its outline. The offset between the middle of the trunk's surface and the
+middle of the outline, as a share of the trunk's half-width, is the sine of the turn. A body is flatter than it is wide,
+so angles are underestimated by the same factor for every method: use ratios to the truth.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _INNER = 0.5  # of the trunk's half-width
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """A figure's turning.
+    """Turning of a figure.
 
     Attributes:
-        angles: float64 `(n,)`, degrees against the photo, one for each followed frame.
+        angles: angle against the photo in degrees, float64 `(n,)`, one per tracked frame.
         speed: mean absolute change, degrees per frame.
     """
 
@@ -32,14 +32,14 @@ class Turn:
 
 
 def turning(track: Track, figures: np.ndarray) -> Turn:
-    """How a followed figure turns.
+    """Turning of a tracked figure.
 
     Args:
-        track: of the clip.
-        figures: bool `(f, h, w)`, the figure in all frames of the clip.
+        track: tracking of the clip.
+        figures: masks of the figure in all frames, bool `(f, h, w)`.
 
     Returns:
-        zeros for a figure that is not found.
+        Zeros if no figure is found.
     """
     top, bottom = figure_rows(track.mask)
     rows = slice(*(top + round(share * (bottom - top)) for share in _TRUNK))

@@ -1,4 +1,4 @@
-"""Public weights of the feature networks, opened exactly or refused."""
+"""Public weights of the feature networks, with strict checks."""
 
 import pickle
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One file of weights as the field uses it.
+    """One public file of weights.
 
     Attributes:
-        name: its name, wherever it lies.
-        serves: the metrics that need it.
-        url: where its authors publish it.
-        sha256: of the whole file, or the first digits of it where no more is published.
+        name: file name.
+        serves: metrics that need it.
+        url: address of the original publication.
+        sha256: hash of the whole file, or its first digits if only these are published.
     """
 
     name: str
@@ -48,12 +48,12 @@ FILES = {
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A network in evaluation mode, and what it was made of.
+    """A network in evaluation mode, with its origin.
 
     Attributes:
-        network: `I3D` or `FIDInception`.
-        sha256: of its file.
-        public: whether that is the file the field uses: numbers of other weights compare with nothing published.
+        network: an `I3D` or `FIDInception`.
+        sha256: hash of its file.
+        public: whether it is the public file; numbers of other weights are not comparable with published ones.
     """
 
     network: Any
@@ -61,7 +61,7 @@ class Loaded:
     public: bool
 
     def record(self, kind: str) -> dict[str, Any]:
-        """What a protocol says of it."""
+        """The entry of this network in a protocol."""
         return {"file": FILES[kind].name, "sha256": self.sha256, "public": self.public}
 
 
@@ -69,14 +69,14 @@ def find_weights(kind: str, folder: Path) -> Path:
     """The file of `i3d` or `inception` in a folder.
 
     Raises:
-        FashionFlowError: it is not there; says what it is for, where it comes from and where to put it.
+        FashionFlowError: missing; the message contains its purpose, source and destination.
     """
     file = FILES[kind]
     path = folder / file.name
     if not path.is_file():
         raise FashionFlowError(
-            f"{path}: is missing; {file.serves} need it",
-            hint=f"{command('models pull', 'metrics')}, or put {file.url} into {folder}, or name its folder: "
+            f"{path}: missing; required by {file.serves}",
+            hint=f"{command('models pull', 'metrics')}, or put {file.url} into {folder}, or set its folder: "
             f"{option('weights_dir', 'DIR')}; {option('metrics', 'psnr,ssim,drift')} needs no weights",
         )
     return path
@@ -88,58 +88,58 @@ def is_public(kind: str, sha256: str) -> bool:
 
 
 def load_network(kind: str, folder: Path, device: str = "cpu", dtype: Any = None) -> Loaded:
-    """Open `i3d` or `inception`: tensors alone, with exactly the names and shapes of the network.
+    """Open `i3d` or `inception`: tensors only, with exactly the names and shapes of the network.
 
     Args:
-        folder: holds the file under its public name.
-        device: of torch.
-        dtype: a torch number type; float32 if None.
+        folder: folder of the file, under its public name.
+        device: torch device.
+        dtype: torch dtype; float32 if None.
 
     Raises:
-        FashionFlowError: the file is missing, cannot be read, holds code, or is not of that network.
+        FashionFlowError: the file is missing, unreadable, contains code, or belongs to another network.
     """
     import torch
 
     path = find_weights(kind, folder)
-    again = f"get it again: {FILES[kind].url}"
+    again = f"download it again: {FILES[kind].url}"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, operating system: torch promises no kind
-        raise FashionFlowError(f"{path}: cannot be read as weights ({_reason(error)})", hint=again) from None
+    except Exception as error:  # pickle, zip, operating system: torch raises any kind
+        raise FashionFlowError(f"{path}: unreadable weights ({_reason(error)})", hint=again) from None
     network = _empty(kind)
     try:
         network.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError, AttributeError):  # whose texts list every tensor
+    except (RuntimeError, TypeError, AttributeError):  # their messages list every tensor
         unlike = _unlike(state, network.state_dict())
-        raise FashionFlowError(f"{path}: is not the weights of this network ({unlike})", hint=again) from None
+        raise FashionFlowError(f"{path}: weights of another network ({unlike})", hint=again) from None
     digest = hashing.sha256(path)
     network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
     return Loaded(network, digest, is_public(kind, digest))
 
 
 def _reason(error: Exception) -> str:
-    """Why a file is no weights, in a few words."""
+    """A short reason why a file cannot be read as weights."""
     if isinstance(error, EOFError):
-        return "it is empty or cut off"
+        return "empty or cut off"
     text = str(error)
     if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
-        return "it holds more than tensors, or is damaged; nothing else in it is ever run"
+        return "contains more than tensors, or is damaged; code is never run"
     return (text.strip().splitlines() or [type(error).__name__])[0][:150]
 
 
 def _unlike(state: Any, wanted: "dict[str, Any]") -> str:
-    """In what a file's content is not the tensors of a network."""
+    """Differences between a file's content and the tensors of a network."""
     if not isinstance(state, dict):
-        return f"it holds a {type(state).__name__}, not named tensors"
+        return f"contains a {type(state).__name__}, not named tensors"
     for words, names in (
-        # Counts of batches are newer than the files of the field.
+        # num_batches_tracked is newer than the public files.
         ("lacks", [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]),
-        ("has besides", [name for name in state if name not in wanted]),
-        ("has in another shape", [n for n in wanted if n in state and _shape(state[n]) != _shape(wanted[n])]),
+        ("unexpected", [name for name in state if name not in wanted]),
+        ("other shape", [n for n in wanted if n in state and _shape(state[n]) != _shape(wanted[n])]),
     ):
         if names:
             return f"it {words} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    return "it holds what are no tensors"
+    return "contains values that are not tensors"
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -152,5 +152,5 @@ def _empty(kind: str) -> "nn.Module":
     from fashionflow_core.metrics.i3d import I3D
     from fashionflow_core.metrics.inception import FIDInception
 
-    with torch.random.fork_rng(devices=[]):  # making a network draws numbers, which are the caller's
+    with torch.random.fork_rng(devices=[]):  # initialization must not change the caller's random state
         return I3D() if kind == "i3d" else FIDInception()

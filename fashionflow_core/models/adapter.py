@@ -10,13 +10,13 @@ from fashionflow_core.errors import FashionFlowError
 
 
 class ImageContextAdapter(ModelMixin, ConfigMixin):
-    """CLIP tokens and one token per pooled latent channel → as many context tokens as CLIP has.
+    """CLIP tokens and one token per pooled latent channel → the same number of context tokens as CLIP.
 
-    The linear layer over latent positions ties an adapter to one frame size.
+    The linear layer over latent positions fixes the frame size.
 
     Args:
-        latent_channels, latent_height, latent_width: of the photo's VAE latent.
-        clip_tokens, clip_dim: of CLIP's last hidden state.
+        latent_channels, latent_height, latent_width: shape of the photo's VAE latent.
+        clip_tokens, clip_dim: shape of CLIP's last hidden state.
     """
 
     @register_to_config
@@ -44,12 +44,12 @@ class ImageContextAdapter(ModelMixin, ConfigMixin):
             (b, clip_tokens, clip_dim).
 
         Raises:
-            FashionFlowError: `vae` is of another size than the weights are tied to.
+            FashionFlowError: `vae` has another size than the weights.
         """
         if not torch.compiler.is_compiling() and tuple(vae.shape[1:]) != self.latent_shape:
             raise FashionFlowError(
-                f"adapter: latents are {tuple(vae.shape[1:])}, the weights are tied to {self.latent_shape}",
-                hint="bring the photo to the model's own frame size",
+                f"adapter: latents are {tuple(vae.shape[1:])}, the weights need {self.latent_shape}",
+                hint="fit the photo to the model's frame size",
             )
         pooled = F.max_pool2d(vae, 2).flatten(2)  # (b, c, h/2 * w/2)
         tokens = torch.cat((clip, self.vae_proj(pooled)), dim=1)  # (b, clip_tokens + c, d)

@@ -51,10 +51,10 @@ class CrossAttentionBlock(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """A bias for every pair of positions: an MLP of their raw integer offset `i - j`, one or two axes.
+    """Relative position bias: an MLP of the integer offset `i - j`, one or two axes.
 
-    The MLP runs over the table of offsets that occur, not over the pairs, and the table is gathered as a Toeplitz
-    matrix: it serves every length and exports without `cumprod`.
+    The MLP is evaluated on the table of distinct offsets, not on the pairs, and the table is gathered as a Toeplitz
+    matrix: it supports every length and exports without `cumprod`.
 
     Args:
         axes: 1 (frames) or 2 (rows, columns).
@@ -105,9 +105,9 @@ class SelfAttention(nn.Module):
 
 
 class ShiftedFeedForward(nn.Module):
-    """GEGLU feed-forward whose second half of the channels comes from the frame before.
+    """GEGLU feed-forward whose second half of the channels comes from the previous frame.
 
-    Inner width int(channels * 4 * 2/3); where it is odd the unshifted half is the larger one.
+    Inner width int(channels * 4 * 2/3); if odd, the unshifted half is larger.
     """
 
     def __init__(self, channels: int) -> None:

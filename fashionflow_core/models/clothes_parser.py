@@ -1,4 +1,4 @@
-"""SegFormer for clothes, in place of a model's own parser."""
+"""SegFormer clothes parser (ATR labels), an alternative to a model's own parser."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ from fashionflow_core.images.parts import PARTS
 from fashionflow_core.models.parser import ParsedPhoto
 from fashionflow_core.utils.model_parts import check_processor, open_network
 
-# Label of the ATR data set, lower case → part, or the parts among which the model's own parser chooses: the data set
-# labels bare arms alone, so that sleeves are clothes, and does not divide a dress at the waist.
+# ATR label, lower case → part, or parts between which the model's own parser decides: ATR labels only bare arms, so
+# that sleeves are clothes, and does not divide a dress at the waist.
 _GARMENT = ("upper", "lower", "arm_left", "arm_right")
 _PARTS_OF: dict[str, tuple[str, ...]] = {
     "background": ("background",),
@@ -37,25 +37,25 @@ _PARTS_OF: dict[str, tuple[str, ...]] = {
 }
 _ARMS = ("left-arm", "right-arm")
 _NEEDED = ("background", "hair", "face", *_ARMS)
-_DOUBT = 1e-3  # share that the first of several parts has where the model's own parser sees none of them
+_DOUBT = 1e-3  # share of the first of several parts where the model's own parser predicts none of them
 
 
 def check_labels(labels: Mapping[Any, str], where: Path | str) -> list[str]:
     """The names of a network's classes in order, lower case.
 
     Args:
-        labels: `id2label` of its configuration.
-        where: the file or folder, named in errors.
+        labels: dictionary `id2label` of its configuration.
+        where: file or folder named in errors.
 
     Raises:
-        FashionFlowError: a name is unknown, or one that is needed is missing.
+        FashionFlowError: an unknown name, or a required one missing.
     """
     names = [str(labels[key]).lower().replace("_", "-") for key in sorted(labels, key=int)]
     unknown = [name for name in names if name not in _PARTS_OF and name not in _ARMS]
     missing = [name for name in _NEEDED if name not in names]
     if unknown or missing:
-        what = f"has the label {unknown[0]!r}" if unknown else f"has no label {missing[0]!r}"
-        raise FashionFlowError(f"{where}: {what}", hint="it must label photos as mattmdjaga/segformer_b2_clothes does")
+        what = f"unknown label {unknown[0]!r}" if unknown else f"missing label {missing[0]!r}"
+        raise FashionFlowError(f"{where}: {what}", hint="use a model with labels of mattmdjaga/segformer_b2_clothes")
     return names
 
 
@@ -64,8 +64,8 @@ class ClothesParser:
 
     Args:
         network: `SegformerForSemanticSegmentation`.
-        processor: its image processor.
-        names: its classes, of `check_labels`.
+        processor: image processor of the network.
+        names: classes, from `check_labels`.
     """
 
     def __init__(self, network: Any, processor: Any, names: list[str]) -> None:
@@ -73,22 +73,22 @@ class ClothesParser:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "ClothesParser":
-        """Open the folder of an installed parser.
+        """Load an installed parser.
 
         Raises:
-            FashionFlowError: it is incomplete or broken, or its classes are others.
+            FashionFlowError: incomplete or damaged, or with other classes.
         """
         from transformers import SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
         try:
             network, report = open_network(SegformerForSemanticSegmentation, folder)
             check_processor(folder)
-            # Its stub leaves the keyword out.
+            # Its stub omits the keyword.
             options: dict[str, Any] = {"local_files_only": True}
             processor = SegformerImageProcessorPil.from_pretrained(folder, **options)
-        except Exception as error:  # of our checks, and whatever the library trips over in a broken file
+        except Exception as error:  # from the checks, and any kind from the library for damaged files
             raise FashionFlowError(
-                f"{folder}: cannot be opened ({str(error).splitlines()[0][:200]})",
+                f"{folder}: cannot be loaded ({str(error).splitlines()[0][:200]})",
                 hint=f"{command('models pull', 'parser', overwrite=True)}, or {command('models remove', 'parser')}",
             ) from None
         names = check_labels(network.config.id2label, folder)
@@ -98,7 +98,7 @@ class ClothesParser:
         """Matte and parts of a photo.
 
         Args:
-            photo: uint8 (h, w, 3), sRGB.
+            photo: photo, uint8 (h, w, 3), sRGB.
             own: the model's own parser.
         """
         shares = self._shares(photo)
@@ -109,7 +109,7 @@ class ClothesParser:
         """Probability of each class at each pixel, float32 (classes, h, w)."""
         pixels: Tensor = self.processor(images=[photo], return_tensors="pt")["pixel_values"]
         logits = self.network(pixels.to(self.network.device, self.network.dtype)).logits.float()
-        # Logits have a quarter of the network's resolution, and its aspect: stretched back to the photo's.
+        # Logits have a quarter of the network's resolution, and its aspect ratio: stretched back to the photo's.
         logits = F.interpolate(logits, size=photo.shape[:2], mode="bilinear", align_corners=False)
         return logits.softmax(dim=1)[0].cpu().numpy()
 
@@ -118,9 +118,9 @@ def merged(shares: np.ndarray, names: list[str], own: np.ndarray) -> np.ndarray:
     """Probabilities of `PARTS` from those of clothes.
 
     Args:
-        shares: float32 (classes, h, w), sum 1.
-        names: of the classes.
-        own: float32 (9, h, w), probabilities of `PARTS` by the model's own parser.
+        shares: probabilities of the classes, float32 (classes, h, w), sum 1.
+        names: names of the classes.
+        own: probabilities of `PARTS` by the model's own parser, float32 (9, h, w).
 
     Returns:
         float32 (9, h, w), sum 1.
@@ -133,7 +133,7 @@ def merged(shares: np.ndarray, names: list[str], own: np.ndarray) -> np.ndarray:
         weights = own[targets].astype(np.float32)
         weights[0] += _DOUBT
         parts[targets] += share * weights / weights.sum(axis=0)
-    # Left and right are meant as seen in the picture: the data set's own sides are the person's in some photos.
+    # Left and right are those of the image; in some photos of the data set they are the person's.
     arms = [shares[names.index(name)] for name in _ARMS]
     figure = 1 - shares[names.index("background")]
     left = int(np.argmin([_column(arm if arm.max() > 0.5 else figure) for arm in arms]))

@@ -1,11 +1,11 @@
-"""Noise schedules (betas)."""
+"""Noise schedules (betas) of diffusion models."""
 
 import math
 from collections.abc import Callable
 
 
 def published_betas(steps: int = 1000) -> list[float]:
-    """Noise variances of the 1000 published steps: a cosine-shaped ramp from 1e-4 to 0.02 (reference README, item 4).
+    """Noise variances of the 1000 published steps: a cosine-shaped ramp from 1e-4 to 0.02 (published training code).
 
     It is a ramp of the betas themselves, not the squared-cosine schedule that the paper cites.
     """
@@ -16,21 +16,21 @@ def published_betas(steps: int = 1000) -> list[float]:
 
 
 def linear_betas(steps: int = 1000) -> list[float]:
-    """From 1e-4 to 0.02 in equal steps (Ho et al. 2020, section 4)."""
+    """Betas from 1e-4 to 0.02 in equal steps (Ho et al. 2020, section 4)."""
     return [1e-4 + (0.02 - 1e-4) * i / (steps - 1) for i in range(steps)]
 
 
 def squared_cosine_betas(steps: int = 1000) -> list[float]:
-    """Of alphas_cumprod = cos²((t + 0.008) / 1.008 · pi/2), at most 0.999 (Nichol and Dhariwal 2021, equation 17)."""
+    """Betas of alphas_cumprod = cos²((t + 0.008) / 1.008 · pi/2), up to 0.999 (Nichol, Dhariwal 2021, eq. 17)."""
     return _betas(lambda t: math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2, steps, 0.999)
 
 
 def shifted_cosine_betas(steps: int = 1000, shift: float = 0.3) -> list[float]:
     """Betas of a cosine schedule whose signal-to-noise ratio is multiplied by shift².
 
-    Seventy frames of one figure tell the same thing seventy times: at the noise where one image is a riddle, a clip's
-    motion is already plain, and a sampler of few steps would decide it in its very first one. So more of the steps
-    are spent at high noise (Hoogeboom et al. 2023, "simple diffusion", section 3.1, in reverse).
+    Frames of a clip are redundant: at a noise level where a single image is unrecognizable, the motion of a clip is
+    already visible, and a sampler of few steps would decide it in its first step. Therefore more steps are spent at
+    high noise (Hoogeboom et al. 2023, "simple diffusion", section 3.1, in reverse).
     """
 
     def signal(t: float) -> float:
@@ -43,8 +43,8 @@ def shifted_cosine_betas(steps: int = 1000, shift: float = 0.3) -> list[float]:
 def linear_log_snr_betas(steps: int = 1000, highest: float = 3.0, lowest: float = -9.0) -> list[float]:
     """Betas of a schedule whose log-SNR falls linearly: log(abar / (1 - abar)) from `highest` to `lowest`.
 
-    Motion is smooth in space and time, so that much noise must be added before anything of it is lost, and little is
-    left to find out where noise is a twentieth of the signal: the schedule spends its steps between.
+    Motion is smooth in space and time: much noise is needed before any of it is lost, and little remains to be
+    predicted where noise is a twentieth of the signal. The schedule spends its steps between these levels.
     """
 
     def signal(i: int) -> float:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fashionflow_core.images.parts import ARM_LEFT, ARM_RIGHT, PARTS
 
-HEIGHT, WIDTH = 320, 256  # of the pictures that the network is trained with
-SMALL = 0.7  # a figure below this share of the frame's height is looked at again, closer
+HEIGHT, WIDTH = 320, 256  # size of the training images
+SMALL = 0.7  # a figure below this share of the frame's height is parsed again in a closer frame
 MARGIN = 1.16  # height of that second frame in figure heights
 
 
@@ -42,7 +42,7 @@ class _Residual(nn.Module):
 
 
 class _Surroundings(nn.Module):
-    """Scales channels by what the whole picture shows (squeeze and excitation)."""
+    """Channel scaling by global features (squeeze and excitation)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class FigureParser(ModelMixin, ConfigMixin):
     def __init__(self, widths: tuple[int, ...] = (16, 24, 40, 64, 88), parts: int = len(PARTS)) -> None:
         super().__init__()
         half, fine, mid, coarse, whole = widths
-        # Two channels more: where a pixel lies tells a sleeve from a trouser leg.
+        # Two coordinate channels: position distinguishes a sleeve from a trouser leg.
         self.stem = _Unit(5, half, 2)
         self.fine = nn.Sequential(_Unit(half, fine, 2), _Residual(fine))
         self.mid = nn.Sequential(_Unit(fine, mid, 2), _Residual(mid))
@@ -78,7 +78,7 @@ class FigureParser(ModelMixin, ConfigMixin):
         self.at_mid = _Residual(mid)
         self.to_fine = _Unit(mid, fine, size=1)
         self.at_fine = _Residual(fine)
-        # The last step up is learnt: four pixels of each place, with the stem's own four beside them.
+        # The last upsampling is learnt (pixel shuffle), with the stem's features as skip.
         self.edges = nn.PixelUnshuffle(2)
         self.join = _Unit(fine + 4 * half, 2 * fine, size=1)
         self.head = nn.Conv2d(2 * fine, 4 * (1 + parts), 1)
@@ -88,10 +88,10 @@ class FigureParser(ModelMixin, ConfigMixin):
         """Logits of a batch of photos.
 
         Args:
-            photo: (b, 3, h, w) sRGB in 0..1; h and w multiples of 32.
+            photo: photos, (b, 3, h, w), sRGB in 0..1; h and w multiples of 32.
 
         Returns:
-            (b, 1 + parts, h/2, w/2): the matte's logit, then one for each part.
+            (b, 1 + parts, h/2, w/2): the matte's logit, then one per part.
         """
         batch, _, height, width = photo.shape
         y = torch.linspace(-1, 1, height, dtype=photo.dtype, device=photo.device)
@@ -112,7 +112,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 class _Frame(NamedTuple):
-    """A window of 4:5 in a photo, in pixels; it may reach beyond the photo."""
+    """A 4:5 window of a photo, in pixels; it may exceed the photo."""
 
     top: float
     left: float
@@ -120,11 +120,11 @@ class _Frame(NamedTuple):
 
 
 class ParsedPhoto(NamedTuple):
-    """What is predicted of a photo, at its size.
+    """Prediction for a photo, at its size.
 
     Attributes:
-        matte: float32 `(h, w)`, probability that the figure is there.
-        parts: float32 `(9, h, w)`, probabilities of `PARTS`.
+        matte: probability of the figure, float32 `(h, w)`.
+        parts: probabilities of `PARTS`, float32 `(9, h, w)`.
     """
 
     matte: np.ndarray
@@ -134,12 +134,13 @@ class ParsedPhoto(NamedTuple):
 def parse_photo(predict: Callable[[Tensor], Tensor], photo: np.ndarray) -> ParsedPhoto:
     """Matte and parts of a photo of any size.
 
-    The photo is set into a frame of 4:5 whose rest repeats the photo's border; a figure that is small in it is looked
-    at once more from nearby. Both the photo and its mirror image are parsed.
+    The photo is placed in a 4:5 frame filled with its border pixels; a small figure is parsed a second time in a closer
+    frame. Results of the photo and its mirror image are averaged.
 
     Args:
-        predict: a `FigureParser`, or its like in another runtime: (2, 3, 320, 256) in 0..1 → (2, 10, 160, 128) logits.
-        photo: uint8 `(h, w, 3)` sRGB.
+        predict: a `FigureParser`, or its equivalent in another runtime: (2, 3, 320, 256) in 0..1 → (2, 10, 160, 128)
+            logits.
+        photo: photo, uint8 `(h, w, 3)` sRGB.
     """
     height, width = photo.shape[:2]
     tall = max(height, width * HEIGHT / WIDTH)
@@ -150,7 +151,7 @@ def parse_photo(predict: Callable[[Tensor], Tensor], photo: np.ndarray) -> Parse
         frame = near
         shares = _parse_frame(predict, photo, frame)
     planes = torch.from_numpy(shares)[None]
-    # Sampled at the photo's pixels; beyond the frame there is nothing.
+    # Sampled at the photo's pixels; zero outside the frame.
     y = (np.arange(height) + 0.5 - frame.top) / frame.height * 2 - 1
     x = (np.arange(width) + 0.5 - frame.left) / (frame.height * WIDTH / HEIGHT) * 2 - 1
     grid = np.stack(np.broadcast_arrays(x[None], y[:, None]), axis=-1).astype(np.float32)
@@ -162,9 +163,9 @@ def parse_photo(predict: Callable[[Tensor], Tensor], photo: np.ndarray) -> Parse
 
 
 def _figure_frame(matte: np.ndarray, frame: _Frame) -> _Frame | None:
-    """A frame close round a figure that is small in its frame, or None."""
+    """A closer frame around a figure that is small in its frame, or None."""
     seen = matte > 0.5
-    # Rows and columns hit by few pixels are noise.
+    # Rows and columns with few pixels are noise.
     most = max(1.0, 0.05 * float(seen.sum(axis=0).max())), max(1.0, 0.05 * float(seen.sum(axis=1).max()))
     if not seen.any():
         return None
@@ -203,7 +204,7 @@ def _resampled(photo: np.ndarray, frame: _Frame) -> np.ndarray:
     ):
         size = photo.shape[axis]
         step = length / count
-        # Averages of intervals are differences of the running sum, which goes on with the border's pixels.
+        # Averages of intervals are differences of the running sum, extended with the border's pixels.
         low = max(0, int(np.ceil(-start)) + 1)
         high = max(0, int(np.ceil(start + length)) - size + 1)
         padding = [(0, 0), (0, 0), (0, 0)]
@@ -211,7 +212,7 @@ def _resampled(photo: np.ndarray, frame: _Frame) -> np.ndarray:
         total = np.cumsum(np.pad(result, padding, mode="edge"), axis=axis, dtype=np.float64)
         total = np.concatenate([np.zeros_like(np.take(total, [0], axis)), total], axis=axis)
         edges = start + step * np.arange(count + 1) + low
-        if step < 1:  # enlarged: a pixel's width is averaged round each place
+        if step < 1:  # enlarging: average over one pixel's width around each position
             centres = 0.5 * (edges[1:] + edges[:-1])
             first, last = centres - 0.5, centres + 0.5
         else:
@@ -223,7 +224,7 @@ def _resampled(photo: np.ndarray, frame: _Frame) -> np.ndarray:
 
 
 def _at(values: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
-    """Values between entries along an axis, linearly."""
+    """Linear interpolation along an axis."""
     place = np.clip(place, 0, values.shape[axis] - 1)
     first = np.minimum(place.astype(int), values.shape[axis] - 2)
     shape = [1, 1, 1]

@@ -1,8 +1,8 @@
 """Pseudo-3D convolutions, residual blocks and resampling (paper 3.2, Figure 2a).
 
-Every module takes and returns `(b, f, h, w, c)`. In that order a spatial convolution, a temporal convolution, a linear
-layer and a token view follow each other without copies: convolutions see the buffer as a channels-last `b c f h w`
-tensor, and `(f h w)` is already a token axis.
+Every module takes and returns `(b, f, h, w, c)`. In this order spatial convolution, temporal convolution, linear layer
+and token view follow each other without copies: convolutions see the buffer as a channels-last `b c f h w` tensor, and
+`(f h w)` is already a token axis.
 """
 
 import math
@@ -29,7 +29,7 @@ class PseudoConv3d(nn.Module):
     Args:
         in_channels, out_channels: widths.
         kernel_size: side of the spatial kernel, odd.
-        temporal_kernel_size: length of the temporal kernel; it is left out where `kernel_size` is 1.
+        temporal_kernel_size: length of the temporal kernel; omitted if `kernel_size` is 1.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class PseudoConv3d(nn.Module):
         self.spatial = nn.Conv3d(in_channels, out_channels, (1, k, k), padding=(0, k // 2, k // 2))
         self.temporal = nn.Conv3d(out_channels, out_channels, (t, 1, 1), padding=(t // 2, 0, 0)) if k > 1 else None
         if self.temporal is not None:
-            # Training starts from a network that treats frames one by one and learns time from there (Make-A-Video).
+            # Identity in time at initialization: training starts from an image network (Make-A-Video).
             nn.init.dirac_(self.temporal.weight)
             assert self.temporal.bias is not None
             nn.init.zeros_(self.temporal.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Both run as 2D convolutions on views of the one buffer: frames as a batch, then frames as rows and all
-        # positions as columns. Torch's CPU has no fast 3D convolution for one thread or small inputs, and every
-        # runtime knows the 2D ones better. Flatten before permute: torch tells a channels-last view by its strides,
-        # and those of an axis of length 1 come out wrong the other way round, at the price of a copy.
+        # Both run as 2D convolutions on views of one buffer: frames as a batch, then frames as rows and all positions
+        # as columns. torch's CPU backend has no fast 3D convolution for one thread or small inputs, and all runtimes
+        # are faster in 2D. Flatten before permute: torch detects channels-last by strides, and those of an axis of
+        # length 1 are wrong in the other order, which would cost a copy.
         b, f, h, w, _ = x.shape
         frames = x.flatten(0, 1).permute(0, 3, 1, 2)  # (b f, c, h, w)
         frames = F.conv2d(frames, self.spatial.weight[:, :, 0], self.spatial.bias, padding=self.padding)
@@ -81,10 +81,10 @@ class ConvBlock(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Two `ConvBlock`s beside a skip; the timestep, where there is one, scales and shifts the first.
+    """Two `ConvBlock`s with a skip; the timestep, if any, scales and shifts the first.
 
     Args:
-        time_channels: width of the timestep embedding, or None for a block that does not see the timestep.
+        time_channels: width of the timestep embedding, or None for a block without timestep.
     """
 
     def __init__(self, in_channels: int, out_channels: int, groups: int, time_channels: int | None = None) -> None:
@@ -101,7 +101,7 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve height and width, and the frames where `time` is set.
+    """Halve height and width, and the frames if `time` is set.
 
     Space-to-depth in order `(c p1 p2)` and a bias-free 1x1 convolution are together one convolution of kernel and
     stride 2, which reads the buffer once instead of copying it first.
@@ -120,9 +120,9 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width, and the frames where `time` is set: a linear layer, then depth-to-space `(c p1 p2)`.
+    """Double height and width, and the frames if `time` is set: a linear layer, then depth-to-space `(c p1 p2)`.
 
-    Unlike `Downsample` this is no transposed convolution: the published bias differs between the pixels of a block.
+    Not a transposed convolution: the published bias differs between the pixels of a block.
     """
 
     def __init__(self, channels: int, time: bool) -> None:

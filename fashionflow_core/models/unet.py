@@ -30,7 +30,7 @@ class UNetOutput(BaseOutput):
 
 
 class DownBlock(nn.Module):
-    """Three residual blocks, (attention), halving, cross-attention. Also returns the two skips the way up needs."""
+    """Three residual blocks, (attention), halving, cross-attention. Also returns the two skips for the up path."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Doubling, then three residual blocks that take the two skips in, (attention), cross-attention."""
+    """Doubling, then three residual blocks that take the two skips, (attention), cross-attention."""
 
     def __init__(
         self,
@@ -112,17 +112,17 @@ class MidBlock(nn.Module):
 
 
 class FashionFlowUNet(ModelMixin, ConfigMixin):
-    """Predicts the noise (or what the scheduler's `prediction_type` says) of a whole clip of latents.
+    """Denoiser of a full clip of latents; predicts noise, or another `prediction_type` of the scheduler.
 
-    The defaults make the published network of 71,671,548 parameters (reference README, "The published U-Net, in
-    facts"). Fewer or narrower levels make smaller ones; mask channels (paper 3.3) come in as `in_channels` above
-    `out_channels`. Attention and halving in time stand at the innermost level alone.
+    The defaults are the published network of 71,671,548 parameters. Fewer or narrower levels make smaller ones; mask
+    channels (paper 3.3) are `in_channels` beyond `out_channels`. Attention and halving in time are in the innermost
+    level only.
 
     Args:
-        in_channels: channels of `sample`: latent channels, and those of `KnownFrames.channels()` if trained with them.
+        in_channels: channels of `sample`: latent channels, plus those of `KnownFrames.channels()` if trained with them.
         out_channels: latent channels.
         block_out_channels: width of each level, outermost first.
-        num_attention_heads, attention_head_dim: of the spatio-temporal attention.
+        num_attention_heads, attention_head_dim: heads and width of the spatio-temporal attention.
         down_cross_attention_heads, up_cross_attention_heads: heads of each level's cross-attention; down from the
             outermost level, up from the innermost.
         cross_attention_dim: width of the context tokens.
@@ -149,7 +149,7 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
         levels = len(widths)
         if not len(down_cross_attention_heads) == len(up_cross_attention_heads) == levels:
             raise FashionFlowError(
-                f"unet: {levels} levels need {levels} numbers of cross-attention heads down and up",
+                f"unet: {levels} levels need {levels} values of cross-attention heads down and up",
                 hint="correct its config.json, or import or pull the model again",
             )
         attention = (num_attention_heads, attention_head_dim)
@@ -182,27 +182,27 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
 
     @property
     def size_divisor(self) -> int:
-        """What height and width of the latents must be multiples of: every level halves them."""
+        """Divisor of latent height and width: every level halves them."""
         return 2 ** len(self.down_blocks)
 
     @property
     def frame_divisor(self) -> int:
-        """What the number of frames must be a multiple of: the innermost level halves it."""
+        """Divisor of the number of frames: the innermost level halves it."""
         return FRAME_DIVISOR
 
     def check_shape(self, frames: int, height: int, width: int) -> None:
-        """Refuse what cannot be halved often enough.
+        """Check the divisors of frames, height and width.
 
         Args:
-            frames, height, width: of the latents.
+            frames, height, width: size of the latents.
 
         Raises:
-            FashionFlowError: naming the divisor that is missed.
+            FashionFlowError: not a multiple; the message contains the divisor.
         """
         if frames <= 0 or frames % self.frame_divisor:
             raise FashionFlowError(
                 f"{frames} frames: the number must be a multiple of {self.frame_divisor}",
-                hint="take the next even number",
+                hint="use the next even number",
             )
         for name, size in (("height", height), ("width", width)):
             if size <= 0 or size % self.size_divisor:
@@ -223,7 +223,7 @@ class FashionFlowUNet(ModelMixin, ConfigMixin):
             `.sample`: (b, out_channels, f, h, w).
 
         Raises:
-            FashionFlowError: frames, height or width is no multiple of the divisor.
+            FashionFlowError: frames, height or width is not a multiple of the divisor.
         """
         if not torch.compiler.is_compiling():  # sizes are symbols while a graph is being exported
             self.check_shape(*sample.shape[2:])

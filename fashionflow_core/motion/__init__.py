@@ -1,1 +1,1 @@
-"""Motion of a photo: matte, shell, renderer and motion channels."""
+"""Motion models: matte, shell, renderer and motion channels of a photo."""

@@ -1,4 +1,4 @@
-"""Background plate: the photo with the figure taken out."""
+"""Background plate: the photo with the figure removed (inpainting)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch.nn.functional as F
 
 from fashionflow_core.motion.regions import box_mean, dilate
 
-FEET = 0.12  # of the figure's height, above its lowest point: planted feet do not move, so their shadow can stay
-SMOOTH = 2.0  # grey levels from one pixel to the next that a floor with a soft shadow stays below
-FINE = 4  # radius in pixels of the texture that is carried over a hole's border, at 640 pixels
+FEET = 0.12  # of the figure's height, above its lowest point: feet do not move, so their shadow is kept
+SMOOTH = 2.0  # maximum step between pixels, in grey levels, of a floor with a soft shadow
+FINE = 4  # radius in pixels of the texture that is mirrored into a hole, at 640 pixels
 
 
 def without_figure(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The photo with the figure taken out.
+    """Remove the figure from the photo.
 
     The hole is filled from its border by diffusion over a pyramid; on walls with texture the border's fine detail is
-    mirrored into the hole. Shadows on the floor stay where they are.
+    mirrored into the hole. Shadows on the floor are kept.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB.
-        alpha: float32 `(h, w)`, the figure's share of each pixel, 0..1.
+        alpha: matte, float32 `(h, w)`, 0..1.
 
     Returns:
-        float32 `(h, w, 3)`, 0..255, equal to the photo away from the figure. A photo that is all figure gives its mean
-        colour.
+        float32 `(h, w, 3)`, 0..255, equal to the photo away from the figure. A photo filled by the figure gives its
+        mean colour.
 
     Raises:
         ValueError: the sizes differ.
@@ -37,7 +37,7 @@ def without_figure(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     plate = photo.astype(np.float32)
     if not hole.any():
         return plate
-    # All that matters lies near the hole.
+    # Only pixels near the hole matter.
     rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
     margin = round(48 * scale)
     window = (
@@ -51,10 +51,10 @@ def without_figure(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def grown_hole(photo: np.ndarray, alpha: np.ndarray, scale: float) -> np.ndarray:
-    """Where nothing of the figure, nor of its blurred outline, may show: the matte grown by about 6 pixels of 640.
+    """Area without any trace of the figure and its blurred outline: the matte dilated by about 6 pixels of 640.
 
-    On a smooth floor it is grown by one of them only beside the feet: what is filled in there would be a pale ring in
-    their shadow.
+    On a smooth floor it is dilated by only one of them next to the feet, where filling would make a pale ring in their
+    shadow.
     """
     figure = alpha > 0.02
     hole = dilate(figure, max(2, round(6 * scale)))
@@ -70,7 +70,7 @@ def grown_hole(photo: np.ndarray, alpha: np.ndarray, scale: float) -> np.ndarray
 
 
 def diffuse(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills what is unknown by averages of known pixels, coarse to fine.
+    """Fill unknown pixels with averages of known ones, coarse to fine.
 
     Args:
         image: float32 `(h, w, c)`.
@@ -93,7 +93,7 @@ def diffuse(image: np.ndarray, known: np.ndarray) -> np.ndarray:
         filled = torch.where(weight > 0, filled, mean)
     for value, weight in reversed(levels):
         up = F.interpolate(filled, size=value.shape[-2:], mode="bilinear", align_corners=False)
-        # Where few pixels of a cell are known, the coarser level counts too: no blocks at the hole's border.
+        # With few known pixels in a cell the coarser level is mixed in, to avoid blocks at the hole's border.
         share = (2 * weight).clamp(max=1)
         filled = share * value / weight.clamp(min=1e-6) + (1 - share) * up
         for _ in range(4 if max(value.shape[-2:]) <= 320 else 1):

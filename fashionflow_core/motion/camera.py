@@ -1,4 +1,4 @@
-"""Camera motion: a slow push, for photos without a trusted figure."""
+"""Camera motion (slow zoom), for photos without a reliable figure."""
 
 from collections.abc import Iterator
 
@@ -7,20 +7,20 @@ import torch
 import torch.nn.functional as F
 
 _ZOOM = 0.07  # of the photo's size, at the end of the push
-_SECONDS = 2.8  # in which a push goes that far; a longer one goes back again
+_SECONDS = 2.8  # duration of a push; longer videos return
 
 
 def camera_frames(photo: np.ndarray, times: np.ndarray, seed: int, period: float = 0.0) -> Iterator[np.ndarray]:
-    """A slow push towards the photo's middle; the photo's edges leave the picture evenly.
+    """Slow zoom towards the photo's middle.
 
     Args:
         photo: uint8 (h, w, 3).
-        times: (n,), seconds, from 0.
-        seed: chooses how far beside the middle the push aims.
-        period: seconds after which the video begins again (a loop); 0: no loop.
+        times: time of each frame in seconds, (n,), from 0.
+        seed: random seed of the zoom's target near the middle.
+        period: seconds after which the video repeats (a loop); 0: no loop.
 
     Returns:
-        uint8 (h, w, 3) for each time; the photo itself wherever the camera has not moved.
+        Frames, uint8 (h, w, 3); the photo itself while the camera has not moved.
     """
     height, width, _ = photo.shape
     aim_x, aim_y = np.random.default_rng([seed, 21]).uniform(-0.25, 0.25, 2)
@@ -29,7 +29,7 @@ def camera_frames(photo: np.ndarray, times: np.ndarray, seed: int, period: float
     y = (torch.arange(height) + 0.5) / height * 2 - 1
     span = period / max(1, round(period / (2 * _SECONDS))) / 2 if period else _SECONDS
     for time in times:
-        # There and back as a cosine: it starts and ends gently, and has no corner where it turns.
+        # Forth and back as a cosine: smooth start, end and reversal.
         scale = 1 / (1 + _ZOOM * (0.5 - 0.5 * np.cos(np.pi * time / span)))
         if scale == 1:
             yield photo.copy()

@@ -8,7 +8,7 @@ from fashionflow_core.motion.layers import visible_e
 
 # In order: red, green, blue; matte; inflation; arms; head with hair; row, column.
 PHOTO_CHANNELS = 9
-INFLATION_SCALE = 8.0  # brings the inflation of a trunk, about 0.1 figure heights, near 1
+INFLATION_SCALE = 8.0  # scales the inflation of a trunk, about 0.1 figure heights, to about 1
 _ARMS = [PARTS.index("arm_left"), PARTS.index("arm_right")]
 _HEAD = [PARTS.index("head"), PARTS.index("hair")]
 
@@ -20,10 +20,10 @@ def photo_channels(
 
     Args:
         photo: uint8 (h, w, 3), sRGB.
-        alpha: the matte, float32 (h, w), 0 to 1.
-        parts: uint8 (h, w), indices of `PARTS`; None where they are not known: both shares are then 0.
-        box: of the figure.
-        e: inflation of the seen layer, (h, w) in pixels; None: computed here.
+        alpha: matte, float32 (h, w), 0 to 1.
+        parts: uint8 (h, w), indices of `PARTS`; None if unknown: both shares are then 0.
+        box: box of the figure.
+        e: inflation of the visible layer, (h, w) in pixels; None: computed here.
 
     Returns:
         float32 (9, 40, 32): red, green, blue in [-1, 1]; matte in [-1, 1]; inflation in figure heights times 8; share

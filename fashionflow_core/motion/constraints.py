@@ -1,6 +1,6 @@
 """Motion constraints: image border, planted feet, head.
 
-All limits are smooth weights at places of the photo; they scale motion down and never add any.
+All limits are smooth weights over the photo; they only scale motion down.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from fashionflow_core.motion.handmade import DEPTH_RATIO
 from fashionflow_core.motion.regions import components
 
 HEAD_TURN = 15.0
-"""Degrees that the head turns at most."""
+"""Maximum turn of the head in degrees."""
 _BORDER = 0.12  # figure heights from a cut-off border over which motion returns
-_SOLE = 0.04  # figure heights above the soles that stay as they are
+_SOLE = 0.04  # figure heights above the soles that are fixed
 _KNEE = 0.26  # figure heights above the soles where motion is free again: legs twist up to the knee
 _FOOT = 0.08  # figure heights by which one foot may stand higher in the photo than the other
-_SHOULDER = 1.6  # width of the shoulders by the width of what is above them
+_SHOULDER = 1.6  # ratio of the width of the shoulders to that of the part above
 
 
 @dataclass(frozen=True)
 class Contact:
-    """A stretch of the photo's border that the figure touches: side, and from where to where along it, in pixels."""
+    """A part of the photo's border that the figure touches: side, and start and end in pixels."""
 
     side: str
     start: float
@@ -32,7 +32,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class MotionLimits:
-    """Weights at places (v,), 0..1: `across` and `down` scale motion in x and y, `turn` scales b, `head` limits b."""
+    """Weights at points (v,), 0..1: `across` and `down` scale motion in x and y, `turn` scales b, `head` limits b."""
 
     across: torch.Tensor
     down: torch.Tensor
@@ -52,15 +52,15 @@ class MotionLimits:
 
 
 class Constraints:
-    """What of a figure must stay, found once for a photo."""
+    """Fixed parts of a figure, computed once per photo."""
 
     def __init__(self, alpha: np.ndarray, parts: np.ndarray | None, tall: float) -> None:
         """Find contacts, feet and head.
 
         Args:
-            alpha: the matte, (h, w), 0..1.
-            parts: labels of `motion.parts`, (h, w), or None.
-            tall: the figure's height in pixels.
+            alpha: matte, (h, w), 0..1.
+            parts: labels of `images.parts`, (h, w), or None.
+            tall: height of the figure in pixels.
         """
         figure = alpha > 0.5
         self.height, self.width = alpha.shape
@@ -71,7 +71,7 @@ class Constraints:
         self.head = _head_rows(figure, parts, tall, "top" in sides)
 
     def at(self, x: np.ndarray, y: np.ndarray, of_body: np.ndarray) -> MotionLimits:
-        """The limits at places x, y (v,) in photo pixels; only those of the body belong to the head."""
+        """Limits at points x, y (v,) in photo pixels; only body points can be part of the head."""
         across, down = np.ones(len(x)), np.ones(len(x))
         for contact in self.contacts:
             if contact.side in ("left", "right"):
@@ -102,7 +102,7 @@ def _smoothstep(t: np.ndarray) -> np.ndarray:
 
 
 def _contacts(figure: np.ndarray) -> list[Contact]:
-    """Stretches of the border with figure in them, one pixel longer at both ends; gaps of few pixels are bridged."""
+    """Parts of the border with figure, extended by one pixel at both ends; small gaps are bridged."""
     sides = {"top": figure[0], "bottom": figure[-1], "left": figure[:, 0], "right": figure[:, -1]}
     contacts = []
     for side, line in sides.items():
@@ -116,7 +116,7 @@ def _contacts(figure: np.ndarray) -> list[Contact]:
 
 
 def _soles(figure: np.ndarray, tall: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Height of the soles in pixels along x, as points to interpolate between; each foot stands on its own."""
+    """Height of the soles in pixels along x, as points to interpolate between; separately for each foot."""
     rows = np.flatnonzero(figure.any(1))
     if not len(rows):
         return None
@@ -138,12 +138,12 @@ def _soles(figure: np.ndarray, tall: float) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def _head_rows(figure: np.ndarray, parts: np.ndarray | None, tall: float, cut_off: bool) -> tuple[float, float] | None:
-    """Row of the chin, above which the limit is whole, and row of the neck's base, below which there is none."""
+    """Row of the chin, above which the limit is full, and row of the neck's base, below which there is none."""
     if parts is not None and (parts == HEAD).sum() > 1e-4 * tall**2:
         rows = np.nonzero(parts == HEAD)[0]
         low, high = np.quantile(rows, (0.01, 0.99))
         return float(low + 0.65 * (high - low)), float(high + 0.02 * tall)
-    if cut_off or not figure.any():  # the head is not in the photo, or nobody knows how much of it
+    if cut_off or not figure.any():  # the head is outside the photo, at least in part
         return None
     body = figure
     if parts is not None:

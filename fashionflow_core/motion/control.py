@@ -1,4 +1,4 @@
-"""Motion control: turn asked for, sway."""
+"""Motion control: angle of the turn, sway."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from fashionflow_core.motion.figure_box import FigureBox
 from fashionflow_core.motion.handmade import DEPTH_RATIO
 
-_SWAY_TURN = 0.3  # of the turn that is left where sway is asked
-_MOST_GAIN = 1.6  # of what a network predicts: above it its own proportions no longer hold
+_SWAY_TURN = 0.3  # share of the turn that is kept for sway
+_MOST_GAIN = 1.6  # maximum scale of predicted motion, beyond which proportions are wrong
 _LEAST_TURN = np.radians(2.0)  # smaller turns are not scaled up
-_ROWS = 2.5  # of the grid, over which turns are alike
-_LARGEST_FACING = 0.5  # of a figure turned by some 30 degrees
-_BAND = 0.05  # figure heights of newly seen side that blurred colour can fill without being noticed
+_ROWS = 2.5  # rows of the grid over which turns are smoothed
+_LARGEST_FACING = 0.5  # value for a figure turned by about 30 degrees
+_BAND = 0.05  # figure heights of uncovered side that blurred colour can fill inconspicuously
 
 
 def trunk(matte: np.ndarray) -> np.ndarray:
-    """Weights of the grid's cells that show the trunk, whose motion tells the turn.
+    """Weights of the grid's cells on the trunk, whose motion determines the turn.
 
     Args:
         matte: share of the figure in each cell, (h, w).
@@ -34,16 +34,16 @@ def trunk(matte: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class RowTurns:
-    """How far each row of the grid has turned against the photo.
+    """Turn of each row of the grid against the photo.
 
-    A turn by an angle moves what lies ``x`` beside the axis by ``-x sin(angle)`` in depth, however deep the body is.
+    A turn by an angle moves points ``x`` from the axis by ``-x sin(angle)`` in depth, for any depth of the body.
 
     Attributes:
-        across: (w,), figure heights from the axis.
-        angles: (n, h), radians; of a row and those near it.
-        widening: (n, h), how fast the sideways motion grows with `across`.
-        facing: of a figure that is turned in the photo the middle between front and back lies off the plane of the
-            axis, by this times `across`.
+        across: distance from the axis in figure heights, (w,).
+        angles: turn in radians, (n, h), smoothed over rows.
+        widening: growth of sideways motion with `across`, (n, h).
+        facing: for a figure turned in the photo, offset of the middle between front and back from the plane of the
+            axis, as a factor of `across`.
     """
 
     across: np.ndarray
@@ -58,7 +58,7 @@ class RowTurns:
         Args:
             channels: (c, n, h, w).
             matte: share of the figure in each cell, (h, w).
-            box: of the figure, for the width of a cell.
+            box: box of the figure, for the width of a cell.
         """
         motion, weights = channels.double().numpy(), np.where(matte > 0.5, matte, 0).astype(np.float64)
         middle = trunk(matte)
@@ -81,9 +81,9 @@ class RowTurns:
         return cls(across, angles, widening, float(np.clip(facing, -_LARGEST_FACING, _LARGEST_FACING)))
 
     def narrowed(self, gain: float) -> np.ndarray:
-        """Sideways motion (n, h, w) to add where all turns are multiplied by `gain`.
+        """Sideways motion (n, h, w) to add if all turns are multiplied by `gain`.
 
-        A turn narrows a figure by its cosine, not in proportion; weight shifts and steps are no part of it.
+        A turn narrows a figure by its cosine, not proportionally; weight shifts and steps are excluded.
         """
         turns = gain * self.angles
         slope = np.cos(turns) - np.cos(self.angles) + self.facing * (np.sin(turns) - np.sin(self.angles))
@@ -91,24 +91,24 @@ class RowTurns:
 
 
 def _near_rows(values: np.ndarray) -> np.ndarray:
-    """Values (..., h) as sums over the rows near each, with the weights of a Gaussian."""
+    """Values (..., h) summed over nearby rows with Gaussian weights."""
     rows = np.arange(values.shape[-1])
     return values @ np.exp(-0.5 * ((rows[:, None] - rows) / _ROWS) ** 2)
 
 
 def turn_of(channels: Tensor, matte: np.ndarray, box: FigureBox) -> np.ndarray:
-    """How far the trunk has turned, (n,) radians, from channels (c, n, h, w) and the matte's shares (h, w)."""
+    """Turn of the trunk in radians, (n,), from channels (c, n, h, w) and the matte's shares (h, w)."""
     weights = trunk(matte).sum(axis=1)
     return RowTurns.of(channels, matte, box).angles @ (weights / max(weights.sum(), 1e-6))
 
 
 def safe_turn(turn: float, inflation: float, box: FigureBox) -> float:
-    """The turn asked for, or less where a wide figure would show too much of what the photo does not.
+    """The requested turn, reduced for wide figures, which would uncover too much.
 
     Args:
-        turn: degrees.
-        inflation: largest of the figure, in pixels.
-        box: of the figure.
+        turn: requested turn in degrees.
+        inflation: maximum inflation of the figure, in pixels.
+        box: box of the figure.
     """
     reach = DEPTH_RATIO * inflation / box.figure_height
     if reach * np.sin(np.radians(turn)) <= _BAND:
@@ -117,15 +117,15 @@ def safe_turn(turn: float, inflation: float, box: FigureBox) -> float:
 
 
 def controlled(channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, turn: float) -> Tensor:
-    """Motion with the turn that is asked for; weight shifts and steps stay.
+    """Scale motion to the requested turn; weight shifts and steps are unchanged.
 
     Args:
-        channels: (c, n, h, w), of a network.
+        channels: channels predicted by a network, (c, n, h, w).
         matte: share of the figure in each cell, (h, w).
-        box: of the figure.
-        kind: turn, or sway: sideways motion stays, most of the turn goes.
-        turn: degrees that the figure turns at most to a side; what a network predicts is scaled to
-            it, up at most by 1.6.
+        box: box of the figure.
+        kind: turn, or sway, which keeps sideways motion and removes most of the turn.
+        turn: maximum turn to a side in degrees; the prediction is scaled to
+            it, by at most 1.6.
 
     Returns:
         (c, n, h, w).

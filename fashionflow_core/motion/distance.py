@@ -7,7 +7,7 @@ def motion_distance(first: Tensor, second: Tensor) -> float:
     """Root mean square difference of two motions, relative to their root mean square, averaged over channels.
 
     Args:
-        first, second: motion channels (c, n, h, w) of the same times.
+        first, second: motion channels (c, n, h, w) at the same times.
 
     Returns:
         0 for equal motions, about 1.4 for independent ones of one size, 2 for opposite ones.
@@ -22,21 +22,21 @@ def motion_distance(first: Tensor, second: Tensor) -> float:
 
 
 class Variations:
-    """Motions of a photo's variations so far; only those of the latest photo are kept."""
+    """Motions of previous variations of the latest photo."""
 
     def __init__(self) -> None:
         self._key: object = None
         self._motions: list[Tensor] = []
 
     def add(self, key: object, latents: Tensor) -> float | None:
-        """Distance of a variation from the nearest one before it.
+        """Distance of a variation from the nearest previous one.
 
         Args:
-            key: of the photo.
+            key: key of the photo.
             latents: `Clip.latents` of a motion model, (1, c, n, h, w).
 
         Returns:
-            None for the first variation of a photo, and where only the camera moves.
+            None for the first variation of a photo, and for camera motion.
         """
         if key != self._key:
             self._key, self._motions = key, []

@@ -1,7 +1,7 @@
-"""Figure box: the part of a photo that motion channels describe.
+"""Figure box: the part of a photo covered by motion channels.
 
-Motion is learnt and predicted on the figure's bounding box, padded to 4:5, with lengths in figure heights. So a figure
-looks alike to the network wherever it stands in a photo, at whatever scale, and whatever the photo's aspect is.
+Motion is learnt and predicted on the figure's bounding box, padded to 4:5, with lengths in figure heights, so that the
+network's input does not depend on the figure's position and scale or the photo's aspect ratio.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch.nn.functional as F
 GRID = (40, 32)  # rows, columns of the motion channels
 ASPECT = GRID[1] / GRID[0]
 MARGIN = 0.06  # of the figure's height, above and below it
-_SIDE = 0.05  # least space beside the figure, as a share of the box's width
-_SEEN = 0.5  # alpha from which on a pixel belongs to the figure
+_SIDE = 0.05  # minimum space next to the figure, as a share of the box's width
+_SEEN = 0.5  # minimum alpha of pixels of the figure
 
 
 @dataclass(frozen=True)
 class FigureBox:
-    """A rectangle of 4:5 around a figure, in photo pixels; it may reach beyond the photo.
+    """A rectangle of 4:5 around a figure, in photo pixels; it may exceed the photo.
 
     Attributes:
-        top, left, height, width: of the rectangle; width is 0.8 times height.
-        figure_height: rows of the matte's bounding box, the unit of the channels' lengths.
+        top, left, height, width: position and size of the rectangle; width is 0.8 times height.
+        figure_height: height of the matte's bounding box in rows, the unit of lengths of the channels.
     """
 
     top: float
@@ -36,10 +36,10 @@ class FigureBox:
 
     @classmethod
     def of(cls, alpha: np.ndarray, margin: float = MARGIN) -> FigureBox:
-        """The box of a matte.
+        """Compute the box of a matte.
 
         Args:
-            alpha: (h, w), 0 to 1.
+            alpha: matte, (h, w), 0 to 1.
             margin: space above and below the figure, in figure heights; training varies it.
 
         Raises:
@@ -48,7 +48,7 @@ class FigureBox:
         seen = alpha > _SEEN
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         if not len(rows):
-            raise ValueError("the matte shows no figure")
+            raise ValueError("the matte is empty")
         top, bottom = float(rows[0]), float(rows[-1] + 1)
         left, right = float(columns[0]), float(columns[-1] + 1)
         tall = bottom - top
@@ -57,11 +57,11 @@ class FigureBox:
         return cls((top + bottom - height) / 2, (left + right - width) / 2, height, width, tall)
 
     def resample(self, image: np.ndarray, rows: int, columns: int, outside: float | None = None) -> np.ndarray:
-        """What the box shows, averaged over the area of each cell.
+        """Image inside the box, averaged over the area of each cell.
 
         Args:
             image: (h, w) or (h, w, c), of the photo's size, of any type.
-            rows, columns: of the result.
+            rows, columns: size of the result.
             outside: value beyond the photo; None repeats its border.
 
         Returns:
@@ -79,7 +79,7 @@ class FigureBox:
         return made.reshape(rows, columns, *image.shape[2:]).astype(np.float32)
 
     def cells(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fractional column and row on `GRID` of places in photo pixels; centres of cells lie at +0.5."""
+        """Fractional column and row on `GRID` of points in photo pixels; centres of cells are at +0.5."""
         return (x - self.left) / self.width * GRID[1], (y - self.top) / self.height * GRID[0]
 
     def enlarge(self, grid: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -98,7 +98,7 @@ def _weights(start: float, length: float, cells: int, pixels: int, repeat: bool)
     low, high = edges[:-1, None], edges[1:, None]
     place = np.arange(pixels)[None]
     left, right = place.astype(np.float64), place + 1.0
-    if repeat:  # the first and the last pixel reach to infinity
+    if repeat:  # the first and the last pixel extend to infinity
         left[0, 0], right[0, -1] = -np.inf, np.inf
     overlap = np.clip(np.minimum(high, right) - np.maximum(low, left), 0, None)
     return (overlap / (length / cells)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Generation by motion: matte, sampling of motion channels, rendering.
+"""Generation with motion models: matte, sampling of motion channels, rendering.
 
-The same steps as of appearance models (condition, sample, decode) and the same sampling loop. What a latent means
-differs, and with it what encodes a photo and what decodes a clip.
+Same steps (condition, sample, decode) and sampling loop as for appearance models; encoding of photos and decoding of
+latents differ.
 """
 
 import time
@@ -29,21 +29,21 @@ from fashionflow_core.motion.prepared import PreparedPhoto
 from fashionflow_core.motion.timing import at_times
 from fashionflow_core.utils.device import dtype_name
 
-# What may differ between the items of one call of the U-Net.
+# Settings that may differ between the items of one U-Net call.
 _OF_ITEMS: dict[str, Any] = {"seed": 0, "fit": "pad", "decode_chunk": 1, "size": None}
 
 
 class MotionGenerator:
-    """Makes clips of motion; what `FashionFlowPipeline` hands a motion model's requests to.
+    """Generator of clips with a motion model, used by `FashionFlowPipeline`.
 
     Args:
-        networks: of a motion model.
-        conditioner: over them, for the context.
-        config: of the model.
-        make_scheduler: name → a fresh scheduler on the model's noise schedule.
+        networks: networks of a motion model.
+        conditioner: conditioner with these networks, for the context.
+        config: model.json of the model.
+        make_scheduler: function from a name to a new scheduler on the model's noise schedule.
 
     Attributes:
-        clothes: a SegFormer that finds matte and parts in the model's place, or None.
+        clothes: SegFormer that predicts matte and parts instead of the model's parser, or None.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class MotionGenerator:
         """As `FashionFlowPipeline.generate_batch`; clips of one length are denoised together.
 
         Args:
-            photos, requests, items, on_step: as there; requests are resolved.
-            mattes: masks of the photos, (h, w), 0 to 1, that are used as they are; None: they are found.
+            photos, requests, items, on_step: as there, with resolved requests.
+            mattes: masks of the photos, (h, w), 0 to 1, used unchanged; None: predicted.
         """
         fits = [self.framed(photo, one) for photo, one in zip(photos, requests, strict=True)]
         prepared = [
@@ -94,7 +94,7 @@ class MotionGenerator:
         return [self._clip(*made) for made in zip(requests, prepared, channels, items)]
 
     def parse(self, photo: np.ndarray) -> ParsedPhoto:
-        """Matte and parts of a photo, uint8 (h, w, 3): by the pulled parser where there is one, else by the model's."""
+        """Matte and parts of a photo, uint8 (h, w, 3): by the installed parser if there is one, else by the model's."""
         return self.parse_alone(photo) if self.clothes is None else self.clothes.parse(photo, self.parse_alone)
 
     def parse_alone(self, photo: np.ndarray) -> ParsedPhoto:
@@ -114,7 +114,7 @@ class MotionGenerator:
         generators: Sequence[torch.Generator],
         tick: OnStep,
     ) -> list[Tensor]:
-        """Motion channels (4, n, h, w) of each photo at the times of its frames; empty where only the camera moves."""
+        """Motion channels (4, n, h, w) of each photo at the times of its frames; empty for camera motion."""
         motion = _motion_of(request)
         times, period = frame_times(request)
         found: list[Tensor] = [torch.zeros(0)] * len(prepared)
@@ -152,7 +152,7 @@ class MotionGenerator:
         return content, self.networks.context(pixels, content)
 
     def seen(self, prepared: Sequence[PreparedPhoto]) -> tuple[Tensor, Tensor]:
-        """What the context network is fed: CLIP's pixels (b, 3, s, s) and photo channels (b, 9, h, w)."""
+        """Input of the context network: CLIP's pixels (b, 3, s, s) and photo channels (b, 9, h, w)."""
         content = torch.from_numpy(np.stack([photo.content for photo in prepared])).to(self.networks.device)
         size = (self.config.height, self.config.width)
         views = [photo.box.resample(photo.pixels, *size).round().clip(0, 255).astype(np.uint8) for photo in prepared]
@@ -189,7 +189,7 @@ class MotionGenerator:
             again = option("dynamic_frames", f"4:{config.keyframes}")
             raise SettingError(
                 "loop",
-                f"one of {seconds:g} s needs {lacking[0]} keyframes, and these engines of {config.name} were built "
+                f"one of {seconds:g} s needs {lacking[0]} keyframes, but these engines of {config.name} were built "
                 f"for {taken}",
                 hint=f"use a longer one, or export the model again: {again}",
             )
@@ -239,7 +239,7 @@ class MotionGenerator:
         )
 
     def _seconds(self, request: ResolvedSettings, photo: Photo | None, size: tuple[int, int]) -> float:
-        """Seconds of sampling and drawing: of the photo, or of a drawn stand-in of the video's size."""
+        """Seconds of sampling and rendering, for the photo or a synthetic one of the video's size."""
         pixels = np.full((*size, 3), 230, np.uint8)
         if photo is None:
             rows, columns = slice(size[0] // 12, -size[0] // 12), slice(size[1] // 3, -size[1] // 3)
@@ -267,7 +267,7 @@ def frame_times(request: ResolvedSettings) -> tuple[np.ndarray, float]:
 
 
 def _fitted_mask(mask: np.ndarray | None, fitted: Fitted) -> np.ndarray | None:
-    """A mask of the photo's size, float (h, w) in 0..1, as the photo was fitted, without pad bars."""
+    """A mask of the photo's size, float (h, w) in 0..1, fitted like the photo, without pad bars."""
     if mask is None:
         return None
     grey = np.repeat((np.clip(mask, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)

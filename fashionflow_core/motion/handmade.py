@@ -1,7 +1,7 @@
-"""Hand-made motion without a network.
+"""Procedural motion, without a network.
 
-What moves a photo when no motion model is asked: a crude body turns about its vertical axis from side to side, the hips
-sway, the hem follows late, and the head turns less than the body. The seed chooses side, tempo and sway.
+Used without a motion model: a simple body turns about its vertical axis from side to side, the hips sway, the hem lags
+behind, and the head turns less than the body. The seed determines side, tempo and sway.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fashionflow_core.config import DEFAULT_TURN
 from fashionflow_core.motion.figure_box import GRID, FigureBox
 
-DEPTH_RATIO = 0.75  # depth of a body by its width: a turn by an angle moves the front by this times its sine
+DEPTH_RATIO = 0.75  # ratio of depth to width of a body: a turn moves the front by this times the sine of its angle
 _PERIOD = 2.8  # seconds of a turn to one side, to the other and back
 _HEAD_SHARE = 0.65  # of the body's turn
 
@@ -17,15 +17,15 @@ _HEAD_SHARE = 0.65  # of the body's turn
 def handmade_motion(
     alpha: np.ndarray, box: FigureBox, times: np.ndarray, seed: int, turn: float = DEFAULT_TURN, period: float = 0.0
 ) -> np.ndarray:
-    """Motion channels of a crude body.
+    """Motion channels of a simple body.
 
     Args:
-        alpha: the matte, (h, w), 0 to 1.
-        box: of the figure.
-        times: (n,), seconds.
-        seed: chooses side, tempo and sway.
-        turn: degrees to each side; 0 leaves the sway.
-        period: seconds after which the motion is where it began (a loop); 0: no loop.
+        alpha: matte, (h, w), 0 to 1.
+        box: box of the figure.
+        times: time of each frame in seconds, (n,).
+        seed: random seed of side, tempo and sway.
+        turn: degrees to each side; 0: sway only.
+        period: seconds after which the motion repeats (a loop); 0: no loop.
 
     Returns:
         float32 (4, n, 40, 32): `ax`, `ay`, `b`, `dz`; zeros at time 0.
@@ -33,7 +33,7 @@ def handmade_motion(
     rng = np.random.default_rng([seed, 20])
     rows, columns = GRID
     matte = box.resample(alpha, rows, columns, outside=0.0)
-    height = box.height / box.figure_height  # of the box, in figure heights
+    height = box.height / box.figure_height  # height of the box, in figure heights
     y = (np.arange(rows) + 0.5) / rows * height
     v = np.clip(y - (height - 1) / 2, 0, 1)[:, None]  # 0 at the crown, 1 at the soles
     x = (np.arange(columns) + 0.5) / columns * box.width / box.figure_height
@@ -45,7 +45,7 @@ def handmade_motion(
     if period:
         tempo = period / max(1, round(period / tempo))
     side = rng.choice((-1.0, 1.0))
-    second = rng.uniform(0.0, 0.18)  # of the turn, at twice its rate: one side is held longer than the other
+    second = rng.uniform(0.0, 0.18)  # second harmonic of the turn: one side is held longer than the other
     sway_by, step_by = rng.uniform(0.005, 0.009), rng.uniform(0.008, 0.014)
     sway_phase = rng.uniform(-0.6, 0.6)
 

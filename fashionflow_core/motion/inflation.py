@@ -1,8 +1,8 @@
-"""Inflation of a matte: height of the surface at each pixel.
+"""Inflation of a matte to a surface: height at each pixel.
 
 ``e = sqrt(u)`` with ``laplacian(u) = -2`` inside the matte and ``u = 0`` outside. A strip of half width R inflates
 to the exact circle ``sqrt(R^2 - x^2)``; a disc to ``sqrt((R^2 - r^2) / 2)``. Where the matte is cut off by the
-photo's border the figure goes on outside: there the surface stays open (zero slope) instead of closing.
+photo's border the figure continues outside: there the surface is open (zero slope) instead of closed.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 COARSEST = 4
 """Shorter side in pixels at which the coarse-to-fine solution starts."""
 DAMPING = 0.8
-"""Share of a Jacobi step that is taken: damps the shortest waves best."""
+"""Relaxation factor of Jacobi steps, the best at damping high frequencies."""
 CYCLES = 3
 """Multigrid cycles at each level, from coarse to fine."""
 
@@ -23,7 +23,7 @@ def inflate(alpha: np.ndarray) -> np.ndarray:
     """Half thickness of the figure in pixels, ``float32 (h, w)``, for a matte ``(h, w)`` in 0..1 of any size."""
     alpha = np.asarray(alpha, np.float32)
     if alpha.ndim != 2:
-        raise ValueError(f"a matte has two dimensions, got shape {alpha.shape}")
+        raise ValueError(f"expected a matte (h, w), got shape {alpha.shape}")
     e = np.zeros(alpha.shape, np.float32)
     # Only the figure's box is solved.
     rows, columns = (np.flatnonzero((alpha > 0.05).any(axis)) for axis in (1, 0))
@@ -31,9 +31,9 @@ def inflate(alpha: np.ndarray) -> np.ndarray:
         return e
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     box = (slice(top, bottom), slice(left, right))
-    # sides of the box on the photo's border, where the surface stays open: top, bottom, left, right
+    # sides of the box on the photo's border, where the surface is open: top, bottom, left, right
     cut = (top == 0, bottom == alpha.shape[0], left == 0, right == alpha.shape[1])
-    # a soft pixel counts as inside from about half coverage on
+    # a soft pixel is inside from about half coverage
     mask = torch.from_numpy(np.clip(alpha[box] * 1.2 - 0.1, 0, 1))
     e[box] = _solve(mask, cut).clamp_(min=0).sqrt_().numpy()
     return e
@@ -84,7 +84,7 @@ def _doubled(image: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def _relaxed(
     u: torch.Tensor, source: torch.Tensor, mask: torch.Tensor, cut: Sides, sweeps: int, damping: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """u after Jacobi sweeps, and what is left to add to it. Slices are ten times faster than conv2d here."""
+    """u after Jacobi sweeps, and the residual. Slices are ten times faster than conv2d here."""
     h, w = u.shape
     p = torch.zeros(h + 2, w + 2)
     inside = p[1:-1, 1:-1]

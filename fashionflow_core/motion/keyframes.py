@@ -1,4 +1,4 @@
-"""Keyframe windows of a clip of any length."""
+"""Keyframe windows for clips of any length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from fashionflow_core.diffusion.known_frames import KnownFrames
 
-GIVEN = 3  # keyframes of the window before that the next one continues: place, speed and acceleration
+GIVEN = 3  # keyframes of the previous window that the next one continues: position, speed and acceleration
 
 
 @dataclass(frozen=True)
 class KeyframeWindow:
-    """Keyframes that are denoised at once.
+    """Keyframes that are denoised together.
 
     Attributes:
-        frames: how many.
-        given: of them the first ones that are known: the photo (1), or the end of the window before.
-        closes: the last one is known too: the photo again, where a loop ends.
+        frames: number of keyframes.
+        given: number of known first ones: the photo (1), or the end of the previous window.
+        closes: whether the last one is known too: the photo, at the end of a loop.
     """
 
     frames: int
@@ -29,12 +29,12 @@ class KeyframeWindow:
 
 @dataclass(frozen=True)
 class KeyframePlan:
-    """Windows that make up a clip.
+    """Windows of a clip.
 
     Attributes:
-        windows: in order.
-        spacing: seconds from one keyframe to the next.
-        closed: the clip is a loop.
+        windows: windows in order.
+        spacing: seconds between keyframes.
+        closed: whether the clip is a loop.
     """
 
     windows: tuple[KeyframeWindow, ...]
@@ -43,26 +43,26 @@ class KeyframePlan:
 
 
 class Denoiser(Protocol):
-    """The sampling loop as a request wants it (`sampling.Sampler`)."""
+    """The sampling loop with the settings of a request (`sampling.Sampler`)."""
 
     def __call__(self, known: KnownFrames, context: Tensor, generators: Sequence[torch.Generator], /) -> Tensor: ...
 
 
 def plan_keyframes(seconds: float, keyframes: int, spacing: float, loop: bool, divisor: int = 2) -> KeyframePlan:
-    """Cut a clip into windows.
+    """Split a clip into windows.
 
     Args:
-        seconds: from its first frame to its last one; of a loop the whole period.
-        keyframes: of a window, as the network was trained.
-        spacing: seconds from one keyframe to the next, as trained; of a loop it is stretched to fit the period.
-        loop: the clip ends where it begins.
-        divisor: what the number of keyframes in a window must be a multiple of.
+        seconds: duration from the first to the last frame; the period for a loop.
+        keyframes: keyframes per window, as trained.
+        spacing: seconds between keyframes, as trained; stretched to fit the period of a loop.
+        loop: whether the clip ends where it begins.
+        divisor: divisor of the number of keyframes per window.
     """
     intervals = max(1, round(seconds / spacing)) if loop else max(1, -(-seconds // spacing))
     needed = int(intervals) + 1
     step = keyframes - GIVEN
     if needed <= keyframes:
-        # The length that was trained, unless a loop has to be shorter.
+        # The trained length, unless a loop must be shorter.
         length = max(4, -(-needed // divisor) * divisor) if loop else keyframes
         windows = [KeyframeWindow(length, 1, loop)]
     else:
@@ -85,15 +85,15 @@ def sample_keyframes(
     """Denoise the windows of a clip, one after the other.
 
     Args:
-        plan: of `plan_keyframes`.
-        denoise: known frames, context and generators → latents.
-        content: what the network sees of each photo in every frame, (b, k, h, w).
-        context: tokens (b, n, d).
-        generators: one an item.
-        channels: of the latents.
+        plan: result of `plan_keyframes`.
+        denoise: function from known frames, context and generators to latents.
+        content: photo channels, input of the network in every frame, (b, k, h, w).
+        context: context tokens, (b, n, d).
+        generators: one generator per item.
+        channels: number of channels of the latents.
 
     Returns:
-        Normalised latents of all keyframes, (b, c, n, h, w), zero in the first one, and of a loop in the last.
+        Normalised latents of all keyframes, (b, c, n, h, w), zero in the first one, and in the last one of a loop.
     """
     batch, _, height, width = content.shape
     made = content.new_zeros(batch, channels, 1, height, width)

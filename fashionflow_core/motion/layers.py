@@ -1,9 +1,8 @@
 """Layers of a figure: body and arms as closed surfaces.
 
-One surface over body and arm doubles the arm's width when it turns, so each arm is a layer. The body goes on behind
-an arm that crosses it and a little behind an arm beside it; it does not go on behind the whole of an arm that only
-hangs beside it. Head and hair belong to the body. At the shoulder the two surfaces keep the height of the figure as
-a whole, so that no seam opens there.
+One surface over body and arm would double the arm's width in a turn, so each arm is a layer. The body continues behind
+an arm that crosses it, and a little behind an arm next to it, but not behind the whole of a hanging arm. Head and hair
+are part of the body. At the shoulder both surfaces have the height of the whole figure, so that no seam opens there.
 """
 
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from fashionflow_core.motion.inflation import inflate
 from fashionflow_core.motion.regions import box_mean, dilate, erode, keep_large
 
 DEPTH = 0.6
-"""Depth of a surface by its inflation, for the order of drawing."""
+"""Ratio of depth to inflation of a surface, for the drawing order."""
 CUT = 0.9
-"""Alpha at which a layer's surface ends; what is softer is drawn behind it."""
+"""Alpha at which a layer's surface ends; softer pixels are drawn behind it."""
 _LEAST = 0.002
-"""Share of the figure from which on an arm is a layer."""
+"""Minimum share of the figure for an arm to be a layer."""
 _JOINT = 1.3
-"""Height of the surface at the shoulder by the arm's radius."""
+"""Ratio of the surface's height at the shoulder to the arm's radius."""
 _ARMS = {ARM_LEFT: "arm_left", ARM_RIGHT: "arm_right"}
 
 
@@ -31,11 +30,11 @@ class Layer:
 
     Attributes:
         name: body, arm_left or arm_right.
-        alpha: float32, 0..1: its own matte, completed where another layer hides it; the surface ends at `CUT`.
-        e: float32, half thickness in pixels.
-        rim: float32, half thickness in pixels that the outline keeps; 0 where front and back meet.
-        z0: float32, depth of the mid-surface at rest, in pixels towards the camera.
-        seen: bool, pixels where the photo shows this layer, soft edges included.
+        alpha: matte of the layer, float32, 0..1, completed where another layer hides it; the surface ends at `CUT`.
+        e: half thickness in pixels, float32.
+        rim: half thickness at the outline in pixels, float32; 0 where front and back meet.
+        z0: depth of the mid-surface at rest, in pixels towards the camera, float32.
+        seen: pixels where the photo shows this layer, including soft edges, bool.
     """
 
     name: str
@@ -47,11 +46,11 @@ class Layer:
 
 
 def split(alpha: np.ndarray, parts: np.ndarray | None) -> list[Layer]:
-    """The layers of a figure, the body first.
+    """Split a figure into layers, body first.
 
     Args:
-        alpha: the matte, (h, w), 0..1.
-        parts: labels of `motion.parts`, (h, w), or None: a single layer.
+        alpha: matte, (h, w), 0..1.
+        parts: labels of `images.parts`, (h, w), or None: a single layer.
     """
     alpha = np.asarray(alpha, np.float32)
     if parts is not None and parts.shape != alpha.shape:
@@ -78,7 +77,7 @@ def split(alpha: np.ndarray, parts: np.ndarray | None) -> list[Layer]:
 
 
 def figure_window(alpha: np.ndarray, margin: int = 20) -> tuple[slice, slice]:
-    """Rows and columns of a matte (h, w) that hold the figure, with a margin where the photo goes on."""
+    """Rows and columns of the figure in a matte (h, w), with a margin inside the photo."""
     rows, columns = (np.flatnonzero((alpha > 0).any(axis)) for axis in (1, 0))
     if not len(rows):
         return slice(0, alpha.shape[0]), slice(0, alpha.shape[1])
@@ -100,7 +99,7 @@ def _split(alpha: np.ndarray, parts: np.ndarray | None) -> list[Layer]:
     hidden = _hidden(figure, labels, tall)
     body_alpha = _outlined(alpha, seen | hidden)
     body_e = inflate(body_alpha)
-    # behind an arm the body sinks within a few pixels, so that it does not come out in front
+    # behind an arm the body recedes within a few pixels, so that it does not come to the front
     fall = np.clip(2 * box_mean(seen, max(2, tall // 150)), 0, 1)
     arms = []
     for label, name in _ARMS.items():
@@ -129,7 +128,7 @@ def visible_e(alpha: np.ndarray, parts: np.ndarray | None) -> np.ndarray:
 
 
 def seen_e(layers: list[Layer]) -> np.ndarray:
-    """`visible_e` of layers that are there already."""
+    """`visible_e` of existing layers."""
     e = np.zeros_like(layers[0].e)
     for layer in layers:
         np.copyto(e, layer.e, where=layer.seen)
@@ -137,7 +136,7 @@ def seen_e(layers: list[Layer]) -> np.ndarray:
 
 
 def _arm_labels(alpha: np.ndarray, parts: np.ndarray | None) -> np.ndarray | None:
-    """Arm label of every pixel or 0, carried outwards over the soft edge; None where no arm is large enough."""
+    """Arm label of every pixel or 0, extended over the soft edge; None if no arm is large enough."""
     if parts is None:
         return None
     figure = alpha > 0.5
@@ -148,8 +147,8 @@ def _arm_labels(alpha: np.ndarray, parts: np.ndarray | None) -> np.ndarray | Non
     labels = np.zeros(alpha.shape, np.uint8)
     for label, mask in masks.items():
         labels[mask] = label
-    # Unknown pixels take the label that prevails near them, from near to far: those beyond the figure, and specks and
-    # slivers of body beside an arm.
+    # Unknown pixels take the prevailing label nearby, from near to far: those outside the figure, and specks and
+    # slivers of body next to an arm.
     body = figure & (labels == 0)
     thin = max(1, round(figure.sum() ** 0.5 / 80))
     firm = keep_large(dilate(erode(body, thin), thin) & body, least)
@@ -161,20 +160,20 @@ def _arm_labels(alpha: np.ndarray, parts: np.ndarray | None) -> np.ndarray | Non
         for label, share in zip(_ARMS, shares, strict=True):
             labels[new & (share > 0.5 * near)] = label
         known |= new
-    # the pixels that mix arm and body go with the arm, which is drawn in front
+    # pixels that mix arm and body belong to the arm, which is drawn in front
     for label in _ARMS:
         labels[(labels == 0) & figure & dilate((labels == label) & figure, 1)] = label
     return labels
 
 
 def _outlined(alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The matte within a mask of whole pixels; the mask's outline is smoothed and `CUT` lies on it."""
+    """The matte within a mask of whole pixels; the mask's outline is smoothed and is at alpha `CUT`."""
     share = box_mean(box_mean(mask, 1), 1)
     return (alpha * np.clip(CUT + 2 * (share - 0.5), 0, 1)).astype(np.float32)
 
 
 def _hidden(figure: np.ndarray, labels: np.ndarray, tall: int) -> np.ndarray:
-    """Arm pixels behind which the body goes on."""
+    """Arm pixels behind which the body continues."""
     body, arm = figure & (labels == 0), figure & (labels > 0)
     # arms that cross the body: body on both sides, along the row, or along the column where the arm is thin
     crossed = _between(body, arm, arm.shape[1]) | _between(body.T, arm.T, tall // 8).T
@@ -182,16 +181,16 @@ def _hidden(figure: np.ndarray, labels: np.ndarray, tall: int) -> np.ndarray:
     hidden = dilate(erode(crossed, speck), speck) & crossed
     hidden |= _behind(figure, body, labels == ARM_LEFT)
     hidden |= _behind(figure[:, ::-1], body[:, ::-1], labels[:, ::-1] == ARM_RIGHT)[:, ::-1]
-    # beside an arm the body goes on a little, less where the arm's outline is near, so that no edge shows beyond it
+    # next to an arm the body continues a little, less near the arm's outline, so that no edge is visible beyond it
     for step in range(1, max(2, tall // 200) + 1):
         hidden |= arm & dilate(body, step) & erode(figure, step)
     return hidden
 
 
 def _behind(figure: np.ndarray, body: np.ndarray, arm: np.ndarray) -> np.ndarray:
-    """Pixels of an arm on the body's left that lie within the body's outline as seen above and below the arm.
+    """Pixels of an arm on the body's left that are within the body's outline above and below the arm.
 
-    At most the half of the arm that is nearer to the body: one that hangs beside it stays free.
+    At most the half of the arm nearer to the body, so that a hanging arm is separate.
     """
     columns = np.arange(body.shape[1])
     rows = np.flatnonzero(body.any(1) & figure.any(1))
@@ -227,7 +226,7 @@ def _between(body: np.ndarray, arm: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _neck(figure: np.ndarray, parts: np.ndarray | None, tall: int) -> tuple[float, float]:
-    """Place of the neck's base in pixels (x, y)."""
+    """Position of the neck's base in pixels (x, y)."""
     if parts is not None and (parts == HEAD).any():
         ys, xs = np.nonzero(parts == HEAD)
         low = ys >= np.quantile(ys, 0.9)
@@ -238,7 +237,7 @@ def _neck(figure: np.ndarray, parts: np.ndarray | None, tall: int) -> tuple[floa
 
 
 def _joint(arm: np.ndarray, body: np.ndarray, width: float, neck: tuple[float, float]) -> np.ndarray:
-    """Weight 0..1, (h, w): 1 where the arm leaves the shoulder, 0 from about an arm's `width` on."""
+    """Weight 0..1, (h, w): 1 where the arm leaves the shoulder, 0 beyond about an arm's `width`."""
     weight = np.zeros(arm.shape, np.float32)
     ys, xs = np.nonzero(arm & dilate(body, 1))
     if not len(ys):
@@ -260,7 +259,7 @@ def _joint(arm: np.ndarray, body: np.ndarray, width: float, neck: tuple[float, f
 
 
 def _raised(need: np.ndarray, reach: int) -> np.ndarray:
-    """A smooth field that is nowhere below what is needed."""
+    """A smooth field that is nowhere below the given one."""
     high = need
     for axis in (0, 1):
         padded = np.pad(high, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)])

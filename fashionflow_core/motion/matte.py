@@ -1,4 +1,4 @@
-"""Matte of a photo's figure: alpha, parts, trust."""
+"""Figure matting: alpha, parts and reliability for a photo."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from fashionflow_core.motion.matte_trust import net_doubts, overlap, shape_doubt
 from fashionflow_core.motion.matte_wall import FLOOR, WallMatte, wall_matte
 from fashionflow_core.motion.regions import dilate, erode, fill_small, keep_large
 
-WORKING_SIDE = 960  # pixels of the longer side that the outline is looked for at; edges are solved at full size
+WORKING_SIDE = 960  # pixels of the longer side for the outline; edges are solved at full size
 CLUTTER = 0.04  # share of the surroundings that may differ from a plain wall
-AGREED = 0.85  # overlap (intersection over union) of both methods' masks from which on they confirm each other
-# Guided filters of a busy background: window radii for a photo 640 pixels high, and slack. Of the radii 10 to 40 and
-# slacks 1e-5 to 1e-3 these fit 16 drawn figures of seeds from 20,000,000 best.
+AGREED = 0.85  # overlap (intersection over union) of both methods' masks above which they confirm each other
+# Guided filters for busy backgrounds: window radii for a photo 640 pixels high, and slack. The best of radii 10 to 40
+# and slacks 1e-5 to 1e-3 on 16 synthetic figures of seeds from 20,000,000.
 WIDE, NEAR, SLACK = 28.0, 10.0, 1e-4
-STRONG = 25.0  # distance from the wall, in L*a*b*, that no shadow has
+STRONG = 25.0  # distance from the wall, in L*a*b*, above that of shadows
 
 
 class Parsed(Protocol):
-    """What a parser network predicts for a photo, at the photo's size.
+    """Prediction of a parser network for a photo, at the photo's size.
 
     Attributes:
-        matte: float32 `(h, w)`, probability that the figure is there.
-        parts: float32 `(9, h, w)`, probabilities of `PARTS`.
+        matte: probability of the figure, float32 `(h, w)`.
+        parts: probabilities of `PARTS`, float32 `(9, h, w)`.
     """
 
     @property
@@ -46,13 +46,13 @@ Parse = Callable[[np.ndarray], Parsed]
 
 @dataclass(frozen=True, eq=False)
 class Matte:
-    """A photo's figure.
+    """Matte of a photo's figure.
 
     Attributes:
-        alpha: float32 `(h, w)`, the figure's share of each pixel, 0..1.
-        parts: uint8 `(h, w)`, labels of `PARTS`, above 0 wherever alpha is; None where they are not known.
+        alpha: share of the figure in each pixel, float32 `(h, w)`, 0..1.
+        parts: labels of `PARTS`, uint8 `(h, w)`, above 0 wherever alpha is; None if unknown.
         trusted: whether the figure may be moved; otherwise only the camera.
-        reason: in plain English, why it is not trusted; empty if it is.
+        reason: reason why it is not trusted, for the user; empty if it is.
     """
 
     alpha: np.ndarray
@@ -62,19 +62,19 @@ class Matte:
 
 
 def find_matte(photo: np.ndarray, parse: Parse | None = None, given: np.ndarray | None = None) -> Matte:
-    """Finds the figure in a photo.
+    """Find the figure in a photo.
 
-    Before a plain wall each pixel's distance from the wall's colour gives the outline, and the network corrects large
-    errors; elsewhere the network alone does. Edges are solved from the colours on both sides.
+    Before a plain wall the outline is the distance from the wall's colour, and the network corrects large
+    errors; otherwise only the network is used. Edges are solved from the colours on both sides.
 
     Args:
-        photo: uint8 `(h, w, 3)` sRGB.
-        parse: a parser network, see `fashionflow_core.models.parser`; without one the wall must be plain, and no parts
-            are known.
-        given: float `(h, w)` in 0..1, a mask to be used as it is; hard edges are softened.
+        photo: photo, uint8 `(h, w, 3)` sRGB.
+        parse: parser network, see `fashionflow_core.models.parser`; None: the wall must be plain, and parts are
+            unknown.
+        given: mask to use, float `(h, w)` in 0..1; hard edges are softened.
 
     Raises:
-        ValueError: `photo` is no such array, or `given` has another size or values outside 0..1.
+        ValueError: `photo` is another array, or `given` has another size or values outside 0..1.
     """
     check_frame(photo)
     step = max(1, -(-max(photo.shape[:2]) // WORKING_SIDE))
@@ -99,13 +99,13 @@ class _Planes:
 
 
 def _found_alpha(photo: np.ndarray, small: np.ndarray, parsed: Parsed | None) -> tuple[np.ndarray, str]:
-    """Alpha at the photo's size, and why it is not to be trusted."""
+    """Alpha at the photo's size, and the reason why it is unreliable."""
     found = wall_matte(small)
     plain = found.clutter <= CLUTTER
     doubts = "" if plain else "the background is not plain"
     doubts = doubts or shape_doubts(found.mask)
     if not doubts and find_figure(small) is None:
-        doubts = "nobody who wears the garment was found in the photo"
+        doubts = "no person wearing the garment was found in the photo"
     if parsed is None:
         gaps = find_gaps(found)
         return _wall_alpha(photo, found.mask & ~gaps, gaps), doubts
@@ -121,7 +121,7 @@ def _found_alpha(photo: np.ndarray, small: np.ndarray, parsed: Parsed | None) ->
         agreed = overlap(mask, predicted)
         if not doubts or (agreed > AGREED and not unsure):
             alpha = _bounded(_wall_alpha(photo, mask, gaps), parsed.matte, dilate(gaps, 3))
-            # Two people who touch look like one outline.
+            # Two touching people have one outline.
             return alpha, unsure if "several" in unsure else shape_doubts(mask)
     matte = _edged(small, parsed.matte)
     outlined = fill_small(matte > 0.5, 12)
@@ -139,9 +139,9 @@ def _refined(photo: np.ndarray, parsed: Parsed) -> _Planes:
 
 
 def _bounded(alpha: np.ndarray, matte: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """Alpha kept to what the network is sure of: stripes as pale as the wall leave no notches in the outline.
+    """Alpha limited by certain predictions of the network, to avoid notches at stripes as pale as the wall.
 
-    Gaps are finer than the network sees.
+    Gaps are excluded, as they are finer than the network's resolution.
     """
     shape = alpha.shape
     least = np.where(gaps, 0, np.clip((matte - 0.85) / 0.1, 0, 1)).astype(np.float32)
@@ -150,14 +150,14 @@ def _bounded(alpha: np.ndarray, matte: np.ndarray, gaps: np.ndarray) -> np.ndarr
 
 
 def _wall_alpha(photo: np.ndarray, mask: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """Alpha of a figure before a plain wall; narrow gaps are solved for as a whole."""
+    """Alpha of a figure before a plain wall; narrow gaps are solved as a whole."""
     scale = max(mask.shape) / 640
     doubtful = dilate(gaps, max(1, round(1.5 * scale))) & ~erode(gaps, max(2, round(2.5 * scale)))
     return soft_alpha(photo, enlarge(mask, photo.shape[:2]), enlarge(doubtful, photo.shape[:2]))
 
 
 def _edged(photo: np.ndarray, matte: np.ndarray) -> np.ndarray:
-    """The network's matte drawn to the photo's edges, where no plain wall helps: a wide guided filter finds the side
+    """The network's matte aligned with the photo's edges, for busy backgrounds: a wide guided filter finds the side
     that each colour nearby belongs to, a narrow one the outline."""
     scale = max(photo.shape[:2]) / 640
     wide = guided(photo, matte[None], max(2, round(WIDE * scale)), SLACK)
@@ -166,7 +166,7 @@ def _edged(photo: np.ndarray, matte: np.ndarray) -> np.ndarray:
 
 
 def _predicted_alpha(photo: np.ndarray, small: np.ndarray, matte: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Alpha from the network alone: its probability, made steep, inside a band round its outline."""
+    """Alpha from the network only: its probability, steepened, inside a band around its outline."""
     steep = np.clip((matte - 0.5) * 2.5 + 0.5, 0, 1)
     scale = max(small.shape[:2]) / 640
     radius = max(2, round(4 * scale))
@@ -175,10 +175,10 @@ def _predicted_alpha(photo: np.ndarray, small: np.ndarray, matte: np.ndarray, ma
 
 
 def _corrected(found: WallMatte, matte: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """The background method's mask with its large errors corrected by the network.
+    """The mask of background subtraction with large errors corrected by the network.
 
-    Large means thicker than the network is coarse; what differs strongly from the wall (a bag, a hat) stays, whatever
-    the network makes of it.
+    Large means thicker than the network's resolution; areas that differ strongly from the wall (a bag, a hat) are kept
+    regardless of the prediction.
     """
     mask = found.mask.copy()
     thick = max(2, round(max(mask.shape) / 160))
@@ -188,17 +188,17 @@ def _corrected(found: WallMatte, matte: np.ndarray, parts: np.ndarray) -> np.nda
         return keep_large(dilate(erode(area, thick), thick) & area, least)
 
     mask &= ~large(mask & (matte < 0.3) & (found.away < STRONG))
-    # Shadows round the feet.
+    # Shadows around the feet.
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows):
         low = np.zeros_like(mask)
         low[rows[0] + int(0.85 * (rows[-1] - rows[0])) :] = True
         shadow = low & mask & (matte < 0.35) & (found.away < FLOOR)
         mask &= ~dilate(erode(shadow, 1), 1) | ~shadow
-    # Stripes and dots as pale as the wall notch the outline.
+    # Stripes and dots as pale as the wall make notches in the outline.
     reach = max(2, round(max(mask.shape) / 110))
     mask |= erode(dilate(mask, reach), reach) & (matte > 0.85)
-    # Clothes as pale as the wall; but wall beside bare legs is wall.
+    # Clothes as pale as the wall; but wall next to bare legs is wall.
     missed = large(~mask & (matte > 0.9) & ((parts == UPPER) | (parts == LOWER)))
     if missed.any() and not between_legs(missed, parts, mask):
         mask |= missed
@@ -208,7 +208,7 @@ def _corrected(found: WallMatte, matte: np.ndarray, parts: np.ndarray) -> np.nda
 def _given_alpha(photo: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, str]:
     alpha = np.asarray(given, np.float32)
     if alpha.shape != photo.shape[:2]:
-        raise ValueError(f"the mask is {alpha.shape}, the photo {photo.shape[:2]}")
+        raise ValueError(f"mask is {alpha.shape}, photo is {photo.shape[:2]}")
     if not np.isfinite(alpha).all() or alpha.min() < 0 or alpha.max() > 1:
         raise ValueError("a mask's values must be in 0..1")
     share = float(alpha.mean())
@@ -222,7 +222,7 @@ def _given_alpha(photo: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, str]
 
 
 def shrink(photo: np.ndarray, step: int) -> np.ndarray:
-    """The photo at 1/step of its size, by averages of blocks; what is left over at the right and below is dropped."""
+    """The photo at 1/step of its size, by averages of blocks; remainders at the right and bottom are dropped."""
     if step == 1:
         return photo
     return np.rint(np.stack([shrink_plane(plane, step) for plane in np.moveaxis(photo, 2, 0)], 2)).astype(np.uint8)
@@ -246,7 +246,7 @@ def enlarge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _resized(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A plane at a larger size, bilinearly; pixels of both sizes are squares over the same area."""
+    """A plane at a larger size, bilinearly; pixels of both sizes cover the same area."""
     if plane.shape == shape:
         return plane
     for axis, count in enumerate(shape):

@@ -10,19 +10,19 @@ from fashionflow_core.motion.background import diffuse
 from fashionflow_core.motion.regions import box_mean, dilate, erode
 
 RIM = 2.5  # half-width in pixels of the undecided band, for a photo 640 pixels high
-CONTRAST = 150.0  # squared distance of both sides' sRGB colours at which colour counts as much as the mask
+CONTRAST = 150.0  # squared distance of both sides' sRGB colours at which colour and mask have equal weight
 
 
 def soft_alpha(photo: np.ndarray, mask: np.ndarray, doubtful: np.ndarray | None = None) -> np.ndarray:
-    """Alpha of a figure whose rough outline is known.
+    """Compute alpha of a figure with a known rough outline.
 
-    In a band round the outline `photo = alpha * figure + (1 - alpha) * wall` is solved for alpha, with both colours
-    carried there from beside the band. Where they look alike, the smoothed mask counts instead.
+    In a band around the outline `photo = alpha * figure + (1 - alpha) * wall` is solved for alpha, with both colours
+    extended from outside the band. Where they are similar, the smoothed mask is used instead.
 
     Args:
-        photo: uint8 `(h, w, 3)` sRGB.
-        mask: bool `(h, w)`.
-        doubtful: bool `(h, w)`, more pixels to solve for, such as slits between arm and body.
+        photo: photo, uint8 `(h, w, 3)` sRGB.
+        mask: rough mask, bool `(h, w)`.
+        doubtful: additional pixels to solve for, such as slits between arm and body, bool `(h, w)`.
 
     Returns:
         float32 `(h, w)`, 0..1; exactly 0 and 1 away from the outline.
@@ -33,7 +33,7 @@ def soft_alpha(photo: np.ndarray, mask: np.ndarray, doubtful: np.ndarray | None 
     if doubtful is not None:
         sure, never = sure & ~doubtful, never & ~doubtful
     band = ~sure & ~never
-    # Thin limbs keep no sure core: their middle line serves as one.
+    # Thin limbs have no certain core: their middle line is used instead.
     core = sure | (mask & ~dilate(sure, 2 * radius) & erode(mask, max(1, radius // 2)))
     if not core.any() or not never.any():
         return mask.astype(np.float32)
@@ -60,11 +60,11 @@ def guided(photo: np.ndarray, planes: np.ndarray, radius: int, slack: float = 2e
     """Guided filter (He et al., 2010): planes follow the photo's edges as linear functions of its colours.
 
     Args:
-        photo: uint8 `(h, w, 3)` sRGB.
-        planes: float32 `(n, h, w)`.
-        radius: of the windows in which a linear function holds, in pixels.
-        slack: how much variance of a colour, in 0..1 squared, counts as an edge.
-        step: pixels between those that the functions are fitted to (the fast guided filter, He and Sun, 2015).
+        photo: photo, uint8 `(h, w, 3)` sRGB.
+        planes: planes to filter, float32 `(n, h, w)`.
+        radius: radius in pixels of the windows with one linear function.
+        slack: variance of a colour, in 0..1 squared, that counts as an edge.
+        step: step in pixels between the fitted ones (the fast guided filter, He and Sun, 2015).
 
     Returns:
         float32 `(n, h, w)`.

@@ -1,7 +1,7 @@
 """Gaps in a matte: between arm and body, between legs.
 
-A gap looks like a white dot, stripe or collar of the garment. What tells them apart is what lies round them: arms,
-skin, and what a parser network makes of the place.
+A gap looks like a white dot, stripe or collar of the garment. They are distinguished by their surroundings: arms, skin,
+and the prediction of a parser network.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from fashionflow_core.images.person import skin_like
 from fashionflow_core.motion.matte_wall import GAP, WallMatte
 from fashionflow_core.motion.regions import components, dilate
 
-RIDGE = 0.3  # of the figure's own distance from the wall on both sides, below which a pixel shows wall
-TAIL = 0.5  # the same for pixels that run on from a gap
-FAINT = 20.0  # distance from the wall, in L*a*b*, that a blurred slit reaches at most
-LARGE = 0.01  # share of the figure from which on a pale place is split by the network, not judged as a whole
-PALE = 0.3  # share of the figure that is as pale as the wall: its pale places are its clothes
+RIDGE = 0.3  # share of the distance from the wall on both sides below which a pixel shows wall
+TAIL = 0.5  # the same for pixels that continue a gap
+FAINT = 20.0  # maximum distance from the wall, in L*a*b*, of a blurred slit
+LARGE = 0.01  # share of the figure above which a pale area is split by the network, not classified as a whole
+PALE = 0.3  # share of the figure as pale as the wall above which pale areas are clothes
 
 
 def find_gaps(found: WallMatte, matte: np.ndarray | None = None, parts: np.ndarray | None = None) -> np.ndarray:
-    """Where the wall is seen through a figure.
+    """Mask of gaps that show the wall through a figure.
 
     Args:
-        found: its `mask` with all holes closed.
-        matte: float32 `(h, w)`, a network's probability of the figure; None if there is none.
-        parts: uint8 `(h, w)`, a network's labels of `PARTS`; together with `matte`.
+        found: figure whose `mask` has all holes closed.
+        matte: probability of the figure by a network, float32 `(h, w)`; None without a network.
+        parts: labels of `PARTS` by a network, uint8 `(h, w)`; together with `matte`.
 
     Returns:
         bool `(h, w)`.
@@ -62,13 +62,13 @@ def find_gaps(found: WallMatte, matte: np.ndarray | None = None, parts: np.ndarr
 
 
 def between_legs(place: np.ndarray, parts: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether a pale place lies among bare legs and shoes, not in a garment; arrays of one window."""
+    """Whether a pale area is among bare legs and shoes, not in a garment; arrays of one window."""
     rim = dilate(place, 3) & ~place & mask
     return bool(np.isin(parts[rim], (LEGS, SHOES)).mean() > 0.5) if rim.any() else False
 
 
 def _tails(gaps: np.ndarray, faint: np.ndarray) -> np.ndarray:
-    """The narrow ends of gaps, which blur has tinted."""
+    """The narrow ends of gaps, tinted by blur."""
     labels, sizes = components(faint | gaps)
     inside = np.bincount(labels[gaps], minlength=len(sizes))
     keep = (inside > 0) & (sizes < 2 * inside + 20)
@@ -86,7 +86,7 @@ def _is_gap(
     parts: np.ndarray | None,
     pale_clothes: bool,
 ) -> bool:
-    """Whether one pale place of a figure is a gap; all arrays are of a window round it."""
+    """Whether a pale area of a figure is a gap; all arrays are windows around it."""
     if away[place].min() > 2 * GAP:
         return False
     size, tall, wide = int(place.sum()), *(int(np.ptp(line)) + 1 for line in np.nonzero(place))
@@ -98,11 +98,11 @@ def _is_gap(
         figure = float(matte[place].mean())
         if figure < 0.35:
             return True
-        # What is left of a gap between the legs once the network has removed its middle.
+        # Remainder of a gap between the legs after the network has removed its middle.
         if float(away[place].mean()) < GAP and figure < 0.75 and between_legs(place, parts, mask):
             return True
         by_arm = float((rim & ((parts == ARM_LEFT) | (parts == ARM_RIGHT))).sum()) / count
-        # A pale stripe beside a sleeve looks the same, but is no doubt of the network and has no skin beside it.
+        # A pale stripe next to a sleeve looks the same, but the network is certain and no skin is near.
         beside_arm = slender and 0.2 < by_arm < 0.9 and (by_skin > 0.2 or figure < 0.75)
         return beside_arm or (by_arm > 0.4 and by_skin > 0.5)
     solid = float(away[place].mean()) < GAP and size > 14 * scale**2

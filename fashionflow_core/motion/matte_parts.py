@@ -9,12 +9,12 @@ from fashionflow_core.motion.regions import components
 
 
 def labelled(shares: np.ndarray) -> np.ndarray:
-    """Most probable part of a figure at each pixel, uint8 `(h, w)`, never background."""
+    """Most probable part at each pixel, uint8 `(h, w)`, excluding background."""
     return (shares[1:].argmax(axis=0) + 1).astype(np.uint8)
 
 
 def label_parts(photo: np.ndarray, alpha: np.ndarray, shares: np.ndarray) -> np.ndarray | None:
-    """Labels of `PARTS`.
+    """Part labels, with plausibility checks.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB.
@@ -22,8 +22,7 @@ def label_parts(photo: np.ndarray, alpha: np.ndarray, shares: np.ndarray) -> np.
         shares: float32 `(9, h, w)`, probabilities of `PARTS`.
 
     Returns:
-        uint8 `(h, w)`, above 0 everywhere (where the figure is not, the part that would be nearest to it by its
-        probability); None if they are not plausible.
+        uint8 `(h, w)`, above 0 everywhere (outside the figure the most probable part); None if implausible.
     """
     body = shares.copy()
     body[BACKGROUND] = -1.0

@@ -1,4 +1,4 @@
-"""Trust test of a matte, with reasons."""
+"""Plausibility tests of mattes, with reasons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from fashionflow_core.images.parts import ARM_LEFT, ARM_RIGHT, HAIR, HEAD, LEGS, SHOES
 from fashionflow_core.motion.regions import components
 
-UNSURE = 0.3  # area of undecided probabilities, as a share of the figure, from which on the outline is a guess
+UNSURE = 0.3  # area of undecided probabilities, as a share of the figure, above which the outline is unreliable
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
@@ -17,10 +17,10 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def shape_doubts(mask: np.ndarray) -> str:
-    """Why a mask is no single figure; empty if it may be one."""
+    """The reason why a mask is not a single figure; empty if plausible."""
     share = float(mask.mean())
     if share < 0.015:
-        return "nobody was found in the photo"
+        return "no person was found in the photo"
     if share > 0.85:
         return "the figure fills the whole photo"
     labels, sizes = components(mask)
@@ -28,7 +28,7 @@ def shape_doubts(mask: np.ndarray) -> str:
     if len(large) > 1 and large[1] > 0.25 * large[0]:
         return "there seem to be several people or things in the photo"
     if (large > 0.002 * large[0]).sum() > 12:
-        return "the figure's outline could not be made out"
+        return "the figure's outline is unclear"
     holes = components(~mask)[1][1:]
     if (holes > 0.002 * large[0]).sum() > 14:
         return "the figure's outline is full of holes"
@@ -39,19 +39,19 @@ def shape_doubts(mask: np.ndarray) -> str:
 
 
 def net_doubts(matte: np.ndarray, parts: np.ndarray, mask: np.ndarray) -> str:
-    """Why a network's prediction is no single person; empty if it may be one.
+    """The reason why a prediction is not a single person; empty if plausible.
 
     Args:
-        matte: float32 `(h, w)`, probabilities of the figure.
-        parts: float32 `(9, h, w)`, probabilities of `PARTS`.
-        mask: bool `(h, w)`, the figure made of them.
+        matte: probability of the figure, float32 `(h, w)`.
+        parts: probabilities of `PARTS`, float32 `(9, h, w)`.
+        mask: figure derived from them, bool `(h, w)`.
     """
     area = float(mask.sum())
     if area < 0.015 * mask.size:
-        return "nobody was found in the photo"
+        return "no person was found in the photo"
     undecided = float(((matte > 0.25) & (matte < 0.75)).sum())
     if undecided > UNSURE * area:
-        return "the figure's outline could not be made out"
+        return "the figure's outline is unclear"
     label = np.where(mask, parts.argmax(axis=0), 0)
     sizes = components((label == HEAD) | (label == HAIR))[1][1:]
     if len(sizes) > 1:
@@ -60,5 +60,5 @@ def net_doubts(matte: np.ndarray, parts: np.ndarray, mask: np.ndarray) -> str:
             return "there seem to be several people in the photo"
     bare = np.isin(label, (HEAD, HAIR, ARM_LEFT, ARM_RIGHT, LEGS, SHOES)).sum()
     if bare < 0.05 * area:
-        return "nobody who wears the garment was found in the photo"
+        return "no person wearing the garment was found in the photo"
     return ""

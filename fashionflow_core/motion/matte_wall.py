@@ -1,4 +1,4 @@
-"""Matte before a plain wall (background subtraction)."""
+"""Background subtraction: matte of a figure before a plain wall."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fashionflow_core.images.lab import srgb_to_lab
 from fashionflow_core.images.person import CLEAR, figure_rows, find_foreground
 from fashionflow_core.motion.regions import components, dilate, erode, fill_small, keep_large
 
-FLOOR = 20.0  # the largest distance of a shadow or reflection on the floor from the floor itself, in L*a*b*
-SMOOTH = 2.2  # the largest step in L*a*b* from pixel to pixel inside a shadow or reflection
-GAP = 4.0  # a hole's mean distance from the wall, at most, if wall is seen through it
+FLOOR = 20.0  # maximum distance of a shadow or reflection from the floor, in L*a*b*
+SMOOTH = 2.2  # maximum step between pixels inside a shadow or reflection, in L*a*b*
+GAP = 4.0  # maximum mean distance from the wall of a hole that shows wall
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +20,10 @@ class WallMatte:
     """A figure before a plain wall.
 
     Attributes:
-        mask: bool `(h, w)`, the figure with the wall seen between arms and body, but mostly not between legs apart.
-        lab: float32 `(h, w, 3)`, the photo in L*a*b*.
-        away: float32 `(h, w)`, distance from the wall in L*a*b*.
-        clutter: share of what lies outside the figure that is no plain wall, 0..1.
+        mask: figure without gaps between arms and body, but mostly with those between legs, bool `(h, w)`.
+        lab: photo in L*a*b*, float32 `(h, w, 3)`.
+        away: distance from the wall in L*a*b*, float32 `(h, w)`.
+        clutter: share of the surroundings that is not plain wall, 0..1.
     """
 
     mask: np.ndarray
@@ -33,7 +33,7 @@ class WallMatte:
 
 
 def wall_matte(photo: np.ndarray) -> WallMatte:
-    """Finds the figure by what differs from the wall at the photo's left and right border.
+    """Find the figure as the difference from the wall, sampled at the photo's left and right border.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB; about 640 pixels high is enough, edges are refined elsewhere.
@@ -51,7 +51,7 @@ def wall_matte(photo: np.ndarray) -> WallMatte:
 
 
 def _without_shadow(lab: np.ndarray, mask: np.ndarray, away: np.ndarray) -> np.ndarray:
-    """The mask without shadows and reflections on the floor: faint, and reached from the wall without any edge."""
+    """The mask without shadows and reflections on the floor: faint areas connected with the wall without an edge."""
     top, bottom = figure_rows(mask)
     if bottom - top < 8:
         return mask
@@ -65,12 +65,12 @@ def _without_shadow(lab: np.ndarray, mask: np.ndarray, away: np.ndarray) -> np.n
     faint = (away < FLOOR) & (step < SMOOTH)
     faint[: top + int(0.8 * (bottom - top))] = False
     labels, sizes = components(faint)
-    # A shadow is what hangs together with the wall around the figure.
+    # A shadow is connected with the wall around the figure.
     wall = np.bincount(labels[~mask].ravel(), minlength=len(sizes)) > 0
     wall[0] = False
     shadow = wall[labels]
     rest = mask & ~shadow
-    # Rims between shadow and wall, too steep for the above, are thin; so is nothing of a foot.
+    # Rims between shadow and wall, too steep for the above, are thinner than any part of a foot.
     low = np.zeros_like(mask)
     low[top + int(0.8 * (bottom - top)) :] = True
     thin = rest & ~dilate(erode(rest, 1), 1)

@@ -1,9 +1,8 @@
 """Adaptive triangle meshes over a matte.
 
-The vertices lie on pixel centres (the outermost on the photo's border) and on the matte's contour. Cells of `CELL`
-pixels are used where inflation and depth are bilinear in them to a quarter of a pixel; every other cell has one
-pixel. Vertices of small cells that lie on the edge of a large one are snapped to it, so that moving the mesh opens
-no crack.
+Vertices are on pixel centres (the outermost on the photo's border) and on the matte's contour. Cells of `CELL` pixels
+are used where inflation and depth are bilinear to a quarter of a pixel; all others have one pixel. Vertices of small
+cells on the edge of a large one are snapped to it, so that moving the mesh opens no cracks.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ CELL = 4
 """Side of a large cell in pixels."""
 _BAND = 2  # pixels between the outline and the first large cell
 _TOLERANCE = 0.25  # pixels by which inflation may differ from bilinear in a large cell
-_SOFT = (0.02, 0.97)  # alpha between which a cell belongs to the soft edge
+_SOFT = (0.02, 0.97)  # range of alpha of cells in the soft edge
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,11 @@ class Mesh:
     """Vertices and triangles over a photo.
 
     Attributes:
-        x, y: float32 (v,), photo pixels.
-        e, z0: float32 (v,), half thickness and depth at rest in pixels.
-        triangles: int64 (t, 3), clockwise in the picture.
-        hanging: int64 (3, k): vertex, and the two ends of the edge it lies on.
-        share: float32 (k,), place of the hanging vertex from the first end to the second.
+        x, y: position in photo pixels, float32 (v,).
+        e, z0: half thickness and depth at rest in pixels, float32 (v,).
+        triangles: vertex indices, int64 (t, 3), clockwise in the image.
+        hanging: vertex on an edge, and the two ends of that edge, int64 (3, k).
+        share: position of the hanging vertex from the first end to the second, float32 (k,).
     """
 
     x: np.ndarray
@@ -85,7 +84,7 @@ def surface(
 
 
 def soft_edge(alpha: np.ndarray) -> Mesh:
-    """Mesh of one-pixel cells over the soft edge of a matte (h, w), and one cell more on both sides; flat."""
+    """Mesh of one-pixel cells over the soft edge of a matte (h, w), and one more cell on both sides; flat."""
     height, width = alpha.shape
     cells = np.stack([alpha[:-1, :-1], alpha[:-1, 1:], alpha[1:, 1:], alpha[1:, :-1]])
     rows, columns = np.nonzero(dilate((cells.max(0) > _SOFT[0]) & (cells.min(0) < _SOFT[1]), 1))
@@ -98,7 +97,7 @@ def soft_edge(alpha: np.ndarray) -> Mesh:
 
 
 def _large_cells(inside: np.ndarray, e: np.ndarray, z0: np.ndarray, cell: int) -> np.ndarray:
-    """Which blocks of `cell` by `cell` lattice cells become one: far inside, and the surface bilinear in them."""
+    """Blocks of `cell` by `cell` lattice cells to merge: far inside, with a bilinear surface."""
     height, width = inside.shape
     rows, columns = (height - 1) // cell, (width - 1) // cell
     if cell < 2 or not rows or not columns:
@@ -167,7 +166,7 @@ def _contoured(
                 polygon.append(ids[2 * k][rows, columns])
             if (kind >> k & 1) != (kind >> (k + 1) % 4 & 1):
                 polygon.append(ids[2 * k + 1][rows, columns])
-        if kind == 15:  # diagonals in turn, as on a draughtboard
+        if kind == 15:  # alternating diagonals
             even = (rows + columns) % 2 == 0
             a, b, c, d = polygon
             triangles.append(np.stack([a, b, np.where(even, c, d)], 1))

@@ -20,12 +20,12 @@ CAMERA_ONLY = "only the camera moves, a slow push"
 
 @dataclass(frozen=True, eq=False)
 class PreparedPhoto:
-    """A photo and what moving it needs.
+    """A photo with everything needed to move it.
 
     Attributes:
-        pixels: uint8 (h, w, 3), sRGB, of the video's size.
-        matte: of the figure.
-        device: where frames are drawn.
+        pixels: photo at the video's size, uint8 (h, w, 3), sRGB.
+        matte: matte of the figure.
+        device: device of the renderer.
     """
 
     pixels: np.ndarray
@@ -36,36 +36,36 @@ class PreparedPhoto:
     def of(
         cls, pixels: np.ndarray, parse: Parse | None = None, given: np.ndarray | None = None, device: str = "cpu"
     ) -> "PreparedPhoto":
-        """Find the figure.
+        """Find the figure of a photo.
 
         Args:
-            pixels: uint8 (h, w, 3).
-            parse: a parser network; None: the figure is told from a plain wall alone.
-            given: a mask, (h, w), 0 to 1, that is used as it is.
-            device: where frames are drawn.
+            pixels: photo, uint8 (h, w, 3).
+            parse: parser network; None: background subtraction only.
+            given: mask to use unchanged, (h, w), 0 to 1.
+            device: device of the renderer.
         """
         return cls(pixels, find_matte(pixels, parse, given), device)
 
     @property
     def moves_figure(self) -> bool:
-        """Whether the figure is moved; else only the camera is."""
+        """Whether the figure is moved, and not only the camera."""
         return self.matte.trusted
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why only the camera moves, as one line; none where the figure does."""
+        """The reason for camera motion, as one line; empty if the figure moves."""
         return () if self.moves_figure else (f"{self.matte.reason}: {CAMERA_ONLY}",)
 
     @cached_property
     def box(self) -> FigureBox:
-        """The figure's box; of a photo without a trusted figure the whole photo's."""
+        """The figure's box; the whole photo if there is no reliable figure."""
         if self.moves_figure:
             return FigureBox.of(self.matte.alpha)
         return FigureBox.of(np.ones(self.pixels.shape[:2], np.float32))
 
     @cached_property
     def inflation(self) -> np.ndarray:
-        """Of the layer that is seen at each pixel, (h, w) in pixels."""
+        """Inflation of the visible layer at each pixel, (h, w) in pixels."""
         return visible_e(self.matte.alpha, self.matte.parts)
 
     @cached_property
@@ -88,5 +88,5 @@ class PreparedPhoto:
         return self._shell.frames(channels.numpy())
 
     def camera(self, times: np.ndarray, seed: int, period: float) -> Iterator[np.ndarray]:
-        """Camera motion, where the figure cannot be moved; arguments of `camera.camera_frames`."""
+        """Camera motion, if the figure cannot be moved; arguments of `camera.camera_frames`."""
         return camera_frames(self.pixels, times, seed, period)

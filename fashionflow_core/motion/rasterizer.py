@@ -1,8 +1,8 @@
 """Triangle rasterizer with a z-buffer in plain torch.
 
-Positions are in subpixels of the output, x right and y down; a sample lies at the centre (+0.5) of each subpixel.
-The winner of a sample is the greatest 64-bit key of depth and triangle number, so equal depths are decided alike
-everywhere.
+Positions are in subpixels of the output, x right and y down; a sample is at the centre (+0.5) of each subpixel. The
+winner of a sample is the largest 64-bit key of depth and triangle index, so that ties are resolved identically on all
+devices.
 """
 
 import itertools
@@ -17,13 +17,13 @@ _DEPTH_OFFSET, _DEPTH_STEPS = (
     16384.0,
     64.0,
 )  # depth in pixels to a whole number; exact in float32 for photos below 16,000 px
-_CHUNK_CPU, _CHUNK_CUDA = 1 << 19, 1 << 24  # samples tested at once
-_EDGE = -1e-5  # barycentric slack, so that a sample on a shared edge is never lost
+_CHUNK_CPU, _CHUNK_CUDA = 1 << 19, 1 << 24  # samples per chunk
+_EDGE = -1e-5  # barycentric slack, so that no sample on a shared edge is lost
 
 
 @dataclass
 class Triangles:
-    """Triangles to draw: x, y, z (3, t) float32, and corners (3, t) int64 as numbers of vertices."""
+    """Triangles to draw: x, y, z (3, t) float32, and corners (3, t) int64 as vertex indices."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -31,7 +31,7 @@ class Triangles:
     corners: torch.Tensor
 
     def doubled_area(self) -> torch.Tensor:
-        """Twice the signed area, (t,); positive where the corners go clockwise in the picture."""
+        """Twice the signed area, (t,); positive if the corners are clockwise in the image."""
         x, y = self.x, self.y
         return (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
 
@@ -54,7 +54,7 @@ def facing(
     Args:
         x, y, z: (v,), moved vertices.
         corners: (3, t).
-        least: twice the area of the smallest triangle that is kept.
+        least: twice the minimum area of triangles.
     """
     triangles = Triangles(x[corners], y[corners], z[corners], corners)
     return triangles.select(torch.nonzero(triangles.doubled_area() * sign > least)[:, 0])
@@ -66,10 +66,10 @@ def rasterize(
     """Attributes of the nearest triangle at each sample.
 
     Args:
-        triangles: to draw; those of no area are skipped.
-        attributes: (a, v), at vertices, interpolated.
-        per_triangle: (t,), constant over a triangle, or None.
-        box: left, top, width, height in subpixels; the result's place.
+        triangles: triangles to draw; those without area are skipped.
+        attributes: values at vertices, (a, v), interpolated.
+        per_triangle: constant of each triangle, (t,), or None.
+        box: left, top, width, height of the result in subpixels.
 
     Returns:
         float32 (a + 1 or a + 2, height, width): attributes, 1 where a triangle is, and the constant; zeros elsewhere.
@@ -101,7 +101,7 @@ def rasterize(
         v.index_select(0, kept) for v in (counts, columns, first_column, first_row, area)
     )
     x, y, z, corners = (v.index_select(1, kept) for v in (x, y, z, triangles.corners))
-    # barycentric weights of the second and the third corner: planes over the picture
+    # barycentric weights of the second and the third corner: planes over the image
     w1x, w1y = (y[2] - y[0]) / area, (x[0] - x[2]) / area
     w2x, w2y = (y[0] - y[1]) / area, (x[1] - x[0]) / area
     z0, z1, z2 = z[0], z[1] - z[0], z[2] - z[0]
@@ -129,7 +129,7 @@ def rasterize(
     row = torch.div(hit, width, rounding_mode="floor")
     px, py = (hit - row * width).float().add_(0.5), row.float().add_(0.5)
     for k in range(count):
-        # an attribute is a plane over the picture too: its value at the window's corner, and its slopes
+        # an attribute is a plane over the image too: its value at the window's corner, and its slopes
         a, b, c = (attributes[k].index_select(0, corner) for corner in corners)
         across, down = (b - a) * w1x + (c - a) * w2x, (b - a) * w1y + (c - a) * w2y
         plane = (a - across * x[0] - down * y[0], across, down)

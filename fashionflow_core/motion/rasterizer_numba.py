@@ -1,4 +1,4 @@
-"""Rasterizer loops compiled by numba, for CPUs."""
+"""Rasterizer loops for CPUs, compiled by numba."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Draw = Callable[..., None]
 
 @cache
 def compiled() -> Draw | None:
-    """The function that draws, compiled at its first call (kept on disk for later processes); None without numba.
+    """The drawing function, compiled at its first call and cached on disk; None without numba.
 
     It takes positions x, y, z (3, t) relative to the box, corners (3, t), attributes (a, v), a value of each triangle
     (t,) or (0,), zeroed results (rows, height * width), the width, depth offset, depth steps and barycentric slack.
@@ -23,10 +23,10 @@ def compiled() -> Draw | None:
     import numba  # pyright: ignore[reportMissingImports]
 
     def jitted(function: Any) -> Any:
-        # No fast math: the comparisons of depth and edges must be those of torch.
+        # No fast math: comparisons of depth and edges must match torch.
         try:
             return numba.njit(cache=True, nogil=True)(function)
-        except RuntimeError:  # no folder that compiled code could be kept in
+        except RuntimeError:  # no folder for the cache of compiled code
             return numba.njit(nogil=True)(function)
 
     return jitted(_draw)
@@ -45,7 +45,7 @@ def _draw(
     depth_steps: float,
     edge: float,
 ) -> None:
-    """Compiled: only what numba knows."""
+    """Compiled by numba: restricted to its subset of Python."""
     one, half = np.float32(1.0), np.float32(0.5)
     count, size = attributes.shape[0], result.shape[1]
     height = size // width
@@ -63,7 +63,7 @@ def _draw(
         bottom = min(height - 1, math.floor(max(y0, y1, y2) - half))
         if right < left or bottom < top:
             continue
-        # barycentric weights of the second and the third corner: planes over the picture
+        # barycentric weights of the second and the third corner: planes over the image
         w1x, w1y = (y2 - y0) / area, (x0 - x2) / area
         w2x, w2y = (y0 - y1) / area, (x1 - x0) / area
         dx, dy = np.float32(left) + half - x0, np.float32(top) + half - y0
@@ -92,7 +92,7 @@ def _draw(
             continue
         t = owner[at]
         if not known[t]:
-            # an attribute is a plane over the picture too: its value at the window's corner, and its slopes
+            # an attribute is a plane over the image too: its value at the window's corner, and its slopes
             known[t] = True
             x0, y0 = x[0, t], y[0, t]
             area = (x[1, t] - x0) * (y[2, t] - y0) - (x[2, t] - x0) * (y[1, t] - y0)

@@ -16,7 +16,7 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (entry 0 counts what is outside).
     """
     height, width = mask.shape
-    # Runs of each row: starts and ends in the flattened mask with one empty column between rows.
+    # Runs of each row: starts and ends in the flattened mask, with an empty column between rows.
     padded = np.zeros((height, width + 1), np.int8)
     padded[:, :width] = mask
     steps = np.diff(padded.ravel(), prepend=np.int8(0))
@@ -24,7 +24,7 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros((height, width), np.int32)
     if not len(starts):
         return labels, np.array([mask.size])
-    # Runs that touch a run of the row below: those that overlap it when moved down by one row.
+    # Runs that touch a run of the row below: those that overlap it when shifted down by one row.
     first = np.searchsorted(ends, starts + (width + 1), side="right")
     last = np.searchsorted(starts, ends + (width + 1), side="left")
     counts = np.maximum(last - first, 0)
@@ -62,7 +62,7 @@ def box_mean(image: np.ndarray, radius: int) -> np.ndarray:
 
 
 def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Every pixel within a square of `2 * radius + 1` pixels round a pixel of the mask."""
+    """Dilation: pixels within a square of `2 * radius + 1` pixels around a pixel of the mask."""
     result = mask
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
@@ -74,7 +74,7 @@ def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def erode(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Pixels whose square of `2 * radius + 1` pixels is all mask; beyond the border counts as mask."""
+    """Erosion: pixels whose square of `2 * radius + 1` pixels is in the mask; outside the border counts as mask."""
     return ~dilate(~mask, radius)
 
 

@@ -1,8 +1,8 @@
-"""Shading that stays where the light is while a surface turns.
+"""Shading of a turning surface under fixed light.
 
-A photo holds the light that fell on each point of a surface. When the point turns, its brightness follows the
-direction it faces: the logarithm of luminance is fitted to the surface's normal within each part of the photo, and the
-fitted difference is what a turn changes. Prints are not explained by a normal, so that the fit weighs little there.
+A photo contains the light on each point of a surface. When the point turns, its brightness follows its direction: the
+logarithm of luminance is fitted to the surface's normal within each part of the photo, and a turn changes brightness by
+the fitted difference. Prints do not depend on the normal, so the fit has a low weight there.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from fashionflow_core.motion.handmade import DEPTH_RATIO
 from fashionflow_core.motion.layers import Layer
 from fashionflow_core.motion.regions import box_mean
 
-_SURE = 0.97  # alpha from which on a pixel shows the figure alone
-_MOST = 0.5  # change of the logarithm of luminance, at most
-_LEAST_PIXELS = 60  # of a part, below which nothing is fitted
+_SURE = 0.97  # minimum alpha of pixels that show the figure only
+_MOST = 0.5  # maximum change of the logarithm of luminance
+_LEAST_PIXELS = 60  # minimum pixels of a part for a fit
 _GAMMA = 2.2  # pixel values to luminance
 _LIT = (HEAD, ARM_LEFT, ARM_RIGHT, UPPER, LOWER, LEGS)
-_NOISE = 0.01  # variance of the logarithm of luminance that any photo has
-_PRIOR = 10.0  # precision of the light of all parts for that of one
-_STEEPEST = 1.5  # slope and curve, at most
+_NOISE = 0.01  # variance of the logarithm of luminance in any photo
+_PRIOR = 10.0  # precision of the prior (light of all parts) for one part
+_STEEPEST = 1.5  # maximum slope and curve
 
 
 @dataclass(frozen=True)
 class Shading:
-    """Brightness by direction at places (v,) of a figure.
+    """Brightness by direction at points (v,) of a figure.
 
     Attributes:
         normal: sideways component of the unit normal of the front, -1 (left) to 1 (right).
@@ -52,10 +52,10 @@ def fit(photo: np.ndarray, alpha: np.ndarray, parts: np.ndarray | None, layers: 
     """Normal and coefficients of each layer, float32 (4, h, w): the fields of `Shading` at every pixel.
 
     Args:
-        photo: uint8 (h, w, 3).
-        alpha: the matte, (h, w), 0..1.
+        photo: photo, uint8 (h, w, 3).
+        alpha: matte, (h, w), 0..1.
         parts: labels of `images.parts`, (h, w), or None: the figure is one part.
-        layers: of `layers.split`.
+        layers: result of `layers.split`.
     """
     luma = photo.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     light = _GAMMA * np.log(np.maximum(luma, 8))
@@ -78,7 +78,7 @@ def fit(photo: np.ndarray, alpha: np.ndarray, parts: np.ndarray | None, layers: 
         known[number][region] = 1
     if parts is not None:
         known[:, (parts == HAIR) | (parts == SHOES)] = 1  # with no coefficients
-    # carried over seams and beyond the outline, so that no step is seen there
+    # extended over seams and beyond the outline, so that no step is visible there
     reach = max(2, len(alpha) // 100)
     maps = []
     for number, (normal, forward) in enumerate(facing):
@@ -99,7 +99,7 @@ def normals(e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _within_rows(light: np.ndarray, normal: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Sideways normal, its square and `light` of a region, float64 (3, n), less their means in each row.
 
-    That takes sleeves, hems and stripes across out of the fit.
+    This excludes sleeves, hems and horizontal stripes from the fit.
     """
     rows, columns = np.nonzero(region)
     count = np.maximum(np.bincount(rows, minlength=len(region)), 1)
@@ -109,14 +109,14 @@ def _within_rows(light: np.ndarray, normal: np.ndarray, region: np.ndarray) -> n
 
 
 def _solved(samples: list[np.ndarray], found: np.ndarray, prior: np.ndarray, precision: float) -> np.ndarray:
-    """Slope and curve by weighted least squares: parts count by how little `found` leaves unexplained in them.
+    """Slope and curve by weighted least squares: parts are weighted by how well `found` explains them.
 
-    Skin and plain cloth thereby count more than prints, whose colours are no shading.
+    So skin and plain cloth have more weight than prints, whose colours are not shading.
     """
     matrix, right = precision * np.eye(2), precision * prior
     for values in samples:
         left = values[2] - found @ values[:2]
-        weight = len(left) ** -0.5 / (float(left @ left) / len(left) + _NOISE)  # neighbours are alike: root of n count
+        weight = len(left) ** -0.5 / (float(left @ left) / len(left) + _NOISE)  # correlated neighbours: root of n
         matrix = matrix + weight * values[:2] @ values[:2].T
         right = right + weight * values[:2] @ values[2]
     return np.clip(np.linalg.solve(matrix, right), -_STEEPEST, _STEEPEST)

@@ -1,8 +1,7 @@
 """Shell renderer: layers moved by motion channels over the background plate.
 
-Front and back of each layer move by ``mid-surface +- b * e``; what faces the camera is drawn with a z-buffer.
-Places that are stretched take the blurred colour of their own part; the matte's soft edge is drawn behind the
-surfaces.
+Front and back of each layer move by ``mid-surface +- b * e``; triangles facing the camera are drawn with a z-buffer.
+Stretched areas take the blurred colour of their part; the matte's soft edge is drawn behind the surfaces.
 """
 
 from collections.abc import Iterator
@@ -22,16 +21,16 @@ from fashionflow_core.motion.rasterizer import Triangles, facing, rasterize
 from fashionflow_core.motion.uncovered import FULL, mirrored
 
 _GAMMA = 2.2  # luminance to pixel values, for the gain channel
-_CHUNK = 8  # frames whose channels are at the vertices at once
-_LEAST_SHARE = 0.05  # of a grid cell, from which on it tells about a layer
-_STILL = 0.004  # figure heights of motion within which the photo's residual comes back
+_CHUNK = 8  # frames per chunk of channels at the vertices
+_LEAST_SHARE = 0.05  # minimum share of a grid cell for it to count for a layer
+_STILL = 0.004  # figure heights of motion below which the photo's residual is restored
 
 
 class Shell:
-    """A photo that motion channels move.
+    """A photo animated by motion channels.
 
     Attributes:
-        layers: of the figure, the body first; their arrays cover the figure's window.
+        layers: layers of the figure, body first; their arrays cover the figure's window.
     """
 
     def __init__(
@@ -46,11 +45,11 @@ class Shell:
         """Prepare a photo.
 
         Args:
-            photo: uint8 (h, w, 3).
-            matte: of the photo.
-            plate: float32 (h, w, 3), 0..255: the photo's background without the figure.
-            box: of the figure; the channels' place and unit.
-            device: to draw on.
+            photo: photo, uint8 (h, w, 3).
+            matte: matte of the photo.
+            plate: background without the figure, float32 (h, w, 3), 0..255.
+            box: box of the figure, the position and unit of the channels.
+            device: device of the renderer.
             subpixels: samples per pixel along each axis.
         """
         if photo.shape[:2] != matte.alpha.shape or photo.shape != plate.shape:
@@ -60,14 +59,14 @@ class Shell:
         self.subpixels = subpixels
         self._photo = torch.tensor(photo, device=self.device)
         self._plate = torch.from_numpy(plate.astype(np.float32)).to(self.device)
-        # from here on all is in pixels of the figure's window
+        # from here on all coordinates are pixels of the figure's window
         window = figure_window(matte.alpha)
         self._top, self._left = window[0].start, window[1].start
         self._box = replace(box, top=box.top - self._top, left=box.left - self._left)
         photo, plate, alpha = photo[window], plate[window], matte.alpha[window].astype(np.float32)
         parts = None if matte.parts is None else matte.parts[window]
         self.layers = split(alpha, parts)
-        # the arms share a texture: they hide nothing of each other
+        # the arms share a texture, since they do not hide each other
         groups = [self.layers[:1], self.layers[1:]] if len(self.layers) > 1 else [self.layers]
         self._slots = len(groups)
         near, far = textures.layer_textures(photo, alpha, plate, parts, groups)
@@ -88,16 +87,16 @@ class Shell:
 
     @torch.no_grad()
     def frames(self, channels: np.ndarray, fade: int = 12) -> Iterator[np.ndarray]:
-        """Draw the photo in motion.
+        """Render the photo in motion.
 
         Args:
             channels: float32 (4 or 5, n, 40, 32): ax, ay, b, dz and, if there, gain (natural logarithm of luminance
                 against the photo).
-            fade: frames over which the difference between the photo and the drawn photo fades; it comes back where
+            fade: frames over which the difference between the photo and the rendered photo fades; it is restored where
                 the figure is almost as in the photo.
 
         Yields:
-            uint8 (h, w, 3), one for each time; where nothing moves it is the photo bit for bit.
+            Frames, uint8 (h, w, 3); bit-identical to the photo without motion.
         """
         if channels.ndim != 4 or channels.shape[0] not in (4, 5) or channels.shape[2:] != GRID:
             raise ValueError(f"channels (4 or 5, n, {GRID[0]}, {GRID[1]}) expected, got {channels.shape}")
@@ -116,7 +115,7 @@ class Shell:
 
     @torch.no_grad()
     def still(self) -> np.ndarray:
-        """The photo as drawn without motion and without the residual, float32 (h, w, 3)."""
+        """The photo rendered without motion and without the residual, float32 (h, w, 3)."""
         return self._drawn_still().cpu().numpy()
 
     def _drawn_still(self) -> torch.Tensor:
@@ -178,7 +177,7 @@ class Shell:
         free = _pooled(edge[-1:] * (1 - samples[-2]), n)
         colour, cover = _softened(colour, cover, free)
         soft, alpha = self._soft_edge(edge)
-        # the surface's share of a pixel lies within the matte's: together they cover the larger of the two
+        # the surface's share of a pixel is part of the matte's: together they cover the larger of the two
         rest = (alpha - cover).clamp_(min=0)
         under = picture[top : top + height, left : left + width].permute(2, 0, 1)
         mixed = under * (1 - cover - rest) + colour * cover + soft * (rest / alpha.clamp(min=1e-3))
@@ -186,7 +185,7 @@ class Shell:
         return picture
 
     def _window(self, *sets: Triangles) -> tuple[int, int, int, int]:
-        """Left, top, width and height in pixels of what is drawn, with a margin for filters."""
+        """Left, top, width and height of the drawn area in pixels, with a margin for filters."""
         full = [triangles for triangles in sets if triangles.x.shape[1]]
         if not full:
             return 0, 0, 0, 0
@@ -208,7 +207,7 @@ class Shell:
         smooth = (cover > 0.999) & ((high - low) < 0.9).all(0).view(-1)
         centre = (pooled[:2] / pooled[-2].clamp(min=1e-3)).view(2, -1)
         colour = torch.zeros(3, height * width, device=self.device)
-        # where the map is smooth one sample a pixel: at rest it hits the pixel's centre and is the photo
+        # one sample per pixel where the map is smooth: at rest it is at the pixel's centre and equals the photo
         index = torch.nonzero(smooth)[:, 0]
         colour[:, index] = _sampled(self._near, centre[:, index], "bicubic")
         index = torch.nonzero(~smooth & (cover > 0))[:, 0]
@@ -229,7 +228,7 @@ class Shell:
         return colour, cover
 
     def _soft_edge(self, edge: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colour times alpha (3, h, w) and alpha (h, w) of the soft edge from its samples, one look-up a pixel."""
+        """Colour times alpha (3, h, w) and alpha (h, w) of the soft edge from its samples, one look-up per pixel."""
         n = self.subpixels
         pooled = _pooled(edge, n)
         share = pooled[-1].reshape(-1)
@@ -257,12 +256,12 @@ class _Drawn:
         self.limits = MotionLimits(*(v.to(device) for v in (limits.across, limits.down, limits.turn, limits.head)))
 
     def hung(self, values: torch.Tensor) -> torch.Tensor:
-        """Values at vertices with those on an edge of a larger cell put between its ends."""
+        """Values at vertices, with those on an edge of a larger cell interpolated between its ends."""
         at, first, last = self.hanging
         return values.index_copy(0, at, torch.lerp(values[first], values[last], self.share)) if len(at) else values
 
     def stretch(self, triangles: Triangles, subpixels: int) -> torch.Tensor:
-        """How much each triangle is stretched, 0 (up to 1.5 times) to 1 (3.3 times), by areas."""
+        """Stretch of each triangle by area, 0 (up to 1.5 times) to 1 (3.3 times)."""
         x, y = self.x[triangles.corners], self.y[triangles.corners]
         source = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
         ratio = source / triangles.doubled_area().abs() * subpixels**2
@@ -279,14 +278,14 @@ def _at_vertices(maps: list[np.ndarray], drawn: "_Drawn") -> shading.Shading:
 
 
 def _sampled(texture: torch.Tensor, places: torch.Tensor, mode: str) -> torch.Tensor:
-    """Colours (c, k) of a texture (1, c, h, w) at places (2, k) in its pixels."""
+    """Colours (c, k) of a texture (1, c, h, w) at positions (2, k) in its pixels."""
     height, width = texture.shape[-2:]
     grid = torch.stack([places[0] / width * 2 - 1, places[1] / height * 2 - 1], -1)[None, None]
     return F.grid_sample(texture, grid, mode=mode, padding_mode="border", align_corners=False)[0, :, 0]
 
 
 def _softened(colour: torch.Tensor, cover: torch.Tensor, edge: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Colour (3, h, w) and coverage (h, w), smoothed where the silhouette is a fold: no soft edge beside it."""
+    """Colour (3, h, w) and coverage (h, w), smoothed where the silhouette is a fold without a soft edge."""
     near = F.avg_pool2d(F.avg_pool2d(edge[None], (1, 5), 1, (0, 2)), (5, 1), 1, (2, 0))[0, 0]
     fold = (1 - 5 * near).clamp_(0, 1)
     blurred = _blurred(torch.cat([colour * cover, cover[None]]))
@@ -333,7 +332,7 @@ def _joined(meshes: list[Mesh]) -> Mesh:
 
 
 def _owner(layers: list[Layer], mesh: Mesh) -> np.ndarray:
-    """Number of the layer that the photo shows at each vertex."""
+    """Index of the visible layer at each vertex."""
     height, width = layers[0].alpha.shape
     rows = np.minimum(mesh.y.astype(int), height - 1)
     columns = np.minimum(mesh.x.astype(int), width - 1)
@@ -344,12 +343,12 @@ def _owner(layers: list[Layer], mesh: Mesh) -> np.ndarray:
 
 
 def _covers(layers: list[Layer], alpha: np.ndarray, box: FigureBox) -> list[torch.Tensor]:
-    """For each layer the grid cells, (40, 32) of 0 and 1, in which it is seen most."""
+    """Grid cells of each layer, (40, 32) of 0 and 1, where it is mostly visible."""
     shares = np.stack([box.resample(alpha * layer.seen, *GRID, outside=0.0) for layer in layers])
     covers = []
     for share in shares:
         known = (share >= shares.max(0)) & (share > _LEAST_SHARE)
-        if not known.any():  # a thin arm: the cells that see it best
+        if not known.any():  # a thin arm: the cells with the largest share
             known = (share >= 0.5 * share.max()) & (share > 0)
         covers.append(torch.from_numpy((known if known.any() else np.ones(GRID, bool)).astype(np.float32)))
     return covers

@@ -1,7 +1,7 @@
 """Colour textures of a figure's layers.
 
-A layer's colours are carried on where another layer hides it and beyond its outline, so that sampling never meets
-the wall or another layer.
+A layer's colours are extended where another layer hides it and beyond its outline, so that sampling never returns
+colours of the wall or of another layer.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from fashionflow_core.motion.layers import Layer
 from fashionflow_core.motion.regions import box_mean, dilate, erode
 
 PAD = 4
-"""Rows repeated above and below each texture in the atlas."""
-_SURE = 0.97  # alpha from which on a pixel is the figure's own colour
-_WHOLE = 0.9  # alpha from which on the photo's colour is taken for the figure's; at rest the photo is drawn exactly
-_SOLVED = 0.6  # alpha from which on the figure's own colour is solved from the matte
+"""Rows of padding above and below each texture in the atlas."""
+_SURE = 0.97  # minimum alpha of pixels with the figure's own colour
+_WHOLE = 0.9  # minimum alpha where the photo's colour is used as the figure's, exact at rest
+_SOLVED = 0.6  # minimum alpha where the figure's colour is solved from the matte
 
 
 def fill(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Smooth filling: an image (c, h, w) kept where the weight (h, w) is 1 and carried on from there where it is 0.
+    """Smooth filling: an image (c, h, w) kept where the weight (h, w) is 1 and extended where it is 0.
 
-    Pull and push over a pyramid: every gap takes the mean of the nearest level that knows anything.
+    Pull and push over a pyramid: every gap takes the mean of the nearest level with known pixels.
     """
     levels = [(image * weight, weight[None])]
     while max(levels[-1][1].shape[1:]) > 1 and not bool((levels[-1][1] > 0).all()):
@@ -43,9 +43,9 @@ def layer_textures(
     """Atlases of sharp and of blurred colours, each (1, 3, groups * (h + 2 * PAD), w), 0..255.
 
     Args:
-        photo: (h, w, 3), 0..255.
+        photo: photo, (h, w, 3), 0..255.
         alpha, plate: matte (h, w) and background (h, w, 3).
-        parts: labels (h, w) or None; blurred colours stay within a part.
+        parts: labels (h, w) or None; blur does not cross parts.
         groups: layers that share a texture, in the order of the atlas.
     """
     photo = photo.astype(np.float32)
@@ -56,7 +56,7 @@ def layer_textures(
         seen = np.any([layer.seen for layer in layers], axis=0)
         sure = erode((alpha > _SURE) & seen, 1)
         kept = seen & (alpha > _SOLVED)
-        # Colours that mix body and arm belong to the arm, whose surface reaches over them.
+        # Mixed colours of body and arm belong to the arm, whose surface covers them.
         if number == 0:
             kept &= ~dilate(~seen & (alpha > _SOLVED), 1)
         else:
@@ -68,7 +68,7 @@ def layer_textures(
 
 
 def edge_texture(photo: np.ndarray, alpha: np.ndarray, plate: np.ndarray) -> torch.Tensor:
-    """The soft edge, (1, 4, h, w): colours multiplied by alpha, and alpha; over the plate it is the photo exactly."""
+    """The soft edge, (1, 4, h, w): colours multiplied by alpha, and alpha; over the plate it equals the photo."""
     a = alpha[..., None].astype(np.float32)
     stack = np.concatenate([photo.astype(np.float32) - (1 - a) * plate, a], axis=-1)
     return torch.from_numpy(np.ascontiguousarray(stack.transpose(2, 0, 1)))[None]
@@ -80,7 +80,7 @@ def _filled(image: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _blurred(photo: np.ndarray, sure: np.ndarray, parts: np.ndarray | None) -> np.ndarray:
-    """Colours blurred within each part, carried on beyond it."""
+    """Colours blurred within each part, extended beyond it."""
     radius = max(2, photo.shape[0] // 100)
     labels = np.where(sure, 1 if parts is None else parts + 1, 0)
     result = np.zeros_like(photo)

@@ -1,7 +1,6 @@
-"""Keyframe timing: splines from keyframes to frame times.
+"""Keyframe interpolation: splines from keyframes to frame times.
 
-Between keyframes motion is a Catmull-Rom spline, so that frames in between are cubics of the motion: no frame is a
-mixture of two pictures.
+Between keyframes motion is a Catmull-Rom spline, so frames in between are cubics of the motion, not mixtures of images.
 """
 
 import numpy as np
@@ -17,10 +16,10 @@ def at_times(keys: Tensor, times: np.ndarray, spacing: float = SPACING, closed: 
     """Motion at given times.
 
     Args:
-        keys: (c, k, h, w), at 0, `spacing`, 2 `spacing` and so on.
-        times: (n,), seconds; before the first key and after the last one motion stands still.
-        spacing: seconds from one key to the next.
-        closed: the last key is the first one again (a loop), so that the spline passes through it without a corner.
+        keys: keyframes, (c, k, h, w), at 0, `spacing`, 2 `spacing` etc.
+        times: time of each frame in seconds, (n,); before the first and after the last key motion is constant.
+        spacing: seconds between keys.
+        closed: whether the last key equals the first one (a loop), for a smooth spline there.
 
     Returns:
         (c, n, h, w).

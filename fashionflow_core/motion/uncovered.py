@@ -1,4 +1,4 @@
-"""Colours of the bands that a turn uncovers, which the photo does not show: its texture mirrored at the fold."""
+"""Colours of areas that a turn uncovers: texture mirrored at the fold."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,11 @@ import torch.nn.functional as F
 CREASE = 0.1
 """Stretch at which a pixel counts as uncovered; the texture is mirrored at the line where it is crossed."""
 FULL = 0.3
-"""Stretch from which on only the mirror image is seen."""
+"""Stretch above which only the mirror image is used."""
 _SMOOTH = 6
-"""Rows above and below that a fold is averaged over, so that mirrored rows do not slip against each other."""
+"""Rows above and below over which a fold is averaged, so that mirrored rows are aligned."""
 _FIRM = 5
-"""Unstretched pixels in a row that make a fold; fewer are islands in what is uncovered."""
+"""Minimum unstretched pixels in a row for a fold; fewer are islands in the uncovered area."""
 
 
 def mirrored(
@@ -20,9 +20,9 @@ def mirrored(
 
     Args:
         colour: (3, h, w), the frame's colours.
-        stretch: (h, w), 0..1: how far each pixel's texture is stretched.
-        cover: (h, w), 0..1: how much of each pixel the figure covers.
-        layer: int (h, w), what each pixel belongs to; pixels without cover count as of no layer.
+        stretch: stretch of each pixel's texture, (h, w), 0..1.
+        cover: share of each pixel covered by the figure, (h, w), 0..1.
+        layer: layer index of each pixel, int (h, w); pixels without cover count as no layer.
 
     Returns:
         Colours (3, h, w), and bool (h, w): the uncovered pixels that have a mirror image in their own layer.
@@ -32,7 +32,7 @@ def mirrored(
     label = torch.where(cover > 0.999, layer + 1, 0)
     sharp = (label > 0) & (stretch < CREASE)
     wanted = (label > 0) & (stretch >= CREASE)
-    # Runs of one layer in a row; a fold and its pixels lie in the same run.
+    # Runs of one layer in a row; a fold and its pixels are in the same run.
     changes = F.pad((label[:, 1:] != label[:, :-1]).int(), (1, 0)).cumsum(1)
     folds, known = [], []
     for flip in (False, True):

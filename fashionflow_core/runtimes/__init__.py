@@ -1,4 +1,4 @@
-"""Runtimes: torch, onnxruntime, TensorRT; one file each, opened lazily."""
+"""Runtimes: torch, onnxruntime, TensorRT; one module each, imported lazily."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -14,18 +14,18 @@ from fashionflow_core.runtimes.interface import Networks, Runner
 from fashionflow_core.store.engine_folder import ENGINES_FILE, FAILED, GRAPHS, GRAPHS_OF, Engines, refusal
 from fashionflow_core.utils.device import resolve_device, resolve_dtype, short_name
 
-# Here, because the runtime `torch` hides the library of that name once it is imported.
+# Imported here, because the submodule `torch` shadows the library once it is imported.
 _CPU, _FP32 = torch.device("cpu"), torch.float32
-# What runs the graphs of an engine folder, in the order in which `auto` takes what it holds.
+# Runtimes of engine folders, in the order that `auto` prefers.
 RUNTIMES = {
     "tensorrt": "fashionflow_core.runtimes.tensorrt",
     "onnxruntime": "fashionflow_core.runtimes.onnxruntime",
     "torch": "fashionflow_core.runtimes.torch_graphs",
 }
-# What runs a folder of PyTorch weights, by what its latents mean.
+# Runtime of a folder of PyTorch weights, by the kind of its latents.
 _PLAIN = "fashionflow_core.runtimes.torch"
 _WEIGHTS = {"appearance": _PLAIN, "motion": "fashionflow_core.runtimes.motion"}
-# What a mixture may name: one network, or both halves of the VAE.
+# Names in a mixture of runtimes: one network, or both parts of the VAE.
 _GROUPS = {**{name: (name,) for name in GRAPHS}, "vae": ("vae_encoder", "vae_decoder")}
 
 
@@ -33,8 +33,8 @@ def parse_backend(text: str, graphs: Sequence[str] = tuple(GRAPHS)) -> dict[str,
     """`onnxruntime`, or `unet=tensorrt,vae=torch` → a runtime, or "auto", for each network.
 
     Args:
-        text: what a user asked for.
-        graphs: the networks of the model, of `engine_folder.GRAPHS`.
+        text: value of the option.
+        graphs: networks of the model, from `engine_folder.GRAPHS`.
 
     Raises:
         UsageError: an unknown runtime or network, or a network named twice.
@@ -45,26 +45,26 @@ def parse_backend(text: str, graphs: Sequence[str] = tuple(GRAPHS)) -> dict[str,
     for piece in text.split(","):
         names, equals, runtime = piece.strip().rpartition("=")
         if runtime not in known:
-            raise SettingError("backend", f"{runtime!r} is unknown", hint=f"use one of: {', '.join(known)}")
+            raise SettingError("backend", f"unknown runtime {runtime!r}", hint=f"use one of: {', '.join(known)}")
         if not equals and piece.strip() != text.strip():
-            raise SettingError("backend", f"{piece.strip()!r} names no network", hint="such as unet=tensorrt,vae=torch")
+            raise SettingError("backend", f"no network in {piece.strip()!r}", hint="write unet=tensorrt,vae=torch")
         if equals and names not in groups:
-            raise SettingError("backend", f"no network {names!r}", hint=f"use one of: {', '.join(groups)}")
+            raise SettingError("backend", f"unknown network {names!r}", hint=f"use one of: {', '.join(groups)}")
         for name in groups[names] if equals else graphs:
             if name in chosen:
-                raise SettingError("backend", f"{name} is named twice")
+                raise SettingError("backend", f"{name} is given twice")
             chosen[name] = runtime
     return {name: chosen.get(name, "auto") for name in graphs}
 
 
 def open_weights(folder: Path, device: torch.device, dtype: torch.dtype, config: ModelConfig | None = None) -> Any:
-    """The networks of a folder of PyTorch weights: `TorchNetworks`, of a motion model `MotionNetworks`.
+    """The networks of a folder of PyTorch weights: `TorchNetworks`, or `MotionNetworks` for a motion model.
 
     Args:
-        config: the folder's, where the caller has read it.
+        config: model.json of the folder, if already read.
 
     Raises:
-        FashionFlowError: a part is missing or broken, or the parts do not belong together.
+        FashionFlowError: a part is missing or damaged, or the parts do not match.
     """
     config = config or ModelConfig.load(folder)
     return import_module(_WEIGHTS[config.latents]).load(folder, device, dtype, config)
@@ -74,14 +74,14 @@ def load(folder: Path, options: LoadOptions = LoadOptions(), config: ModelConfig
     """Open a model's networks in a runtime.
 
     Args:
-        folder: of PyTorch weights, or of engines.
-        options: with a dtype of "auto" PyTorch chooses by device, engines have one of their own.
-        config: as for `open_weights`.
+        folder: folder of PyTorch weights or engines.
+        options: load options; dtype "auto" depends on the device for PyTorch, and is fixed for engines.
+        config: as in `open_weights`.
 
     Raises:
-        UsageError: no such device, dtype or backend; `compile`, `low_memory` or `lora` of engines; a dtype that the
-            engines are not of.
-        FashionFlowError: the folder lacks a network or holds a broken one, or engines that must not or cannot run here.
+        UsageError: unknown device, dtype or backend; `compile`, `low_memory` or `lora` with engines; a dtype other than
+            that of the engines.
+        FashionFlowError: a missing or damaged network, or engines that must not or cannot run here.
     """
     config = config or ModelConfig.load(folder)
     options.check(config)
@@ -92,25 +92,21 @@ def load(folder: Path, options: LoadOptions = LoadOptions(), config: ModelConfig
     if options.lora is not None and (is_engines or options.backend not in ("auto", "torch")):
         raise SettingError(
             "lora",
-            f"{folder} is to be run as engines, whose weights are fixed",
-            hint=f"fuse it before: {command('export', lora=True)}, or "
+            f"{folder} contains engines, whose weights are fixed",
+            hint=f"fuse it first: {command('export', lora=True)}, or "
             f"{command('models merge', 'MODEL', 'LORA', out='OUT')}",
         )
     if is_engines:
         if options.compile:
-            raise SettingError(
-                "compile", "is for PyTorch's networks; engines are compiled already", hint="leave it out"
-            )
+            raise SettingError("compile", "is for PyTorch only; engines are already compiled", hint="omit it")
         if options.low_memory:
-            raise SettingError(
-                "low_memory", "is for PyTorch's networks; engines hold what they need", hint="leave it out"
-            )
+            raise SettingError("low_memory", "is for PyTorch only; the memory of engines is fixed", hint="omit it")
         return _load_engines(folder, config, wanted, device, dtype, options.allow_unverified)
     if asked := sorted(set(wanted.values()) - {"auto", "torch"}):
         kind = "trt" if "tensorrt" in asked else "onnx"
         raise FashionFlowError(
-            f"{option('backend', asked[0])}: {folder} holds PyTorch weights and no engines",
-            hint=f"make engines: {command('export', **{kind: True}, model=folder)}",
+            f"{option('backend', asked[0])}: {folder} contains PyTorch weights, not engines",
+            hint=f"export engines: {command('export', **{kind: True}, model=folder)}",
         )
     return _load_weights(folder, config, device, dtype or resolve_dtype("auto", device), options)
 
@@ -118,14 +114,14 @@ def load(folder: Path, options: LoadOptions = LoadOptions(), config: ModelConfig
 def _load_weights(
     folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype, options: LoadOptions
 ) -> Any:
-    """PyTorch's networks as they are to run; with `low_memory` they are on the CPU, and `device` is where they work."""
+    """PyTorch networks ready to run; with `low_memory` they stay on the CPU and take turns on `device`."""
     start = _CPU if options.low_memory else device
     if options.lora is None:
         networks = open_weights(folder, start, dtype, config)
     else:
         from fashionflow_core.runtimes.lora import load_lora
 
-        networks = open_weights(folder, _CPU, _FP32, config)  # so that the sum is rounded once
+        networks = open_weights(folder, _CPU, _FP32, config)  # so that the fused weights are rounded once
         load_lora(networks.unet, options.lora)
         networks.to(start, dtype)
     networks.settle(device)
@@ -150,17 +146,17 @@ def _load_engines(
     engines = Engines.load(folder)
     if engines.latents != config.latents:
         raise FashionFlowError(
-            f"{folder}: its engines are of a model of {engines.latents}, its {MODEL_FILE} of {config.latents}",
+            f"{folder}: engines are for {engines.latents}, {MODEL_FILE} for {config.latents}",
             hint="export the model again",
         )
     if device.type not in ("cpu", "cuda"):
         device = _CPU
     if lacking := [name for name in engines.graphs if name not in engines.networks]:
         raise FashionFlowError(
-            f"{folder}: holds no {lacking[0]}, only {', '.join(engines.networks)}",
-            hint=f"it was exported with {option('networks')}: export all of them to generate",
+            f"{folder}: no {lacking[0]} (only {', '.join(engines.networks)})",
+            hint=f"export it again without {option('networks')} to generate",
         )
-    lacks = cache(partial(missing, engines, device=device))  # PyTorch hashes gigabytes to answer
+    lacks = cache(partial(missing, engines, device=device))  # slow for PyTorch, which hashes gigabytes
     chosen = {name: _choose(folder, engines, name, runtime, lacks) for name, runtime in wanted.items()}
     for runtime in sorted(set(chosen.values()) & set(engines.runtimes)):
         if engines.runtimes[runtime].state == FAILED and not allow_unverified:
@@ -170,14 +166,14 @@ def _load_engines(
         raise SettingError(
             "dtype",
             f"the engines in {folder} compute in {own}",
-            hint=f"leave {option('dtype')} out, or export the model again with that {option('dtype')}",
+            hint=f"omit {option('dtype')}, or export the model again with that {option('dtype')}",
         )
     runners: dict[str, Any] = {}
     for runtime in sorted(set(chosen.values())):
         names = [name for name in engines.graphs if chosen[name] == runtime]
         runners |= open_runners(folder, engines, runtime, names, device)
     interpolator = None
-    if config.interpolator:  # no engine: it runs once a window, the U-Net at every step
+    if config.interpolator:  # not exported: it runs once per window, the U-Net at every step
         number_type = resolve_dtype("auto", device)
         unet = import_module(_PLAIN).open_interpolator(folder, len(config.latents_mean), number_type)
         interpolator = Interpolator(unet.to(device).eval())
@@ -188,10 +184,10 @@ def _load_engines(
 def open_runners(
     folder: Path, engines: Engines, runtime: str, networks: Sequence[str], device: torch.device
 ) -> dict[str, Runner]:
-    """Graphs of an engine folder in one runtime, whatever their state.
+    """Graphs of an engine folder in one runtime, regardless of their verification state.
 
     Raises:
-        FashionFlowError: the runtime cannot be used here; a file is missing, changed or broken.
+        FashionFlowError: the runtime is unavailable; a file is missing, changed or damaged.
     """
     reason, hint = missing(engines, runtime, device)
     if reason:
@@ -200,15 +196,15 @@ def open_runners(
 
 
 def missing(engines: Engines, runtime: str, device: torch.device) -> tuple[str, str]:
-    """Why a runtime cannot run a folder's engines here, and what to do; empty if it can."""
+    """The reason why a runtime cannot run a folder's engines here, and a hint; empty if it can."""
     return import_module(RUNTIMES[runtime]).missing(engines, device)
 
 
 def _choose(folder: Path, engines: Engines, network: str, runtime: str, lacks: Callable[[str], tuple[str, str]]) -> str:
-    """The runtime of one network; "auto": the first of the table that the folder has a file for and that runs here."""
+    """The runtime of one network; "auto": the first one with a file in the folder that runs here."""
     files = engines.networks[network].files
     candidates = [name for name in RUNTIMES if name in files] if runtime == "auto" else [runtime]
-    # What failed comes last, where there is a choice.
+    # Runtimes that failed verification come last.
     candidates.sort(key=lambda name: name in engines.runtimes and engines.runtimes[name].state == FAILED)
     reasons = []
     for name in candidates:
@@ -217,7 +213,7 @@ def _choose(folder: Path, engines: Engines, network: str, runtime: str, lacks: C
             return name
         reasons.append((f"{name}: {reason}", hint))
     if not reasons:
-        raise FashionFlowError(f"{folder}: holds no file for {network}", hint="export the model again")
+        raise FashionFlowError(f"{folder}: no file for {network}", hint="export the model again")
     raise FashionFlowError(
         f"{folder}: cannot be run here ({'; '.join(dict.fromkeys(reason for reason, _ in reasons))})",
         hint=reasons[-1][1],

@@ -1,4 +1,4 @@
-"""Networks over the graphs of an engine folder."""
+"""Networks backed by the graphs of an engine folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +16,15 @@ from fashionflow_core.utils.device import resolve_dtype
 
 
 class GraphNetworks:
-    """Graphs as networks: batches are cut into what a graph was built for. What all kinds of models have.
+    """Base of networks backed by graphs: splits batches into the sizes that a graph was built for.
 
     Args:
-        folder: of the engines, named in errors.
-        engines: its `engines.json`.
-        runtimes: of each of its graphs, the runtime it runs in.
-        runners: one for each of them.
-        device: where tensors go in and come out.
-        interpolator: of a model that has one; PyTorch runs it on the same device.
+        folder: engine folder, named in errors.
+        engines: content of `engines.json`.
+        runtimes: runtime of each graph.
+        runners: runner of each graph.
+        device: device of inputs and outputs.
+        interpolator: the model's interpolator, if any, in PyTorch on the same device.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GraphNetworks:
         return {call: _at(self.engines.networks[name].flop, frames) for call, name in calls.items()}
 
     def _each(self, name: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run a graph over a batch, as many items at a time as it was built for; the last call is filled up."""
+        """Run a graph over a batch in parts of its built size; the last part is padded."""
         wanted = self.engines.networks[name].inputs
         for key, value in inputs.items():
             sizes = [self.engines.frame_counts if size == -1 else (size,) for size in wanted[key][1:]]
@@ -89,7 +89,7 @@ class GraphNetworks:
 
 
 class EngineNetworks(GraphNetworks):
-    """`contract.Networks` over graphs."""
+    """`interface.Networks` backed by graphs."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -118,7 +118,7 @@ class EngineNetworks(GraphNetworks):
 
 
 class MotionEngineNetworks(GraphNetworks):
-    """The networks of a motion model over graphs: no VAE, and a parser (`motion.MotionNetworks` in PyTorch)."""
+    """Networks of a motion model backed by graphs: no VAE, a parser (`motion.MotionNetworks` in PyTorch)."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -136,7 +136,7 @@ class MotionEngineNetworks(GraphNetworks):
 
 
 def _at(counts: Mapping[str, int], frames: int) -> int:
-    """Lagrange's interpolation of a count of operations that is known at up to three numbers of frames."""
+    """Lagrange interpolation of a count of operations, known at up to three numbers of frames."""
     known = {int(key): value for key, value in counts.items()}
     total = 0.0
     for x, value in known.items():

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-_PERHAPS_VIEWS = ("contiguous", "reshape", "to", "flatten")  # operators that copy only where they must
+_PERHAPS_VIEWS = ("contiguous", "reshape", "to", "flatten")  # operators that copy only if necessary
 
 
 def count_flop(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
-    """Floating-point operations of one call, counted on tensors without storage: no memory, and little time.
+    """Floating-point operations of one call, counted on tensors without storage, so fast and without memory.
 
     Args:
-        forward: of a network; called with one float32 tensor a shape.
-        shapes: of its arguments.
+        forward: function of a network, called with one float32 tensor per shape.
+        shapes: shapes of its arguments.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter does not know the fused attention of CPUs; in its plain form it is matrix products, which it does.
+    # The counter does not support the fused attention of CPUs; its math form is matrix products.
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH):
         _call_without_storage(forward, shapes, counter)
@@ -25,13 +25,13 @@ def count_flop(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
 
 
 def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
-    """Bytes that one call reads and writes if every operator runs by itself, as eager PyTorch does.
+    """Bytes that one call reads and writes if every operator runs separately, as in eager PyTorch.
 
-    Each operator reads its tensors once and writes its results once; views cost nothing, and what caches save is not
-    counted. Attention is one operator. A compiler that joins operators moves less: the figure is what there is to save.
+    Each operator reads its tensors once and writes its results once; views are free, and caches are ignored. Attention
+    is one operator. A compiler that fuses operators moves less: the value is an upper bound of the savings.
 
     Args:
-        forward, shapes: as for `count_flop`; what it computes in is its own business.
+        forward, shapes: as in `count_flop`, in any dtype.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,7 +41,7 @@ def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
         return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
     def size(values: Iterable[torch.Tensor]) -> int:
-        # What is broadcast or sliced is read as far as it is stored and shown.
+        # Broadcast or sliced tensors count with their stored and visible size.
         return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in values)
 
     class Traffic(TorchDispatchMode):
@@ -55,7 +55,7 @@ def count_traffic(forward: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
                 stored = {tensor.untyped_storage()._cdata for tensor in read}
                 moved = any(tensor.untyped_storage()._cdata not in stored for tensor in written)
             else:
-                # Without a result only a shape or a device was asked for; in new memory there is nothing yet.
+                # Without a result only a shape or device was queried; new memory has no content yet.
                 moved = bool(written) and not func.is_view and not name.startswith(("empty", "new_empty"))
             self.total += size(read) + size(written) if moved else 0
             return result
@@ -71,6 +71,6 @@ def _call_without_storage(
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    # Weights that are really there become fake ones on the way.
+    # Real weights are converted to fake ones.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), counter:
         forward(*(torch.empty(shape) for shape in shapes))

@@ -1,6 +1,6 @@
 """Graphs of a model as modules, for export and comparison.
 
-Each holds one network and the conventions of its model, and speaks float32 at its border.
+Each contains one network and the conventions of its model, with float32 inputs and outputs.
 """
 
 from typing import Any

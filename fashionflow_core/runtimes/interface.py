@@ -9,32 +9,32 @@ if TYPE_CHECKING:
 
 
 class Networks(Protocol):
-    """The four networks of a model, in whatever runtime. Tensors come in as float32 and go out as float32.
+    """The four networks of a model, in any runtime. Inputs and outputs are float32.
 
-    The runtime casts to its own number type inside. Pixels and latents are the networks' own: ranges, patches and
-    latent statistics are `conventions`' business.
+    The runtime casts to its own dtype inside. Pixels and latents are those of the networks: ranges, patches and latent
+    statistics are applied in `preprocessing`.
     """
 
     device: "torch.device"
-    dtype: "torch.dtype"  # what the networks compute in
+    dtype: "torch.dtype"  # dtype of the computation
     frame_divisor: int
-    frame_counts: range | None  # numbers of frames that `denoise` takes; None: every multiple of the divisor
-    decode_batch: int  # frames that `decode` computes at a time, however few it is given; 1 for runtimes that take any
-    pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) that make latents of the size below
-    input_channels: int  # c_in of `denoise`: latent channels and those of `KnownFrames.channels`
+    frame_counts: range | None  # numbers of frames that `denoise` accepts; None: every multiple of the divisor
+    decode_batch: int  # frames per call of `decode`, padded if fewer; 1 for runtimes without fixed shapes
+    pixel_shape: tuple[int, int, int]  # VAE pixels (c, h, w) for the latent size below
+    input_channels: int  # c_in of `denoise`: latent channels plus `KnownFrames.channels`
     latent_channels: int
     latent_height: int
     latent_width: int
 
     @property
     def weights_bytes(self) -> int:
-        """Size of all weights as they are loaded."""
+        """Size of all weights as loaded."""
         ...
 
     def count_flop(self, frames: int) -> dict[str, int]:
-        """Floating-point operations of each function below for one item: `denoise` a clip, `decode` one frame of it.
+        """Floating-point operations of each function below for one item: a clip for `denoise`, one frame for `decode`.
 
-        Of `difference`, too, where the model has an interpolator.
+        Includes `difference` if the model has an interpolator.
         """
         ...
 
@@ -51,8 +51,8 @@ class Networks(Protocol):
         ...
 
     def difference(self, sides: "Tensor") -> "Tensor":
-        """`KnownFrames.interpolator_input` (b, 2c + 1, f, h, w) → what the clip has beyond the mixture of its given
-        latents, (b, c, f, h, w). Only of models with an interpolator (`ModelConfig.interpolator`).
+        """`KnownFrames.interpolator_input` (b, 2c + 1, f, h, w) → residual of the clip over the mixture of its given
+        latents, (b, c, f, h, w). Only for models with an interpolator (`ModelConfig.interpolator`).
         """
         ...
 
@@ -62,8 +62,8 @@ class Networks(Protocol):
 
 
 class Runner(Protocol):
-    """One graph, ready to run in some runtime."""
+    """One graph, loaded in a runtime."""
 
     def __call__(self, inputs: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        """Float32 inputs by name, of shapes that the graph takes, on any device → outputs by name, on the runner's."""
+        """Float32 inputs by name, of accepted shapes, on any device → outputs by name, on the runner's."""
         ...

@@ -1,6 +1,6 @@
-"""LoRA of the U-Net in peft's format: added, saved, fused.
+"""LoRA of the U-Net in peft's format: creation, saving, fusing.
 
-A folder holds adapter_config.json and adapter_model.safetensors, in peft's own layout.
+A folder contains adapter_config.json and adapter_model.safetensors in peft's layout.
 """
 
 import json
@@ -34,49 +34,49 @@ _FIELDS = (
     "rank_pattern",
     "alpha_pattern",
 )
-_PREFIX = "base_model.model."  # peft's wrapper, of which the files speak
+_PREFIX = "base_model.model."  # prefix of peft's wrapper in the files
 
 
 def _peft() -> Any:
     try:
         import peft
     except ImportError:
-        raise FashionFlowError("peft: is not installed, and a LoRA needs it", hint=extras.install("train")) from None
+        raise FashionFlowError("peft: not installed, but required for LoRA", hint=extras.install("train")) from None
     return peft
 
 
 def _state(peft: Any, unet: nn.Module) -> dict[str, Tensor]:
-    # Left to itself, it looks for a language model's vocabulary, and warns that there is none.
+    # By default peft looks for a language model's vocabulary, and warns if there is none.
     return peft.get_peft_model_state_dict(unet, save_embedding_layers=False)
 
 
 def add_lora(unet: nn.Module, rank: int, alpha: float, targets: tuple[str, ...]) -> None:
-    """Put an untrained LoRA into a U-Net, in place: it says what it said before, and nothing else of it learns.
+    """Add an untrained LoRA to a U-Net, in place: the initial output is unchanged; all other weights are frozen.
 
     Args:
-        rank: of the changes.
-        alpha: their scale is alpha / rank.
-        targets: last names of the linear layers that get one.
+        rank: rank of the LoRA.
+        alpha: scale of the LoRA, as alpha / rank.
+        targets: last part of the names of the adapted linear layers.
 
     Raises:
-        FashionFlowError: no linear layer is called so.
+        FashionFlowError: no linear layer of that name.
     """
     peft = _peft()
     linear = {name.split(".")[-1] for name, module in unet.named_modules() if isinstance(module, nn.Linear)}
     if unknown := [target for target in targets if target not in linear]:
         raise FashionFlowError(
-            f"lora.targets: {unknown[0]!r} is no linear layer of the U-Net",
-            hint=f"there are: {', '.join(sorted(linear))}",
+            f"lora.targets: {unknown[0]!r} is not a linear layer of the U-Net",
+            hint=f"use some of: {', '.join(sorted(linear))}",
         )
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True)
     peft.inject_adapter_in_model(config, unet)
 
 
 def save_lora(unet: nn.Module, folder: Path, base: str) -> Path:
-    """Write the LoRA that `add_lora` put into a U-Net.
+    """Write the LoRA of a U-Net, as added by `add_lora`.
 
     Args:
-        base: the model it belongs to, noted in the file.
+        base: name of its base model, recorded in the file.
     """
     from safetensors.torch import save_file
 
@@ -95,24 +95,24 @@ def save_lora(unet: nn.Module, folder: Path, base: str) -> Path:
 
 
 def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
-    """Fuse a LoRA into a U-Net, in place: it costs nothing more to run.
+    """Fuse a LoRA into a U-Net, in place, so that it has no extra cost at run time.
 
     Args:
-        unet: that the LoRA was trained on; in the number type it is to run in.
-        folder: of `save_lora` or peft.
+        unet: U-Net that the LoRA was trained on, in its final dtype.
+        folder: LoRA folder written by `save_lora` or peft.
 
     Returns:
-        `unet`.
+        `unet` itself.
 
     Raises:
-        FashionFlowError: no LoRA, or one of another network.
+        FashionFlowError: not a LoRA, or one of another network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     peft, folder = _peft(), Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise FashionFlowError(f"{folder}: is no LoRA (no {CONFIG} and {WEIGHTS})", hint="train one: lora.rank=8")
+        raise FashionFlowError(f"{folder}: not a LoRA (no {CONFIG} and {WEIGHTS})", hint="train one with lora.rank=8")
     config = _config(peft, folder / CONFIG)
     try:
         state = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
@@ -124,8 +124,8 @@ def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
         peft.set_peft_model_state_dict(unet, state)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise FashionFlowError(
-            f"{folder}: does not fit this U-Net ({textwrap.shorten(str(error), 200)})",
-            hint="use it with the model it was trained on",
+            f"{folder}: does not match this U-Net ({textwrap.shorten(str(error), 200)})",
+            hint="use it with the model that it was trained on",
         ) from None
     for name, layer in list(unet.named_modules()):
         if isinstance(layer, peft.tuners.lora.LoraLayer):
@@ -138,43 +138,43 @@ def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
 
 
 def _config(peft: Any, path: Path) -> Any:
-    """A LoRA's config from the fields that describe its weights; others import modules or compute initial weights.
+    """A LoRA's config from the fields that describe its weights; others can import modules or compute initial weights.
 
     Raises:
-        FashionFlowError: a value of another kind, or that no LoRA has.
+        FashionFlowError: a value of the wrong type or out of range.
     """
     hint = "use a LoRA of low rank on linear layers, without code"
     values = {key: value for key, value in read_object(path, hint).items() if key in _FIELDS}
     targets = values.get("target_modules")
-    # Other texts are regular expressions, which can take hours to match.
+    # Other strings are regular expressions, which can take hours to match.
     named = targets == "all-linear" or (isinstance(targets, list) and all(isinstance(name, str) for name in targets))
     if not named:
         raise FashionFlowError(f"{path}: target_modules is not a list of names", hint)
     for ranks in (values.get("r", 8), *dict(values.get("rank_pattern") or {}).values()):
         if not isinstance(ranks, int) or not 1 <= ranks <= MAX_RANK:
-            raise FashionFlowError(f"{path}: not a rank from 1 to {MAX_RANK}: {str(ranks)[:80]}", hint)
+            raise FashionFlowError(f"{path}: rank must be from 1 to {MAX_RANK}, not {str(ranks)[:80]}", hint)
     try:
         return peft.LoraConfig(**values, init_lora_weights=False, inference_mode=True)
     except (TypeError, ValueError, AttributeError) as error:
-        raise FashionFlowError(f"{path}: not a LoRA's config ({textwrap.shorten(str(error), 200)})", hint) from None
+        raise FashionFlowError(f"{path}: not a LoRA config ({textwrap.shorten(str(error), 200)})", hint) from None
 
 
 def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: bool = False) -> Path:
-    """A model folder with a LoRA fused into its U-Net; everything else is copied.
+    """Write a model folder with a LoRA fused into its U-Net; everything else is copied.
 
     Args:
-        model, lora: folders.
-        out: made as a whole or not at all.
-        overwrite: replace `out` if it is a model folder.
+        model, lora: folders of model and LoRA.
+        out: output folder, written atomically.
+        overwrite: whether to replace `out` if it is a model folder.
 
     Raises:
-        FashionFlowError: a folder is not what it should be; `out` exists.
+        FashionFlowError: an invalid folder; `out` already exists.
     """
     model, lora, out = Path(model), Path(lora), Path(out)
     check_target(out, overwrite)
     config = ModelConfig.load(model)
     stored = _stored_dtype(model / "unet")
-    # Fused in float32, whatever it is stored in: the sum is rounded once.
+    # Fused in float32, whatever the stored dtype, so that the sum is rounded once.
     unet: Any = load_lora(open_network(FashionFlowUNet, model, "unet", torch.float32), lora)
     with atomic_folder(out) as made:
         for part in sorted(path for path in model.iterdir() if path.is_dir() and path.name != "unet"):
@@ -185,12 +185,12 @@ def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: 
 
 
 def _stored_dtype(folder: Path) -> Any:
-    """The number type of a network's weights as they lie on the disk."""
+    """The dtype of a network's weights on disk."""
     from safetensors import safe_open
 
     file = next(iter(sorted(folder.glob("*.safetensors"))), None)
     if file is None:
-        raise FashionFlowError(f"{folder}: the model folder lacks this part", hint="import or pull the model again")
+        raise FashionFlowError(f"{folder}: missing part of the model folder", hint="import or pull the model again")
     with safe_open(file, framework="pt") as weights:
         name = next(iter(weights.keys()))
         return {"F16": torch.float16, "BF16": torch.bfloat16}.get(weights.get_slice(name).get_dtype(), torch.float32)

@@ -16,13 +16,13 @@ from fashionflow_core.store.folder import PARSER
 
 
 class MotionNetworks(TorchNetworks):
-    """The networks of a motion model: no VAE, and a parser. Also wraps networks that are in memory already.
+    """The networks of a motion model: without a VAE, with a parser. Also wraps networks in memory.
 
     Args:
-        unet: denoises motion channels.
-        adapter: joins image encoder and photo channels into the context.
-        image_encoder: CLIP-shaped.
-        parser: photo → matte and parts.
+        unet: U-Net over motion channels.
+        adapter: adapter of image encoder and photo channels to the context.
+        image_encoder: CLIP-style image encoder.
+        parser: network from photo to matte and parts.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype, _config: ModelC
     """Open the networks of a motion model's folder.
 
     Raises:
-        FashionFlowError: a part is missing or broken, or the parts do not belong together.
+        FashionFlowError: a part is missing or damaged, or the parts do not match.
     """
     unet = open_network(FashionFlowUNet, folder, "unet", dtype)
     adapter = open_network(ImageContextAdapter, folder, "adapter", dtype)

@@ -1,7 +1,7 @@
 """Offloading for small GPUs (low memory).
 
-Weights that are not at work wait in the CPU's memory. A clip needs each network once, so each travels once; only the
-U-Net stays for all its steps. Values are those of `TorchNetworks` (frames of a batch do not see each other).
+Idle weights stay in CPU memory. A clip needs each network once, so each is moved once; only the U-Net stays for all its
+steps. Values equal those of `TorchNetworks` (frames of a batch are independent).
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from fashionflow_core.runtimes.torch import TorchNetworks
 
 
 class OffloadedNetworks(TorchNetworks):
-    """`interface.Networks` whose parts take turns on the device.
+    """`interface.Networks` with parts that take turns on the device.
 
     Args:
-        networks: of PyTorch, on the CPU.
-        device: where they compute.
+        networks: PyTorch networks, on the CPU.
+        device: device of the computation.
     """
 
     def __init__(self, networks: TorchNetworks, device: torch.device) -> None:

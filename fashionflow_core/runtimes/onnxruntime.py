@@ -1,4 +1,4 @@
-"""onnxruntime sessions, with bound buffers and CUDA graphs."""
+"""onnxruntime sessions with bound buffers and CUDA graphs."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ NAME = "onnxruntime"
 
 
 def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
-    """Why this runtime cannot be used here, and what to do; empty if it can."""
+    """The reason why this runtime is unavailable, and a hint; empty if it is available."""
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
@@ -31,7 +31,7 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     """Open graphs of an engine folder.
 
     Raises:
-        FashionFlowError: a file is missing, changed or broken, or the device has no provider.
+        FashionFlowError: a file is missing, changed or damaged, or the device has no provider.
     """
     opened = {}
     for name in networks:
@@ -42,13 +42,13 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
 
 
 def _check_external_data(folder: Path, path: Path, engines: Engines) -> None:
-    """Raises FashionFlowError unless each file that a graph reads its weights from is one that the folder lists."""
+    """Raise FashionFlowError unless every weight file of a graph is listed in the folder."""
     import onnx
     from onnx.external_data_helper import uses_external_data
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # of protobuf
+    except Exception as error:  # raised by protobuf
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise FashionFlowError(f"{path}: not an ONNX file ({reason})", hint="export it again") from None
     tensors = [tensor for graph in (model.graph, *model.functions) for tensor in _tensors(graph)]
@@ -56,13 +56,13 @@ def _check_external_data(folder: Path, path: Path, engines: Engines) -> None:
     for file in sorted({entry.value for entry in external if entry.key == "location"}):
         if Path(file).name != file or (path.parent / file).relative_to(folder).as_posix() not in engines.files:
             raise FashionFlowError(
-                f"{path}: reads weights from {file[:200]!r}, a file that {ENGINES_FILE} does not list",
+                f"{path}: reads weights from {file[:200]!r}, which is not listed in {ENGINES_FILE}",
                 hint="it was replaced; export it again",
             )
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """All stored tensors of a graph or function: its weights, constants of its nodes, and those of graphs inside."""
+    """All stored tensors of a graph or function: weights, constants of nodes, and those of nested graphs."""
     yield from getattr(graph, "initializer", ())
     for tensor in getattr(graph, "sparse_initializer", ()):
         yield from (tensor.values, tensor.indices)
@@ -73,7 +73,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 class _Session:
-    """A graph in a session: on the CPU it reads torch's own memory, on CUDA tensors stay on the device."""
+    """A graph in a session: on the CPU it reads torch's memory, on CUDA tensors stay on the device."""
 
     def __init__(self, path: Path, record: NetworkRecord, graph: Graph, device: torch.device) -> None:
         import onnxruntime
@@ -82,26 +82,26 @@ class _Session:
         static = all(size != -1 for shape in record.inputs.values() for size in shape)
         self.cuda = device.type == "cuda"
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what matters is raised
-        # Planned memory of fixed shapes was no faster, and twice as large (5.5 GB for the published U-Net, not 3.4).
+        options.log_severity_level = 4  # errors are raised
+        # A memory plan for fixed shapes was not faster, and twice as large (5.5 GB for the published U-Net, not 3.4).
         options.enable_mem_pattern = False
-        # Left to itself it takes every core, whatever OMP_NUM_THREADS says; torch asks there.
+        # By default onnxruntime uses every core and ignores OMP_NUM_THREADS, which torch reads.
         options.intra_op_num_threads = torch.get_num_threads()
-        # A captured graph needs fixed shapes, tensors that stay where they are, and no node left on the CPU; whether
-        # that is so, only the attempt tells.
+        # A captured graph needs fixed shapes, fixed addresses, and no node on the CPU; only the attempt shows whether
+        # that holds.
         attempts = (True, False) if self.cuda and static else (False,)
         for captured in attempts:
             try:
                 self.session = onnxruntime.InferenceSession(path, options, providers=self._providers(captured))
                 break
-            except Exception as error:  # of its own kinds, one for each way a file can be wrong
+            except Exception as error:  # many classes of onnxruntime
                 if captured:
                     continue
                 reason = textwrap.shorten(str(error), 300, placeholder=" ...")
                 raise FashionFlowError(
-                    f"{path}: onnxruntime cannot open it ({reason})", hint="export it again"
+                    f"{path}: onnxruntime cannot load it ({reason})", hint="export it again"
                 ) from None
-        # The list of available providers names those that were compiled in: only the session knows what it got.
+        # Available providers are those compiled in; the session's list shows which are really used.
         if self.cuda and self.session.get_providers()[0] != "CUDAExecutionProvider":
             raise FashionFlowError(
                 f"{path}: onnxruntime has no CUDA here (its session got {self.session.get_providers()[0]})",
@@ -115,7 +115,7 @@ class _Session:
         ]
         if found != expected:
             raise FashionFlowError(
-                f"{path}: has tensors {', '.join(found)}, not {', '.join(expected)}", hint="export it again"
+                f"{path}: tensors are {', '.join(found)}, not {', '.join(expected)}", hint="export it again"
             )
         self.buffers: dict[str, Tensor] = {}
         self.binding: Any = None
@@ -123,7 +123,7 @@ class _Session:
     def _providers(self, captured: bool) -> list[Any]:
         if not self.cuda:
             return ["CPUExecutionProvider"]
-        # Float32 means float32: the shorter mantissa of TF32 would miss the tolerance that engines are held to.
+        # No TF32: its shorter mantissa would exceed the tolerance of the verification.
         settings = {"device_id": str(self.device.index or 0), "enable_cuda_graph": str(int(captured)), "use_tf32": "0"}
         return [("CUDAExecutionProvider", settings), "CPUExecutionProvider"]
 
@@ -137,7 +137,7 @@ class _Session:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Its errors are of its own kinds; callers know how to go on when memory runs out."""
+        """Map its errors to this project's; callers handle out of memory."""
         try:
             yield
         except Exception as error:
@@ -147,21 +147,21 @@ class _Session:
             raise FashionFlowError(f"{self.path}: onnxruntime failed ({reason})", hint=command("verify")) from None
 
     def _on_cuda(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Bound buffers: inputs are copied into tensors of ours, outputs appear in others."""
+        """Bound buffers: inputs are copied to fixed tensors, outputs are written to others."""
         if any(
             name not in self.buffers or self.buffers[name].shape != inputs[name].shape for name in self.graph.inputs
         ):
             self._bind({name: tuple(inputs[name].shape) for name in self.graph.inputs})
         for name in self.graph.inputs:
             self.buffers[name].copy_(inputs[name])
-        torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
+        torch.cuda.current_stream(self.device).synchronize()  # the session runs on its own stream
         with self._errors():
             self.session.run_with_iobinding(self.binding)
             self.binding.synchronize_outputs()
         return {name: self.buffers[name].clone() for name in self.graph.outputs}
 
     def _bind(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        # All sizes but the number of frames are fixed, and that is the same on both sides.
+        # All sizes but the number of frames are fixed, which is equal for inputs and outputs.
         frames = shapes["sample"][2] if "sample" in shapes else 0
         for output in self.session.get_outputs():
             fixed = tuple(size if isinstance(size, int) else frames for size in output.shape)

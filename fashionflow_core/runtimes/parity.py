@@ -1,7 +1,7 @@
 """Parity: each graph's outputs compared with stored outputs of PyTorch.
 
-The answers travel with the folder (`references.npz`), so that engines can be verified where there are no PyTorch
-weights: those built on a machine that cannot run them are verified where they are first used.
+References are stored with the folder (`references.npz`), so that engines can be verified without PyTorch weights: those
+built on a machine that cannot run them are verified at first use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +17,24 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.runtimes.interface import Runner
 from fashionflow_core.store.engine_folder import GRAPHS, REFERENCES_FILE, Engines
 
-# Largest error over largest value. Float32 sums in another order; float16 has 11 bits, and rounds at every layer.
+# Largest error over largest value. float32 differs by order of summation; float16 rounds to 11 bits at every layer.
 LIMITS = {"fp32": 1e-3, "fp16": 5e-2}
-# Values of an output that a folder keeps: every frame and row still has hundreds of them.
+# Stored values per output: hundreds for every frame and row.
 KEPT = 200_000
-KEPT_FRAMES = 8  # of the short generation
+KEPT_FRAMES = 8  # stored frames of the short generation
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of a graph, and PyTorch's answer.
+    """One call of a graph, with the outputs of PyTorch.
 
     Attributes:
-        network: of `engine_folder.GRAPHS`.
-        kind: "random" inputs of deviation 1, or "real": what a generation gives the network.
-        frames: of the clip; 0 for networks that see none.
-        inputs: float32 by name; values that float16 can hold, so that they are stored small and are the same in both.
-        outputs: float32 by name; every `stride`-th value, flattened.
-        strides: by name.
+        network: name from `engine_folder.GRAPHS`.
+        kind: "random" inputs of deviation 1, or "real" ones of a generation.
+        frames: frames of the clip; 0 for networks without frames.
+        inputs: float32 by name, with values exact in float16, to save space and match both dtypes.
+        outputs: every `stride`-th value, flattened, float32 by name.
+        strides: stride of each output.
     """
 
     network: str
@@ -46,12 +46,12 @@ class Case:
 
     @classmethod
     def of(cls, network: str, kind: str, frames: int, inputs: Mapping[str, np.ndarray], outputs: Any) -> "Case":
-        """A case of whole outputs."""
+        """A case with full outputs."""
         flat = {name: np.asarray(value, np.float32).ravel() for name, value in outputs.items()}
         return cls(network, kind, frames, dict(inputs), flat, dict.fromkeys(flat, 1))
 
     def thin(self) -> "Case":
-        """The same with few enough values to keep. Odd strides walk through all columns of sizes that are even."""
+        """The case with fewer values, for storage. Odd strides cover all columns of even sizes."""
         strides = {name: max(1, value.size // KEPT) | 1 for name, value in self.outputs.items()}
         outputs = {name: value[:: strides[name]] for name, value in self.outputs.items()}
         return replace(self, outputs=outputs, strides=strides)
@@ -59,14 +59,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Answers:
-    """What engines are compared with: PyTorch's answers, whole or as an engine folder keeps them.
+    """Reference outputs of PyTorch, full or as stored in an engine folder.
 
     Attributes:
-        cases: of single networks.
-        photo: what the short generation is made of, uint8 (height, width, 3).
-        frames: of that generation, uint8 (n, h, w, 3); none: it was not made, and none is compared.
-        indices: which frames of the clip those are.
-        count: frames of that clip.
+        cases: cases of single networks.
+        photo: photo of the short generation, uint8 (height, width, 3).
+        frames: frames of that generation, uint8 (n, h, w, 3); empty: no generation to compare.
+        indices: indices of these frames in the clip.
+        count: number of frames of that clip.
     """
 
     cases: Sequence[Case]
@@ -76,7 +76,7 @@ class Answers:
     count: int
 
     def save(self, path: Path) -> None:
-        """Write them as one `.npz`: cases thinned, of the frames the first, the last and some between."""
+        """Write them as one `.npz`: thinned cases, and the first, the last and some frames between."""
         kept = np.linspace(0, len(self.frames) - 1, min(KEPT_FRAMES, len(self.frames))).round().astype(int)
         arrays: dict[str, np.ndarray] = {
             "generation/photo": self.photo,
@@ -95,20 +95,20 @@ class Answers:
 
 
 def load_answers(folder: Path, engines: Engines) -> Answers:
-    """The answers that travel with an engine folder.
+    """The references stored in an engine folder.
 
     Raises:
-        FashionFlowError: the file is missing, changed or broken.
+        FashionFlowError: the file is missing, changed or damaged.
     """
     if REFERENCES_FILE not in engines.files:
-        raise FashionFlowError(f"{folder}: holds no {REFERENCES_FILE}", hint="export the model again")
+        raise FashionFlowError(f"{folder}: no {REFERENCES_FILE}", hint="export the model again")
     engines.check_file(folder, REFERENCES_FILE)
     try:
         with np.load(folder / REFERENCES_FILE, allow_pickle=False) as arrays:
             return _read(arrays)
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, BadZipFile) as error:
         raise FashionFlowError(
-            f"{folder / REFERENCES_FILE}: is broken ({error or type(error).__name__})", hint="export the model again"
+            f"{folder / REFERENCES_FILE}: damaged ({error or type(error).__name__})", hint="export the model again"
         ) from None
 
 
@@ -134,10 +134,11 @@ def _read(arrays: Any) -> Answers:
 
 
 def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Run the cases of those networks that there are runners for.
+    """Run the cases of all networks that have a runner.
 
     Returns:
-        One JSON-able entry a case: network, inputs, frames, max_abs, relative (to the largest value), limit, passed.
+        One JSON-serializable entry per case: network, inputs, frames, max_abs, relative (to the largest value), limit,
+        passed.
     """
     entries = []
     for case in cases:
@@ -154,7 +155,7 @@ def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Cas
                 break
             found, expected = found.ravel()[:: case.strides[name]], case.outputs[name]
             if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-                wrong = f"{name} holds values that are not finite"
+                wrong = f"{name} has values that are not finite"
                 break
             error = float(np.abs(found - expected).max())
             worst, relative = max(worst, error), max(relative, error / max(float(np.abs(expected).max()), 1e-6))
@@ -173,7 +174,7 @@ def compare(runners: Mapping[str, Runner], engines: Engines, cases: Sequence[Cas
 
 
 def failure(entries: Sequence[Mapping[str, Any]]) -> str:
-    """What failed first, as one phrase; empty if nothing did."""
+    """The first failure as one phrase; empty if none."""
     for entry in entries:
         if not entry["passed"]:
             what = entry.get("wrong") or f"relative error {entry['relative']:.2g}, above {entry['limit']:g}"

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX contexts, buffers and CUDA graphs."""
+"""TensorRT and TensorRT-RTX engines: contexts, buffers, CUDA graphs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -24,17 +24,17 @@ _WARM_UP = 2
 
 
 def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
-    """Why these engines cannot be used here, and what to do; empty if they can.
+    """The reason why these engines are unusable here, and a hint; empty if usable.
 
-    Engines are bound to the version that built them, and to GPUs; both are judged before anything is loaded.
+    Engines depend on the version that built them and on the GPU; both are checked before loading.
     """
     record = engines.runtimes.get(NAME)
     if record is None:
-        return "the folder holds no engines", f"make some: {command('export', trt=True)}"
+        return "no engines in the folder", f"export them: {command('export', trt=True)}"
     name = record.build.get("flavor")
     flavor = FLAVORS.get(str(name))
     if flavor is None:
-        return f"its engines are of a flavor {name!r} that this version does not know", "export the model again"
+        return f"unknown flavor {name!r} of TensorRT", "export the model again"
     title, install = flavor.title, extras.install(flavor.extra)
     if find_spec(flavor.module) is None:
         return f"{title} is not installed", install
@@ -44,19 +44,19 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
         return error.message, error.hint or ""
     if built != found:
         return (
-            f"its engines were built by {title} {built}, and this is {found}",
+            f"engines were built by {title} {built}, but {found} is installed",
             f"export the model again here, or {install} in the version that built them",
         )
     if device.type != "cuda":
         return (
-            f"{title} needs an NVIDIA GPU, and the device is {device}",
+            f"{title} needs an NVIDIA GPU, but the device is {device}",
             f"use {option('backend', 'onnxruntime')} or torch",
         )
     return "", ""
 
 
 def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device: torch.device) -> dict[str, Runner]:
-    """Open engines of a folder; all of them share the memory that a run needs beside its tensors.
+    """Open engines of a folder; all of them share the working memory.
 
     Raises:
         FashionFlowError: an engine is missing, changed, or refused by the runtime.
@@ -66,7 +66,7 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
     for name in networks:
         path = engines.check_files(folder, name, NAME)
         opened[name] = _Engine(trt, path, name, engines, device)
-    # Networks run one after the other, so that the largest need is the need of all.
+    # Networks run one after the other, so the maximum of their needs suffices.
     size = max((engine.scratch_bytes for engine in opened.values()), default=0)
     scratch = torch.empty(max(size, 1), dtype=torch.uint8, device=device)
     for engine in opened.values():
@@ -75,7 +75,7 @@ def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device:
 
 
 class _Engine:
-    """One engine and its context. CUDA graphs: TensorRT's own in the RTX flavor, torch's around it in the other."""
+    """One engine and its context. CUDA graphs: TensorRT's in the RTX flavor, torch's in the other."""
 
     def __init__(self, trt: Any, path: Path, network: str, engines: Engines, device: torch.device) -> None:
         self.trt, self.device, self.graph = trt, device, GRAPHS[network]
@@ -87,7 +87,7 @@ class _Engine:
             self.engine = self.runtime.deserialize_cuda_engine(path.read_bytes())
             if self.engine is None:
                 raise FashionFlowError(
-                    f"{path}: refused by {trt.__name__} {trt.__version__} on {torch.cuda.get_device_name(device)}",
+                    f"{path}: rejected by {trt.__name__} {trt.__version__} on {torch.cuda.get_device_name(device)}",
                     hint=f"it was built for other GPUs: export the model again, here or with "
                     f"{option('compute_capability')}",
                 )
@@ -105,18 +105,18 @@ class _Engine:
             return self.engine.create_execution_context(managed)
         config = self.engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(managed)
-        # Kernels are compiled for the GPU at hand on first use; kept on disk, the next process need not.
-        # The reference must live as long as the context: without it the process dies.
+        # Kernels are compiled for this GPU on first use, and cached on disk for later processes.
+        # The reference must outlive the context, or the process crashes.
         self.kernels = config.create_runtime_cache()
         if self.cache_file is not None and self.cache_file.is_file():
-            self.kernels.deserialize(self.cache_file.read_bytes())  # refuses by itself what is not of this machine
+            self.kernels.deserialize(self.cache_file.read_bytes())  # rejects caches of other machines
         config.set_runtime_cache(self.kernels)
         if self.static:
             config.cuda_graph_strategy = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         return self.engine.create_execution_context(config)
 
     def use(self, scratch: Tensor) -> None:
-        """Give the engine the memory it works in."""
+        """Set the engine's working memory."""
         self.scratch = scratch
         self.context.set_device_memory(scratch.data_ptr(), scratch.numel())
 
@@ -136,7 +136,7 @@ class _Engine:
         return outputs
 
     def _fill(self, inputs: Mapping[str, Tensor]) -> None:
-        """Copy inputs into buffers that stay where they are as long as shapes do."""
+        """Copy inputs to buffers whose addresses are fixed while shapes are unchanged."""
         changed = False
         for name in self.graph.inputs:
             value = inputs[name]
@@ -171,12 +171,12 @@ class _Engine:
     def _execute(self) -> None:
         if not self.context.execute_async_v3(torch.cuda.current_stream(self.device).cuda_stream):
             raise FashionFlowError(
-                f"{self.trt.__name__}: an engine could not be run on {self.device}",
-                hint=f"close other programs on the GPU; {command('doctor')} says what it can run",
+                f"{self.trt.__name__}: an engine failed on {self.device}",
+                hint=f"close other programs on the GPU; {command('doctor')} lists what it can run",
             )
 
     def _keep_kernels(self) -> None:
-        """Write what was compiled; a read-only home only means that the next process compiles again."""
+        """Write compiled kernels; with a read-only home the next process compiles again."""
         if self.cache_file is None or self.cache_file.is_file():
             return
         with suppress(OSError):
@@ -186,7 +186,7 @@ class _Engine:
 
 
 def _cache_file(engine: Path, trt: Any, device: torch.device) -> Path | None:
-    """Where the kernels of one engine on one GPU are kept: in the user's cache, never in the engine folder."""
+    """Path of the kernel cache of one engine on one GPU: in the user's cache, not in the engine folder."""
     key = f"{engine.absolute()} {engine.stat().st_mtime_ns} {trt.__version__} {torch.cuda.get_device_name(device)}"
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
     try:

@@ -10,13 +10,13 @@ from fashionflow_core.utils import extras
 
 @dataclass(frozen=True)
 class Flavor:
-    """One of NVIDIA's two TensorRTs.
+    """One of NVIDIA's two TensorRT products.
 
     Attributes:
-        name: what exports are asked for and `engines.json` says.
-        module: its Python module.
-        extra: what installs it.
-        title: what its makers call it.
+        name: name in export options and `engines.json`.
+        module: Python module.
+        extra: extra that installs it.
+        title: official name.
     """
 
     name: str
@@ -25,17 +25,17 @@ class Flavor:
     title: str
 
     def load(self) -> Any:
-        """Its Python module.
+        """Import its Python module.
 
         Raises:
-            FashionFlowError: it is installed, but not whole.
+            FashionFlowError: it is installed, but incomplete.
         """
         try:
             return import_module(self.module)
         except (ImportError, OSError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FashionFlowError(
-                f"{self.title} is installed, but does not load ({reason})",
+                f"{self.title} is installed, but fails to load ({reason})",
                 hint=extras.install(self.extra, force=True),
             ) from None
 

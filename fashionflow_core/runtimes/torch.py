@@ -20,7 +20,7 @@ from fashionflow_core.utils.libraries import quiet_libraries
 
 
 class TorchNetworks:
-    """`interface.Networks` in PyTorch. Also wraps networks that are in memory already (training previews)."""
+    """`interface.Networks` in PyTorch. Also wraps networks in memory (training previews)."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class TorchNetworks:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         for network in self.parts:
-            # A Module method that both libraries wrap; their stubs disagree about its arguments.
+            # A Module method that both libraries wrap; with different argument stubs.
             torch.nn.Module.to(network, device=device, dtype=dtype)
             network.eval()
         return self
 
     def settle(self, device: torch.device) -> Self:
-        """Lay convolution weights out as activations are, for networks that compute on `device` and are not trained.
+        """Use the memory layout of activations for convolution weights, for inference on `device`.
 
-        The VAE's activations take the order of its weights. That is for CPUs alone: it was measured nowhere else.
+        The VAE's activations follow the layout of its weights. Only for CPUs: not measured elsewhere.
         """
         for unet in (self.unet, self.interpolator):
             if unet is not None:
@@ -70,7 +70,7 @@ class TorchNetworks:
         return self
 
     def compile(self) -> Self:
-        """Compile U-Net and decoder for the shapes they meet, on CUDA into graphs that are replayed.
+        """Compile U-Net and decoder for their shapes, on CUDA as replayed graphs.
 
         The first call of each takes minutes. Shapes are static: another number of frames compiles again.
         """
@@ -86,7 +86,7 @@ class TorchNetworks:
 
     @property
     def parts(self) -> list[Any]:
-        """All networks, in the order in which `__init__` takes them."""
+        """All networks, in the order of the arguments of `__init__`."""
         networks: list[Any] = [self.unet, self.adapter, self.vae, self.image_encoder]
         return networks + ([] if self.interpolator is None else [self.interpolator])
 
@@ -128,63 +128,63 @@ class TorchNetworks:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         self._begin()
-        vae: Any = self.vae  # its stub asks for torch.FloatTensor, which no tensor is an instance of
+        vae: Any = self.vae  # its stub asks for torch.FloatTensor, which is not a real class of tensors
         return self._own(vae.decode(latents.to(self.device, self.dtype), return_dict=False)[0])
 
     def _begin(self) -> None:
-        """What a replayed graph put out before may be overwritten from here on."""
+        """Allow replayed graphs to overwrite earlier outputs."""
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()
 
     def _own(self, value: Tensor) -> Tensor:
-        """Float32 that no later call overwrites: a replayed graph writes where it wrote before."""
+        """Convert to float32 in new memory: a replayed graph overwrites its outputs."""
         return value.float().clone() if self.compiled else value.float()
 
 
 def settle(unet: Any) -> None:
-    """Lay a U-Net's convolution weights out in channels-last order, which its activations have.
+    """Convert a U-Net's convolution weights to channels-last order, that of its activations.
 
-    Otherwise each call of a convolution copies its weights into that order. Not for training: a checkpoint gives
-    weights back in torch's usual order, which rounds differently.
+    Otherwise each call of a convolution copies its weights to that order. Not for training: checkpoints restore torch's
+    usual order, which rounds differently.
     """
     unet.to(memory_format=torch.channels_last_3d)
 
 
 def open_network(kind: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """One network of a model folder, from its own `from_pretrained`.
+    """Load one network of a model folder with its `from_pretrained`.
 
     Raises:
-        FashionFlowError: it is missing or broken, or its weights are not those that its config asks for.
+        FashionFlowError: missing or damaged, or weights that do not match its config.
     """
     if not (folder / part / "config.json").is_file():
         raise FashionFlowError(
-            f"{folder / part}: the model folder lacks this part", hint="import or pull the model again"
+            f"{folder / part}: missing part of the model folder", hint="import or pull the model again"
         )
     try:
         with quiet_libraries():
             network, report = model_parts.open_network(kind, folder / part, torch_dtype=dtype, low_cpu_mem_usage=False)
     except FashionFlowError:
         raise
-    except Exception as error:  # safetensors, json and both libraries each raise their own kinds
+    except Exception as error:  # safetensors, json and both libraries raise various kinds
         reason = textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
         raise FashionFlowError(
-            f"{folder / part}: cannot be opened ({reason})", hint="import or pull the model again"
+            f"{folder / part}: cannot be loaded ({reason})", hint="import or pull the model again"
         ) from error
-    # Both libraries fill what is missing with random numbers and go on.
+    # Both libraries initialize missing weights randomly without an error.
     for what in ("missing", "unexpected"):
         if keys := sorted(report[f"{what}_keys"]):
             raise FashionFlowError(
                 f"{folder / part}: weights are {what} ({len(keys)}): {keys[0]} ...",
-                hint="config.json and the weights are not of the same network: import or pull the model again",
+                hint="import or pull the model again (config.json and the weights do not match)",
             )
     return network
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype, config: ModelConfig | None = None) -> TorchNetworks:
-    """Open all networks of an appearance model's folder; `config` is the folder's, where the caller has read it.
+    """Load all networks of an appearance model's folder; `config` is its model.json, if already read.
 
     Raises:
-        FashionFlowError: a part is missing or broken, or the parts do not belong together.
+        FashionFlowError: a part is missing or damaged, or the parts do not match.
     """
     config = config or ModelConfig.load(folder)
     unet = open_network(FashionFlowUNet, folder, "unet", dtype)
@@ -201,36 +201,36 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype, config: ModelCo
 
 
 def check_belonging(folder: Path, unet: Any, adapter: Any, image_encoder: Any) -> None:
-    """Raises FashionFlowError unless the context fits: from the image encoder through the adapter to the U-Net."""
+    """Raise FashionFlowError unless image encoder, adapter and U-Net agree on the context."""
     clip = image_encoder.config
     tokens = (clip.image_size // clip.patch_size) ** 2 + 1
-    width = "values a context token"
+    width = "values per context token"
     check_alike(folder, width, unet=unet.config.cross_attention_dim, adapter=adapter.config.clip_dim)
     check_alike(folder, width, adapter=adapter.config.clip_dim, image_encoder=clip.hidden_size)
     check_alike(folder, "context tokens", adapter=adapter.config.clip_tokens, image_encoder=tokens)
 
 
 def check_alike(folder: Path, what: str, **found: int) -> None:
-    """Raises FashionFlowError unless two parts agree about a number, given by their names."""
+    """Raise FashionFlowError unless two parts, given by name, agree on a number."""
     (one, a), (other, b) = found.items()
     if a != b:
         raise FashionFlowError(
-            f"{folder}: the parts do not belong together: {one} has {a} {what}, {other} has {b}",
+            f"{folder}: parts do not match: {one} has {a} {what}, {other} has {b}",
             hint="import or pull the model again",
         )
 
 
 def open_interpolator(folder: Path, channels: int, dtype: torch.dtype) -> FashionFlowUNet:
-    """The U-Net of a model folder, or an engine folder, for frames between given ones.
+    """Load the interpolation U-Net of a model folder or engine folder.
 
     Raises:
-        FashionFlowError: it is missing or broken, or for other latents than of so many channels.
+        FashionFlowError: missing or damaged, or for another number of latent channels.
     """
     unet = open_network(FashionFlowUNet, folder, INTERPOLATOR, dtype)
     found, wanted = (unet.config.in_channels, unet.config.out_channels), (2 * channels + 1, channels)
     if found != wanted:
         raise FashionFlowError(
-            f"{folder}: the parts do not belong together: interpolator takes and gives {found} channels, not {wanted}",
+            f"{folder}: parts do not match: interpolator has {found} input and output channels, not {wanted}",
             hint="import or pull the model again",
         )
     return unet

@@ -1,4 +1,4 @@
-"""PyTorch graphs inside an engine folder."""
+"""PyTorch as a runtime of engine folders."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from fashionflow_core.utils.hashing import sha256
 
 
 def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
-    """Why PyTorch cannot take part, and what to do; empty if it can."""
+    """The reason why PyTorch cannot be used, and a hint; empty if it can."""
     if engines.lora:
-        return "a LoRA was fused into its engines", "merge it into a model first, and export that"
+        return "a LoRA is fused into the engines", "merge it into a model first, then export that"
     for file, expected in engines.source_files.items():
         path = Path(engines.source) / file
         if not path.is_file():
             return (
-                f"the weights it was exported from are not here ({path})",
+                f"the exported weights are missing ({path})",
                 f"use {option('backend', 'onnxruntime')} or tensorrt",
             )
         if sha256(path) != expected:
@@ -33,10 +33,10 @@ def missing(engines: Engines, device: torch.device) -> tuple[str, str]:
 
 
 def open_graphs(folder: Path, engines: Engines, networks: Sequence[str], device: torch.device) -> dict[str, Runner]:
-    """Graphs in PyTorch, in the number type that this device does best.
+    """Graphs in PyTorch, in the default dtype of the device.
 
     Raises:
-        FashionFlowError: the model folder is broken.
+        FashionFlowError: damaged model folder.
     """
     source = Path(engines.source)
     model = open_weights(source, device, resolve_dtype("auto", device)).settle(device)

@@ -1,6 +1,6 @@
-"""Verdict on engines before first use: verified or failed, from their parity.
+"""Verification of engines against PyTorch: verified or failed.
 
-Exports ask at their end, users at any time, and whoever opens engines that never ran before.
+It runs at the end of exports, on request, and when engines are opened for the first time.
 """
 
 import math
@@ -28,20 +28,20 @@ from fashionflow_core.store.engine_folder import (
 from fashionflow_core.utils.device import is_out_of_memory
 
 MIN_PSNR = {"fp32": 40.0, "fp16": 30.0}
-STEPS = 4  # of the short generation
-_BEST = 100.0  # of equal frames; JSON has no infinity
+STEPS = 4  # denoising steps of the short generation
+_BEST = 100.0  # PSNR of equal frames; JSON has no infinity
 Report = Callable[[str], None]
 
 
 def verify_first_use(folder: Path, pipe: Any) -> None:
-    """Verify engines that have never run, and note the result in their folder; of all others nothing is asked.
+    """Verify engines that have never run, and record the result in their folder; skip all others.
 
     Args:
-        folder: of the engines.
-        pipe: `FashionFlowPipeline` over them.
+        folder: engine folder.
+        pipe: `FashionFlowPipeline` with these engines.
 
     Raises:
-        FashionFlowError: they are not as good as PyTorch; out of memory.
+        FashionFlowError: failed verification, or out of memory.
     """
     networks = pipe.networks
     if not isinstance(networks, GraphNetworks):
@@ -52,13 +52,13 @@ def verify_first_use(folder: Path, pipe: Any) -> None:
         if record.state != BUILT_NOT_RUN:
             continue
         warnings.warn(
-            f"{folder}: its {runtime} engines have never run: they are compared with PyTorch's answers first",
+            f"{folder}: {runtime} engines have never run; verifying them against PyTorch first",
             FashionFlowWarning,
             stacklevel=3,
         )
         runners = {name: runner for name, runner in networks.runners.items() if networks.runtimes[name] == runtime}
         record = judge(engines, runtime, runners, load_answers(folder, engines), pipe)
-        # A mixture says nothing of the networks it left out; a folder that cannot be written is asked again next time.
+        # A mixture does not verify the networks it omits; a read-only folder is verified again next time.
         if len(runners) == len(engines.graphs):
             engines = engines.with_runtime(runtime, record)
             with suppress(OSError):
@@ -75,18 +75,18 @@ def judge(
     pipe: Any = None,
     report: Report = lambda line: None,
 ) -> RuntimeRecord:
-    """The record of a runtime, once its graphs have been compared with PyTorch's answers: verified or failed.
+    """Compare a runtime's graphs with PyTorch, and return its record: verified or failed.
 
     Args:
-        engines: what the folder holds.
-        runtime: which of its runtimes.
-        runners: its graphs, by name.
-        answers: of PyTorch.
-        pipe: a pipeline over all of them, for the short generation; None: networks alone are compared.
-        report: takes lines for people.
+        engines: content of `engines.json`.
+        runtime: name of the runtime.
+        runners: graphs by name.
+        answers: reference outputs of PyTorch.
+        pipe: pipeline with all graphs, for the short generation; None: compare networks only.
+        report: called with messages for the user.
 
     Raises:
-        FashionFlowError: a graph cannot be run here, or memory runs out.
+        FashionFlowError: a graph cannot run here, or out of memory.
     """
     try:
         entries = compare(runners, engines, answers.cases)
@@ -94,7 +94,7 @@ def judge(
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{runtime}: out of memory while its engines are compared with PyTorch's answers",
+            f"{runtime}: out of memory while verifying engines",
             hint=f"close other programs, or export with fewer {option('frames')} "
             f"and a smaller {option('decode_chunk')}",
         ) from None
@@ -106,7 +106,7 @@ def judge(
         generation = _compare_generation(engines, answers, pipe)
         report(
             f"generation of {generation['frames']} frames in {generation['steps']} steps: "
-            f"{generation['min_psnr']:.1f} dB at worst, {generation['mean_psnr']:.1f} dB on average"
+            f"{generation['min_psnr']:.1f} dB minimum, {generation['mean_psnr']:.1f} dB mean"
         )
         if generation["min_psnr"] < generation["limit"]:
             reason = f"frames of a generation at {generation['min_psnr']:.1f} dB, below {generation['limit']:g} dB"
@@ -120,19 +120,19 @@ def judge(
 
 
 def short_generation(pipe: Any, photo: np.ndarray, frames: int, chunk: int) -> np.ndarray:
-    """The seeded generation that verifications compare, uint8 (f, h, w, 3).
+    """Frames of the seeded generation for verification, uint8 (f, h, w, 3).
 
     Args:
-        pipe: `FashionFlowPipeline`.
-        photo: uint8 (h, w, 3).
-        frames: of an appearance model's clip; of a motion model's, spread over one window of its keyframes.
-        chunk: frames decoded at a time.
+        pipe: the `FashionFlowPipeline`.
+        photo: photo, uint8 (h, w, 3).
+        frames: frames of the clip; for a motion model spread over one window of keyframes.
+        chunk: frames per call of the decoder.
     """
     config, fps, pulled = pipe.config, None, None
     if config.latents == "motion":
-        # A little less than a window's duration: rounded up, it would need a second one.
+        # Slightly less than a window's duration, since rounding up would need a second window.
         fps = frames / ((config.keyframes - 1) * config.keyframe_seconds)
-        # Answers must not depend on what else is installed.
+        # References must not depend on other installed packages.
         pulled, pipe.motion.clothes = pipe.motion.clothes, None
     settings = GenerateSettings(seed=0, steps=STEPS, frames=frames, fps=fps, decode_chunk=chunk)
     try:

@@ -1,1 +1,1 @@
-"""Simulated figures: clips of dressed figures with exact geometry, masks and motion."""
+"""Synthetic data: clips of dressed figures with exact geometry, masks and motion."""

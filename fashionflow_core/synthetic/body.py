@@ -1,4 +1,4 @@
-"""Bodies of drawn figures as stacks of ellipses."""
+"""Bodies of 2-D figures as stacks of ellipses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def figure_stacks(wardrobe: Wardrobe, t: float) -> list[Stack]:
     parts: list[Stack] = []
 
     def yaws(v: np.ndarray, hem: float = 0.0) -> np.ndarray:
-        # Shoulders lead the turn, hips follow, a skirt's hem comes last.
+        # Shoulders lead the turn, hips follow, the hem of a skirt is last.
         late = 0.05 * np.clip((v - 0.2) / 0.3, 0, 1)
         if hem:
             late = late + motion.lag * np.clip((v - 0.45) / max(0.1, hem - 0.45), 0, 1)
@@ -37,7 +37,7 @@ def figure_stacks(wardrobe: Wardrobe, t: float) -> list[Stack]:
             return motion.sideways(t - late) * bend + loose * (motion.shift(t - late) - motion.shift(t))
         return hips * bend
 
-    # Swaying happens on the screen, whatever the yaw: in the body's frame it turns against it.
+    # Sway is in image space for any yaw: rotate it into the body's frame.
     def frame(v: np.ndarray, oz: np.ndarray, hem: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         yaw, side = yaws(v, hem), sway(v, hem)
         return side * np.cos(yaw), oz + side * np.sin(yaw), yaw
@@ -113,7 +113,7 @@ def _cloth(
         stack.bare = wardrobe.skin
     parts.append(stack)
     if flare:
-        # The dim inside of the cloth at the back, seen under a hem that curves up there.
+        # The dark inside of the cloth at the back, visible under a hem that curves up.
         lining = replace(stack, inside=True, neck=None, span=(float(wardrobe.place(end)) - 0.03, 2.0))
         parts.append(lining)
     if top and figure.belt is not None:

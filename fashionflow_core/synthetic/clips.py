@@ -1,8 +1,8 @@
-"""Drawn clips: dressed figures that turn before a studio background.
+"""Synthetic clips: dressed figures that turn in a studio.
 
-Needs numpy alone. What is rendered follows fashion e-commerce videos (the UBC Fashion data set's kind): one figure,
-full length, light background, seen from the front and turning. Colours are sRGB throughout and averaged as such. Every
-clip follows from its seed: `numpy.random.Generator(PCG64(seed))` draws all choices, and nothing else is random.
+Needs only numpy. Clips resemble fashion e-commerce videos (such as the UBC Fashion data set): one full-length figure on
+a light background, in front view and turning. Colours are sRGB, and averaged as such. A clip is determined by its seed:
+all choices are drawn from `numpy.random.Generator(PCG64(seed))`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class SyntheticClip:
     """A rendered clip.
 
     Attributes:
-        frames: uint8 `(f, h, w, 3)`, sRGB.
-        garment_mask: bool `(f, h, w)`, true where clothes (belt included; shoes, hair and skin not) cover half a pixel.
-        attributes: what the clip shows, JSON-able; see `Figure.attributes`.
+        frames: frames, uint8 `(f, h, w, 3)`, sRGB.
+        garment_mask: mask of clothes (with belt, without shoes, hair and skin) at half coverage, bool `(f, h, w)`.
+        attributes: description of the figure, JSON-serializable; see `Figure.attributes`.
     """
 
     frames: np.ndarray
@@ -49,7 +49,7 @@ def studio_background(figure: Figure, height: int, width: int) -> np.ndarray:
 
 
 def cast_shadow(image: np.ndarray, row: float, column: float, radius: float, strength: float) -> None:
-    """Darkens an ellipse of floor softly, in place; `radius` is its half-width in pixels."""
+    """Darken an ellipse of floor softly, in place; `radius` is its half-width in pixels."""
     height, width, _ = image.shape
     top, bottom = max(0, int(row - radius)), min(height, int(row + radius) + 1)
     left, right = max(0, int(column - 2.5 * radius)), min(width, int(column + 2.5 * radius) + 1)
@@ -70,15 +70,15 @@ def render_clip(
     supersample: int = 2,
     frame_indices: Sequence[int] | None = None,
 ) -> SyntheticClip:
-    """Renders the clip of a seed.
+    """Render the clip of a seed.
 
     Args:
-        seed: chooses figure, clothes, studio and motion (`sample_figure`).
-        frames: length of the clip; frame i shows the time i / fps, whatever the length.
+        seed: random seed of figure, clothes, studio and motion (`sample_figure`).
+        frames: number of frames; frame i is at time i / fps, for any length.
         height, width: size of a frame in pixels.
         fps: frames per second.
-        supersample: the figure is drawn at this multiple of the size and averaged down; the background has no edges.
-        frame_indices: renders only these frames; each equals the same frame of the whole clip.
+        supersample: factor of supersampling of the figure; the background has no edges.
+        frame_indices: frames to render; each equals the same frame of the full clip.
     """
     figure = sample_figure(seed)
     wardrobe = Wardrobe(figure)

@@ -1,4 +1,4 @@
-"""Figure attributes drawn from a seed."""
+"""Random figure attributes: body, clothes, motion, studio."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Figure:
-    """Everything that a clip shows, as `sample_figure` draws it. Colours are sRGB 0..1, lengths are body heights."""
+    """All attributes of a clip, drawn by `sample_figure`. Colours are sRGB 0..1, lengths are body heights."""
 
     seed: int
     group: str
@@ -83,7 +83,7 @@ class Figure:
     motion: Motion
 
     def attributes(self) -> dict[str, str | float | int]:
-        """What the figure is, JSON-able: colours as `#rrggbb`, angles in degrees."""
+        """The attributes, JSON-serializable: colours as `#rrggbb`, angles in degrees."""
         yaws = np.degrees(self.motion.yaws)
         separate = self.garment in ("top_skirt", "top_trousers", "top_shorts", "coat", "tunic")
         found: dict[str, str | float | int] = {
@@ -160,10 +160,10 @@ def _sample_background(rng: np.random.Generator) -> tuple[str, Rgb, Rgb]:
 
 
 def sample_figure(seed: int) -> Figure:
-    """Draws a figure, its clothes, its studio and its motion.
+    """Draw a figure, its clothes, its studio and its motion.
 
     Args:
-        seed: any non-negative integer; `numpy.random.Generator(PCG64(seed))` draws everything, so that the same seed
+        seed: any non-negative integer, for `numpy.random.Generator(PCG64(seed))`, so that the same seed
             gives the same figure on every machine.
     """
     rng = np.random.Generator(np.random.PCG64(seed))

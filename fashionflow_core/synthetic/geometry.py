@@ -1,9 +1,8 @@
-"""Exact geometry of a drawn figure: surface points, parts, places over time.
+"""Exact geometry of a 2-D figure: surface points, parts, positions over time.
 
-The rasteriser (`raster.Canvas`) gives colours; here the same closed forms give the points themselves. A surface point
-is named by (stack, knot, angle): number of the part's stack, position along its knots, and angle round its ellipse.
-Stacks keep their number and their knots over a clip, so that the name holds at every time. Lengths are body heights, x
-grows to the right, z towards the camera.
+The rasterizer (`raster.Canvas`) returns colours; here the same closed forms give the points. A surface point is
+identified by (stack, knot, angle): index of the part's stack, position along its knots, and angle around its ellipse.
+Stacks keep their index and knots over a clip, so the identity holds at every time. Lengths are body heights, x
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from fashionflow_core.synthetic.raster import Canvas, Light, Stack
 from fashionflow_core.synthetic.wardrobe import Wardrobe
 
 _NECK = 0.163  # an adult's height on the body down to which the trunk's skin counts as neck
-_SWEEPS = 2  # fixed-point steps for the picture's row of a surface point; the camera's pitch is at most 0.13
+_SWEEPS = 2  # fixed-point steps for the image row of a surface point; the camera's pitch is at most 0.13
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The surface point seen at each pixel.
+    """The visible surface point at each pixel.
 
     Attributes:
-        stack: int16 (h, w), number of the stack; -1 where nothing of the figure is seen.
-        knot: float32 (h, w), position along the stack's knots.
-        angle: float32 (h, w), radians round the ellipse; 0 is the body's front.
-        depth: float32 (h, w), z in body heights; -inf where nothing is seen.
-        part: uint8 (h, w), indices of `motion.parts.PARTS`.
-        lining: bool (h, w), true where cloth is seen from within.
+        stack: index of the stack, int16 (h, w); -1 outside the figure.
+        knot: position along the stack's knots, float32 (h, w).
+        angle: angle around the ellipse in radians, float32 (h, w); 0 is the body's front.
+        depth: z in body heights, float32 (h, w); -inf outside the figure.
+        part: indices of `images.parts.PARTS`, uint8 (h, w).
+        lining: mask of cloth seen from the inside, bool (h, w).
     """
 
     stack: np.ndarray
@@ -57,7 +56,7 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Surface points by name: stack int16 (n,), knot and angle float64 (n,)."""
+    """Surface points by identity: stack int16 (n,), knot and angle float64 (n,)."""
 
     stack: np.ndarray
     knot: np.ndarray
@@ -66,12 +65,12 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where surface points lie, each float64 (n,).
+    """Positions of surface points, each float64 (n,).
 
     Attributes:
         x, y: column and row in pixels of the frame.
         z: depth in body heights.
-        facing: above 0 where the surface is turned to the camera.
+        facing: above 0 if the surface faces the camera.
     """
 
     x: np.ndarray
@@ -84,10 +83,10 @@ class Moment:
     """A figure `t` seconds into its motion, in a frame of `height` x `width` pixels.
 
     Args:
-        figure: its `centre`, `ground` and `size` place it in the frame; parts of it may lie outside.
-        t: seconds.
-        height, width: of the frame.
-        wardrobe: `Wardrobe(figure)`, to save making it again.
+        figure: figure, with `centre`, `ground` and `size` in the frame; parts may be outside.
+        t: time in seconds.
+        height, width: size of the frame.
+        wardrobe: `Wardrobe(figure)`, if already computed.
     """
 
     def __init__(self, figure: Figure, t: float, height: int, width: int, wardrobe: Wardrobe | None = None) -> None:
@@ -99,7 +98,7 @@ class Moment:
         self.axis = figure.centre * width + float(figure.motion.shift(t)) * self.body  # column of x = 0
 
     def surface(self) -> Surface:
-        """What is seen at the centre of each pixel."""
+        """The visible surface at the centre of each pixel."""
         shape = (self.height, self.width)
         found = Surface(
             np.full(shape, -1, np.int16),
@@ -114,7 +113,7 @@ class Moment:
         return found
 
     def _scan(self, number: int, stack: Stack, found: Surface) -> None:
-        """Enter a stack into `found` where it lies before what is there, as `Canvas.draw` does."""
+        """Draw a stack into `found` with a depth test, as in `Canvas.draw`."""
         knots, body, pitch = stack.v, self.body, self.figure.pitch
         low, high = (knots[0], knots[-1]) if stack.span is None else stack.span
         low, high = max(low, knots[0]), min(high, knots[-1])
@@ -146,7 +145,7 @@ class Moment:
             keep &= height < stack.hem + amplitude * np.cos(angle * count + phase)
         if not keep.any():
             return
-        # A mapped material (the face) is fixed to the picture's rows, all others to the tilted body.
+        # A mapped material (the face) is fixed to image rows, all others to the tilted body.
         along = np.broadcast_to(v[:, None], s.shape) if stack.material.mapped else height
         found.stack[window][keep] = number
         found.knot[window][keep] = np.interp(along[keep], knots, np.arange(len(knots)))
@@ -170,7 +169,7 @@ class Moment:
         return part
 
     def places(self, points: Points) -> Places:
-        """Where surface points lie at this moment, seen or not; they may lie outside the frame."""
+        """Positions of surface points at this time, visible or not, possibly outside the frame."""
         n = len(points.stack)
         found = Places(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n))
         body, pitch = self.body, self.figure.pitch
@@ -181,7 +180,7 @@ class Moment:
             rows, s, c = self._on(stack, height, points.angle[at])
             relief, v = s * rows.along + c * rows.across, height
             if not stack.material.mapped:
-                for _ in range(_SWEEPS):  # the picture's row depends on how far the point stands out there
+                for _ in range(_SWEEPS):  # the image row depends on the point's depth there
                     v = height + pitch * relief
                     rows, s, c = self._on(stack, v, points.angle[at])
                     relief = s * rows.along + c * rows.across
@@ -197,7 +196,7 @@ class Moment:
         return rows, np.sin(angle + rows.delta), np.cos(angle + rows.delta)
 
     def behind(self, points: Points) -> Points:
-        """The point straight behind each one at this moment, on the far side of the same stack."""
+        """The point directly behind each one at this time, on the far side of the same stack."""
         angle = np.empty_like(points.angle)
         for number in np.unique(points.stack):
             at = np.flatnonzero(points.stack == number)
@@ -207,12 +206,12 @@ class Moment:
         return Points(points.stack, points.knot, angle)
 
     def draw(self, background: np.ndarray, supersample: int = 2, shadow: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """The picture over a background.
+        """Render over a background.
 
         Args:
-            background: float32 (h, w, 3), 0 to 1; not changed.
-            supersample: the figure is drawn at this multiple of the size and averaged down.
-            shadow: cast the figure's shadow on the floor first.
+            background: background, float32 (h, w, 3), 0 to 1; not modified.
+            supersample: factor of supersampling of the figure.
+            shadow: whether to draw the figure's shadow on the floor.
 
         Returns:
             The frame, uint8 (h, w, 3), and its true matte, float32 (h, w), 0 to 1.
@@ -243,7 +242,7 @@ class _Ellipses:
         ox, oz, yaw = _at(stack, v, stack.ox), _at(stack, v, stack.oz), _at(stack, v, stack.yaw)
         rx, rz = np.maximum(_at(stack, v, stack.rx), 1e-4), np.maximum(_at(stack, v, stack.rz), 1e-4)
         sin, cos = np.sin(yaw), np.cos(yaw)
-        self.w = np.sqrt((rx * cos) ** 2 + (rz * sin) ** 2)  # half-width in the picture
+        self.w = np.sqrt((rx * cos) ** 2 + (rz * sin) ** 2)  # half-width in the image
         self.centre, self.deep = ox * cos + oz * sin, oz * cos - ox * sin  # x and z of the axis
         self.along, self.across = (rz**2 - rx**2) * sin * cos / self.w, rx * rz / self.w  # z = s along + c across
         self.delta = np.arctan2(rz * sin, rx * cos)  # x = w sin(angle + delta)
@@ -254,5 +253,5 @@ def _at(stack: Stack, v: np.ndarray, value: np.ndarray | float) -> np.ndarray:
 
 
 def surface(figure: Figure, t: float, height: int, width: int) -> Surface:
-    """What is seen of a figure at each pixel; see `Moment.surface`."""
+    """The visible surface of a figure at each pixel; see `Moment.surface`."""
     return Moment(figure, t, height, width).surface()

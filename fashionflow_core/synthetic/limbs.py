@@ -15,11 +15,11 @@ ARM_V = np.linspace(0.168, 0.565, 48)
 ARM_R = np.interp(ARM_V, ARM[:, 0], ARM[:, 1])
 SKULL_T = np.linspace(0, 1, 40) ** 1.15
 SKULL_R = np.interp(SKULL_T, SKULL[:, 0], SKULL[:, 1])
-FEET_PITCH = 0.22  # how far a foot's distance from the axis shows as height: the camera looks down on feet most
+FEET_PITCH = 0.22  # image height per distance of a foot from the axis: the camera looks down on feet
 
 
 def leg_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
-    """Both legs with what covers them, and shoes. Steps lift and advance the feet in turn."""
+    """Both legs with their clothes, and shoes. Steps lift and advance the feet in turn."""
     figure, motion, body = wardrobe.figure, wardrobe.figure.motion, wardrobe.figure.body
     yaw = float(motion.yaw(t - 0.06))
     sin, cos = np.sin(yaw), np.cos(yaw)
@@ -50,11 +50,11 @@ def leg_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
         place = wardrobe.place(v)
         skin_from = figure.hem_v if figure.garment in ("dress", "top_skirt") or not cover else cover
         shade = np.interp(v, (skin_from, skin_from + 0.05), (0.62, 1.0))
-        # Legs begin just above the hem that hides them: higher up a stride would poke through a narrow skirt.
+        # Legs start just above the hem: higher up a stride would penetrate a narrow skirt.
         end = {"top_trousers": 0.474, "top_shorts": 0.474, "jumpsuit": 0.0}.get(figure.garment, figure.hem_v)
         hidden = end - 0.075 * figure.pitch - 0.002
         start = max(0.47, hidden, cover - 0.03)
-        # A hidden leg stays in the list, with nothing to draw: stacks keep their number over a clip.
+        # A hidden leg stays in the list without geometry, so that stacks keep their index over a clip.
         span = (float(wardrobe.place(start)), 2.0) if start < ankle - 0.01 else (2.0, 2.0)
         parts.append(Stack(place, ox, oz, radius, radius, yaw, wardrobe.skin, dark=shade, span=span))
         if cover:
@@ -83,7 +83,7 @@ def _foot(wardrobe: Wardrobe, ankle: float, ground: float, heel: float, x: float
     figure = wardrobe.figure
     length = 0.072 if figure.group != "child" else 0.064
     cos = float(np.cos(yaw))
-    # Seen from the front the toes point at the camera, and lie lower in the picture than the heel.
+    # In front views the toes point at the camera, and are lower in the image than the heel.
     bottom = ground + FEET_PITCH * length * max(cos, -0.1)
     down = np.linspace(0, 1, 16)
     v = ankle - 0.004 + down * (bottom - ankle + 0.004)
@@ -130,7 +130,7 @@ def arm_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
     parts: list[Stack] = []
     for side, pose in zip((-1, 1), figure.arms, strict=True):
         swing = motion.swing * np.sin(2 * np.pi * motion.step_hz * t + motion.phase + (np.pi if side < 0 else 0))
-        part = ARM_RIGHT if side * cos > 0 else ARM_LEFT  # as seen in the picture: a turned back swaps them
+        part = ARM_RIGHT if side * cos > 0 else ARM_LEFT  # sides of the image: swapped in back views
         root = wardrobe.shoulder - 0.013
         clear = wardrobe.arm_clearance
         if pose == "hip":
@@ -203,7 +203,7 @@ def arm_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
 
 
 def head_stacks(wardrobe: Wardrobe, t: float, hips: float) -> list[Stack]:
-    """Head with its face, nose, ears and hair. The head leads a turn a little and keeps an eye on the camera."""
+    """Head with its face, nose, ears and hair. The head leads a turn slightly, and turns towards the camera."""
     figure, motion = wardrobe.figure, wardrobe.figure.motion
     body_yaw = float(motion.yaw(t + 0.04))
     yaw = body_yaw - 0.3 * np.sin(body_yaw)
@@ -259,7 +259,7 @@ def _hair(
     else:
         angles = np.interp(t, (fringe, fringe + 0.02, fringe + 0.08, 0.45, 0.8, 1.0), (0.0, 0.45, 0.85, 1.08, 1.2, 1.3))
     if style in ("bob", "long"):
-        # Below the widest point hair falls straight: behind the neck, on the back.
+        # Below the widest point hair hangs straight: behind the neck, on the back.
         end = 1.22 if style == "bob" else wardrobe.hair_end / 0.13
         t = np.concatenate([t, np.linspace(1.02, end, 40)])
         hang = np.clip((t - 1.0) / max(end - 1.0, 0.05), 0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def pick(rng: np.random.Generator, options: dict[str, float]) -> str:
-    """One of the options, drawn by its weight."""
+    """One of the options, drawn by weight."""
     weights = np.array(list(options.values()))
     return list(options)[int(rng.choice(len(weights), p=weights / weights.sum()))]
 
@@ -30,7 +30,7 @@ class Motion:
     lag: float
 
     def _eased(self, t: np.ndarray | float, values: tuple[float, ...]) -> np.ndarray:
-        # Past the last key the motion runs back, so that it is defined and continuous for a clip of any length.
+        # After the last key the motion is reversed, so that it is continuous for clips of any length.
         end = self.times[-1]
         t = np.abs((np.asarray(t, np.float64) + end) % (2 * end) - end)
         times, keys = np.array(self.times), np.array(values)
@@ -54,7 +54,7 @@ class Motion:
 
 
 def sample_motion(rng: np.random.Generator) -> Motion:
-    """Draws a motion: a turn and back, from side to side, or (15 % of clips) a full turn; steps, sway and swing."""
+    """Draw a motion: a turn and back, from side to side, or (15 % of clips) a full turn; steps, sway and swing."""
     kind = pick(rng, {"turn_and_back": 0.45, "side_to_side": 0.4, "full_turn": 0.15})
     start = float(rng.uniform(-25, 25))
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -64,7 +64,7 @@ def sample_motion(rng: np.random.Generator) -> Motion:
         yaws += [start + 360 * side]
     else:
         peak = float(rng.uniform(30, 100))
-        # A turn that ends near where it began would be no turn: at least 35 degrees.
+        # Turns have at least 35 degrees.
         side = -side if abs(side * peak - start) < 35 else side
         times += [float(rng.uniform(0.85, 1.25) * (0.8 + peak / 250))]
         yaws += [side * peak]

@@ -1,8 +1,8 @@
 """Motion clips: photos of figures with true motion channels.
 
-Each clip is one figure that turns at most 36 degrees from its photo, steps and sways, placed anywhere in the frame, at
-any scale, whole or cut off at the knee, the waist or a side. All of it follows from the seed. A clip is one safetensors
-file: the photo, matte and parts on the figure's box, and the motion channels of `KEYS` keyframes.
+Each clip is one figure that turns at most 36 degrees from its photo, steps and sways, at any position and scale in the
+frame, complete or cut off at the knee, the waist or a side. It is determined by the seed. A clip is one safetensors
+file: photo, matte and parts on the figure's box, and the motion channels of `KEYS` keyframes.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ from fashionflow_core.synthetic.wardrobe import Wardrobe
 from fashionflow_core.utils.files import atomic_path
 
 FORMAT = 1
-KEYS = 20  # a window of 12 begins at any of the first 9, so that a model learns to go on from its own motion
-CROP = (160, 128)  # rows, columns at which photo, matte and parts of the box are kept: 4 pixels a cell
-FRAME = (640, 512)  # of the photo that the figure is drawn in: layers of thin arms depend on whole pixels
-_REACH = 36.0  # degrees from the photo's pose: what is shown at most, so that little of what is learnt is scaled down
+KEYS = 20  # a window of 12 starts at any of the first 9, so that a model learns to continue motion
+CROP = (160, 128)  # rows, columns of photo, matte and parts of the box: 4 pixels per cell
+FRAME = (640, 512)  # size of the photo: layers of thin arms depend on whole pixels
+_REACH = 36.0  # maximum turn from the photo's pose in degrees, so that little of the learnt motion is scaled down
 _STEEPEST = 1.2  # largest |b|: a body deeper than wide, turned by 36 degrees
-_THIN = 0.015  # figure heights of inflation below which b is uncertain: half of an arm's
+_THIN = 0.015  # inflation in figure heights below which b is uncertain: half of an arm's
 _META = "fashionflow_motion"
 _TENSORS = ("channels", "cover", "photo", "matte", "parts", "inflation")
 
 
 @dataclass(frozen=True, eq=False)
 class MotionClip:
-    """A figure's photo on its box, and how it moves.
+    """A figure's photo on its box, and its motion.
 
     Attributes:
-        channels: float32 (4, KEYS, 40, 32): ax, ay, b, dz, at times 0, SPACING, 2 SPACING and so on; zero at time 0.
-        cover: float32 (40, 32), share of each cell in which the channels are known; elsewhere they are continued.
-        photo: uint8 (160, 128, 3), what the box shows; beyond the photo its border is repeated.
-        matte: float32 (160, 128), 0 to 1.
-        parts: uint8 (160, 128), indices of `motion.parts.PARTS`.
-        inflation: float32 (160, 128), of the seen layer, in pixels of `photo`; what `b` is multiplied by.
-        info: seed, figure_height (of `photo`, in rows), loop (whether the motion returns at 2.72 s), attributes.
+        channels: motion channels ax, ay, b, dz, float32 (4, KEYS, 40, 32), at times 0, SPACING etc.; zero at time 0.
+        cover: share of each cell with known channels, float32 (40, 32); elsewhere they are extrapolated.
+        photo: photo in the box, uint8 (160, 128, 3); outside the photo its border is repeated.
+        matte: matte, float32 (160, 128), 0 to 1.
+        parts: indices of `images.parts.PARTS`, uint8 (160, 128).
+        inflation: inflation of the visible layer in pixels of `photo`, float32 (160, 128); the factor of `b`.
+        info: metadata: seed, figure_height (of `photo`, in rows), loop (whether the motion returns at 2.72 s),
+            attributes.
     """
 
     channels: np.ndarray
@@ -65,13 +66,13 @@ class MotionClip:
 
 @dataclass(frozen=True)
 class Placed:
-    """A figure of motion data: with gentle motion, somewhere in its frame.
+    """A figure of motion data, with gentle motion and a position in the frame.
 
     Attributes:
-        figure: its motion, size and place changed.
+        figure: figure with changed motion, size and position.
         loop: whether its motion returns to the photo after `SECONDS`.
-        margin: of its box, in figure heights.
-        busy: whether it stands before clutter instead of in a studio.
+        margin: margin of its box, in figure heights.
+        busy: whether the background is busy instead of a studio.
     """
 
     figure: Figure
@@ -81,7 +82,7 @@ class Placed:
 
 
 def sample_placed(seed: int) -> Placed:
-    """The figure, motion and place of a seed."""
+    """Draw figure, motion and position from a seed."""
     figure = sample_figure(seed)
     rng = np.random.Generator(np.random.PCG64([seed, 7]))
     loop = bool(rng.random() < 0.15)
@@ -91,12 +92,12 @@ def sample_placed(seed: int) -> Placed:
 
 
 def gentle_motion(motion: Motion, rng: np.random.Generator, loop: bool = False) -> Motion:
-    """Turns that a single photo can show: at most 36 degrees from its own pose, which is up to 25 off the front.
+    """Draw turns that a single photo can show: at most 36 degrees from its pose, which is up to 25 from the front.
 
     Args:
-        motion: gives sway, steps and lag.
-        rng: draws the rest.
-        loop: return to the photo's pose after `SECONDS`, again and again.
+        motion: motion with sway, steps and lag.
+        rng: random generator of the rest.
+        loop: whether to return to the photo's pose after every `SECONDS`.
     """
     start = float(rng.uniform(-25, 25))
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -123,7 +124,7 @@ def gentle_motion(motion: Motion, rng: np.random.Generator, loop: bool = False) 
     changes: dict[str, Any] = {}
     if loop:
         shifts[::2] = [0.0] * len(shifts[::2])
-        # Whole periods within the loop; only the body's small turns, at 0.9 of the steps' rate, end 2 degrees off.
+        # Integer periods within the loop; only the body's small turns, at 0.9 of the steps' rate, end 2 degrees off.
         changes = {"sway_hz": round(motion.sway_hz * SECONDS) / SECONDS, "step_hz": 3 / SECONDS}
     return replace(
         motion,
@@ -138,7 +139,7 @@ def gentle_motion(motion: Motion, rng: np.random.Generator, loop: bool = False) 
 
 
 def _place(figure: Figure, rng: np.random.Generator) -> Figure:
-    """Size and place in the frame: as the figure has them, smaller and off centre, or cut off."""
+    """Draw size and position in the frame: unchanged, smaller and off centre, or cut off."""
     kind = rng.choice(["whole", "small", "low", "side"], p=[0.5, 0.2, 0.22, 0.08])
     size, centre, ground = figure.size, figure.centre, figure.ground
     if kind == "small":
@@ -148,7 +149,7 @@ def _place(figure: Figure, rng: np.random.Generator) -> Figure:
     elif kind == "low":
         end = float(rng.choice([0.96, 0.78, 0.62, 0.5], p=[0.15, 0.4, 0.3, 0.15]) + rng.uniform(-0.04, 0.04))
         top = float(rng.uniform(0.02, 0.1))
-        size = (1 - top) / end  # `end` of the body lies at the frame's lower border
+        size = (1 - top) / end  # `end` of the body is at the frame's lower border
         ground = top + size
         centre = 0.5 + float(rng.uniform(-0.12, 0.12))
     elif kind == "side":
@@ -168,10 +169,10 @@ def _photo(placed: Placed, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_motion_clip(seed: int, keys: int = KEYS, frame: tuple[int, int] = FRAME) -> MotionClip:
-    """The clip of a seed.
+    """Make the clip of a seed.
 
     Args:
-        seed: of figure, motion, place and background.
+        seed: seed of figure, motion, position and background.
         keys: number of keyframes.
         frame: height and width of the photo that the channels are computed in.
     """
@@ -197,7 +198,7 @@ def assemble(
     box: FigureBox,
     style: str = "drawn",
 ) -> MotionClip:
-    """A clip from a whole photo: what its box shows, and how it moves."""
+    """A clip from a full photo: content of its box, and motion."""
     crop = box.resample(photo, *CROP)
     attributes = placed.figure.attributes()
     return MotionClip(
@@ -217,7 +218,7 @@ def assemble(
 
 
 def motion_frames(seed: int, count: int, fps: float, frame: tuple[int, int] = FRAME) -> Iterator[np.ndarray]:
-    """Frames of a seed's motion clip, uint8 (h, w, 3), at the times 0, 1 / fps and so on; the first is the photo."""
+    """Frames of a seed's motion clip, uint8 (h, w, 3), at the times 0, 1 / fps etc.; the first is the photo."""
     placed = sample_placed(seed)
     wardrobe = Wardrobe(placed.figure)
     for k in range(count):
@@ -243,19 +244,19 @@ def true_channels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Motion channels from a figure's exact geometry.
 
-    A point of the seen (front) surface is brought to x + ax + b e, the one straight behind it to x + ax - b e: so ax is
+    A point of the visible (front) surface moves to x + ax + b e, the one directly behind it to x + ax - b e: ax is
     the mean of both displacements, and b, over a cell, the least-squares factor of e in half their difference.
 
     Args:
-        figure: its photo is time 0.
-        times: (n,), seconds.
-        box: of the figure in the photo.
+        figure: figure, whose photo is at time 0.
+        times: times in seconds, (n,).
+        box: box of the figure in the photo.
         e: inflation at each pixel of the photo, (h, w), pixels.
         frame: height and width of the photo.
 
     Returns:
-        float32 (4, n, 40, 32), continued to cells without a figure, and float32 (40, 32), the share of each cell where
-        they are known.
+        Channels, float32 (4, n, 40, 32), extrapolated to cells without a figure, and the share of each cell where
+        they are known, float32 (40, 32).
     """
     wardrobe = wardrobe or Wardrobe(figure)
     rest = Moment(figure, 0.0, *frame, wardrobe)
@@ -276,18 +277,18 @@ def true_channels(
 
 
 def sampled(frame: tuple[int, int]) -> np.ndarray:
-    """The pixels of a photo from which channels are fitted, bool (h, w): a fifth, evenly; cells hold some fifty."""
+    """Pixels of a photo for the fit of channels, bool (h, w): a fifth, evenly; about fifty per cell."""
     y, x = np.indices(frame)
     return (x + 2 * y) % 5 == 0
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Seen points and those straight behind them at one time, each float64 (n,), in pixels of the photo.
+    """Visible points and those directly behind them at one time, each float64 (n,), in pixels of the photo.
 
     Attributes:
-        x, y, z: column, row and depth (towards the camera) of the seen points.
-        back_x, back_z: of those behind.
+        x, y, z: column, row and depth (towards the camera) of the visible points.
+        back_x, back_z: column and depth of those behind.
     """
 
     x: np.ndarray
@@ -305,15 +306,15 @@ def fit_channels(
     box: FigureBox,
     e: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Motion channels from the places of surface points, whatever figure they belong to; see `true_channels`.
+    """Motion channels from positions of surface points of any figure; see `true_channels`.
 
     Args:
-        chosen: bool (h, w), pixels of the photo whose points are given, row by row.
-        known: bool (h, w), pixels of the figure that have a front and a back: the lining of a skirt, which is seen
-            through its hem, has none that the shell could show.
-        rest: the points in the photo.
-        moments: the same points at each time; None: as in the photo.
-        box, e: of the photo.
+        chosen: pixels of the photo whose points are given, row by row, bool (h, w).
+        known: pixels of the figure with front and back, bool (h, w): the lining of a skirt, visible
+            through its hem, has none that the shell could render.
+        rest: points in the photo.
+        moments: same points at each time; None: as in the photo.
+        box, e: box and inflation of the photo.
     """
     row_at, column_at = np.nonzero(chosen)
     column, row = box.cells(column_at + 0.5, row_at + 0.5)
@@ -327,7 +328,7 @@ def fit_channels(
         return _cells(cell, values * weights) / np.maximum(_cells(cell, weights), 1e-9)
 
     cover = box.resample(known.astype(np.float32), *GRID, outside=0.0)
-    # Sums over neighbours too: at hems and rims, where e falls to 0, b of a cell alone is a quotient of small numbers.
+    # Sums include neighbours: at hems and rims, where e falls to 0, b of a single cell is a ratio of small numbers.
     thickness = _spread(_cells(cell, solid * bulge**2))
     still = np.zeros((4, *GRID), np.float64)
     fields = []
@@ -342,7 +343,7 @@ def fit_channels(
     channels = np.stack(fields, 1)
     channels[[0, 1, 3]] /= box.figure_height
     channels[2] = np.clip(channels[2], -_STEEPEST, _STEEPEST)
-    # Where a cell holds only the figure's rim, b is a quotient of two small numbers: its neighbours know better.
+    # With only the figure's rim in a cell, b is a ratio of two small numbers: use its neighbours.
     depth = np.sqrt(_cells(cell, solid * bulge**2) / np.maximum(_cells(cell, solid), 1e-9)) / box.figure_height
     filled = continued(channels, cover)
     filled[2] = continued(channels[2], cover * np.minimum(depth / _THIN, 1) ** 2)
@@ -361,9 +362,9 @@ def _spread(x: np.ndarray) -> np.ndarray:
 
 
 def continued(fields: np.ndarray, cover: np.ndarray, sweeps: int = 60) -> np.ndarray:
-    """Fields (..., h, w) continued smoothly to the cells that `cover` (h, w) says little of.
+    """Fields (..., h, w) extrapolated smoothly to cells with little `cover` (h, w).
 
-    Weighted means over ever larger squares give the start, relaxation towards the mean of the neighbours the rest.
+    Initialized by weighted means over growing squares, then relaxed towards the mean of the neighbours.
     """
     known = np.minimum(cover / 0.3, 1)
     total, weight = fields * known, known
@@ -404,7 +405,7 @@ def write_motion_clip(clip: MotionClip, path: Path) -> None:
         "parts": clip.parts,
         "inflation": clip.inflation.astype(np.float16),
     }
-    # One key: safetensors keeps several in no fixed order.
+    # One key: safetensors does not keep the order of several.
     content = save(tensors, {_META: json.dumps({"format": FORMAT} | clip.info)})
     with atomic_path(path) as made:
         made.write_bytes(content)
@@ -452,5 +453,5 @@ def read_motion_clip(path: Path) -> MotionClip:
 def _broken(path: Path) -> FashionFlowError:
     return FashionFlowError(
         f"{path}: not a motion clip of this version",
-        hint=f"make it again: {command('data synth', motion=True, overwrite=True)}",
+        hint=f"create it again: {command('data synth', motion=True, overwrite=True)}",
     )

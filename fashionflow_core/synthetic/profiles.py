@@ -1,4 +1,4 @@
-"""Body proportions over height."""
+"""Body proportions by height."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Rasterizer of ellipse stacks.
 
-In each pixel row a part is an ellipse with centre (ox, oz) and radii (rx, rz), turned by yaw psi about the figure's
+In each pixel row a part is an ellipse with centre (ox, oz) and radii (rx, rz), rotated by yaw psi about the figure's
 axis. The surface point at angle theta lies at `x = rx sin(theta) cos(psi) + rz cos(theta) sin(psi)
 = w sin(theta + delta)` with `w = sqrt(rx^2 cos^2(psi) + rz^2 sin^2(psi))`, so a pixel's offset s in -1..1 of the
-half-width gives angle, depth and normal in closed form; nothing is approximated but the sampling.
+half-width gives angle, depth and normal in closed form; only sampling is approximate.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TABLE = 1024  # entries of tables over the angle round a body
+TABLE = 1024  # entries of tables over the angle around a body
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a surface shows: a tile repeated over arc length, or (`mapped`) unrolled once over the angle.
+    """Material of a surface: a tile repeated over arc length, or (`mapped`) unrolled once over the angle.
 
     `planes` is float32 `(3, rows * columns)`, sRGB 0..1. `sheen` scales a soft highlight. `relief` is a table over the
     angle (TABLE entries, about -1..1) of light and dark folds or strands.
@@ -53,12 +53,12 @@ def material(
 class Stack:
     """One part as knots along the body, `v` growing downwards (0 crown, 1 ground), all lengths in body heights.
 
-    `yaw` is in radians and may differ by knot (a skirt that lags). `opening` cuts away angles nearer to the front than
+    `yaw` is in radians and may differ by knot (a skirt that lags). `opening` removes angles nearer to the front than
     it (the face in a cap of hair). `neck` gives the half-width of the neckline at the front and at the back, where
-    `bare` shows, but for straps at +-`strap`. `hem` cuts below a height, curved as a hem seen from slightly above, and
-    by `wave` (amplitude, count, phase). `dark` is a factor on the light, `fold` the strength of the material's relief,
-    `inside` draws the far half from within, and `span` limits the heights drawn. `part` is an index of
-    `motion.parts.PARTS`: what the stack belongs to (a dress is `UPPER` down to `split`, `LOWER` below).
+    `bare` is visible, except straps at +-`strap`. `hem` cuts below a height, curved as a hem seen from slightly above,
+    and by `wave` (amplitude, count, phase). `dark` is a factor on the light, `fold` the strength of the material's
+    relief, `inside` draws the far half from within, and `span` limits the heights drawn. `part` is an index of
+    `images.parts.PARTS`: the part of the stack (a dress is `UPPER` down to `split`, `LOWER` below).
     """
 
     v: np.ndarray
@@ -106,7 +106,7 @@ class Canvas:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets what was drawn; only the touched box is wiped."""
+        """Clear the canvas; only the touched box is reset."""
         if hasattr(self, "box"):
             top, bottom, left, right = self.box
             self.colour[:, top:bottom, left:right] = 0
@@ -115,7 +115,7 @@ class Canvas:
         self.box = (self.shape[0], 0, self.shape[1], 0)
 
     def draw(self, stack: Stack, body: float, ground: float, axis: float) -> None:
-        """Draws a stack; `body` (the figure's height), `ground` (row of v = 1), `axis` (column of x = 0) are pixels."""
+        """Draw a stack; `body` (the figure's height), `ground` (row of v = 1), `axis` (column of x = 0) are pixels."""
         knots = stack.v
         low, high = (knots[0], knots[-1]) if stack.span is None else stack.span
         low, high = max(low, knots[0]), min(high, knots[-1])
@@ -249,7 +249,7 @@ class Canvas:
         return shade
 
     def resolve(self, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Averages down and lays the figure over `background`, float32 `(h, w, 3)` in 0..1, which is overwritten.
+        """Average down and composite the figure over `background`, float32 `(h, w, 3)` in 0..1, which is overwritten.
 
         Returns:
             The frame, uint8 `(h, w, 3)`, and the garment mask, bool `(h, w)`: garment over at least half of the pixel.

@@ -1,7 +1,7 @@
 """Busy backgrounds: rooms and streets.
 
-Not to be taken for a place, but for its statistics: large soft shapes, straight edges, lamps, texture at several
-scales. A model that has met only plain studios takes every edge behind a figure for the figure's own.
+They imitate the statistics of real places: large soft shapes, straight edges, lamps, texture at several scales. A model
+trained only on plain studios takes every edge behind a figure for the figure's own.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ def busy_background(seed: int, height: int, width: int) -> np.ndarray:
     """A background, float32 (h, w, 3), sRGB 0 to 1.
 
     Args:
-        seed: gives the same picture, but for its resolution, at every size.
-        height, width: in pixels.
+        seed: random seed; the image is the same at every size, except for resolution.
+        height, width: size in pixels.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 11]))
     y = ((np.arange(height) + 0.5) / height).astype(np.float32)[:, None]
@@ -50,7 +50,7 @@ def busy_background(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, cells: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Smooth noise of about deviation 1, `cells` to the height."""
+    """Smooth noise of about deviation 1, `cells` per height."""
     values = rng.standard_normal((cells + 2, 2 * cells + 2)).astype(np.float32)
 
     def corner(place: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Fabric and face textures, garment and skin colours.
 
-All colours are sRGB values in 0..1 and are blended as such (no linear light): the renderer imitates product photos,
-whose viewers and whose training pipeline see sRGB values too.
+All colours are sRGB values in 0..1 and blended as such (not in linear light), like the product photos that are imitated
+and the training pipeline.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def garment_colour(rng: np.random.Generator) -> Rgb:
 
 
 def harmony(rng: np.random.Generator, base: Rgb) -> tuple[Rgb, Rgb, Rgb]:
-    """Three colours that go together: the base, one that contrasts with it in brightness, and an accent."""
+    """Three matching colours: base, one with contrasting brightness, and an accent."""
     hue, saturation, value = colorsys.rgb_to_hsv(*base)
     dark = luma(base) < 0.5
     choice = rng.choice(4, p=[0.34, 0.16, 0.3, 0.2])
@@ -119,7 +119,7 @@ def _soften(tile: np.ndarray) -> np.ndarray:
 
 
 def _print_tile(size: int, colours: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Flowers (five petals round a centre) and small leaves, wrapped round the tile's edges."""
+    """Flowers (five petals around a centre) and small leaves, wrapped around the tile's edges."""
     tile = np.broadcast_to(colours[0], (size, size, 3)).copy()
     grid = np.arange(size) + 0.5
     cells = [(row, column) for row in range(3) for column in range(3)]
@@ -147,7 +147,7 @@ def fabric_tile(fabric: Fabric) -> np.ndarray:
     """One repeat of a fabric.
 
     Returns:
-        float32 `(n, n, 3)`, sRGB 0..1, n a power of two; rows run down the body, columns round it; wraps on all sides.
+        float32 `(n, n, 3)`, sRGB 0..1, n a power of two; rows run down the body, columns around it; wraps on all sides.
     """
     colours = np.array(fabric.colours, np.float32)
     rng = np.random.Generator(np.random.PCG64(fabric.seed))
@@ -168,7 +168,7 @@ def fabric_tile(fabric: Fabric) -> np.ndarray:
     elif fabric.kind == "diagonal":
         tile = colours[band[(np.arange(size)[:, None] + np.arange(size)[None, :]) % size]]
     elif fabric.kind == "checks":
-        # Gingham: crossing bands add up; the accent, when there is one, is a thin over-check.
+        # Gingham: crossing bands add up; the accent, if any, is a thin over-check.
         weight = 0.5 * ((phase < 0.5)[:, None].astype(np.float32) + (phase < 0.5)[None, :])
         tile = colours[0] * (1 - weight[..., None]) + colours[1] * weight[..., None]
         if third:

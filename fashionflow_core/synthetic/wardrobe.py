@@ -1,4 +1,4 @@
-"""Clothes of a clip: materials, cross-sections, cut."""
+"""Clothes of a figure: materials, cross-sections, cut."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def _relief(rng: np.random.Generator, low: int, high: int, terms: int) -> np.nda
 
 
 class Wardrobe:
-    """Everything of a figure that does not change over a clip. Lengths are body heights, `v` is an adult's height."""
+    """Constant properties of a figure in a clip. Lengths are body heights, `v` is an adult's height."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
         self.head = figure.body.head
-        self.scale = self.head / 0.13  # widths of the head against an adult's
+        self.scale = self.head / 0.13  # width of the head relative to an adult's
         rng = np.random.Generator(np.random.PCG64([figure.seed, 1]))
         fold = _relief(rng, 5, 15, 4)
         self.skin = material(np.array(figure.skin_rgb), sheen=0.05)
@@ -51,7 +51,7 @@ class Wardrobe:
         self._trunk()
 
     def place(self, v: np.ndarray | float) -> np.ndarray:
-        """An adult's height on the body as this figure's: the head's share differs, the rest follows."""
+        """Convert an adult's height on the body to this figure's, whose head has another share."""
         v = np.asarray(v, np.float64)
         return np.where(v < 0.13, v * self.scale, self.head + (v - 0.13) / 0.87 * (1 - self.head))
 
@@ -70,7 +70,7 @@ class Wardrobe:
             belly = np.exp(-(((self.v - 0.38) / 0.06) ** 2))
             self.trunk_z += 0.006 * belly
         self.shoulder = float(np.interp(0.195, self.v, self.trunk_x))
-        # Cloth spans the waist the more, the looser it is cut.
+        # The looser the cut, the more cloth spans the waist.
         at = (self.v > 0.265) & (self.v < 0.485)
         self.cloth_x, self.cloth_z = self.trunk_x + 0.004, self.trunk_z + 0.004
         loose = 1 - figure.fit if figure.group == "woman" else 0.5 + 0.5 * (1 - figure.fit)
@@ -78,7 +78,7 @@ class Wardrobe:
             ends = np.interp(self.v, (0.265, 0.485), (np.interp(0.265, self.v, cloth), np.interp(0.485, self.v, cloth)))
             cloth[at] += (loose * 0.9 * np.maximum(ends - cloth, 0))[at]
 
-        # Hands hang clear of the cloth: half-widths at the waist and where the hands are.
+        # Hands hang outside the cloth: half-widths at the waist and at the hands.
         skirt = self.cloth_x
         wide_cut = figure.garment in ("dress", "coat", "tunic", "top_skirt")
         heights = self.v
@@ -104,7 +104,7 @@ class Wardrobe:
         return v, soft[0], soft[1], np.interp(v, (0.4, 0.55), (1, 0)) * oz
 
     def neckline(self, v: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], float | None]:
-        """Half-widths of the neckline at heights `v`, front and back, and where straps run, if any."""
+        """Half-widths of the neckline at heights `v`, front and back, and positions of straps, if any."""
         kind = self.figure.neckline
         wide = 1.25 if self.figure.group == "man" else 1.0
 

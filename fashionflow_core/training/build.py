@@ -1,4 +1,4 @@
-"""Networks of a run, from the base model and the settings."""
+"""Networks of a training run, built from the base model and the settings."""
 
 import copy
 import dataclasses
@@ -15,21 +15,21 @@ from fashionflow_core.training.config import SamplerConfig, TrainConfig, UNetCon
 
 
 def purpose() -> str:
-    """What the `model.json` of a trained model says where the run names no purpose."""
+    """Default `purpose` in the `model.json` of a trained model."""
     return f"trained with {command('train')}"
 
 
 def known_channels(content: str, latent_channels: int) -> int:
-    """Extra input channels that show given frames, the mask included (`ModelConfig.known_content`)."""
+    """Number of extra input channels for given frames, including the mask (`ModelConfig.known_content`)."""
     return {"none": 0, "rgb": 3 + 1, "latents": latent_channels + 1}[content]
 
 
 def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: Any) -> ModelConfig:
-    """model.json of what this run makes.
+    """model.json of the trained model.
 
     Args:
-        base: of the base model.
-        name: of the result, if the settings name none.
+        base: model.json of the base model.
+        name: name of the result, if the settings contain none.
         statistics: mean and deviation of each latent channel over the cache, or None.
     """
     strides = tuple(sorted(set(config.masks.interpolate_strides)))
@@ -55,7 +55,7 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         "conditioning": (config.conditioning.kind,),
         "context_dropout": config.conditioning.context_dropout,
         "distilled": False,
-        # Another U-Net needs another one beside it, unless latents stay what they were.
+        # A new U-Net invalidates the interpolator, unless the latents are unchanged.
         "interpolator": base.interpolator and bool(config.init_from),
         **sampling(config.sampler),
     }
@@ -64,24 +64,24 @@ def model_config(config: TrainConfig, base: ModelConfig, name: str, statistics: 
         changes |= {f"latents_{key}": tuple(round(float(v), 5) for v in x) for key, x in (("mean", mean), ("std", std))}
     if config.lora.rank and changes["known_content"] != base.known_content:
         raise UsageError(
-            "conditioning.known_content: a LoRA cannot give the base model other input channels: leave it out"
+            "conditioning.known_content: a LoRA cannot change the input channels of the base model: omit it"
         )
     if changes["known_content"] == "none" and changes["modes"] != ("generate",):
         raise UsageError(
-            "masks.interpolate, masks.extend: the network is not told which frames are given",
+            "masks.interpolate, masks.extend: the network has no input for given frames",
             hint="set conditioning.known_content: rgb (paper 3.3) or latents",
         )
     return dataclasses.replace(base, **changes)
 
 
 def sampling(sampler: SamplerConfig) -> dict[str, Any]:
-    """What the settings change of sampling in model.json."""
+    """Sampling settings of model.json that the run overrides."""
     changes: dict[str, Any] = {"scheduler": sampler.name, "log_snr": sampler.log_snr} if sampler.name else {}
     return changes | ({"steps": sampler.steps} if sampler.steps else {})
 
 
 def fresh_unet(config: UNetConfig, base: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
-    """A U-Net of random weights from (seed); what the settings leave open is the base model's."""
+    """A U-Net with random weights from (seed); unset settings are those of the base model."""
     values: dict[str, Any] = {k: v for k, v in base.config.items() if not k.startswith("_")}
     if config.widths:
         values["block_out_channels"] = config.widths
@@ -107,7 +107,7 @@ def fresh_unet(config: UNetConfig, base: FashionFlowUNet, in_channels: int) -> F
 
 
 def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
-    """The same U-Net with more input channels, whose weights are zero: it says what it said before."""
+    """The same U-Net with extra input channels of zero weights: the initial output is unchanged."""
     old: int = unet.config["in_channels"]
     if old == in_channels:
         return unet
@@ -115,7 +115,7 @@ def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
         raise UsageError(
             f"conditioning.known_content: the model of init_from has {old - unet.config['out_channels']} mask channels "
             f"already, not {in_channels - unet.config['out_channels']}",
-            hint="leave conditioning.known_content out, to take the model's own",
+            hint="omit conditioning.known_content to use that of the model",
         )
     values: dict[str, Any] = {k: v for k, v in unet.config.items() if not k.startswith("_")}
     values["in_channels"] = in_channels
@@ -129,10 +129,10 @@ def grow_input(unet: FashionFlowUNet, in_channels: int) -> FashionFlowUNet:
 
 
 def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlowUNet:
-    """A U-Net ready to learn what frames between given ones have beyond their mixture: it says zero.
+    """The initial interpolation U-Net: predicts zero, the residual of the mean of the given frames.
 
-    Its levels, outermost first, begin with the weights of `unet`, as far as they are as wide: to those it looks as if a
-    frame were the mean of the two given ones around it.
+    Its levels, outermost first, start with the weights of `unet` where the widths match; their input is then like a
+    frame that is the mean of its two given neighbours.
     """
     channels: int = unet.config["out_channels"]
     made = fresh_unet(config.unet, unet, 2 * channels + 1)
@@ -141,7 +141,7 @@ def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlo
     for name, value in state.items():
         part, _, rest = name.partition(".")
         source = name
-        if part == "up_blocks":  # counted from the innermost
+        if part == "up_blocks":  # indexed from the innermost level
             number, _, rest = rest.partition(".")
             source = f"up_blocks.{int(number) + deeper}.{rest}"
         if source in old and old[source].shape == value.shape and not (deeper and part == "mid_block"):
@@ -149,7 +149,7 @@ def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlo
     first, weight = old["conv_in.spatial.weight"], state["conv_in.spatial.weight"]  # (width, channels, 1, 7, 7)
     if first.shape[0] == weight.shape[0]:
         seen = first[:, :channels]
-        if first.shape[1] == weight.shape[1]:  # latents are shown twice: noisy, and as what is known of them
+        if first.shape[1] == weight.shape[1]:  # latents enter twice: noisy, and as known content
             seen = seen + first[:, channels:-1]
         state["conv_in.spatial.weight"] = torch.cat((seen / 2, seen / 2, torch.zeros_like(seen[:, :1])), dim=1)
     for name in ("conv_out.spatial.weight", "conv_out.spatial.bias", "conv_out.temporal.bias"):
@@ -159,16 +159,16 @@ def start_interpolator(config: TrainConfig, unet: FashionFlowUNet) -> FashionFlo
 
 
 def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> TorchNetworks:
-    """The networks as they are before the first step: all of `networks`, or a fresh U-Net and adapter beside the rest.
+    """The networks before the first step: all of `networks`, or a new U-Net and adapter with the others.
 
     Args:
-        networks: of the base model, in float32.
-        model: conventions of the result.
+        networks: networks of the base model, in float32.
+        model: model.json of the result.
     """
     channels = networks.latent_channels
     in_channels = channels + known_channels(model.known_content, channels)
     unet, adapter, interpolator = networks.unet, networks.adapter, networks.interpolator
-    # The weights come from torch's global generator, which is left as it was.
+    # The weights are drawn from torch's global generator, whose state is restored.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.init_from:
@@ -182,7 +182,7 @@ def start(config: TrainConfig, networks: TorchNetworks, model: ModelConfig) -> T
 
 
 def unwrapped_copy(network: nn.Module) -> Any:
-    """A copy of a network in training without what `checkpoint_activations` put into it."""
+    """A copy of a network in training without the wrappers of `checkpoint_activations`."""
     made = copy.deepcopy(network)
     for module in made.modules():
         module.__dict__.pop("forward", None)
@@ -190,9 +190,9 @@ def unwrapped_copy(network: nn.Module) -> Any:
 
 
 def prepare_learning(config: TrainConfig, unet: nn.Module, image_encoder: nn.Module) -> None:
-    """Freeze what has no part in the output; add the LoRA and the activation checkpointing that are asked for."""
+    """Freeze parameters that do not affect the output; add the LoRA and activation checkpointing if set."""
     for name, parameter in image_encoder.named_parameters():
-        if "post_layernorm" in name:  # it is behind the hidden state that we take, and DDP wants all to be used
+        if "post_layernorm" in name:  # after the hidden state in use; DDP requires that all parameters are used
             parameter.requires_grad_(False)
     if config.lora.rank:
         from fashionflow_core.runtimes.lora import add_lora
@@ -203,7 +203,7 @@ def prepare_learning(config: TrainConfig, unet: nn.Module, image_encoder: nn.Mod
 
 
 def checkpoint_activations(unet: nn.Module) -> None:
-    """Compute the activations of every level twice instead of keeping them through the backward pass."""
+    """Recompute the activations of every level in the backward pass instead of storing them."""
     from functools import partial
 
     from torch.utils.checkpoint import checkpoint

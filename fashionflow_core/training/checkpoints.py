@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file each.
+"""Training checkpoints, one safetensors file each.
 
-Names of tensors: `weights/NAME`, `ema/NAME`, `optimizer/NAME/KEY`, NAME a parameter that learns. What else a resumed
-run must know stands in the file's metadata. Randomness needs no place in it: it follows from (seed, step).
+Tensors are named `weights/NAME`, `ema/NAME`, `optimizer/NAME/KEY`, with NAME a trained parameter. The rest of the state
+is in the file's metadata. Random state is not stored: it follows from (seed, step).
 """
 
 import json
@@ -23,15 +23,15 @@ _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         step, drawn: steps done, and clips drawn by them.
-        seconds: spent in steps.
+        seconds: time spent in steps.
         ema_step: updates of the averaged weights.
-        micro: clips at once on one device.
-        skipped: steps in a row, up to now, whose gradients were not numbers.
-        losses: of the steps since the last line of the log, whose mean is the loss of the next one.
+        micro: clips per forward pass on one device.
+        skipped: consecutive steps up to now with gradients that are not finite.
+        losses: losses of the steps since the last line of the log; the next line logs their mean.
     """
 
     step: int = 0
@@ -44,7 +44,7 @@ class Progress:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be spread over processes (FSDP), as one on the CPU; all processes must call it."""
+    """A full CPU copy of a tensor that may be sharded (FSDP); all processes must call it."""
     full: Any = tensor.detach()
     if hasattr(full, "full_tensor"):
         full = full.full_tensor()
@@ -52,7 +52,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def put(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be spread over processes."""
+    """Copy a full tensor into one that may be sharded."""
     like: Any = target.detach()
     if hasattr(like, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
@@ -66,8 +66,8 @@ def collect(parameters: dict[str, Any], optimizer: Any, ema: Any) -> dict[str, T
     """All tensors of a checkpoint, on the CPU; all processes must call it.
 
     Args:
-        parameters: those that learn, by name.
-        optimizer: torch's own.
+        parameters: trained parameters by name.
+        optimizer: the torch optimizer.
         ema: `EMAModel` of those parameters in that order, or None.
     """
     tensors = {}
@@ -84,7 +84,7 @@ def save(folder: Path, tensors: dict[str, Tensor], progress: Progress, keep: int
     """Write a checkpoint, then remove all but the last `keep`.
 
     Raises:
-        FashionFlowError: it cannot be written; those before stay.
+        FashionFlowError: it cannot be written; earlier checkpoints are kept.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -95,26 +95,26 @@ def save(folder: Path, tensors: dict[str, Tensor], progress: Progress, keep: int
         mode = temporary.stat().st_mode
         try:
             save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
-        except SafetensorError as error:  # a full disk
+        except SafetensorError as error:  # disk full
             raise FashionFlowError(
-                f"{path}: cannot be written ({error})", hint=f"make room and {option('resume')}"
+                f"{path}: not writable ({error})", hint=f"free some space, then pass {option('resume')}"
             ) from None
-        set_mode(temporary, mode)  # safetensors makes its files private
+        set_mode(temporary, mode)  # safetensors creates private files
     for old in found(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
 
 
 def found(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, oldest first. What a killed run left half-written has another name."""
+    """Checkpoints of a folder, oldest first. Incomplete files of killed runs have other names."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
-    """A checkpoint's tensors and how far it was.
+    """Tensors and progress of a checkpoint.
 
     Raises:
-        FashionFlowError: the file is no whole checkpoint.
+        FashionFlowError: the file is damaged or incomplete.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -125,27 +125,27 @@ def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
         return load_file(path), progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FashionFlowError(
-            f"{path}: is no whole checkpoint ({error})", hint="delete it: the one before serves"
+            f"{path}: damaged or incomplete checkpoint ({error})", hint="delete it to use the one before"
         ) from None
 
 
 def latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path] | None:
-    """The last checkpoint that can be read; damaged ones are passed over with a warning."""
+    """The last readable checkpoint; damaged ones are skipped with a warning."""
     for path in reversed(found(folder)):
         try:
             return *read(path), path
         except FashionFlowError as error:
-            warnings.warn(f"{error.message}: passed over", FashionFlowWarning, stacklevel=2)
+            warnings.warn(f"{error.message}: skipped", FashionFlowWarning, stacklevel=2)
     return None
 
 
 def restore(
     tensors: dict[str, Tensor], progress: Progress, parameters: dict[str, Any], optimizer: Any, ema: Any, path: Path
 ) -> None:
-    """Put a checkpoint's tensors in their places.
+    """Load a checkpoint's tensors into parameters, optimizer and averaged weights.
 
     Raises:
-        FashionFlowError: it is of other networks.
+        FashionFlowError: the networks differ.
     """
     _check(path, {f"weights/{name}": parameter.shape for name, parameter in parameters.items()}, tensors)
     for number, (name, parameter) in enumerate(parameters.items()):
@@ -158,7 +158,7 @@ def restore(
             if value is None:
                 continue
             if value.ndim == 0:
-                state[key] = value.to(parameter.device, copy=True)  # the fused optimizer counts where the weights are
+                state[key] = value.to(parameter.device, copy=True)  # fused: step is on the device
             else:
                 state[key] = torch.zeros_like(parameter)
                 put(state[key], value)
@@ -169,7 +169,7 @@ def restore(
 
 
 def result(tensors: dict[str, Tensor], module: Any) -> None:
-    """Put the averaged weights of a checkpoint (or the weights, where none are kept) into a module that is whole."""
+    """Load the averaged weights of a checkpoint (else the weights) into a module that is not sharded."""
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             put(parameter, tensors.get(f"ema/{name}", tensors[f"weights/{name}"]))
@@ -179,6 +179,6 @@ def _check(path: Path, wanted: dict[str, Iterable[int]], tensors: dict[str, Tens
     for name, shape in wanted.items():
         if name not in tensors or tuple(tensors[name].shape) != tuple(shape):
             raise FashionFlowError(
-                f"{path}: is of other networks ({name.removeprefix('weights/')} differs)",
-                hint="resume with the settings that it was trained with",
+                f"{path}: checkpoint of other networks ({name.removeprefix('weights/')} differs)",
+                hint="resume with the settings of the original run",
             )

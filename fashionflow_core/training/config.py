@@ -11,7 +11,7 @@ from typing import Any
 from fashionflow_core.config import CONDITIONING, KNOWN_CONTENT, MASK_FILLS, SCHEDULERS
 from fashionflow_core.errors import UsageError, command
 
-_OF_BASE = ("",)  # an empty value: as the base model has it
+_OF_BASE = ("",)  # an empty value: that of the base model
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": ("unet", "image_encoder", "interpolator", "vae", "motion"),
     "save_dtype": ("fp32", "bf16", "fp16"),
@@ -42,52 +42,52 @@ _SHARES = (
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Clips, and the windows that are cut from them."""
+    """Training clips and windows cut from them."""
 
-    path: str = ""  # a cache of clips; for the target vae a folder of videos; for motion one of motion clips
-    split: str = ""  # only clips of this split of the cache; empty: train where there is one, else all; all: all
-    workers: int = 0  # processes that read the cache; 0: the training process itself
-    batch_size: int = 1  # clips a step, over all processes and micro-batches together
-    micro_batch_size: int = 0  # clips at once on one device, whose gradients are added up; 0: all of them
-    frames: int = 0  # length of the windows; 0: the whole cached clip
-    # Windows of `short_frames` for this part of the run, as many as make up the same number of frames; from then on
-    # every second step is on windows of `frames`. 0: none.
+    path: str = ""  # a cache of clips; target vae: a folder of videos; target motion: a folder of motion clips
+    split: str = ""  # split of the cache to use; empty: train if there is one, else all; all: every clip
+    workers: int = 0  # processes that read the cache; 0: none, read in the training process
+    batch_size: int = 1  # clips per step, over all processes and micro-batches
+    micro_batch_size: int = 0  # clips per forward pass on one device (gradients accumulate); 0: all of the step
+    frames: int = 0  # frames per window; 0: the whole cached clip
+    # Use windows of `short_frames` for this part of the run, as many as have the same total of frames; then every
+    # second step uses windows of `frames`. 0: none.
     short_frames: int = 0
     short_part: float = 0.0  # share of the run with `short_frames`
-    reverse: float = 0.0  # share of windows that run backwards
-    latent_statistics: str = "base"  # mean and deviation that latents are normalised by: of the base model or the cache
-    sample_posterior: bool = True  # draw fresh samples of the VAE's posterior instead of its mean
-    motion_augment: bool = True  # of motion: vary mirror, colours and mattes of the clips
+    reverse: float = 0.0  # share of windows in reverse order
+    latent_statistics: str = "base"  # mean and deviation that normalise latents: of the base model or the cache
+    sample_posterior: bool = True  # sample the VAE's posterior instead of using its mean
+    motion_augment: bool = True  # motion models: vary mirror, colours and mattes of the clips
 
 
 @dataclass(frozen=True)
 class ConditioningConfig:
-    """What steers the network."""
+    """Conditioning of the network."""
 
-    kind: str = "both"  # both, local (the context is null), global (no frame is given)
-    context_dropout: float = 0.0  # share of clips whose context is null
+    kind: str = "both"  # both, local (null context), global (no given frame)
+    context_dropout: float = 0.0  # share of clips with null context
     known_content: str = ""  # the extra input channels, as in model.json
     mask_fill: str = ""  # content of those channels in frames that are not given, as in model.json
 
 
 @dataclass(frozen=True)
 class MasksConfig:
-    """Shares of clips by the frames that are given."""
+    """Shares of clips by their given frames."""
 
     generate: float = 1.0  # the first frame
     interpolate: float = 0.0  # every n-th frame, n one of `interpolate_strides`
-    extend: float = 0.0  # the first k frames, at most `extend_frames`: the last of the clip before
-    loop: float = 0.0  # of motion: the first and the last keyframe
+    extend: float = 0.0  # the first k frames, at most `extend_frames`: the last of the previous clip
+    loop: float = 0.0  # motion models: the first and the last keyframe
     interpolate_strides: tuple[int, ...] = (2,)  # candidates for n of `interpolate`
     extend_frames: int = 8  # largest k of `extend`
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """The noise schedule, and what the network predicts."""
+    """Noise schedule and prediction type."""
 
     betas: str = ""  # noise schedule; empty: as the base model
-    shift: float = 0.3  # of shifted_cosine
+    shift: float = 0.3  # shift of shifted_cosine
     train_timesteps: int = 1000  # number of timesteps of the schedule
     zero_terminal_snr: bool = False  # the last timestep is pure noise
     prediction: str = ""  # epsilon, sample or v_prediction; empty: as the base model
@@ -96,31 +96,31 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss."""
+    """Loss weights."""
 
-    weighting: str = "none"  # by timestep; velocity is 1 + SNR up to `max_weight`
+    weighting: str = "none"  # weight by timestep; velocity: 1 + SNR up to `max_weight`
     min_snr_gamma: float = 5.0  # gamma of min_snr (2303.09556)
     max_weight: float = 5.0  # upper limit of the weight of velocity
     frame_loss: str = "mean"  # or the sum over frames (paper)
-    given_target: str = "ignore"  # given frames do not count; zero: they should be zeros (paper)
-    channel_weights: str = "none"  # energy: by how far a channel moves the decoded picture; pixels: by its square
+    given_target: str = "ignore"  # ignore: given frames have no loss; zero: their target is zero (paper)
+    channel_weights: str = "none"  # energy: by a channel's effect on the decoded image; pixels: by its square
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """A U-Net of random weights, outermost level first; empty or 0: as the base model's."""
+    """U-Net architecture, outermost level first; empty or 0: that of the base model."""
 
     widths: tuple[int, ...] = ()  # channels per level
     heads: int = 0  # heads of self-attention
     head_dim: int = 0  # channels per head
     cross_heads: tuple[int, ...] = ()  # heads of cross-attention per level
     time_dim: int = 0  # channels of the timestep embedding
-    gradient_checkpointing: bool = False  # of any U-Net: compute activations twice instead of keeping them
+    gradient_checkpointing: bool = False  # recompute activations instead of storing them
 
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """A LoRA that is trained instead of the weights."""
+    """LoRA, trained instead of the weights."""
 
     rank: int = 0  # 0: no LoRA
     alpha: float = 16.0  # scale; the update is multiplied by alpha / rank
@@ -129,19 +129,19 @@ class LoRAConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, and the averaged weights."""
+    """AdamW and averaged weights."""
 
     lr: float = 1e-4  # learning rate
     adam_betas: tuple[float, ...] = (0.9, 0.999)  # decay of the moment estimates
     weight_decay: float = 0.01  # decoupled weight decay
-    max_grad_norm: float = 1.0  # gradients are clipped to it; 0: not clipped
-    max_skipped_steps: int = 10  # in a row, for gradients that are not numbers
-    ema_decay: float = 0.9999  # of the averaged weights, which are what is saved; 0: the weights themselves are saved
+    max_grad_norm: float = 1.0  # gradient clipping; 0: none
+    max_skipped_steps: int = 10  # consecutive steps with gradients that are not finite
+    ema_decay: float = 0.9999  # decay of the averaged weights, which are saved; 0: save the weights themselves
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The end of the run, at the first of its limits (0: no such limit), and the learning rate until then."""
+    """End of the run, at the first limit reached (0: no limit), and learning-rate schedule."""
 
     max_steps: int = 0  # optimizer steps
     max_epochs: float = 0.0  # passes over the cached clips
@@ -153,7 +153,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """What model.json says of sampling; empty or 0: as the base model's."""
+    """Sampling settings for model.json; empty or 0: those of the base model."""
 
     name: str = ""  # scheduler
     steps: int = 0  # denoising steps
@@ -162,7 +162,7 @@ class SamplerConfig:
 
 @dataclass(frozen=True)
 class CheckpointsConfig:
-    """When to save (0: not by this), and how many checkpoints to keep."""
+    """Interval between checkpoints (0: off), and number of checkpoints to keep."""
 
     minutes: float = 10.0  # save every N minutes
     steps: int = 0  # save every N steps
@@ -171,7 +171,7 @@ class CheckpointsConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """Steps between two lines of the log, and whether TensorBoard's events are written too."""
+    """Interval of log lines in steps, and TensorBoard events."""
 
     every: int = 10  # steps per log line
     tensorboard: bool = True  # also write TensorBoard events
@@ -179,7 +179,7 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class PreviewsConfig:
-    """A video of each photo every so many steps (0: none); without photos, of the first frames of cached clips."""
+    """Preview videos of photos every N steps (0: none); without photos, of first frames of cached clips."""
 
     every: int = 0  # steps between previews; 0: none
     photos: tuple[str, ...] = ()  # photo files
@@ -202,18 +202,18 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Fields and groups are the keys of its YAML file; docs/guides/training.md says more of each.
+    """One training run. Fields and groups are the keys of its YAML file; docs/guides/training.md describes each.
 
     Attributes:
-        name, purpose: of the result in its model.json; empty: the run folder's name, and a line that says so.
-        target: what learns: unet (with its adapter), image_encoder (with the adapter, the U-Net frozen), interpolator
-            (a U-Net beside the other for the frames between given ones, which changes nothing else), vae, motion (all
-            that learns of a motion model: U-Net, adapter and image encoder).
-        train_image_encoder: the image encoder learns with the U-Net, from the photo itself.
-        base: the model that gives VAE, image encoder and conventions; a name or a folder.
-        init_from: also start from this model's U-Net and adapter; empty: from random weights.
-        seed: with the step it fixes all randomness.
-        save_dtype: of the saved model.
+        name, purpose: fields of the result's model.json; empty: the run folder's name, and a default text.
+        target: trained networks: unet (with its adapter), image_encoder (with the adapter, the U-Net frozen),
+            interpolator (a second U-Net for frames between given ones; the rest is unchanged), vae, motion (U-Net,
+            adapter and image encoder of a motion model).
+        train_image_encoder: whether the image encoder is trained with the U-Net, from photos.
+        base: model that provides VAE, image encoder and conventions; a name or a folder.
+        init_from: model whose U-Net and adapter are the initial weights; empty: random weights.
+        seed: random seed; (seed, step) determines all randomness.
+        save_dtype: dtype of the saved model.
     """
 
     name: str = ""
@@ -244,11 +244,11 @@ class TrainConfig:
         for key, allowed in CHOICES.items():
             if values[key] not in allowed:
                 shown = ", ".join(choice or '"" (as the base model)' for choice in allowed)
-                raise UsageError(f"{key}: {values[key]!r} is not possible", hint=f"choose one of: {shown}")
+                raise UsageError(f"{key}: invalid value {values[key]!r}", hint=f"choose one of: {shown}")
         for key, value in values.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not math.isfinite(number):
-                    raise UsageError(f"{key}: {number} is no finite number")
+                    raise UsageError(f"{key}: not a finite number: {number}")
                 if isinstance(number, int | float) and number < 0 and key != "sampler.log_snr":
                     raise UsageError(f"{key}: must not be below 0, not {number}")
         for key in _ABOVE_ZERO:
@@ -261,13 +261,11 @@ class TrainConfig:
         if len(betas) != 2 or not all(beta < 1 for beta in betas):
             raise UsageError(f"optimizer.adam_betas: must be two numbers below 1, not {betas}")
         if not (schedule.max_steps or schedule.max_epochs or schedule.max_minutes):
-            raise UsageError(
-                "schedule.max_steps, max_epochs, max_minutes: one of them must be above 0, or training never ends"
-            )
+            raise UsageError("schedule.max_steps, max_epochs, max_minutes: one of them must be above 0")
         self._check_objective()
 
     def values(self) -> dict[str, Any]:
-        """All settings, by their names: `seed`, `optimizer.lr`."""
+        """All settings by name: `seed`, `optimizer.lr`."""
         return {name: self.value(name) for name in FIELDS}
 
     def value(self, name: str) -> Any:
@@ -282,17 +280,14 @@ class TrainConfig:
             raise UsageError(f"masks.generate, masks.interpolate, masks.extend: must add up to 1, not {total:g}")
         self._check_motion()
         if conditioning.kind == "global" and masks.generate != 1:
-            raise UsageError("conditioning.kind: global gives no frame, so masks.generate must be 1")
+            raise UsageError("conditioning.kind: global has no given frames, so masks.generate must be 1")
         if conditioning.kind == "local" and (conditioning.context_dropout or self.train_image_encoder):
-            raise UsageError(
-                "conditioning.kind: local has no context, so it goes without context_dropout and image encoder"
-            )
+            raise UsageError("conditioning.kind: local has no context: omit context_dropout and train_image_encoder")
         if conditioning.kind == "local" and self.target == "image_encoder":
-            raise UsageError("target: image_encoder learns through the context, which conditioning local leaves out")
+            raise UsageError("target: image_encoder is trained through the context, which conditioning local omits")
         if self.noise.zero_terminal_snr and self.noise.prediction == "epsilon":
             raise UsageError(
-                "noise.zero_terminal_snr: at the last timestep there is nothing but noise, from which noise teaches "
-                "nothing",
+                "noise.zero_terminal_snr: the last timestep is pure noise, where predicting noise trains nothing",
                 hint="set noise.prediction: v_prediction (or sample)",
             )
         if self.noise.prediction:
@@ -301,59 +296,55 @@ class TrainConfig:
             raise UsageError(f"masks.interpolate_strides: must be numbers from 2 on, not {masks.interpolate_strides}")
         for key in ("data.frames", "data.short_frames"):
             if self.value(key) % 2:
-                raise UsageError(f"{key}: the U-Net halves the frames, so {self.value(key)} must be even")
+                raise UsageError(f"{key}: must be even (the U-Net halves the frames), not {self.value(key)}")
         if self.lora.rank and self.target != "motion" and (self.train_image_encoder or self.target != "unet"):
-            raise UsageError("lora.rank: a LoRA is of the U-Net alone: set target: unet, train_image_encoder: false")
+            raise UsageError("lora.rank: LoRA is for the U-Net only: set target: unet, train_image_encoder: false")
         if self.target == "interpolator" and (conditioning.kind != "local" or masks.interpolate != 1):
             raise UsageError(
-                "target: an interpolator sees given frames and nothing else: set conditioning.kind: local, "
+                "target: an interpolator is conditioned on given frames only: set conditioning.kind: local, "
                 "masks.interpolate: 1, masks.generate: 0, masks.extend: 0"
             )
         if self.target == "interpolator" and (self.previews.every or not self.init_from):
-            raise UsageError("target: an interpolator starts from the U-Net of init_from, and goes without previews")
+            raise UsageError("target: an interpolator needs init_from, and previews must be off")
         if self.lora.rank and not self.init_from:
-            raise UsageError("lora.rank: a LoRA changes a trained model: set init_from to it")
+            raise UsageError("lora.rank: a LoRA needs a trained model: set init_from")
         if self.data.latent_statistics == "cache" and self.init_from:
-            raise UsageError("data.latent_statistics: weights of init_from rest on their own, so it must be base")
+            raise UsageError("data.latent_statistics: must be base with init_from")
 
     def _check_motion(self) -> None:
         if self.target != "motion":
             if self.masks.loop:
-                raise UsageError("masks.loop: only motion models are trained with it: set preset: mini-motion")
+                raise UsageError("masks.loop: only for motion models: set preset: mini-motion")
             return
         if self.masks.interpolate or self.conditioning.kind != "both":
-            raise UsageError("target: a motion model goes with conditioning both, and without masks.interpolate")
+            raise UsageError("target: a motion model needs conditioning both, without masks.interpolate")
         if self.previews.every:
             raise UsageError(f"previews.every: a motion model has no previews: use {command('generate')} on its model/")
         if self.data.short_frames or self.data.reverse:
-            raise UsageError(
-                "data.short_frames, data.reverse: a motion model learns from whole windows that begin at the photo"
-            )
+            raise UsageError("data.short_frames, data.reverse: not for motion models, whose windows begin at the photo")
 
     def check_weighting(self, prediction: str) -> None:
-        """Refuse a weighting that does not go with what the network predicts.
+        """Reject a weighting that does not match the prediction type.
 
         Raises:
-            UsageError: velocity, of anything but clips.
+            UsageError: velocity with another prediction than sample.
         """
         if self.loss.weighting == "velocity" and prediction != "sample":
-            raise UsageError(
-                "loss.weighting: velocity weighs the error of a predicted clip: set noise.prediction: sample"
-            )
+            raise UsageError("loss.weighting: velocity is for predicted samples: set noise.prediction: sample")
 
 
 GROUPS: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(f.type)}
-# The type of every setting, by its name: that of a field, or `group.field`.
+# Type of every setting, by `field` or `group.field`.
 FIELDS: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(TrainConfig) if f.name not in GROUPS} | {
     f"{group}.{f.name}": f.type for group, kind in GROUPS.items() for f in dataclasses.fields(kind)
 }
-# What a resumed run may be told anew, groups or settings: what its path does not depend on, the end of it, and two that
-# save a run that went astray.
+# Settings and groups that a resumed run may change: those that its path does not depend on, its end, and two that
+# rescue a diverging run.
 CHANGEABLE = frozenset(
     (
         *("schedule.max_steps", "schedule.max_epochs", "schedule.max_minutes", "data.micro_batch_size", "data.workers"),
         *("unet.gradient_checkpointing", "save_dtype", "checkpoints", "log", "previews", "sampler", "name", "purpose"),
         *("optimizer.lr", "optimizer.max_grad_norm", "optimizer.max_skipped_steps"),
-        *("data.path", "base", "init_from"),  # folders move
+        *("data.path", "base", "init_from"),  # folders may be moved
     )
 )

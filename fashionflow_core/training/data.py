@@ -19,13 +19,13 @@ from fashionflow_core.training.randomness import Shuffle, stream, uniform, whole
 
 @dataclass(frozen=True)
 class Draw:
-    """One clip of one step: everything that fixes its randomness.
+    """One clip of one step: everything that determines its randomness.
 
     Attributes:
-        step: counted from 0.
-        slot, slots: which of the step's clips it is, over all processes.
-        item: of the data set.
-        frames: of the window.
+        step: index of the step, from 0.
+        slot, slots: index and number of the step's clips, over all processes.
+        item: index in the data set.
+        frames: frames per window.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Draw:
 
 @dataclass
 class Batched:
-    """Tensors whose first axis is that of the clips of a step; a batch of any target."""
+    """A batch of any target: tensors whose first axis is the clip."""
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
@@ -46,7 +46,7 @@ class Batched:
         return type(self)(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
     def split(self, size: int) -> list[Self]:
-        """Micro-batches of at most `size` clips."""
+        """Split into micro-batches of at most `size` clips."""
         pieces = {field.name: getattr(self, field.name).split(size) for field in fields(self)}
         return [type(self)(**dict(zip(pieces, piece))) for piece in zip(*pieces.values())]
 
@@ -56,19 +56,19 @@ class Batched:
 
 @dataclass
 class Batch(Batched):
-    """The clips of a step that fall to one process; every tensor's first axis is theirs.
+    """The clips of a step on one process; the first axis of every tensor is the clip.
 
     Attributes:
-        latents: clean, normalised, (b, c, f, h, w).
-        noise: as `latents`.
-        timestep: (b,) long.
+        latents: clean latents, normalised, (b, c, f, h, w).
+        noise: noise, shape of `latents`.
+        timestep: timestep of each clip, (b,) long.
         given: mask (b, f), 1 = given.
-        keep: 0 where the context is dropped, (b,).
-        rgb: of every frame at latent resolution, [-1, 1], (b, 3, f, h, w).
-        photo_latents: of the window's first frame, normalised, (b, c, h, w): what the adapter sees.
-        clip_hidden_states: CLIP's, of the cached clip's first frame, (b, n, d).
-        clip_pixels: what CLIP is fed of that frame, (b, 3, s, s); empty unless the image encoder learns.
-        at_start: 1 where the window's first frame is the cached clip's, (b,).
+        keep: context mask, 0 where the context is dropped, (b,).
+        rgb: frames at latent resolution, [-1, 1], (b, 3, f, h, w).
+        photo_latents: latents of the window's first frame, normalised, (b, c, h, w): input of the adapter.
+        clip_hidden_states: CLIP hidden states of the cached clip's first frame, (b, n, d).
+        clip_pixels: CLIP input of that frame, (b, 3, s, s); empty unless the image encoder is trained.
+        at_start: mask, 1 where the window starts at the cached clip's first frame, (b,).
     """
 
     latents: Tensor
@@ -84,7 +84,7 @@ class Batch(Batched):
 
 
 class Clips(Protocol):
-    """What is trained on: `data.latents.LatentCache`."""
+    """Protocol of the training set, such as `dataset.cache.LatentCache`."""
 
     def __len__(self) -> int: ...
 
@@ -95,11 +95,11 @@ class Examples(Dataset[Any]):
     """One `Draw` → a batch of one clip.
 
     Args:
-        clips: at least as long as the windows.
-        config: of the run.
-        model: conventions of the model that is trained.
-        processor: CLIP's image processor; None unless the image encoder learns.
-        train_timesteps: of the noise schedule.
+        clips: training set, with clips at least as long as the windows.
+        config: settings of the run.
+        model: model.json of the trained model.
+        processor: CLIP's image processor; None unless the image encoder is trained.
+        train_timesteps: length of the noise schedule.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class Examples(Dataset[Any]):
         return len(self.clips)
 
     def timestep(self, draw: Draw, random: torch.Generator) -> Tensor:
-        """The timestep of a clip, (1,) long."""
+        """Draw the timestep of a clip, (1,) long."""
         share = uniform(random)
-        if self.config.noise.timesteps == "stratified":  # every step sees the whole range of noise
+        if self.config.noise.timesteps == "stratified":  # every step covers the whole noise range
             share = (draw.slot + share) / draw.slots
         return torch.tensor([min(int(share * self.train_timesteps), self.train_timesteps - 1)])
 
@@ -140,7 +140,7 @@ class ClipExamples(Examples):
         if config.data.sample_posterior:
             deviation = torch.exp(0.5 * logvar.clamp(-30, 20))
             latents = mean + deviation * torch.randn(mean.shape, generator=random)
-            # The published inference draws what is given and what the adapter sees apart (reference README, 2).
+            # Two samples, as in the published inference code: one for the given frame, one for the adapter.
             photo = latents[0]
             if self.model.vae_sample:
                 photo = mean[0] + deviation[0] * torch.randn(mean[0].shape, generator=random)
@@ -163,15 +163,15 @@ class ClipExamples(Examples):
 
 
 def as_array(frames: Any) -> np.ndarray:
-    """uint8 pixels as numpy, whether the cache gave a tensor or an array."""
+    """uint8 pixels as numpy, from a tensor or an array."""
     return frames.numpy() if isinstance(frames, Tensor) else np.asarray(frames)
 
 
 def draw_mask(config: TrainConfig, frames: int, random: torch.Generator) -> Tensor:
-    """Which frames are given, (f), 1 = given: one of the mask mix, or none under global conditioning.
+    """Draw the mask of given frames, (f), 1 = given, from the mix; all 0 under global conditioning.
 
     generate: the first. interpolate: every n-th from the first on (paper 3.3: every second). extend: the first k, 2 to
-    `extend_frames`, which in use are the last k of the clip before.
+    `extend_frames`, in use the last k of the previous clip.
     """
     mask = torch.zeros(frames)
     masks = config.masks
@@ -188,20 +188,20 @@ def draw_mask(config: TrainConfig, frames: int, random: torch.Generator) -> Tens
 
 
 def collate(items: list[Any]) -> Any:
-    """Batches of one into one; the data loader's."""
+    """Collate batches of one clip; for the data loader."""
     return type(items[0])(
         **{field.name: torch.cat([getattr(item, field.name) for item in items]) for field in fields(items[0])}
     )
 
 
 class Steps:
-    """The draws of one process, step after step: a batch sampler that never ends.
+    """Infinite batch sampler: the draws of one process, step by step.
 
     Args:
-        seed, items: of the shuffle.
+        seed, items: seed and number of items of the shuffle.
         window: step → (clips of the step over all processes, frames of each).
-        step, drawn: where to begin: steps done, and clips drawn by them.
-        rank, world: this process, and how many there are.
+        step, drawn: starting point: steps done, and clips drawn by them.
+        rank, world: index of this process, and number of processes.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Steps:
 
 
 def loader(examples: Dataset[Any], steps: Steps, workers: int, pin: bool) -> Iterator[Any]:
-    """Batches of `steps`, read ahead by `workers` processes; 0 reads in this one."""
+    """Batches of `steps`, prefetched by `workers` processes; 0: loaded in this process."""
     return iter(
         DataLoader(
             examples,

@@ -1,4 +1,4 @@
-"""Interruption of a run: signals wait for the end of a step."""
+"""Interruption of training: signals take effect at the end of a step."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from typing import Any, Self
 
 from fashionflow_core.utils.signals import STOPS
 
-_GRACE = 1.0  # seconds in which another one is dropped: `make` and terminals send two
+_GRACE = 1.0  # seconds in which a repeated signal is ignored: `make` and terminals send two
 
 
 class Interruption:
-    """A context in which the first signal is only remembered; the second one acts as it would have without us.
+    """A context that records the first signal; the second one has its usual effect.
 
     Args:
-        notify: called with the signal's name when the first one comes.
+        notify: called with the name of the first signal.
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
@@ -26,7 +26,7 @@ class Interruption:
         self._last = float("-inf")
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other thread may, and none gets signals
+        if threading.current_thread() is threading.main_thread():  # Python handles signals in the main thread only
             for signum in STOPS:
                 handler = signal.getsignal(signum)
                 if handler is not signal.SIG_IGN and handler is not None:
@@ -55,6 +55,6 @@ class Interruption:
         self._notify(signal.Signals(signum).name)
 
     def act(self, signum: int) -> None:
-        """Do now what the signal would have done."""
+        """Raise the recorded signal again."""
         self._restore()
         signal.raise_signal(signum)

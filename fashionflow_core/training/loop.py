@@ -1,4 +1,4 @@
-"""Training loop."""
+"""Training loop: steps, checkpoints, out-of-memory retries, interruption."""
 
 import contextlib
 import math
@@ -25,11 +25,11 @@ from fashionflow_core.utils.device import is_out_of_memory
 
 @dataclass(frozen=True)
 class Report:
-    """Who is told what, on the main process alone.
+    """Callbacks for progress and notes, on the main process only.
 
     Attributes:
-        progress: after each step, with (part of the run that is over, the step's loss).
-        note: one line for people.
+        progress: called after each step with (completed share of the run, loss of the step).
+        note: called with one line for the user.
     """
 
     progress: Callable[[float, float], None] = lambda part, loss: None
@@ -37,7 +37,7 @@ class Report:
 
 
 class Loop:
-    """A run in progress; on the main process its folder is open."""
+    """A run in progress; the main process has its folder open."""
 
     def __init__(
         self, config: TrainConfig, target: Target, accelerator: Accelerator, folder: RunFolder, report: Report
@@ -47,7 +47,7 @@ class Loop:
         self.world = accelerator.num_processes
         if config.data.batch_size % self.world:
             raise UsageError(
-                f"data.batch_size: {config.data.batch_size} clips cannot be shared out evenly to {self.world} processes"
+                f"data.batch_size: {config.data.batch_size} clips cannot be split evenly over {self.world} processes"
             )
         learning = [p for p in target.module.parameters() if p.requires_grad]
         asked = config.optimizer
@@ -67,13 +67,13 @@ class Loop:
             self.ema = EMAModel(list(self.parameters.values()), decay=asked.ema_decay, foreach=True)
         self.progress = Progress(micro=config.data.micro_batch_size)
         self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
-        self._saved = 0.0  # seconds of the last checkpoint
+        self._saved = 0.0  # time of the last checkpoint
         self._logged = (0.0, 0)  # seconds and clips drawn at the last line of the log
 
     # ---- checkpoints
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Resume from the last checkpoint, if there is one."""
         found = checkpoints.latest(self.folder.checkpoints)
         if found is not None:
             tensors, self.progress, path = found
@@ -105,7 +105,7 @@ class Loop:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the networks hold the averaged weights."""
+        """A context in which the networks have the averaged weights."""
         if self.ema is None:
             yield
             return
@@ -120,21 +120,21 @@ class Loop:
     # ---- steps
 
     def part(self) -> float:
-        """How much of the run is over, 0 to 1."""
+        """Completed share of the run, 0 to 1."""
         return self.course.part(self.progress.step, self.progress.drawn, self.progress.seconds)
 
     def run(self, after_step: Callable[[], None]) -> int:
-        """Step until the end, or a signal.
+        """Train until the end or a signal.
 
         Args:
-            after_step: called after each whole step, on all processes.
+            after_step: called after each completed step, on all processes.
 
         Returns:
             The signal that ended it (a checkpoint is written), or 0.
 
         Raises:
-            FashionFlowError: the loss is no number any more, too many steps in a row had to be skipped, or not even one
-                clip fits into memory.
+            FashionFlowError: the loss is not finite, too many consecutive steps were skipped, or not even one clip fits
+                into memory.
         """
         steps = Steps(
             self.config.seed,
@@ -147,9 +147,7 @@ class Loop:
         )
         on_gpu = self.accelerator.device.type == "cuda"
         batches = loader(self.target.examples, steps, self.config.data.workers, pin=on_gpu)
-        with Interruption(
-            lambda name: self.report.note(f"{name}: saving after this step; once more: stop now")
-        ) as stop:
+        with Interruption(lambda name: self.report.note(f"{name}: saving after this step (again to stop now)")) as stop:
             while self.part() < 1:
                 began = time.monotonic()
                 loss, norm, rate, clips = self._step(next(batches))
@@ -159,7 +157,7 @@ class Loop:
                 if signum or self._due():
                     self.save()
                 if signum:
-                    self.report.note(f"saved step {self.progress.step}; go on with {option('resume')}")
+                    self.report.note(f"saved step {self.progress.step}; resume with {option('resume')}")
                     stop.act(signum)
                     return signum
         return 0
@@ -177,9 +175,9 @@ class Loop:
             loss = self._gradients(batch, clips)
         limit = self.config.optimizer.max_grad_norm or math.inf
         norm: Any = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # in pieces under FSDP
-        # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is now and then not a number
-        # (torch 2.13, AVX-512); one such step would poison every weight.
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # sharded under FSDP
+        # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is sometimes NaN (torch 2.13,
+        # AVX-512); one such step would destroy all weights.
         if math.isfinite(norm) and math.isfinite(loss):
             self.optimizer.step()
             progress.skipped = 0
@@ -192,7 +190,7 @@ class Loop:
         return loss, norm, rate, clips
 
     def _gradients(self, batch: Any, clips: int) -> float | None:
-        """Gradients of the whole batch, a micro-batch at a time; None: out of memory."""
+        """Gradients of the whole batch, accumulated over micro-batches; None: out of memory."""
         parts = batch.split(self.progress.micro or len(batch))
         total = 0.0
         try:
@@ -201,7 +199,7 @@ class Loop:
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
                     losses = self.target.losses(self.module, self.target.prepare(part.to(self.accelerator.device)))
                     loss = losses.sum() / clips
-                    # DDP takes the mean over processes, and the loss is one over all clips.
+                    # DDP averages over processes, but the loss is the mean over all clips.
                     self.accelerator.backward(loss * self.world)
                 total += float(loss.detach())
         except RuntimeError as error:
@@ -210,7 +208,7 @@ class Loop:
             total = math.nan
         else:
             return total
-        # Out here the failed pass's tensors are freed.
+        # Outside of the except block the tensors of the failed pass are freed.
         self.optimizer.zero_grad(set_to_none=True)
         return None
 
@@ -219,8 +217,8 @@ class Loop:
         step = self.progress.step + 1
         if self.world > 1:
             raise FashionFlowError(
-                f"step {step}: out of memory with {before} clips at once",
-                hint=f"set data.micro_batch_size={max(1, before // 2)}: several processes cannot change it on the way",
+                f"step {step}: out of memory with {before} clips per pass",
+                hint=f"set data.micro_batch_size={max(1, before // 2)}: it is fixed with several processes",
             )
         if before == 1:
             raise FashionFlowError(
@@ -231,12 +229,12 @@ class Loop:
         if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
         self.report.note(
-            f"step {step}: out of memory with {min(before, clips)} clips at once; now {self.progress.micro}"
+            f"step {step}: out of memory with {min(before, clips)} clips per pass; now {self.progress.micro}"
         )
         self.folder.log(event="out_of_memory", step=step, micro_batch_size=self.progress.micro)
 
     def _agree(self, loss: float, signum: int, seconds: float) -> tuple[float, int, float]:
-        """The step's loss over all processes, the signal that any of them got, the main process's time."""
+        """The step's loss over all processes, a signal of any of them, the main process's time."""
         if self.world == 1:
             return loss, signum, seconds
         main = self.accelerator.is_main_process
@@ -250,14 +248,12 @@ class Loop:
         progress.step, progress.drawn = progress.step + 1, progress.drawn + clips
         progress.seconds += seconds
         if not math.isfinite(loss):
-            self._fail(
-                f"step {progress.step}: the loss is not a number any more", f"a lower lr, or {option('dtype', 'fp32')}"
-            )
+            self._fail(f"step {progress.step}: the loss is not finite", f"a lower lr, or {option('dtype', 'fp32')}")
         if progress.skipped:
-            self._log(event="skipped", step=progress.step, reason="gradients are not numbers")
+            self._log(event="skipped", step=progress.step, reason="gradients are not finite")
             if progress.skipped > config.optimizer.max_skipped_steps:
                 self._fail(
-                    f"step {progress.step}: gradients of {progress.skipped} steps in a row were not numbers",
+                    f"step {progress.step}: gradients of {progress.skipped} consecutive steps were not finite",
                     f"a lower lr, or {option('dtype', 'fp32')}",
                 )
         progress.losses.append(loss)
@@ -283,4 +279,4 @@ class Loop:
     def _fail(self, message: str, remedy: str) -> None:
         kept = checkpoints.found(self.folder.checkpoints)
         good = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-        raise FashionFlowError(f"{message}; {good}", hint=f"go on from there with {option('resume')} and {remedy}")
+        raise FashionFlowError(f"{message}; {good}", hint=f"resume with {option('resume')} and {remedy}")

@@ -1,4 +1,4 @@
-"""Losses of diffusion training: noise, targets, timestep weights."""
+"""Diffusion training losses: noising, prediction targets, timestep weights."""
 
 import torch
 from einops import rearrange
@@ -9,11 +9,11 @@ from fashionflow_core.training.config import LossConfig
 
 
 def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction: str) -> Tensor:
-    """What the network should predict.
+    """The training target of the network.
 
     Args:
-        latents, noise: (b, c, f, h, w).
-        alphas_cumprod: of each clip's timestep, (b,).
+        latents, noise: clean latents and noise, (b, c, f, h, w).
+        alphas_cumprod: cumulative alpha at each clip's timestep, (b,).
         prediction: epsilon, sample, or v_prediction: sqrt(abar) noise - sqrt(1 - abar) latents (Salimans and Ho
             2022, appendix D).
     """
@@ -23,7 +23,7 @@ def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction
         return latents
     if prediction != "v_prediction":
         raise FashionFlowError(
-            f"scheduler: prediction_type {prediction!r} cannot be trained",
+            f"scheduler: unsupported prediction_type {prediction!r}",
             hint="set noise.prediction to epsilon, sample or v_prediction",
         )
     abar = rearrange(alphas_cumprod, "b -> b 1 1 1 1")
@@ -31,7 +31,7 @@ def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction
 
 
 def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """sqrt(abar) latents + sqrt(1 - abar) noise, abar (b,)."""
+    """Noisy latents: sqrt(abar) latents + sqrt(1 - abar) noise, abar (b,)."""
     abar = rearrange(alphas_cumprod, "b -> b 1 1 1 1")
     return abar.sqrt() * latents + (1 - abar).sqrt() * noise
 
@@ -39,10 +39,10 @@ def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
 def timestep_weights(alphas_cumprod: Tensor, prediction: str, loss: LossConfig) -> Tensor:
     """Weight of each clip's loss by its timestep, (b,).
 
-    min_snr: min(SNR, gamma) times the error of the clean clip, whatever is predicted (Hang et al. 2023, 2303.09556,
+    min_snr: min(SNR, gamma) times the error of the clean clip, for any prediction type (Hang et al. 2023, 2303.09556,
     equation 5 and section 3.4): divided by SNR for noise and by SNR + 1 for velocity. velocity: the error of a
-    predicted clip weighs 1 + SNR, as that of the velocity would, at most `max_weight`: the last, nearly clean steps
-    should not rule.
+    predicted clip is weighted by 1 + SNR, like that of the velocity, up to `max_weight`, so that the last, nearly clean
+    steps do not dominate.
     """
     if loss.weighting == "none":
         return torch.ones_like(alphas_cumprod)
@@ -50,7 +50,7 @@ def timestep_weights(alphas_cumprod: Tensor, prediction: str, loss: LossConfig) 
     if loss.weighting == "velocity":
         return (1 + snr).clamp(max=loss.max_weight)
     clipped = snr.clamp(max=loss.min_snr_gamma)
-    # Noise tells nothing of the clip where there is no signal, and the ratio's limit there is 1.
+    # At SNR 0 the ratio's limit is 1.
     return {
         "epsilon": torch.where(snr > 0, clipped / snr.clamp(min=1e-12), torch.ones_like(snr)),
         "sample": clipped,
@@ -64,11 +64,11 @@ def clip_losses(
     """The loss of each clip, (b,).
 
     Args:
-        prediction, target: (b, c, f, h, w).
-        given: mask (b, f), 1 = given. With `given_target` zero (paper: the first frame carries no noise, so there is
-            none to find) the network should say zeros there; otherwise those frames do not count.
-        weights: by timestep, (b,).
-        channels: weight of each latent channel, (c), mean 1; None: all alike.
+        prediction, target: output and target of the network, (b, c, f, h, w).
+        given: mask (b, f), 1 = given. With `given_target` zero (paper: the first frame has no noise to predict) the
+            target is zero there; otherwise those frames have no loss.
+        weights: weight by timestep, (b,).
+        channels: weight of each latent channel, (c), mean 1; None: equal weights.
     """
     given = given.to(prediction.device)
     if loss.given_target == "zero":

@@ -1,4 +1,4 @@
-"""Training of motion models, and their loss."""
+"""Training of motion models: data, target, loss."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from fashionflow_core.training.targets import Conditioned, write_model
 
 CHANNELS = 4
 _PARTS = ("unet", "adapter", "image_encoder")
-_OUTSIDE = 0.02  # weight in the loss of cells without a figure: there the channels are continued, not known
-_DAMAGED = 0.35  # share of clips whose matte has errors
-_LOOPING = 0.5  # of the windows of clips that return to the photo have a given last frame
+_OUTSIDE = 0.02  # loss weight of cells without a figure, where the channels are extrapolated
+_DAMAGED = 0.35  # share of clips with errors in the matte
+_LOOPING = 0.5  # share of windows with a given last frame, among clips that return to the photo
 
 
 class MotionClips:
-    """Motion clips of a folder, read when they are asked for.
+    """Motion clips of a folder, loaded on demand.
 
     Args:
-        folder: of motion clips (`synthetic.motion_clips`).
+        folder: folder of motion clips (`synthetic.motion_clips`).
 
     Raises:
-        FashionFlowError: no such folder, or it holds no motion clips.
+        FashionFlowError: no such folder, or no motion clips in it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -58,7 +58,7 @@ class MotionClips:
         if not self.files:
             raise FashionFlowError(
                 f"{folder}: contains no motion clips",
-                hint=f"make some: {command('data synth', motion=True, out=folder)}",
+                hint=f"create some: {command('data synth', motion=True, out=folder)}",
             )
         read_motion_info(self.files[0])
 
@@ -69,7 +69,7 @@ class MotionClips:
         return read_motion_clip(self.files[number])
 
     def deviations(self, clips: int = 256) -> tuple[float, ...]:
-        """Root mean square of each channel on the figure, over the keyframes after the first of up to so many clips."""
+        """Root mean square of each channel on the figure, over the keyframes after the first, of at most N clips."""
         total, weight = np.zeros(CHANNELS), 0.0
         for number in np.linspace(0, len(self) - 1, min(clips, len(self))).astype(int):
             clip = self[number]
@@ -78,23 +78,23 @@ class MotionClips:
             weight += clip.cover.sum() * (KEYFRAMES - 1)
         found = np.sqrt(total / max(weight, 1e-9))
         if not (found > 0).all():
-            raise FashionFlowError(f"{self.folder}: nothing moves in these clips", hint="make them again")
+            raise FashionFlowError(f"{self.folder}: no motion in these clips", hint="create them again")
         return tuple(float(f"{value:.5g}") for value in found)
 
 
 @dataclass
 class MotionBatch(Batched):
-    """The clips of a step that fall to one process; every tensor's first axis is theirs.
+    """The clips of a step on one process; the first axis of every tensor is the clip.
 
     Attributes:
-        latents: channels over their deviations, (b, 4, f, 40, 32).
-        noise: as `latents`.
-        timestep: (b,) long.
+        latents: motion channels divided by their deviations, (b, 4, f, 40, 32).
+        noise: noise, shape of `latents`.
+        timestep: timestep of each clip, (b,) long.
         given: mask (b, f), 1 = given.
-        keep: 0 where the context is dropped, (b,).
+        keep: context mask, 0 where the context is dropped, (b,).
         content: photo channels, (b, 9, 40, 32).
-        clip_pixels: what the image encoder is fed, (b, 3, s, s).
-        cover: share of each cell where the channels are known, (b, 40, 32).
+        clip_pixels: input of the image encoder, (b, 3, s, s).
+        cover: share of each cell with known channels, (b, 40, 32).
     """
 
     latents: Tensor
@@ -143,16 +143,16 @@ class MotionExamples(Examples):
 
 
 def shown(view: View, true: View, figure_height: float) -> tuple[Tensor, Tensor]:
-    """Photo channels of a view, and the factor of `b` under the inflation that it has.
+    """Photo channels of a view, and the factor on `b` that its inflation requires.
 
     Args:
-        view: what the network is shown, with errors.
-        true: the view that the true channels belong to.
-        figure_height: of both, in rows.
+        view: input of the network, with errors.
+        true: view without errors, which the true channels belong to.
+        figure_height: height of the figure in both, in rows.
 
     Returns:
-        (9, 40, 32), and (40, 32): a surface that is inflated too much must be moved less per inflation for the same
-        motion. Its value is the least-squares one over each cell.
+        (9, 40, 32), and (40, 32): a surface that is inflated too much must move less per inflation for the same motion.
+        The factor is the least-squares fit over each cell.
     """
     rows, columns = view.matte.shape
     box = FigureBox(0.0, 0.0, float(rows), float(columns), figure_height)
@@ -169,8 +169,8 @@ def shown(view: View, true: View, figure_height: float) -> tuple[Tensor, Tensor]
 def _inflation(view: View, true: View) -> np.ndarray:
     """Inflation of a view whose matte or parts are damaged, (h, w) pixels.
 
-    Layers take the pixels that mix arm and body for the arm's, and at this size those are many: so what the damage
-    changes here is applied to the inflation that the photo had at its own size.
+    Layers assign pixels that mix arm and body to the arm, and at this size those are many: the change caused by the
+    damage is therefore applied to the inflation at the photo's own size.
     """
     e = visible_e(view.matte, view.parts)
     if view.parts is None or true.inflation is None:
@@ -180,14 +180,14 @@ def _inflation(view: View, true: View) -> np.ndarray:
 
 
 def draw_window(config: TrainConfig, frames: int, returns: bool, random: torch.Generator) -> tuple[Tensor, int]:
-    """Which keyframes are given, (f), 1 = given, and at which keyframe of the clip the window begins.
+    """Draw the mask of given keyframes, (f), 1 = given, and the first keyframe of the window.
 
     generate: the first, which is the photo. loop: the first and the last. extend: the first 2 to `extend_frames` of a
-    window that begins later, which in use are the last of the window before; a quarter of these also end given.
+    window that begins later, in use the last of the previous window; a quarter of these also have a given last frame.
 
     Args:
-        frames: of the window.
-        returns: the clip's motion returns to the photo at the window's end.
+        frames: keyframes per window.
+        returns: whether the motion returns to the photo at the window's end.
     """
     mask = torch.zeros(frames)
     mask[0] = 1
@@ -204,7 +204,7 @@ def draw_window(config: TrainConfig, frames: int, returns: bool, random: torch.G
 
 @dataclass
 class MotionParts:
-    """Networks of a motion model in training; the parser is not among them, and is copied from the base model."""
+    """Networks of a motion model in training, without the parser, which is copied from the base model."""
 
     unet: FashionFlowUNet
     adapter: ImageContextAdapter
@@ -215,11 +215,11 @@ class MotionTarget:
     """`Target` of motion models.
 
     Args:
-        config: of the run.
-        clips: what it learns from.
-        base: folder of the model that gives the image encoder's shape, CLIP's preprocessing and, where it has one, the
-            parser; with `init_from` also all weights to start from.
-        name: of the result.
+        config: settings of the run.
+        clips: training clips.
+        base: folder of the model that provides the image encoder's shape, CLIP's preprocessing and, if present, the
+            parser; with `init_from` also all initial weights.
+        name: name of the result.
     """
 
     def __init__(self, config: TrainConfig, clips: MotionClips, base: Path, name: str) -> None:
@@ -228,7 +228,7 @@ class MotionTarget:
         if config.init_from and of_base.latents != "motion":
             raise UsageError(
                 f"init_from: {of_base.name} is not a motion model",
-                hint="leave init_from out: start from random weights",
+                hint="omit init_from to start from random weights",
             )
         self.frames = config.data.frames or KEYFRAMES
         if self.frames > KEYS:
@@ -271,7 +271,7 @@ class MotionTarget:
         return timestep_weights(abar, self.prediction, self.config.loss) * total
 
     def write(self, folder: Path, dtype: torch.dtype) -> None:
-        """All parts of a model folder, with the weights that the networks hold now."""
+        """All parts of a model folder, with the current weights."""
         write_model(self, folder, dtype, _PARTS)
         if (self.base / PARSER).is_dir():
             shutil.copytree(self.base / PARSER, folder / PARSER)
@@ -283,10 +283,10 @@ def model_config(
     """model.json of a motion model.
 
     Args:
-        base: of the base model, of either kind.
-        name: of the result, if the settings name none.
-        std: deviation of each channel.
-        keyframes: of a window.
+        base: model.json of the base model, of either kind.
+        name: name of the result, if the settings contain none.
+        std: standard deviation of each channel.
+        keyframes: keyframes per window.
     """
     return dataclasses.replace(
         base,
@@ -312,21 +312,21 @@ def model_config(
 
 
 def _loaded(base: Path) -> MotionParts:
-    """The networks of a motion model, for training: in float32."""
+    """The networks of a motion model in float32, for training."""
     kinds = (FashionFlowUNet, ImageContextAdapter, CLIPVisionModel)
     unet, adapter, encoder = (open_network(kind, base, part, torch.float32) for kind, part in zip(kinds, _PARTS))
     return MotionParts(unet, adapter, encoder)
 
 
 def _fresh(config: TrainConfig, base: Path) -> MotionParts:
-    """Networks of random weights from (seed); the image encoder has the base model's shape."""
+    """Networks with random weights from (seed); the image encoder has the base model's shape."""
     vision: Any = CLIPVisionConfig.from_pretrained(base / "image_encoder", local_files_only=True)
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     levels = len(config.unet.widths)
     if not levels:
-        raise UsageError("unet.widths: a motion model from random weights needs them", hint="set preset: mini-motion")
+        raise UsageError("unet.widths: required for a motion model from random weights", hint="set preset: mini-motion")
     heads = config.unet.cross_heads or (1,) * levels
-    # The weights come from torch's global generator, which is left as it was.
+    # The weights are drawn from torch's global generator, whose state is restored.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         unet = FashionFlowUNet(

@@ -1,7 +1,7 @@
 """Augmentation of motion clips: mirror, colours, matte errors.
 
-Drawn figures are few in kind. What a network may take from them is how a shape moves, not which colours or how clean an
-outline they have; so both are varied until real photos lie inside the distribution.
+Synthetic figures have little variety. The network should learn how a shape moves, independent of its colours and of how
+clean its outline is; both are varied until real photos lie inside the distribution.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 from fashionflow_core.images.parts import ARM_LEFT, ARM_RIGHT
 from fashionflow_core.training.randomness import uniform, whole
 
-_MIRRORED = np.array([-1, 1, -1, 1], np.float32)  # signs of ax, ay, b, dz in a mirror
+_MIRRORED = np.array([-1, 1, -1, 1], np.float32)  # signs of ax, ay, b, dz after mirroring
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a motion model is shown of a photo.
+    """Input of a motion model from a photo.
 
     Attributes:
-        photo: uint8 (h, w, 3).
-        matte: float32 (h, w), 0 to 1.
-        parts: uint8 (h, w), or None: not known.
-        inflation: float32 (h, w), pixels; None: it follows from matte and parts.
+        photo: pixels, uint8 (h, w, 3).
+        matte: matte, float32 (h, w), 0 to 1.
+        parts: part labels, uint8 (h, w); None: unknown.
+        inflation: inflation, float32 (h, w), pixels; None: computed from matte and parts.
     """
 
     photo: np.ndarray
@@ -37,7 +37,7 @@ class View:
 
 
 def mirrored(view: View) -> View:
-    """The view in a mirror: the left arm becomes the right one."""
+    """The mirrored view, with left and right arms exchanged."""
     parts = None
     if view.parts is not None:
         parts = view.parts[:, ::-1].copy()
@@ -48,12 +48,12 @@ def mirrored(view: View) -> View:
 
 
 def mirrored_channels(channels: Tensor) -> Tensor:
-    """Motion channels (4, n, h, w) of the figure in a mirror."""
+    """Motion channels (4, n, h, w) of the mirrored figure."""
     return channels.flip(-1) * torch.from_numpy(_MIRRORED)[:, None, None, None]
 
 
 def recoloured(view: View, random: torch.Generator) -> View:
-    """Channels exchanged, inverted, scaled and shifted, another wall, or no colour at all."""
+    """The view with colour channels exchanged, inverted, scaled and shifted, another wall, or in grey."""
     photo = view.photo[..., torch.randperm(3, generator=random).numpy()].astype(np.float32)
     if uniform(random) < 0.3:
         photo = 255 - photo
@@ -68,7 +68,7 @@ def recoloured(view: View, random: torch.Generator) -> View:
 
 
 def damaged(view: View, random: torch.Generator) -> View:
-    """The view with what goes wrong in mattes and parts: a shifted outline, filled gaps, a lost hand, no parts."""
+    """The view with typical errors of mattes and parts: a shifted outline, filled gaps, a lost hand, no parts."""
     matte, parts = view.matte, view.parts
     if parts is not None and uniform(random) < 0.08:
         matte = _without_hand(matte, parts, ARM_LEFT if uniform(random) < 0.5 else ARM_RIGHT)
@@ -94,7 +94,7 @@ def _without_hand(matte: np.ndarray, parts: np.ndarray, arm: int) -> np.ndarray:
 
 
 def _closed(matte: np.ndarray, radius: int) -> np.ndarray:
-    """Gaps of up to twice the radius filled."""
+    """Fill gaps of up to twice the radius."""
     size = 2 * radius + 1
     x = torch.from_numpy(matte)[None, None]
     wide = F.max_pool2d(x, size, 1, radius)

@@ -1,7 +1,7 @@
-"""Training pictures of the figure parser.
+"""Synthetic training images of the figure parser, with exact mattes and part labels.
 
-Everything follows from the seed. Figures are posed at random times of their motion, bent and stretched a little,
-placed anywhere and cut off by the borders; pictures get wrinkles, shadows, other light, blur, noise and JPEG.
+Everything follows from the seed. Figures are posed at random times of their motion, slightly bent and stretched, placed
+anywhere and cut off by the borders; images get wrinkles, shadows, other light, blur, noise and JPEG artefacts.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SWAPPED[[ARM_LEFT, ARM_RIGHT]] = ARM_RIGHT, ARM_LEFT
 
 @dataclass(frozen=True, eq=False)
 class ParserSample:
-    """A training picture.
+    """A training image with its labels.
 
     Attributes:
-        photo: uint8 `(320, 256, 3)` sRGB.
-        alpha: uint8 `(320, 256)`, the true matte, 0..255.
-        parts: uint8 `(320, 256)`, labels of `PARTS`.
-        busy: whether the background is no plain wall.
+        photo: pixels, uint8 `(320, 256, 3)` sRGB.
+        alpha: true matte, uint8 `(320, 256)`, 0..255.
+        parts: labels of `PARTS`, uint8 `(320, 256)`.
+        busy: whether the background is other than a plain wall.
     """
 
     photo: np.ndarray
@@ -43,12 +43,12 @@ class ParserSample:
 
 
 def parser_sample(seed: int, busy: bool | None = None, hard: bool = True) -> ParserSample:
-    """Draws a training picture.
+    """Draw a training image.
 
     Args:
-        seed: the same seed gives the same picture.
-        busy: kind of background; by default drawn from the seed.
-        hard: figures of all sizes, cut off and bent; otherwise whole figures as large as in a shop's photo.
+        seed: random seed; determines the image.
+        busy: whether the background is busy; by default drawn from the seed.
+        hard: whether figures of all sizes, cut off and bent are drawn; otherwise full figures as in shop photos.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 23]))
     busy = bool(rng.random() < 0.6) if busy is None else busy
@@ -71,10 +71,10 @@ def parser_sample(seed: int, busy: bool | None = None, hard: bool = True) -> Par
 
 
 def _placed(rng: np.random.Generator, seed: int, hard: bool, place: int | None) -> tuple[Figure, float]:
-    """A figure at a place in the picture, and a moment of its motion."""
+    """A figure at a position in the image and a time of its motion."""
     figure = sample_figure(seed)
     t = float(rng.uniform(0, 6))
-    # Mostly seen from about the front, as in photos of garments.
+    # Mostly near front views, as in garment photos.
     for _ in range(8):
         if np.cos(float(figure.motion.yaw(t))) > rng.uniform(-1.2, 0.95):
             break
@@ -85,7 +85,7 @@ def _placed(rng: np.random.Generator, seed: int, hard: bool, place: int | None) 
         return replace(figure, size=size, centre=centre, ground=float(rng.uniform(size + 0.02, 0.98))), t
     centre = float(np.clip(rng.normal(0.5, 0.1), 0.15, 0.85))
     kind = rng.random() if hard else 0.0
-    if kind < 0.62:  # whole
+    if kind < 0.62:  # full figure
         size = float(rng.uniform(0.72, 0.95)) if kind < 0.45 else float(rng.uniform(0.35, 0.75))
         ground = float(rng.uniform(min(size + 0.03, 0.98), 0.985))
     elif kind < 0.9:  # cut at the waist to the ankles
@@ -103,17 +103,17 @@ def _placed(rng: np.random.Generator, seed: int, hard: bool, place: int | None) 
 def _figure_layer(
     rng: np.random.Generator, figure: Figure, t: float, hard: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Premultiplied colour 0..1, alpha 0..1 and parts of a figure alone."""
+    """Premultiplied colour 0..1, alpha 0..1 and parts of a figure only."""
     moment = Moment(figure, t, HEIGHT, WIDTH)
     frame, alpha = moment.draw(np.zeros((HEIGHT, WIDTH, 3), np.float32), 2, shadow=False)
     parts = moment.surface().part
-    # Left and right are meant as seen in the picture: arms change sides when a figure turns its back.
+    # Left and right are those of the image: arms swap labels in back views.
     if np.cos(float(figure.motion.yaw(t))) < 0:
         parts = SWAPPED[parts]
     colour = frame.astype(np.float32) / 255
     wrinkles = _fractal(rng, float(rng.uniform(0.8, 2.0)))
     colour = colour * np.exp(float(rng.uniform(0.0, 0.16)) * wrinkles)[..., None]
-    if rng.random() < 0.08:  # garments that no palette has
+    if rng.random() < 0.08:  # garments outside the palettes
         colour = colour[..., rng.permutation(3)]
     if rng.random() < 0.5:
         colour, alpha, parts = _mirrored(colour, alpha, parts)
@@ -129,7 +129,7 @@ def _mirrored(colour: np.ndarray, alpha: np.ndarray, parts: np.ndarray) -> tuple
 def _bent(
     rng: np.random.Generator, colour: np.ndarray, alpha: np.ndarray, parts: np.ndarray, strength: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bent by a smooth random displacement of about `strength` of the picture, turned and stretched a little."""
+    """Bend by a smooth random displacement of about `strength` of the image, with slight rotation and stretch."""
     turn, shear = rng.uniform(-0.1, 0.1), rng.uniform(-0.06, 0.06)
     stretch = rng.uniform(0.9, 1.12)
     theta = torch.tensor([[[np.cos(turn) * stretch, -np.sin(turn) * 1.25, 0], [np.sin(turn) * 0.8 + shear, 1, 0]]])
@@ -139,7 +139,7 @@ def _bent(
     bend = F.interpolate(bend, size=(HEIGHT, WIDTH), mode="bicubic", align_corners=True)
     grid = grid + bend.permute(0, 2, 3, 1)
     planes = torch.from_numpy(np.dstack((colour, alpha)).transpose(2, 0, 1)[None].astype(np.float32))
-    # What the picture cuts off goes on beyond it.
+    # Content cut off by the border continues outside.
     moved = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).numpy()
     labels = torch.from_numpy(parts[None, None].astype(np.float32))
     named = F.grid_sample(labels, grid, mode="nearest", padding_mode="border", align_corners=False)
@@ -147,7 +147,7 @@ def _bent(
 
 
 def _fractal(rng: np.random.Generator, falling: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Noise of deviation 1 whose spectrum falls with the given power of the frequency, float32 `(h, w)`."""
+    """Noise of deviation 1 with a spectrum that falls with the given power of the frequency, float32 `(h, w)`."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1 / height
     waves = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
@@ -156,7 +156,7 @@ def _fractal(rng: np.random.Generator, falling: float, height: int = HEIGHT, wid
 
 
 def _background(rng: np.random.Generator, seed: int, busy: bool) -> tuple[np.ndarray, bool]:
-    """The scene without the figure, float32 `(h, w, 3)` 0..1, and whether its photo may be a poor one."""
+    """The scene without the figure, float32 `(h, w, 3)` 0..1, and whether its photo may be of low quality."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / HEIGHT
     if not busy:
         level = rng.uniform(0.93, 1.0) if rng.random() < 0.55 else rng.uniform(0.25, 0.95)
@@ -199,7 +199,7 @@ def _background(rng: np.random.Generator, seed: int, busy: bool) -> tuple[np.nda
 
 
 def _place_board(rng: np.random.Generator, image: np.ndarray) -> None:
-    """A rectangle, ellipse, or upright in any colour, those of skin and hair too, in place."""
+    """Draw a rectangle, ellipse or upright bar in any colour, including those of skin and hair, in place."""
     top, left = int(rng.uniform(-0.2, 0.95) * HEIGHT), int(rng.uniform(-0.2, 0.95) * WIDTH)
     tall, wide = (int(v) for v in np.exp(rng.uniform(np.log(4), np.log(200), 2)))
     window = (slice(max(0, top), max(0, top + tall)), slice(max(0, left), max(0, left + wide)))
@@ -227,7 +227,7 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _grounded(rng: np.random.Generator, background: np.ndarray, alpha: np.ndarray, busy: bool) -> np.ndarray:
-    """Shadows on floor and wall, and the mirror image of a polished floor; none of them belongs to the figure."""
+    """Shadows on floor and wall, and the mirror image of a polished floor; none of them is part of the figure."""
     rows = np.flatnonzero(alpha.max(axis=1) > 0.5)
     if not len(rows):
         return background
@@ -256,7 +256,7 @@ def _grounded(rng: np.random.Generator, background: np.ndarray, alpha: np.ndarra
 
 
 def _photographed(rng: np.random.Generator, picture: np.ndarray, poor: bool) -> np.ndarray:
-    """Light, lens, sensor and compression; uint8."""
+    """Simulate light, lens, sensor and compression; uint8."""
     if rng.random() < 0.7:
         picture = picture * rng.uniform(0.75, 1.2) * (1 + rng.uniform(-0.07, 0.07, 3))
         picture = np.clip(picture, 0, 1) ** rng.uniform(0.75, 1.35)

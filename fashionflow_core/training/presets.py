@@ -2,8 +2,8 @@
 
 from typing import Any
 
-# Sources: paper 4.2 (2500 epochs, AdamW 2e-4 with betas 0.5 and 0.999, cosine schedule of 1000 steps); reference
-# README, "Conventions of the published inference", 4 to 6; docs/concepts/mini-latent.md for mini-latent.
+# Sources: paper 4.2 (2500 epochs, AdamW 2e-4 with betas 0.5 and 0.999, cosine schedule of 1000 steps); the published
+# inference code; docs/concepts/mini-latent.md for mini-latent.
 _PAPER: dict[str, Any] = {
     "unet": {"widths": (64, 128, 256, 512), "heads": 8, "head_dim": 64, "cross_heads": (1, 1, 2, 4), "time_dim": 256},
     "schedule": {"max_epochs": 2500.0},
@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mini-motion": {
         "target": "motion",
         "train_image_encoder": True,
-        "base": "mini",  # its parser is copied into the result
+        "base": "mini",  # its parser is copied to the result
         "save_dtype": "fp16",
         "data": {"batch_size": 4},
         "conditioning": {"context_dropout": 0.1, "mask_fill": "nearest"},
@@ -53,7 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "unet": {"widths": (24, 48, 96), "heads": 4, "head_dim": 32, "cross_heads": (1, 1, 2), "time_dim": 96},
         "optimizer": {"lr": 1.5e-3, "adam_betas": (0.9, 0.99), "ema_decay": 0.995},
         "schedule": {"max_minutes": 80.0, "lr_schedule": "cosine", "warmup_steps": 50},
-        # The first step is the noisiest, at -9; so all twelve are evenly spaced.
+        # The first step is the noisiest, at -9; all twelve are evenly spaced.
         "sampler": {"name": "ddpm", "steps": 12, "log_snr": (-7.909, 3.0)},
         "checkpoints": {"minutes": 5.0},
     },

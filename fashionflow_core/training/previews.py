@@ -1,4 +1,4 @@
-"""Previews during training."""
+"""Preview videos during training."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from fashionflow_core.training.targets import Target
 
 
 class Previews:
-    """Videos of a few photos from a target's networks, by the noise schedule in `scheduler/` of the run's folder.
+    """Videos of a few photos from a target's networks, with the noise schedule in `scheduler/` of the run folder.
 
-    The first frames of `clips` stand in for photos where there are no `previews.photos`.
+    Without `previews.photos` the first frames of `clips` are used.
     """
 
     def __init__(self, target: Target, config: TrainConfig, folder: Path, clips: Any) -> None:
@@ -27,7 +27,7 @@ class Previews:
             self.photos = [np.asarray(clips[i].first_frame) for i in range(min(config.previews.count, len(clips)))]
 
     def make(self, step: int) -> list[Path]:
-        """Write `previews/step-STEP-N.mp4` with the weights that the networks hold now."""
+        """Write `previews/step-STEP-N.mp4` with the current weights."""
         networks: Any = self.target.networks
         training = [(module, module.training) for module in (networks.unet, networks.adapter, networks.image_encoder)]
         for module, _ in training:

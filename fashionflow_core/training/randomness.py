@@ -1,6 +1,6 @@
-"""Random streams of training, named by seed and purpose.
+"""Random generators of training, keyed by seed and purpose.
 
-So a resumed run, another number of processes or of readers draws exactly the same.
+Draws are identical for resumed runs and for any number of processes or readers.
 """
 
 import hashlib
@@ -9,24 +9,24 @@ import torch
 
 
 def stream(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator of its own for each name."""
+    """A separate CPU generator for each name."""
     name = "/".join(map(str, (seed, purpose, *numbers)))
-    # Torch's CPU generator keeps 32 bits of its seed.
+    # torch's CPU generator uses 32 bits of its seed.
     return torch.Generator("cpu").manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]))
 
 
 def uniform(generator: torch.Generator) -> float:
-    """One number in [0, 1)."""
+    """A random number in [0, 1)."""
     return float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def whole(generator: torch.Generator, below: int) -> int:
-    """One whole number in [0, below)."""
+    """A random integer in [0, below)."""
     return int(torch.randint(below, (), generator=generator))
 
 
 class Shuffle:
-    """Which item the n-th draw takes: every epoch goes once through all of them, in an order of its own."""
+    """Index of the item of the n-th draw: every epoch visits all items once, in its own order."""
 
     def __init__(self, seed: int, items: int) -> None:
         self.seed, self.items = seed, items

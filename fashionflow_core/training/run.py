@@ -31,11 +31,11 @@ from fashionflow_core.utils.libraries import quiet_libraries
 
 
 def make_target(config: TrainConfig, base: Path, name: str) -> Target:
-    """What a run trains, on the CPU, as it is before the first step.
+    """Build the target of a run, on the CPU, before the first step.
 
     Args:
         base: folder of `config.init_from`, or of `config.base`.
-        name: of the result.
+        name: name of the result.
 
     Raises:
         UsageError: no data, or a base model of the wrong kind.
@@ -43,9 +43,7 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
     if not config.data.path:
         made = {"vae": "a folder of videos", "motion": f"the clips of {command('data synth', motion=True)}"}
         what = made.get(config.target, f"the cache of {command('data prepare')}")
-        raise UsageError(
-            f"data.path: is not set: it names {what}", hint=f"such as {option('set', 'data.path=runs/cache')}"
-        )
+        raise UsageError(f"data.path: not set; needs {what}", hint=f"pass {option('set', 'data.path=runs/cache')}")
     if config.target != "motion" and (of_base := ModelConfig.load(base)).latents == "motion":
         key = "init_from" if config.init_from else "base"
         raise UsageError(
@@ -60,7 +58,7 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
 
 
 def plan(config: TrainConfig, base: Path, name: str) -> dict[str, Any]:
-    """What a run would do; nothing is written, and no step is done."""
+    """Description of a run for a dry run; nothing is written or trained."""
     target = make_target(config, base, name)
     learning = sum(p.numel() for p in target.module.parameters() if p.requires_grad)
     clips = len(target.examples)  # type: ignore[arg-type]
@@ -92,25 +90,25 @@ def train(
     dtype: str = "auto",
     report: Report | None = None,
 ) -> Path:
-    """Train, and write the result into the run's folder.
+    """Train, and write the result to the run folder.
 
-    Under `torchrun` or `accelerate launch` every process calls this; the first one writes.
+    Under `torchrun` or `accelerate launch` every process calls this; only the first one writes.
 
     Args:
         config: all settings.
-        out: the folder of the run; made where missing.
+        out: run folder, created if missing.
         base: folder of `config.init_from`, or of `config.base`.
-        resume: go on from the last checkpoint in `out`.
-        overwrite: begin anew in a folder that holds a run.
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, fp32 or bf16 (autocast; weights and optimizer stay in float32).
-        report: who is told of it.
+        resume: continue from the last checkpoint in `out`.
+        overwrite: start again in a folder that contains a run.
+        device: one of auto, cpu, cuda, cuda:1, mps.
+        dtype: one of auto, fp32 or bf16 (autocast; weights and optimizer stay in float32).
+        report: callbacks for progress and notes.
 
     Returns:
-        `out`/model, a model folder; `out`/lora, a LoRA's folder.
+        Path of the result: `out`/model, or `out`/lora for a LoRA.
 
     Raises:
-        FashionFlowError, UsageError: one line that says what is wrong; see `Loop.run` for what may happen on the way.
+        FashionFlowError, UsageError: invalid settings or folders; see `Loop.run` for errors during training.
     """
     folder, report = RunFolder(Path(out)), report or Report()
     first = os.environ.get("RANK", "0") == "0"
@@ -142,8 +140,8 @@ def _train(
     main = accelerator.is_main_process
     writer = None
     if main:
-        _installed("matplotlib", "there is no loss.png")
-        if config.log.tensorboard and _installed("tensorboard", "there are no events of it"):
+        _installed("matplotlib", "loss.png is omitted")
+        if config.log.tensorboard and _installed("tensorboard", "events are omitted"):
             writer = _tensorboard(folder, loop.progress.step)
     previews = None
     sharded = accelerator.distributed_type == DistributedType.FSDP
@@ -168,7 +166,7 @@ def _train(
             writer.close()
     loop.save()
     result = folder.path / ("lora" if config.lora.rank else "model")
-    if main and sharded:  # the networks in memory are in pieces
+    if main and sharded:  # the networks in memory are sharded
         whole = make_target(config, base, folder.path.absolute().name)
         checkpoints.result(checkpoints.read(checkpoints.found(folder.checkpoints)[-1])[0], whole.module)
         _write(config, whole, result)
@@ -198,7 +196,7 @@ def _write(config: TrainConfig, target: Target, result: Path) -> None:
 def _installed(package: str, otherwise: str) -> bool:
     if find_spec(package) is not None:
         return True
-    line = f"{package}: is not installed, so {otherwise} ({extras.install('train')})"
+    line = f"{package}: not installed; {otherwise} ({extras.install('train')})"
     warnings.warn(line, FashionFlowWarning, stacklevel=2)
     return False
 
@@ -211,10 +209,10 @@ def _tensorboard(folder: RunFolder, step: int) -> Any:
 
 @contextlib.contextmanager
 def _accelerator(device: str, dtype: str) -> Iterator[Accelerator]:
-    """accelerate's view of this process, and nothing left of it afterwards."""
+    """accelerate's state of this process, reset afterwards."""
     chosen = resolve_device(device)
     if dtype not in ("auto", "fp32", "bf16"):
-        raise SettingError("dtype", f"{dtype!r} is not trained in", hint="use auto, fp32 or bf16")
+        raise SettingError("dtype", f"{dtype!r} is not supported in training", hint="use auto, fp32 or bf16")
     if dtype == "auto":
         half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
         dtype = "bf16" if half else "fp32"
@@ -225,5 +223,5 @@ def _accelerator(device: str, dtype: str) -> Iterator[Accelerator]:
         yield accelerator
         accelerator.end_training()
     finally:
-        # Another run in this process may ask for another device or number type.
+        # Another run in this process may use another device or dtype.
         AcceleratorState._reset_state(reset_partial_state=True)

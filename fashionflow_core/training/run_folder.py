@@ -19,10 +19,10 @@ SETTINGS = "config.yaml"
 
 
 class RunFolder:
-    """Paths of a run, and its log.
+    """Paths and log of a run.
 
-    config.yaml: all settings. log.jsonl: one JSON object a line. loss.png: its curve. checkpoints/, previews/,
-    tensorboard/. scheduler/: the noise schedule. model/ (or lora/): the result, once the run is over.
+    config.yaml: all settings. log.jsonl: one JSON object per line. loss.png: loss curve. checkpoints/, previews/,
+    tensorboard/. scheduler/: the noise schedule. model/ (or lora/): the result, once the run has finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,48 +36,47 @@ class RunFolder:
         self._lock = ExitStack()
 
     def check(self, config: TrainConfig, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder that cannot be used, before any work.
+        """Reject an unusable folder before any work.
 
         Raises:
-            FashionFlowError: it holds something and neither `resume` nor `overwrite`; it is no run; nothing can be
-                written there.
-            UsageError: `resume` with settings that would lead the run off its path.
+            FashionFlowError: not empty and neither `resume` nor `overwrite`; not a run folder; not writable.
+            UsageError: `resume` with settings that must not change.
         """
         path = self.path
         if path.exists() and not path.is_dir():
             raise FashionFlowError(
-                f"{path}: is a file, not the folder of a run", hint=f"name another one with {option('out')}"
+                f"{path}: is a file, not a run folder", hint=f"choose another one with {option('out')}"
             )
-        # A run that was killed in its first moment left its lock, and what `sweep` removes.
+        # A run killed at its start leaves its lock and files that `sweep` removes.
         sweep(path)
         used = path.is_dir() and any(inside.name != LOCK_FILE for inside in path.iterdir())
         is_run = (path / SETTINGS).is_file()
         if used and not is_run:
             raise FashionFlowError(
-                f"{path}: holds other files, and no run", hint=f"name another folder with {option('out')}"
+                f"{path}: contains other files and no run", hint=f"choose another folder with {option('out')}"
             )
         if used and not (resume or overwrite):
             raise FashionFlowError(
-                f"{path}: already holds a run",
-                hint=f"pass {option('resume')} to go on with it, or {option('overwrite', True)} to begin anew",
+                f"{path}: already contains a run",
+                hint=f"pass {option('resume')} to continue it, or {option('overwrite', True)} to start again",
             )
         if resume and not is_run:
-            raise FashionFlowError(f"{path}: holds no run to resume", hint=f"leave {option('resume')} out to begin one")
+            raise FashionFlowError(f"{path}: no run to resume", hint=f"omit {option('resume')} to start one")
         if resume and (changed := differences(load_config(path / SETTINGS), config)):
             raise SettingError(
                 "resume",
-                f"the run in {path} was begun with other settings: {', '.join(changed)}",
-                hint=f"use those of {path / SETTINGS}, or {option('overwrite', True)} to begin anew",
+                f"{path}: the run was started with other settings: {', '.join(changed)}",
+                hint=f"use those of {path / SETTINGS}, or {option('overwrite', True)} to start again",
             )
 
     def open(self, config: TrainConfig, overwrite: bool) -> None:
-        """Make the folder and take it.
+        """Create and lock the folder.
 
         Raises:
-            FashionFlowError: another process works in it.
+            FashionFlowError: it is in use by another process.
         """
         self._lock.enter_context(locked(self.path, "training"))
-        for left in self.checkpoints.glob(".step-*.safetensors"):  # by a killed run, perhaps on another machine
+        for left in self.checkpoints.glob(".step-*.safetensors"):  # of a killed run, perhaps on another machine
             left.unlink(missing_ok=True)
         if overwrite:
             for name in ("checkpoints", "previews", "tensorboard", "scheduler", "model", "lora"):
@@ -90,7 +89,7 @@ class RunFolder:
         self._lock.close()
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines of the log; one that a killed run left unfinished is dropped."""
+        """All lines of the log, without an incomplete last line of a killed run."""
         if not self.log_file.is_file():
             return []
         found = []
@@ -102,19 +101,19 @@ class RunFolder:
         return found
 
     def rewind_log(self, step: int) -> None:
-        """Drop what was logged after `step`: those steps are done again."""
+        """Remove lines after `step`, since those steps are repeated."""
         kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
         write_text(self.log_file, "".join(kept))
 
     def log(self, **record: Any) -> None:
-        """Append one line; `last` is the latest of those with a loss."""
+        """Append one line; `last` is the latest line with a loss."""
         if "loss" in record:
             self.last = record
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**record, "time": round(time.time(), 3)}) + "\n")
 
     def draw_loss(self) -> None:
-        """The loss over the steps as a PNG; where matplotlib is missing, nothing."""
+        """Plot the loss over the steps as a PNG; skipped without matplotlib."""
         if find_spec("matplotlib") is None:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -12,10 +12,10 @@ from fashionflow_core.training.config import NoiseConfig, TrainConfig
 
 
 def noise_scheduler(noise: NoiseConfig, base: Path) -> Any:
-    """The noise schedule of a run as diffusers knows it; what the settings leave open is the base model's.
+    """The noise schedule of a run as a diffusers scheduler; unset settings are those of the base model.
 
     Args:
-        base: a model folder.
+        base: folder of the base model.
     """
     loaded: Any = DDPMScheduler.load_config(base / "scheduler", local_files_only=True)
     values: dict[str, Any] = dict(loaded)
@@ -23,7 +23,7 @@ def noise_scheduler(noise: NoiseConfig, base: Path) -> Any:
         n = noise.train_timesteps
         shift = (noise.shift,) if noise.betas == "shifted_cosine" else ()
         betas = getattr(noise_schedules, f"{noise.betas}_betas")(n, *shift)
-        # Ours start from pure noise in any number of steps ("trailing"), and the variance is the posterior's.
+        # Sampling starts from pure noise at any number of steps ("trailing"); the variance is the posterior's.
         values = {
             "num_train_timesteps": n,
             "trained_betas": betas,
@@ -41,12 +41,12 @@ def noise_scheduler(noise: NoiseConfig, base: Path) -> Any:
 
 @dataclass(frozen=True)
 class Course:
-    """Where a run ends, and what changes on the way.
+    """Schedule of a run: its end, window lengths, learning rate.
 
     Args:
-        config: the settings.
-        clips: in the cache.
-        frames: of the long windows.
+        config: settings of the run.
+        clips: number of clips in the cache.
+        frames: frames per long window.
     """
 
     config: TrainConfig
@@ -54,7 +54,7 @@ class Course:
     frames: int
 
     def part(self, step: int, drawn: int, seconds: float) -> float:
-        """How much of the run is over, 0 to 1, after `step` steps, `drawn` clips and this time."""
+        """Completed share of the run, 0 to 1, after `step` steps, `drawn` clips and this time."""
         ends = self.config.schedule
         done = (step, ends.max_steps), (drawn, ends.max_epochs * self.clips), (seconds, 60 * ends.max_minutes)
         return min(1.0, max(spent / most for spent, most in done if most))
@@ -67,7 +67,7 @@ class Course:
         return data.batch_size * (self.frames // short), short
 
     def learning_rate(self, step: int, part: float) -> float:
-        """Of the step after `step` steps: linear warm-up, times a cosine that falls to `lr_final`."""
+        """Learning rate after `step` steps: linear warm-up, times a cosine that falls to `lr_final`."""
         schedule = self.config.schedule
         warm = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
         fall = 1.0

@@ -1,6 +1,6 @@
-"""Reading and writing of training settings.
+"""Training settings from presets, YAML files and `key=value`.
 
-A setting is named by its group, `optimizer.lr`, or by its name from before there were groups, `lr`.
+A setting has a full name, `optimizer.lr`, and an older flat name without group, `lr`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from fashionflow_core.training.presets import PRESETS
 from fashionflow_core.utils.nearest import nearest
 from fashionflow_core.utils.settings_files import read_mapping
 
-# Flat names: that of the field, but in these groups with a prefix, and with these exceptions.
+# Flat names are field names, with a prefix in these groups and these exceptions.
 _PREFIXES = {"masks": "mask_", "checkpoints": "checkpoint_", "previews": "preview_"} | {
     group: f"{group}_" for group in ("unet", "lora", "sampler", "log", "vae")
 }
@@ -36,28 +36,28 @@ FLAT: dict[str, str] = {
 
 
 def load_config(path: str | Path | None, settings: Sequence[str] = ()) -> TrainConfig:
-    """Preset, then the YAML file, then `key=value`, each over the one before.
+    """Preset, then the YAML file, then `key=value`, each overriding the one before.
 
     Args:
-        path: a YAML mapping, of groups or of flat names; it and `settings` may name a `preset`.
-        settings: `key=value` each; lists as `a,b` or `[a, b]`.
+        path: YAML mapping of groups or flat names; it and `settings` may contain `preset`.
+        settings: items `key=value`; lists as `a,b` or `[a, b]`.
 
     Raises:
         FashionFlowError: the file cannot be read or is not YAML.
-        UsageError: an unknown key (with the nearest known one), or a value of the wrong kind or out of range.
+        UsageError: an unknown key (with the nearest known one), or a value of the wrong type or out of range.
     """
     values = _read(str(path), read_mapping(path)) if path is not None else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UsageError(
-                f"{option('set', setting)}: is not KEY=VALUE", hint=f"such as {option('set', 'optimizer.lr=1e-4')}"
+                f"{option('set', setting)}: not KEY=VALUE", hint=f"write {option('set', 'optimizer.lr=1e-4')}"
             )
         name = _name(option("set"), key.strip())
         values[name] = _typed(option("set"), name, _parse(name, text.strip()))
     preset = values.pop("preset", "")
     if preset and preset not in PRESETS:
-        raise UsageError(f"preset: {preset!r} is unknown", hint=f"use one of: {', '.join(PRESETS)}")
+        raise UsageError(f"preset: unknown preset {preset!r}", hint=f"use one of: {', '.join(PRESETS)}")
     values = _read(preset, PRESETS.get(preset, {})) | values
     groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     alone: dict[str, Any] = {}
@@ -80,13 +80,13 @@ def to_yaml(config: TrainConfig) -> str:
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Settings whose change would lead a resumed run off its path."""
+    """Changed settings that a resumed run must keep."""
     fixed = [name for name in FIELDS if not {name, name.partition(".")[0]} & CHANGEABLE]
     return [name for name in fixed if old.value(name) != new.value(name)]
 
 
 def _read(where: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
-    """The settings of a file or preset, by their full names."""
+    """The settings of a file or preset, by full name."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
         in_group = key in GROUPS and isinstance(value, dict)  # `data: cache` is flat
@@ -103,18 +103,18 @@ def _name(where: str, key: str) -> str:
         return FLAT[key]
     if key in GROUPS:
         first = next(name for name in FIELDS if name.startswith(f"{key}."))
-        raise UsageError(f"{where}: {key!r} is a group of settings", hint=f"name one of them, such as {first}")
+        raise UsageError(f"{where}: {key!r} is a group of settings", hint=f"set one of them, such as {first}")
     last = key.replace("-", "_").rpartition(".")[2]
-    near = [name for name in FIELDS if name.rpartition(".")[2] == last]  # the wrong group, or none
+    near = [name for name in FIELDS if name.rpartition(".")[2] == last]  # wrong or missing group
     if not near:
         known = FLAT | {name: name for name in (*FIELDS, "preset")}
         near = [known[one] for one in (nearest(key, known),) if one]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"{where}: {key!r} is no setting", hint=f"{hint}all of them are in docs/guides/training.md")
+    raise UsageError(f"{where}: unknown setting {key!r}", hint=f"{hint}see docs/guides/training.md for all settings")
 
 
 def _parse(name: str, text: str) -> Any:
-    """The value of a `key=value`: text stays text, everything else is YAML; `2,4` is a list where one is wanted."""
+    """The value of a `key=value`: text as it is, everything else as YAML; `2,4` is a list where one is expected."""
     import yaml
 
     kind = FIELDS.get(name, str)
@@ -132,13 +132,13 @@ def _typed(where: str, name: str, value: Any) -> Any:
     kind: Any = FIELDS.get(name, str)
     if members := get_args(kind):  # tuple[int, ...]
         if not isinstance(value, list | tuple):
-            raise UsageError(f"{where}: {name} needs a list, not {value!r}", hint=f"such as {name}=[2, 4]")
+            raise UsageError(f"{where}: {name} needs a list, not {value!r}", hint=f"write {name}=[2, 4]")
         return tuple(_scalar(where, name, member, members[0]) for member in value)
     return _scalar(where, name, value, kind)
 
 
 def _scalar(where: str, name: str, value: Any, kind: type) -> Any:
-    if kind is float and isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         with suppress(ValueError):
             value = float(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Training targets: U-Net, adapter, image encoder."""
+"""Training targets: which networks are trained, on what, with which loss."""
 
 import warnings
 from pathlib import Path
@@ -23,16 +23,16 @@ from fashionflow_core.training.schedules import noise_scheduler
 
 
 class Target(Protocol):
-    """What the loop needs of that which learns.
+    """Interface of a training target for the loop.
 
     Attributes:
-        module: learns by its `forward`; parameters that do not learn do not require gradients.
-        examples: draws → batches of one.
-        frames: length of the long windows.
+        module: trained module, called through `forward`; frozen parameters do not require gradients.
+        examples: data set that maps a draw to a batch of one clip.
+        frames: frames per long window.
         model: model.json of the result.
-        networks: what a preview generates with; None: no previews.
+        networks: networks for previews; None: no previews.
         processor: CLIP's image processor.
-        scheduler: the noise schedule, saved beside the run for previews.
+        scheduler: noise schedule, saved in the run folder for previews.
     """
 
     module: Any
@@ -44,11 +44,11 @@ class Target(Protocol):
     scheduler: Any
 
     def place(self, device: torch.device) -> None:
-        """Bring what does not learn to the device, and compute what needs it there."""
+        """Move frozen parts to the device, and precompute what depends on it."""
         ...
 
     def prepare(self, batch: Any) -> Any:
-        """Finish a batch that is on the device."""
+        """Complete a batch on the device."""
         ...
 
     def losses(self, module: nn.Module, batch: Any) -> Tensor:
@@ -57,11 +57,11 @@ class Target(Protocol):
 
 
 class Conditioned(nn.Module):
-    """U-Net, adapter and, where it learns, image encoder: one module for optimizer, EMA and wrappers.
+    """U-Net, adapter and, if trained, image encoder as one module for optimizer, EMA and wrappers.
 
     Args:
-        image_encoder: None: its hidden states come from the cache.
-        null: the context is zeros (local conditioning), and the adapter is not called.
+        image_encoder: the image encoder; None: hidden states come from the cache.
+        null: whether the context is zero (local conditioning) and the adapter is not called.
     """
 
     def __init__(self, unet: nn.Module, adapter: nn.Module, image_encoder: nn.Module | None, null: bool) -> None:
@@ -77,7 +77,7 @@ class Conditioned(nn.Module):
 
 
 def open_cache(config: TrainConfig) -> LatentCache:
-    """The clips that a run is to learn from.
+    """The training clips of a run.
 
     Raises:
         FashionFlowError: no cache, no such split, or no clips.
@@ -89,10 +89,10 @@ def open_cache(config: TrainConfig) -> LatentCache:
     if split != "all":
         if split not in splits:
             known = ", ".join(sorted(str(s) for s in splits if s)) or "none"
-            raise FashionFlowError(f"{path}: has no split {split!r}", hint=f"its splits: {known}; or data.split: all")
+            raise FashionFlowError(f"{path}: no split {split!r}", hint=f"use one of: {known}; or data.split: all")
         cache = LatentCache(path, split)
     if not len(cache):
-        raise FashionFlowError(f"{path}: holds no clips", hint=f"prepare some: {command('data prepare')}")
+        raise FashionFlowError(f"{path}: contains no clips", hint=f"prepare some: {command('data prepare')}")
     return cache
 
 
@@ -104,7 +104,7 @@ class UNetTarget:
         of_base = ModelConfig.load(base)
         learns_image = config.train_image_encoder or config.target == "image_encoder"
         fills = config.target == "interpolator"
-        # An image encoder that learns, or is not asked, does not depend on what the cache holds of it.
+        # Cached hidden states are used only with a frozen image encoder and a context.
         clips.check(of_base, None if learns_image or fills else base)
         statistics = clips.statistics() if config.data.latent_statistics == "cache" else None
         self.model = build.model_config(config, of_base, name, statistics)
@@ -135,8 +135,8 @@ class UNetTarget:
     def _check_prediction(self, of_base: str) -> None:
         if self.config.init_from and self.prediction != of_base:
             warnings.warn(
-                f"noise.prediction: {self.prediction}, but the model of init_from predicts {of_base}: it has to learn "
-                "anew",
+                f"noise.prediction: {self.prediction}, but the model of init_from predicts {of_base}: it must be "
+                "trained again",
                 FashionFlowWarning,
                 stacklevel=2,
             )
@@ -152,12 +152,12 @@ class UNetTarget:
         for key, frames in (("data.frames", self.frames), ("data.short_frames", self.config.data.short_frames)):
             if frames > cached or frames % self.networks.frame_divisor:
                 raise UsageError(
-                    f"{key}: windows of {frames} frames cannot be cut from cached clips of {cached}: "
+                    f"{key}: windows of {frames} frames are longer than cached clips of {cached}: "
                     f"use an even number up to that"
                 )
         if self.config.data.short_frames > self.frames:
             raise UsageError(
-                f"data.short_frames: {self.config.data.short_frames} are more than the {self.frames} of whole windows"
+                f"data.short_frames: {self.config.data.short_frames} exceed the {self.frames} of whole windows"
             )
 
     def place(self, device: torch.device) -> None:
@@ -172,7 +172,7 @@ class UNetTarget:
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Batch:
-        """The photo of a window that begins inside a cached clip is decoded from its first latents."""
+        """Decode the photo of a window that begins inside a cached clip from its first latents."""
         inside = batch.at_start == 0
         if self.module.image_encoder is not None and bool(inside.any()):
             vae: Any = self.networks.vae
@@ -192,7 +192,7 @@ class UNetTarget:
         if self.config.target == "interpolator":
             shown, timestep = known.interpolator_input(), torch.zeros_like(batch.timestep)
             target = batch.latents - known.mixed(known.latents)
-            uncounted = (between_given(batch.given)[2] == 0).to(batch.given)  # behind the last given one, too
+            uncounted = (between_given(batch.given)[2] == 0).to(batch.given)  # includes frames after the last given one
         else:
             shown, timestep = known.network_input(noisy), batch.timestep
             target, uncounted = target_of(batch.latents, batch.noise, abar, self.prediction), batch.given
@@ -203,16 +203,16 @@ class UNetTarget:
 
 @torch.no_grad()
 def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...], power: int = 1) -> Tensor:
-    """Weight of each latent channel in the loss, (c), mean 1: how far its deviation moves the decoded picture.
+    """Loss weight of each latent channel, (c), mean 1: effect of its deviation on the decoded image.
 
-    White latents are all alike to a squared error, but a channel that carries a hundredth of the picture's energy
-    should not get as much of a small network as the one that carries half of it. For a VAE that is a PCA this is the
-    deviation of the component.
+    With whitened latents a squared error weighs all channels equally, but a channel with a hundredth of the image's
+    energy should not take as much of a small network's capacity as one with half of it. For a PCA as VAE the weight is
+    the deviation of the component.
 
     Args:
-        latents: the VAE's own, (n, c, h, w).
-        std: deviation of each channel.
-        power: of how far; 2 for the share of the squared error.
+        latents: latents of the VAE before normalisation, (n, c, h, w).
+        std: standard deviation of each channel.
+        power: exponent of the effect; 2 for the share of the squared error.
     """
     decoded = vae.decode(latents, return_dict=False)[0]
     moved = []
@@ -225,7 +225,7 @@ def channel_energy(vae: Any, latents: Tensor, std: tuple[float, ...], power: int
 
 
 def write_model(target: Target, folder: Path, dtype: torch.dtype, parts: tuple[str, ...] = NETWORKS) -> None:
-    """All parts of a model folder, with the weights that the networks hold now."""
+    """All parts of a model folder, with the current weights."""
     for name in (*parts, *([INTERPOLATOR] if target.model.interpolator else [])):
         build.unwrapped_copy(getattr(target.networks, name)).to("cpu", dtype).save_pretrained(folder / name)
     target.scheduler.save_pretrained(folder / "scheduler")

@@ -1,4 +1,4 @@
-"""Training of the VAE, and its loss."""
+"""Training of the VAE: frames, target, loss."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +25,18 @@ from fashionflow_core.training.schedules import noise_scheduler
 
 @dataclass
 class FrameBatch(Batched):
-    """`pixels`: the VAE's own, (b, c, h, w); `noise`: for its latents, (b, c, h', w')."""
+    """`pixels`: input of the VAE, (b, c, h, w); `noise`: noise for its latents, (b, c, h', w')."""
 
     pixels: Tensor
     noise: Tensor
 
 
 def read_frames(folder: Path, vae: VAEConfig, seed: int, model: ModelConfig) -> np.ndarray:
-    """Some frames of each of the first videos of a folder, fitted as photos are: uint8 (n, height, width, 3)."""
+    """Sample frames of the first videos of a folder, fitted like photos: uint8 (n, height, width, 3)."""
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)[: vae.clips]
     if not files:
         raise FashionFlowError(
-            f"{folder}: holds no videos, which the target vae learns from", hint=f"make some: {command('data synth')}"
+            f"{folder}: contains no videos for the target vae", hint=f"create some: {command('data synth')}"
         )
     chosen = []
     for number, path in enumerate(files):
@@ -49,7 +49,7 @@ def read_frames(folder: Path, vae: VAEConfig, seed: int, model: ModelConfig) -> 
 
 
 class FrameExamples(Dataset[FrameBatch]):
-    """One `Draw` → a random crop of one frame, mirrored half of the time."""
+    """One `Draw` → a random crop of one frame, mirrored with probability 0.5."""
 
     def __init__(self, frames: np.ndarray, config: TrainConfig, model: ModelConfig, shrink: int, channels: int) -> None:
         self.frames, self.config, self.model = torch.from_numpy(frames), config, model
@@ -74,7 +74,7 @@ class FrameExamples(Dataset[FrameBatch]):
 
 
 class Reconstruction(nn.Module):
-    """VAE pixels, and noise for the latents → pixels again, and each item's divergence from the prior."""
+    """VAE pixels, and noise for the latents → pixels again, and each item's KL divergence from the prior."""
 
     def __init__(self, vae: Any, config: VAEConfig) -> None:
         super().__init__()
@@ -84,15 +84,15 @@ class Reconstruction(nn.Module):
         posterior = self.vae.encode(pixels, return_dict=False)[0]
         if self.config.train == "all":
             latents, divergence = posterior.mean + posterior.std * noise, posterior.kl()
-        else:  # the encoder stays: the decoder should forgive a denoiser's errors
+        else:  # the encoder is frozen: noise trains the decoder to tolerate errors of the denoiser
             latents, divergence = posterior.mean + self.config.noise * noise, pixels.new_zeros(len(pixels))
         return self.vae.decode(latents, return_dict=False)[0], divergence
 
 
 class VAETarget:
-    """`Target` of vae. Everything else of the base model stays as it is.
+    """`Target` of vae. Everything else of the base model is unchanged.
 
-    While the encoder stays (`vae.train: decoder`), so do all latents that a U-Net was or is trained on.
+    With a frozen encoder (`vae.train: decoder`) the latents are unchanged, so trained U-Nets remain valid.
     """
 
     def __init__(self, config: TrainConfig, base: Path, name: str) -> None:
@@ -119,13 +119,13 @@ class VAETarget:
         self.examples = FrameExamples(frames, config, self.model, shrink, self.networks.latent_channels)
 
     def place(self, device: torch.device) -> None:
-        """Everything that is needed learns, and is placed with the module."""
+        """Nothing to do: all parts are in the module, and move with it."""
 
     def prepare(self, batch: FrameBatch) -> FrameBatch:
         return batch
 
     def losses(self, module: nn.Module, batch: FrameBatch) -> Tensor:
-        """L1 keeps edges, the square keeps the PSNR."""
+        """L1 preserves edges, the squared error preserves PSNR."""
         redrawn, divergence = module(batch.pixels, batch.noise)
         difference = batch.pixels - redrawn.float()
         plain = difference.abs().mean(dim=(1, 2, 3)) + 2 * difference.square().mean(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Device and dtype."""
+"""Selection of device and dtype."""
 
 from typing import TYPE_CHECKING
 
@@ -25,27 +25,23 @@ def resolve_device(name: str = "auto") -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingError("device", f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from None
+        raise SettingError("device", f"unknown device {name!r}", hint="use auto, cpu, cuda, cuda:1 or mps") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError(
-            "device", f"{name} asked for, but this torch sees no CUDA device", hint=f"use {option('device', 'cpu')}"
-        )
+        raise SettingError("device", f"{name}: torch finds no CUDA device", hint=f"use {option('device', 'cpu')}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError("device", f"{name} asked for, but there are {torch.cuda.device_count()} CUDA devices")
+        raise SettingError("device", f"{name}: only {torch.cuda.device_count()} CUDA devices are present")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingError(
-            "device", f"{name} asked for, but this torch has no MPS", hint=f"use {option('device', 'cpu')}"
-        )
+        raise SettingError("device", f"{name}: this build of torch has no MPS", hint=f"use {option('device', 'cpu')}")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise SettingError("device", f"{name!r} is not supported", hint="use auto, cpu, cuda, cuda:1 or mps")
+        raise SettingError("device", f"unsupported device {name!r}", hint="use auto, cpu, cuda, cuda:1 or mps")
     return device
 
 
 def resolve_dtype(name: str, device: "torch.device") -> "torch.dtype":
-    """The number type of the networks: `auto` is bf16 on a GPU that has it, fp16 on other GPUs, fp32 on the CPU.
+    """The dtype of the networks: `auto` is bf16 on a GPU that has it, fp16 on other GPUs, fp32 on the CPU.
 
     Raises:
-        UsageError: no such type.
+        UsageError: unknown dtype.
     """
     import torch
 
@@ -54,22 +50,22 @@ def resolve_dtype(name: str, device: "torch.device") -> "torch.dtype":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float32
     if name not in DTYPES:
-        raise SettingError("dtype", f"{name!r} is no number type", hint=f"use auto, {', '.join(DTYPES)}")
+        raise SettingError("dtype", f"unknown dtype {name!r}", hint=f"use auto, {', '.join(DTYPES)}")
     return getattr(torch, DTYPES[name])
 
 
 def dtype_name(dtype: "torch.dtype") -> str:
-    """`float32`: what results call a dtype."""
+    """`float32`: name of a dtype in results."""
     return str(dtype).removeprefix("torch.")
 
 
 def short_name(dtype: "torch.dtype") -> str:
-    """`fp32`: what options and recipes call a dtype."""
+    """`fp32`: name of a dtype in options and recipes."""
     return next(name for name, full in DTYPES.items() if full == dtype_name(dtype))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. For that of the CPU torch has no error of its own, only a message."""
+    """Whether memory ran out; for host memory torch raises a plain RuntimeError with a message."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

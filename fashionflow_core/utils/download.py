@@ -1,7 +1,7 @@
 """Resumable HTTP downloads.
 
-The requests are huggingface_hub's, whose client knows proxies, certificates and HF_HUB_OFFLINE, and takes up a cut
-connection by itself as long as the process lives; what is added here is that a later process goes on as well.
+Requests go through huggingface_hub's client, which applies proxies, certificates and HF_HUB_OFFLINE and reconnects
+within a process; this module adds resuming in a later process.
 """
 
 import errno
@@ -23,12 +23,12 @@ from fashionflow_core.utils.files import free_bytes
 from fashionflow_core.utils.network import check_network, proxies
 
 _ATTEMPTS, _WAIT = 4, 0.5  # tries without a new byte; seconds before the second one, doubled each time
-_LONGEST_WAIT = 60  # seconds that a server may ask to be left alone
-# A body that comes more slowly is given up: bytes a second, on average over so many seconds.
+_LONGEST_WAIT = 60  # the longest Retry-After, in seconds, that is followed
+# Slower downloads are stopped: bytes per second, on average over FLOOR_SECONDS.
 FLOOR, FLOOR_SECONDS = 1_000, 60.0
-ANSWER_SECONDS = 120.0  # until redirects and headers have come; a client's own limit is one of each wait for bytes
-LARGEST_UNANNOUNCED = 16 * 2**30  # bytes of a body whose size the server does not say; such a body may never end
-_PASSING = (408, 429, 500, 502, 503, 504)  # answers that another try may change
+ANSWER_SECONDS = 120.0  # for redirects and headers together; the client's own timeout restarts with each byte
+LARGEST_UNANNOUNCED = 16 * 2**30  # bytes, where the server sends no Content-Length; such a body may be endless
+_PASSING = (408, 429, 500, 502, 503, 504)  # HTTP status codes that a retry may resolve
 
 _ADDRESS = "check the address"
 
@@ -37,22 +37,22 @@ T = TypeVar("T")
 
 
 def shortened(url: str) -> str:
-    """An address as messages show it."""
+    """An address, shortened for messages."""
     return url if len(url) <= 200 else f"{url[:200]}..."
 
 
 def status(error: BaseException) -> int | None:
-    """The HTTP status that a server answered with, if it answered."""
+    """The HTTP status of a failed request; None without a response."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def is_connection(error: BaseException) -> bool:
-    """Whether the network failed. By name: these are kinds of the hub client's own HTTP library."""
+    """Whether the network failed. Compared by name: the classes belong to the hub client's own HTTP library."""
     return "TransportError" in _kinds(error)
 
 
 def _is_request(error: BaseException) -> bool:
-    """Whether a request failed before it reached the network, or for good: a circle of redirects, a broken address."""
+    """Whether a retry cannot help: a redirect loop, a malformed address."""
     return bool(_kinds(error) & {"RequestError", "InvalidURL", "StreamError", "UnicodeError"})
 
 
@@ -67,7 +67,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def persistent(action: Callable[[], T]) -> T:
-    """Try again what failed for a reason that may pass; a server that is not there at all is not waited for."""
+    """Retry transient failures; a host that cannot be resolved is not retried."""
     for attempt in range(_ATTEMPTS):
         try:
             return action()
@@ -79,7 +79,7 @@ def persistent(action: Callable[[], T]) -> T:
 
 
 def _pause(error: BaseException, failures: int) -> float:
-    """Seconds until another try: twice as many as before, or what the server asks for, within reason."""
+    """Seconds until the next try: doubled each time, or the server's Retry-After, capped."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
     with suppress(ValueError):
         until = parsedate_to_datetime(asked).timestamp() - time.time() if not asked.isdigit() else float(asked)
@@ -95,12 +95,12 @@ def _transfer(
     progress: Progress | None,
     version: str | None = None,
 ) -> None:
-    """Fetch into `partial`, going on where it ends; cut connections are taken up again.
+    """Download into `partial`, resuming at its end; cut connections are retried.
 
     Args:
-        size: bytes of the whole file; None if the server does not say.
-        label: what `progress` is told.
-        version: ETag or date of what `partial` is a piece of; of another version the server then sends everything.
+        size: bytes of the whole file; None if unknown.
+        label: the name passed to `progress`.
+        version: ETag or date of the file that `partial` belongs to; if it has changed, the server sends all of it.
     """
     start = _length(partial)
     failures, reached = 0, start
@@ -116,7 +116,7 @@ def _transfer(
             moved = _length(partial) > reached
             failures = 1 if moved else failures + 1
             reached = max(reached, _length(partial))
-            if status(error) == 416:  # what is here is no part of that file
+            if status(error) == 416:  # the partial file does not belong to this file
                 partial.unlink(missing_ok=True)
             elif not _may_pass(error) and not (is_connection(error) and reached > start):
                 raise
@@ -133,7 +133,7 @@ def _length(path: Path) -> int:
 def _stream(
     url: str, partial: Path, headers: Mapping[str, str], size: int | None, progress: Callable[[int], None]
 ) -> None:
-    """One request for the rest of a file; each piece is written as it comes, so that nothing is asked for twice."""
+    """One request for the rest of a file; each chunk is written as it arrives, so that no byte is requested twice."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -145,7 +145,7 @@ def _stream(
         response = _answer(url, lambda: stack.enter_context(client.stream("GET", url, **options)))
         file = stack.enter_context(partial.open("ab"))
         response.raise_for_status()
-        if done and response.status_code != 206:  # it cannot begin in the middle, and sends everything
+        if done and response.status_code != 206:  # no support for ranges: the whole file follows
             done = file.truncate(0)
         most = math.inf if size is not None else min(LARGEST_UNANNOUNCED, done + free_bytes(partial.parent) / 2)
         since, before = time.monotonic(), done
@@ -154,25 +154,25 @@ def _stream(
             progress(done := done + len(piece))
             if done > most:
                 file.truncate(0)
-                raise FashionFlowError(f"{shortened(url)}: does not end ({done / 1e9:.2f} GB came)", hint=_ADDRESS)
+                raise FashionFlowError(f"{shortened(url)}: no end after {done / 1e9:.2f} GB", hint=_ADDRESS)
             if (seconds := time.monotonic() - since) >= FLOOR_SECONDS:
                 if done - before < FLOOR * seconds:
                     raise FashionFlowError(
-                        f"{shortened(url)}: comes too slowly ({(done - before) / seconds:,.0f} bytes a second, "
-                        f"at least {FLOOR:,} are needed)",
-                        hint="try again later: what came is kept",
+                        f"{shortened(url)}: download too slow ({(done - before) / seconds:,.0f} bytes per second, "
+                        f"at least {FLOOR:,} required)",
+                        hint="retry later; the partial download is kept",
                     )
                 since, before = time.monotonic(), done
     if size is not None and done != size:
         partial.unlink()
-        raise OSError(f"{done} bytes came, {size} were announced")
+        raise OSError(f"received {done} of {size} bytes")
 
 
 def _answer(url: str, ask: Callable[[], T]) -> T:
-    """The answer of a server, in a thread of its own: headers that come a byte at a time meet no limit of the client.
+    """Response of a server, read in its own thread: the client has no limit for headers that arrive byte by byte.
 
     Raises:
-        FashionFlowError: its headers are not complete after `ANSWER_SECONDS`. The thread ends with its connection.
+        FashionFlowError: headers incomplete after `ANSWER_SECONDS`. The thread ends with its connection.
     """
     found: list[T] = []
     failed: list[BaseException] = []
@@ -190,16 +190,16 @@ def _answer(url: str, ask: Callable[[], T]) -> T:
         raise failed[0]
     if not found:
         raise FashionFlowError(
-            f"{shortened(url)}: comes too slowly (no complete answer after {ANSWER_SECONDS:g} s)",
-            hint="try again later: what came is kept",
+            f"{shortened(url)}: server too slow (no complete response after {ANSWER_SECONDS:g} s)",
+            hint="retry later; the partial download is kept",
         )
     return found[0]
 
 
 def download(url: str, folder: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
-    """Fetch one file from an address into `folder`, made if missing, and check it; returns its path.
+    """Download one file into `folder` (created if missing), check it, and return its path.
 
-    An earlier, interrupted download goes on if the server says that the file is still the same one.
+    An interrupted download is resumed if the file on the server is unchanged.
 
     Raises:
         FashionFlowError: no such file, no network, a full disk, or another SHA-256 than `sha256`.
@@ -208,9 +208,7 @@ def download(url: str, folder: Path, sha256: str | None = None, progress: Progre
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise FashionFlowError(
-            f"{shortened(url)}: is no address that can be fetched", hint="give a file, or an http(s) address"
-        )
+        raise FashionFlowError(f"{shortened(url)}: not an http(s) address", hint="pass a file, or an http(s) address")
     if parts.netloc.endswith("dropbox.com"):  # with dl=0 it serves a page about the file
         url = re.sub(r"([?&])dl=0\b", r"\1dl=1", url)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,19 +216,19 @@ def download(url: str, folder: Path, sha256: str | None = None, progress: Progre
     with explained(shortened(url), parts.netloc), WeakFileLock(folder / f"{key}.lock"):
         headers = persistent(lambda: _headers(url))
         length = headers.get("content-length", "")
-        # Servers that make their answers up as they go say 0 where they do not know.
+        # Servers that generate their responses send 0 for an unknown size.
         size = int(length) or None if length.isdigit() and not headers.get("content-encoding") else None
         version = headers.get("etag") or headers.get("last-modified")
         target = folder / f"{key}-{_short(f'{version} {size}')}.incomplete"
         for other in folder.glob(f"{key}-*.incomplete"):
             if other != target or not version:
-                other.unlink()  # of another version of the file, or of nobody knows which
+                other.unlink()  # of another or an unknown version of the file
         check_room(label, (size or 0) - (target.stat().st_size if target.exists() else 0), folder)
         _transfer(url, target, size, label, progress, None if version and version.startswith("W/") else version)
         if sha256 and (found := hashing.sha256(target)) != sha256.lower():
             target.unlink()
             raise FashionFlowError(
-                f"{url}: its SHA-256 is {found}, not {sha256.lower()}; it was thrown away",
+                f"{url}: SHA-256 is {found}, not {sha256.lower()}; the file was deleted",
                 hint=f"check the address and {option('sha256')}",
             )
     return target
@@ -241,7 +239,7 @@ def _short(text: str) -> str:
 
 
 def _headers(url: str) -> Mapping[str, str]:
-    """What the server says of a file; nothing where it does not answer such questions, as with signed addresses."""
+    """Headers of a file; empty where the server rejects HEAD requests, as for signed addresses."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -254,23 +252,23 @@ def _headers(url: str) -> Mapping[str, str]:
 
 
 def check_room(label: str, needed: int, folder: Path) -> None:
-    """Raise FashionFlowError if `folder`, or what will hold it, has less than `needed` bytes free."""
+    """Raise FashionFlowError if `folder`, or its nearest existing parent, has less than `needed` bytes free."""
     beside = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     free = free_bytes(beside)
     if needed > free:
         raise FashionFlowError(
-            f"{label}: needs {needed / 1e6:.0f} MB more in {beside}, which has {free / 1e6:.0f} MB free",
-            hint="make room there, or set HF_HOME or FASHIONFLOW_HOME to a folder on a larger disk",
+            f"{label}: needs {needed / 1e6:.0f} MB in {beside}; {free / 1e6:.0f} MB free",
+            hint="free some space there, or set HF_HOME or FASHIONFLOW_HOME to a folder on a larger disk",
         )
 
 
 @contextmanager
 def explained(what: str, server: str) -> Iterator[None]:
-    """Failures of the disk, of the network and of `server` as one line about `what`.
+    """Turn errors of disk, network and `server` into one line about `what`.
 
     Raises:
-        NetworkSettingError: a variable of the environment keeps everything from the network.
-        FashionFlowError: anything else.
+        NetworkSettingError: an environment variable blocks all connections.
+        FashionFlowError: any other failure.
     """
     check_network()
     try:
@@ -279,27 +277,27 @@ def explained(what: str, server: str) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise FashionFlowError(f"{what}: the disk is full", hint="make room, then try again") from None
+            raise FashionFlowError(f"{what}: disk full", hint="free some space, then retry") from None
         if isinstance(error, OSError) and error.errno and error.filename:
             raise FashionFlowError(
                 f"{what}: {error.filename}: {(error.strerror or '').lower()}",
-                hint="set HF_HOME and FASHIONFLOW_HOME to folders that can be written",
+                hint="set HF_HOME and FASHIONFLOW_HOME to writable folders",
             ) from None
         if "OfflineModeIsEnabled" in _kinds(error):
             raise FashionFlowError(
-                f"{what}: is not here yet, and HF_HUB_OFFLINE forbids the network", hint="unset HF_HUB_OFFLINE"
+                f"{what}: not in the cache, and HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE"
             ) from None
         if isinstance(error, UnicodeError) or "InvalidURL" in _kinds(error):
             raise FashionFlowError(f"{what}: not an address ({_line(error)})", hint="check the address") from None
         answered = status(error)
         if answered is None and _is_request(error) and not is_connection(error):
-            raise FashionFlowError(f"{what}: could not be fetched: {_line(error)}", hint=_ADDRESS) from None
+            raise FashionFlowError(f"{what}: download failed: {_line(error)}", hint=_ADDRESS) from None
         if answered is None and not is_connection(error) and not isinstance(error, OSError):
             raise
-        reason = f"answers {answered}" if answered else f"cannot be reached, or broke off ({_line(error)})"
+        reason = f"returned {answered}" if answered else f"unreachable, or connection lost ({_line(error)})"
         raise FashionFlowError(
-            f"{what}: could not be fetched: {server} {reason}",
-            hint=_ADDRESS if answered == 404 else f"check {' and '.join(['the network', *proxies()])}, then try again",
+            f"{what}: download failed: {server} {reason}",
+            hint=_ADDRESS if answered == 404 else f"check {' and '.join(['the network', *proxies()])}, then retry",
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""Optional dependencies (extras): the command that installs one.
+"""Install commands of optional dependencies (extras).
 
-This package is on no package index, so the command names the checkout that it was installed from, or, where that is
-gone, the packages themselves.
+The package is not published on an index, so the command names the checkout that it was installed from, or, if that is
+gone, the extra's packages.
 """
 
 import json
@@ -17,15 +17,15 @@ PACKAGE = "fashionflow"
 
 
 def install(*extras: str, force: bool = False) -> str:
-    """`pip install -e '/home/me/fashionflow[onnx]'`, a command that can be run in any folder."""
-    from importlib.metadata import PackageNotFoundError, distribution  # slow, and needed in errors alone
+    """`pip install -e '/home/me/fashionflow[onnx]'`, valid in any folder."""
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, needed only in errors
 
     pip = "pip install --force-reinstall" if force else "pip install"
     try:
         package = distribution(PACKAGE)
-    except PackageNotFoundError:  # run from files that were not installed
+    except PackageNotFoundError:  # not installed: run from source files
         return f"{pip} -e '.[{','.join(extras)}]'"
-    found = None if force else checkout(package)  # the rest of the checkout's packages stays as it is
+    found = None if force else checkout(package)  # other packages of the checkout stay unchanged
     if found:
         place, editable = found
         return f"{pip} {'-e ' if editable else ''}'{place}[{','.join(extras)}]'"
@@ -33,7 +33,7 @@ def install(*extras: str, force: bool = False) -> str:
 
 
 def reinstall() -> str:
-    """The command that brings back files of this package that are missing or damaged."""
+    """The command that restores missing or damaged files of this package."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -49,7 +49,7 @@ def reinstall() -> str:
 
 
 def checkout(package: "Distribution") -> tuple[Path, bool] | None:
-    """The folder that a package was installed from, if it is still there, and whether the installation is editable."""
+    """The folder that a package was installed from, if it still exists, and whether the installation is editable."""
     try:
         origin = json.loads(package.read_text("direct_url.json") or "{}")
         place = Path(unquote(urlsplit(origin["url"]).path))
@@ -60,7 +60,7 @@ def checkout(package: "Distribution") -> tuple[Path, bool] | None:
 
 
 def _requirements(package: "Distribution", extras: tuple[str, ...]) -> list[str]:
-    """The packages that the extras need on this machine."""
+    """Requirements of the extras on this machine."""
     from packaging.requirements import Requirement
 
     found = []

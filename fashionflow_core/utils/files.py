@@ -11,12 +11,12 @@ from pathlib import Path
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.utils.temporary import temporary_file
 
-# What file systems without permissions, or without fsync of folders, answer.
+# Errors of file systems without permissions or without fsync of folders.
 _UNSUPPORTED = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
 
 def check_target(path: str | Path, overwrite: bool) -> Path:
-    """The path to write to, checked before the work that would be wasted.
+    """Check an output path before the work starts, and return it.
 
     Raises:
         FashionFlowError: the parent folder is missing or not writable, `path` is a folder, or it exists and
@@ -26,25 +26,25 @@ def check_target(path: str | Path, overwrite: bool) -> Path:
     check_name(path)
     parent = followed(path).absolute().parent
     if not parent.is_dir():
-        raise FashionFlowError(f"{path}: the folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
+        raise FashionFlowError(f"{path}: folder {parent} does not exist", hint=f"create it: mkdir -p {parent}")
     if path.is_dir():
-        raise FashionFlowError(f"{path}: is a folder, not a file to write", hint="name a file inside it")
+        raise FashionFlowError(f"{path}: is a folder, not a file", hint="name a file inside it")
     if path.exists() and not overwrite:
         raise FashionFlowError(
             f"{path}: already exists", hint=f"pass {option('overwrite', True)}, or another name with {option('out')}"
         )
     if not os.access(parent, os.W_OK):
         raise FashionFlowError(
-            f"{path}: the folder {parent} is not writable", hint=f"choose another folder with {option('out')}"
+            f"{path}: folder {parent} is not writable", hint=f"choose another folder with {option('out')}"
         )
     return path
 
 
 def check_name(path: Path) -> None:
-    """Refuse, before any work, a path that the file system cannot hold.
+    """Reject, before any work, a path that the file system cannot hold.
 
     Raises:
-        FashionFlowError: its name, or all of it, is too long, or a folder on its way cannot be entered.
+        FashionFlowError: name or path too long, or a parent folder that cannot be entered.
     """
     try:
         path.lstat()
@@ -57,17 +57,17 @@ def check_name(path: Path) -> None:
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` (same suffix); on success fsync it and rename it onto `target`.
+    """Yield a temporary path next to `target` (same suffix); on success fsync it and rename it onto `target`.
 
-    A link stays, and what it leads to is written.
+    A symbolic link is kept; its target is written.
 
-    Any exception, KeyboardInterrupt included, removes the temporary file and leaves `target` as it was. After a kill
+    Any exception, KeyboardInterrupt included, removes the temporary file; `target` is unchanged. After a kill
     the next process that writes into the folder removes it.
     """
     target = followed(Path(target))
     temporary = temporary_file(target)
     try:
-        # Temporary files are private; what a user asked for gets the permissions any other new file would have.
+        # Temporary files are private; the final file gets the permissions of any new file.
         set_mode(temporary)
         yield temporary
         sync(temporary)
@@ -76,20 +76,20 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    # The rename itself is durable only once the folder is.
+    # The rename is durable only after fsync of the folder.
     sync(target.absolute().parent)
 
 
 def followed(path: Path) -> Path:
-    """Where a link to a file leads, or the path itself; also of links in a circle."""
+    """The target of a link, or the path itself; safe for circular links."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def set_mode(path: Path, mode: int | None = None) -> None:
-    """Set permissions where the file system has any; network shares, USB sticks and bucket mounts may not.
+    """Set permissions where the file system supports them; network shares, USB sticks and bucket mounts may not.
 
     Args:
-        mode: None: those of any new file, or of a new folder.
+        mode: permission bits; None: those of a new file or folder.
     """
     if mode is None:
         umask = os.umask(0)
@@ -103,7 +103,7 @@ def set_mode(path: Path, mode: int | None = None) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush one file or folder to the disk; of a folder where the file system can do that."""
+    """Flush a file or folder to the disk; a folder only where the file system supports it."""
     is_folder = path.is_dir()
     if os.name == "nt" and is_folder:  # Windows cannot open folders for fsync
         return
@@ -119,7 +119,7 @@ def sync(path: Path) -> None:
 
 
 def free_bytes(folder: Path) -> float:
-    """Free bytes of the disk that holds a folder; infinite where the file system does not tell (size 0)."""
+    """Free bytes of the disk that holds a folder; infinite where the file system reports size 0."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Folder walk: every file below a folder; side folders of systems are skipped, unreadable ones are named."""
+"""Recursive folder walk that skips hidden files and system folders and reports unreadable folders."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from fashionflow_core.errors import FashionFlowError
 
-# Of NAS boxes (Synology, QNAP), Windows and macOS archives, in lower case; hidden ones (`.thumbnails`) have a dot.
+# Folders made by NAS systems (Synology, QNAP), Windows and macOS archives, in lower case.
 SIDE_FOLDERS = frozenset(
     ("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "__macosx")
 ) | {"system volume information"}
 
 
 def is_aside(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or a side folder of a system."""
+    """Whether a file or folder of this name is hidden or made by the system."""
     return name.startswith(".") or name.lower() in SIDE_FOLDERS
 
 
@@ -23,21 +23,21 @@ def walk(
     skip: Callable[[str], bool] = lambda folder: False,
     twice: bool = False,
 ) -> Iterator[str]:
-    """Every file below a folder, by name at each level, except hidden ones and those in side folders.
+    """Every file below a folder, sorted by name at each level, without hidden and system ones.
 
-    Links are followed. A folder inside itself is not entered again, so that links in circles end.
+    Links are followed. A folder is not entered again inside itself, so that circular links end.
 
     Args:
-        unreadable: takes one line for each folder that cannot be read; None: such a folder is an error.
-        skip: whether not to enter a folder below the first.
-        twice: enter a folder again where another link leads to it.
+        unreadable: called with one line per unreadable folder; None: an unreadable folder is an error.
+        skip: predicate of folders below the first that are not entered.
+        twice: whether a folder is entered once per link to it.
 
     Raises:
-        FashionFlowError: the folder itself cannot be read, or another one and `unreadable` is None.
+        FashionFlowError: unreadable folder: the first one, or any if `unreadable` is None.
     """
     top = os.fspath(folder)
     visited: set[tuple[int, int]] = set()
-    # Of each open folder what is left of it, and its identity; not a recursion, since folders may be a thousand deep.
+    # Stack of open folders: remaining entries, identity. No recursion: folders may be nested 1,000 deep.
     open_folders: list[tuple[Iterator[os.DirEntry[str]], tuple[int, int]]] = []
 
     def enter(here: str) -> None:
@@ -45,13 +45,13 @@ def walk(
             info = os.stat(here)
             identity = (info.st_dev, info.st_ino)
             above = {identity for _, identity in open_folders}
-            # Mounts without inodes give 0 for all.
+            # File systems without inodes report 0 for all.
             if identity[1] and identity in (above if twice else visited):
                 return
             with os.scandir(here) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            line = f"{here}: the folder cannot be read ({(error.strerror or str(error)).lower()})"
+            line = f"{here}: folder cannot be read ({(error.strerror or str(error)).lower()})"
             if unreadable is None or here == top:
                 raise FashionFlowError(line, hint="check its permissions") from None
             unreadable.append(line)
@@ -74,7 +74,7 @@ def walk(
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        # entry.is_dir() fails for links that lead in circles.
+        # entry.is_dir() fails for circular links.
         return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
     except OSError:
         return False

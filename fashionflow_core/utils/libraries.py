@@ -1,4 +1,4 @@
-"""Quiet diffusers and transformers while models are opened."""
+"""Silencing of diffusers and transformers while models are loaded."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No progress bars and load reports of the libraries: what is wrong with a model is one line, an error of ours."""
+    """Turn off progress bars and load reports of the libraries; errors are raised as one line."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

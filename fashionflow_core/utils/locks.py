@@ -1,4 +1,4 @@
-"""Folder locks: one process at a time."""
+"""Folder locks: one writing process at a time."""
 
 import errno
 import warnings
@@ -16,14 +16,14 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[None]:
-    """Make a folder, and be the only one that writes to it; the lock goes with the process, however that ends.
+    """Create a folder and lock it for this process; the lock ends with the process, also after a kill.
 
     Args:
-        command: who does, for the message to a second one.
-        shown: the folder as a second one knows it, where `folder` is a hidden part of it.
+        command: name of the running command, for the error of a second process.
+        shown: the folder named in errors, if `folder` is a hidden part of it.
 
     Raises:
-        FashionFlowError: another process has it, or it cannot be made or written to.
+        FashionFlowError: locked by another process, or not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,19 +31,17 @@ def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[No
     except Timeout:
         raise FashionFlowError(
             f"{shown or folder}: another {command} is writing to it",
-            hint="wait until it is done, or choose another folder",
+            hint="wait until it has finished, or choose another folder",
         ) from None
     except OSError as error:
         if error.errno in _NO_LOCKS:
             warnings.warn(
-                f"{shown or folder}: this file system has no locks; keep other commands from writing to it",
+                f"{shown or folder}: no locks on this file system; run only one command at a time on this folder",
                 FashionFlowWarning,
                 stacklevel=3,
             )
             yield
             return
-        raise FashionFlowError(
-            f"{folder}: cannot be written ({error.strerror})", hint="choose another folder"
-        ) from None
+        raise FashionFlowError(f"{folder}: not writable ({error.strerror})", hint="choose another folder") from None
     with lock:
         yield

@@ -4,13 +4,13 @@ import difflib
 import re
 from collections.abc import Iterable
 
-CLOSE = 0.75  # similarity of two spellings that is taken for a slip
+CLOSE = 0.75  # similarity above which a spelling counts as a typo
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that was most likely meant; empty if none is near.
+    """The most similar known name; empty if none is close.
 
-    A slip comes first (`lora_rnk`), then abbreviations (`learning_rate` → `lr`), similar spellings, and names whose
+    Typos come first (`lora_rnk`), then abbreviations (`learning_rate` → `lr`), similar spellings, and names whose
     words are all in the other (`num_inference_steps` → `steps`).
     """
     names = {_plain(one): one for one in known}
@@ -27,7 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean NAME? `, the start of a hint; empty if no known name is near."""
+    """`did you mean NAME? `, the start of a hint; empty if no known name is close."""
     near = nearest(name, known)
     return f"did you mean {near}? " if near else ""
 

@@ -1,4 +1,4 @@
-"""Network settings of the environment, checked before a library fails on them: proxies, certificates, hub, token."""
+"""Checks of network settings in the environment: proxies, certificates, hub address, token."""
 
 import os
 from importlib.util import find_spec
@@ -15,11 +15,11 @@ _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 class NetworkSettingError(FashionFlowError):
-    """A variable of the environment that keeps everything from the network. Its value, often a secret, is not shown."""
+    """An invalid environment variable that blocks all connections. Its value, often a secret, is not shown."""
 
 
 def check_hub_settings() -> None:
-    """Check what huggingface_hub, and with it diffusers and transformers, reads while it is imported.
+    """Check variables that huggingface_hub (and so diffusers and transformers) reads on import.
 
     Raises:
         NetworkSettingError: names the variable.
@@ -37,7 +37,7 @@ def check_hub_settings() -> None:
 
 
 def check_network() -> None:
-    """Check what every connection depends on.
+    """Check variables that affect every connection.
 
     Raises:
         NetworkSettingError: names the variable.
@@ -59,13 +59,13 @@ def check_network() -> None:
 
         try:
             ssl.create_default_context(cafile=file)
-        except OSError as error:  # ssl.SSLError, too
-            reason = "holds no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+        except OSError as error:  # includes ssl.SSLError
+            reason = "contains no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
             raise NetworkSettingError(f"SSL_CERT_FILE: {reason}", hint="correct it, or unset SSL_CERT_FILE") from None
 
 
 def check_token() -> None:
-    """Check what is sent to the hub as a header: its token, and who asks.
+    """Check values that are sent to the hub as headers: token and user agent.
 
     Raises:
         NetworkSettingError: names the variable, or the file.
@@ -85,13 +85,13 @@ def check_token() -> None:
         ) from None
     if any(not 32 <= byte < 127 for byte in token.strip()):
         raise NetworkSettingError(
-            f"{where or path}: holds characters that a token cannot have",
+            f"{where or path}: invalid characters in the token",
             hint=f"copy the token again, or unset {where}" if where else "log in again: hf auth login",
         )
 
 
 def proxies() -> list[str]:
-    """The variables that name proxies, as they are set: in small letters, which count first, or in capitals."""
+    """Names of the proxy variables that are set: lower case, which overrides, or upper case."""
     found = []
     for name in _PROXIES:
         found += [variable for variable in (name, name.upper()) if os.environ.get(variable)][:1]
@@ -99,13 +99,13 @@ def proxies() -> list[str]:
 
 
 def _address_problem(address: str, schemes: tuple[str, ...]) -> str:
-    """What is wrong with an address; empty if nothing is."""
+    """What is wrong with an address; empty if it is valid."""
     try:
         parts = urlsplit(address)
         if parts.scheme.lower() not in schemes:
-            return f"an address of {parts.scheme or 'no scheme'}, not one of {', '.join(schemes)}"
+            return f"scheme is {parts.scheme or 'missing'}, not one of {', '.join(schemes)}"
         if not parts.hostname or any(char.isspace() for char in address):
-            return "not an address: it names no host"
+            return "not an address: no host"
         _ = parts.port
     except ValueError as error:
         return f"not an address ({str(error).split(chr(39))[0].removesuffix(' as ')})"

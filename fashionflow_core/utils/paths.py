@@ -1,4 +1,4 @@
-"""Paths of the user: `~`, and the cache folder of this program."""
+"""User paths: expansion of `~`, and the cache folder."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ from fashionflow_core.errors import FashionFlowError
 
 
 class NoHome(FashionFlowError):
-    """The user has no home folder: HOME is not set and the system does not know the user, as in many containers."""
+    """No home folder: HOME is not set and the user is unknown to the system, as in many containers."""
 
     def __init__(self) -> None:
         super().__init__(
-            "HOME: not set, and this user has no home folder on this system",
-            hint="name a writable folder: export FASHIONFLOW_HOME=/path/to/folder",
+            "HOME: not set, and the user has no home folder",
+            hint="set a writable folder: export FASHIONFLOW_HOME=/path/to/folder",
         )
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with `~` and `~user` expanded; as it is where there is no such user or home folder."""
+    """A path with `~` and `~user` expanded; unchanged if there is no such user or home folder."""
     return Path(os.path.expanduser(path))
 
 
@@ -25,7 +25,7 @@ def cache_home() -> Path:
     """`$FASHIONFLOW_HOME`, else `fashionflow` in the user's cache: `$XDG_CACHE_HOME`, else ~/.cache.
 
     Raises:
-        NoHome: none of them is set, and there is no home folder.
+        NoHome: none of them is set and there is no home folder.
     """
     home = os.environ.get("FASHIONFLOW_HOME")
     path = expanded(home or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "fashionflow"))

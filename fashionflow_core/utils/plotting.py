@@ -1,4 +1,4 @@
-"""Plot style and files."""
+"""Plots: check for matplotlib, style, PNG files."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ BLUE, GREY, INK = "#2f6db3", "#9aa3ad", "#22272c"
 
 
 def check(option: str = "") -> None:
-    """Refuse before the work what cannot be drawn after it.
+    """Check before the work that plots can be drawn.
 
     Args:
-        option: that asks for plots, named in the error.
+        option: option that turned plots on, named in the error.
 
     Raises:
         FashionFlowError: matplotlib is not installed.
@@ -29,13 +29,13 @@ def check(option: str = "") -> None:
 
 
 def plain(panel: Any) -> None:
-    """Small labels, no frame above and on the right."""
+    """Plot style: small labels, no top and right spines."""
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Any, path: Path) -> None:
-    """A PNG, whole or not at all, whatever the name ends in.
+    """Write a PNG atomically, whatever the suffix of the name.
 
     Raises:
         FashionFlowError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""YAML settings files, of every command: mappings without surprising readings."""
+"""YAML settings files of all commands: strict loading without ambiguous values."""
 
 import re
 import stat
@@ -7,19 +7,19 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError, UsageError
 
-_MAX_BYTES = 2**20  # settings have kilobytes
-_MAX_DEPTH = 20  # brackets within brackets
+_MAX_BYTES = 2**20  # settings files are kilobytes
+_MAX_DEPTH = 20  # nested brackets
 _HINT = "one `name: value` a line"
-# A comment where a colour was meant: `background: #ffffff`.
+# A comment in place of a colour: `background: #ffffff`.
 _BARE_COLOUR = re.compile(r"^[ \t]*([\w.-]+)[ \t]*:[ \t]+(#[0-9a-fA-F]{3,8})[ \t]*$", re.MULTILINE)
 
 
 def read_mapping(path: str | Path) -> dict[Any, Any]:
-    """The settings of a YAML file; an empty one has none.
+    """Load the settings of a YAML file; an empty file has none.
 
     Raises:
         FashionFlowError: the file cannot be read or is not YAML.
-        UsageError: not a mapping, or a value that YAML reads otherwise than it looks.
+        UsageError: not a mapping, or an ambiguous value.
     """
     import yaml
 
@@ -44,7 +44,7 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 class _Ambiguous(Exception):
-    """A value that YAML reads as another number than people do."""
+    """A number that YAML reads differently from how it looks."""
 
 
 def _text(path: Path) -> str:
@@ -53,7 +53,7 @@ def _text(path: Path) -> str:
         if not stat.S_ISREG(info.st_mode):
             raise FashionFlowError(f"{path}: not a regular file", hint=_HINT)
         if info.st_size > _MAX_BYTES:
-            raise FashionFlowError(f"{path}: too large for settings ({info.st_size / 1e6:.0f} MB)", hint=_HINT)
+            raise FashionFlowError(f"{path}: too large for a settings file ({info.st_size / 1e6:.0f} MB)", hint=_HINT)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: no such file", hint="check the path") from None
@@ -67,7 +67,7 @@ def _check_depth(text: str) -> None:
     for bracket in re.findall(r"[\[\]{}]", text):
         depth += 1 if bracket in "[{" else -1
         if depth > _MAX_DEPTH:
-            raise ValueError(f"more than {_MAX_DEPTH} brackets within each other")
+            raise ValueError(f"brackets nested more than {_MAX_DEPTH} deep")
 
 
 def _loader() -> Any:
@@ -76,8 +76,8 @@ def _loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):  # a few of them can stand for gigabytes
-                raise ValueError("aliases (*name) are not read")
+            if self.check_event(yaml.AliasEvent):  # a few nested ones expand to gigabytes
+                raise ValueError("aliases (*name) are not supported")
             return super().compose_node(parent, index)
 
     def number(loader: Any, node: Any) -> Any:

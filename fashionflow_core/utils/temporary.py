@@ -1,7 +1,7 @@
-"""Temporary files and folders next to their targets; those that killed processes left are removed.
+"""Temporary files and folders next to their targets, with removal of those of killed processes.
 
-Names are `.NAME.MACHINE-PID.RANDOM`: of a process of this machine the next one sees whether it still runs; of another
-machine, whose disk this may be, what nobody has changed for a day is taken for abandoned.
+Names are `.NAME.MACHINE-PID.RANDOM`. For a process of this machine the next one checks whether it is still running; a
+file of another machine (on a shared disk) counts as abandoned after a day without change.
 """
 
 import hashlib
@@ -17,32 +17,32 @@ from functools import cache
 from pathlib import Path
 
 _NAME = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)\.[a-z0-9_]{8}(\.[^.]*)?")
-_NAME_BYTES = 60  # of the final name in a temporary one
-KEPT = "kept"  # in a temporary folder: files that are not ours
+_NAME_BYTES = 60  # of the final name that a temporary name keeps
+KEPT = "kept"  # in a temporary folder: files of the user
 _ABANDONED = 24 * 3600.0  # seconds
 _swept: set[str] = set()
 
 
 def shortened(name: str, most: int = _NAME_BYTES) -> str:
-    """The beginning of a file name, at most so many bytes: names have 255, of which temporary ones need some."""
+    """The beginning of a file name, at most N bytes: names have 255, and temporary names need a prefix and suffix."""
     return os.fsencode(name)[:most].decode("utf-8", errors="ignore")
 
 
 def temporary_file(target: Path) -> Path:
-    """A new empty file beside `target`, of the same suffix; only its owner may read it."""
+    """Create an empty file next to `target`, with the same suffix, readable by its owner only."""
     handle, name = tempfile.mkstemp(prefix=_prefix(target.stem), suffix=target.suffix, dir=_beside(target))
     os.close(handle)
     return Path(name)
 
 
 def temporary_folder(target: Path, beside: Path | None = None) -> Path:
-    """A new folder beside `target`, or in another folder of the same disk; only its owner may read it."""
+    """Create a folder next to `target`, or in another folder of the same disk, readable by its owner only."""
     return Path(tempfile.mkdtemp(prefix=_prefix(target.name), dir=beside or _beside(target)))
 
 
 @contextmanager
 def scratch_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
-    """As `temporary_folder`; removed at the end, with whatever is in it."""
+    """As `temporary_folder`; removed at the end with its contents."""
     folder = temporary_folder(target, beside)
     try:
         yield folder
@@ -51,10 +51,10 @@ def scratch_folder(target: Path, beside: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder; never what belongs to one that runs.
+    """Remove leftovers of killed processes from a folder; files of running processes are kept.
 
-    A folder that holds `replaced` beside `made` was to take the place of another one: it stays, since nothing else
-    holds what was there before. So does one that holds `KEPT`.
+    A folder that contains `replaced` next to `made` was about to replace another one: it is kept, since it contains the
+    only copy of the old one. So is a folder that contains `KEPT`.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in list(entries):
@@ -68,7 +68,7 @@ def sweep(folder: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    """The folder of a target; what was left there is removed at this process's first file in it."""
+    """The folder of a target; leftovers are removed at this process's first file in it."""
     folder = target.absolute().parent
     if str(folder) not in _swept:
         _swept.add(str(folder))
@@ -82,7 +82,7 @@ def _prefix(name: str) -> str:
 
 @cache
 def _machine() -> str:
-    """A mark of the machine since it was started, and of the container: where a process id means the same process."""
+    """An identity of the booted machine and container, within which process ids are unique."""
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
@@ -92,12 +92,12 @@ def _machine() -> str:
 
 
 def _is_abandoned(machine: str, pid: int, entry: "os.DirEntry[str]") -> bool:
-    if machine != _machine() or os.name == "nt":  # where os.kill would end the process
+    if machine != _machine() or os.name == "nt":  # on Windows os.kill would end the process
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # another user's
+    except OSError:  # process of another user
         return False
     return False

@@ -1,16 +1,16 @@
-"""Text out of files, made fit for terminals and logs."""
+"""Escaping of control characters in text for terminals and logs."""
 
 import re
 import sys
 import traceback
 
-# What moves the cursor, changes colours or turns text around: control characters (but line ends and tabs), line and
-# paragraph separators, bidirectional overrides.
+# Characters that move the cursor, change colours or reverse text: control characters (except line ends and tabs), line
+# and paragraph separators, bidirectional overrides.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""The text with escape sequences in place of control characters: `\x1b[2J`, never the character itself."""
+    r"""The text with control characters written as escape sequences: `\x1b[2J`."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -1,4 +1,4 @@
-"""JSON and YAML files as frozen dataclasses."""
+"""Typed JSON files: frozen dataclasses with checked fields."""
 
 import dataclasses
 import json
@@ -10,18 +10,18 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 from fashionflow_core.errors import FashionFlowError
 
-# Ours have kilobytes. Whatever else bears their name should not fill the memory.
+# Files of this project are kilobytes; another file of the same name must not fill the memory.
 MAX_BYTES = 16 * 2**20
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 T = TypeVar("T")
 
 
 def read_object(path: Path, hint: str | None = None) -> dict[str, Any]:
-    """The fields and values of a file that holds one JSON object.
+    """The fields and values of a file that contains one JSON object.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: callers know what it means that there is none.
-        FashionFlowError: it is too large, cannot be read, is no JSON or no object; with the caller's hint.
+        FileNotFoundError, NotADirectoryError: no such file; callers decide what that means.
+        FashionFlowError: too large, unreadable, invalid JSON, or not an object; with the caller's hint.
     """
     try:
         with path.open("rb") as file:
@@ -31,30 +31,30 @@ def read_object(path: Path, hint: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise FashionFlowError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint) from None
     if len(text) > MAX_BYTES:
-        raise FashionFlowError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so it is none of ours", hint)
+        raise FashionFlowError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, so not a file of this program", hint)
     try:
         content = json.loads(text.decode("utf-8"), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:  # also of text that is not UTF-8, and of numbers of 5,000 digits
-        raise FashionFlowError(f"{path}: is not valid JSON ({error})", hint) from None
+    except (ValueError, RecursionError) as error:  # includes text that is not UTF-8, and numbers of 5,000 digits
+        raise FashionFlowError(f"{path}: invalid JSON ({error})", hint) from None
     if not isinstance(content, dict):
-        raise FashionFlowError(f"{path}: is not a JSON object of fields and values", hint)
+        raise FashionFlowError(f"{path}: not a JSON object", hint)
     return content
 
 
 def build(kind: type[T], values: Mapping[str, Any], path: Path, hint: str | None = None) -> T:
-    """A dataclass of what a JSON object holds, and of the dataclasses inside it.
+    """Build a dataclass, with nested dataclasses, from a JSON object.
 
     Fields may be annotated bool, int, float, str, Any, a dataclass, or a list, dict or `tuple[X, ...]` of these. Whole
-    numbers may stand for floats; numbers are finite.
+    numbers are accepted for floats; numbers must be finite.
 
     Args:
-        kind: a dataclass.
+        kind: the dataclass.
         values: its fields.
         path: the file, named in errors.
-        hint: what to do about a broken one.
+        hint: what to do about an invalid file.
 
     Raises:
-        FashionFlowError: an unknown or missing field, or a value of another kind than the annotated one.
+        FashionFlowError: an unknown or missing field, or a value of the wrong type.
     """
     return _object(kind, values, path, "", hint)
 
@@ -65,7 +65,7 @@ def _object(kind: Any, values: Mapping[str, Any], path: Path, inside: str, hint:
     if unknown := sorted(set(values) - set(fields)):
         raise FashionFlowError(
             f"{path}: unknown fields{where}: {textwrap.shorten(', '.join(unknown), 200)}",
-            hint="a newer fashionflow may know them: update it",
+            hint="update fashionflow, or remove these fields",
         )
     needed = [
         name
@@ -90,7 +90,7 @@ def _value(kind: Any, value: Any, path: Path, inside: str, hint: str | None) -> 
         return _object(kind, value, path, inside, hint)
     allowed: Any = (int, float) if kind is float else kind
     fits = origin is None and isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
-    if not fits or (isinstance(value, float) and not math.isfinite(value)):  # 1e999 is JSON, and infinite
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):  # JSON's 1e999 parses as infinity
         wanted = _NAMES.get(kind) or ("a list" if origin in (list, tuple) else "an object")
         shown = textwrap.shorten(json.dumps(value), 80, placeholder=" ...")
         raise FashionFlowError(f"{path}: {inside} is {shown}, not {wanted}", hint)
@@ -98,4 +98,4 @@ def _value(kind: Any, value: Any, path: Path, inside: str, hint: str | None) -> 
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"not a number: {text}")

@@ -105,7 +105,7 @@ def add_stream(
         os.environ.setdefault("SVT_LOG", "1")
     stream = container.add_stream(encoder, rate=rate)
     assert isinstance(stream, VideoStream)
-    _configure(stream.codec_context, encoder, height, width, rate, plan.crf, count)
+    _configure(stream.codec_context, encoder, height, width, rate, plan.crf, count, plan.closed)
     if plan.container.tick is not None:
         stream.codec_context.time_base = plan.container.tick
     if plan.codec == "hevc":
@@ -115,12 +115,19 @@ def add_stream(
 
 
 def _configure(
-    context: "VideoCodecContext", encoder: str, height: int, width: int, rate: Fraction, crf: int | None, count: int
+    context: "VideoCodecContext",
+    encoder: str,
+    height: int,
+    width: int,
+    rate: Fraction,
+    crf: int | None,
+    count: int,
+    closed: bool = False,
 ) -> None:
     context.height, context.width = height, width
     context.pix_fmt = {"gif": "pal8", "libwebp": "bgra"}.get(encoder, "yuv420p")
     context.framerate, context.time_base = rate, 1 / rate
-    context.options = _options(encoder, crf, width, count)
+    context.options = _options(encoder, crf, width, count, closed)
     if encoder.startswith("lib") and encoder != "libwebp":
         # Frame threads: PyAV's default, slices, costs compression.
         context.thread_type, context.thread_count = "FRAME", THREADS
@@ -129,7 +136,7 @@ def _configure(
         context.colorspace = context.color_primaries = context.color_trc = BT709
 
 
-def _options(encoder: str, crf: int | None, width: int, count: int) -> dict[str, str]:
+def _options(encoder: str, crf: int | None, width: int, count: int, closed: bool) -> dict[str, str]:
     """Settings for constant quality; for hardware the nearest thing to a rate factor that it has."""
     rate = str(crf)
     match encoder.removeprefix("lib").split("_")[-1]:
@@ -147,6 +154,8 @@ def _options(encoder: str, crf: int | None, width: int, count: int) -> dict[str,
             if count <= 2:
                 # x265 learns how long frames last from the third one, and until then gives times at random.
                 params += ":bframes=0"
+            if closed:
+                params += ":open-gop=0"
             return {"crf": rate, "preset": "medium", "x265-params": params}
         case "svtav1":
             return {"crf": rate, "preset": "6", "svtav1-params": f"lp={THREADS}"}

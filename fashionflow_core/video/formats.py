@@ -12,6 +12,9 @@ MAX_FPS = 1000
 MAX_SIDE = 16383  # WebP's; the others' are larger or close to it
 
 
+SIGNED = (".mp4", ".gif", ".webp")  # what C2PA has a place in
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video file holds: number of frames, size in pixels as stored, frames per second.
@@ -96,6 +99,7 @@ class EncodePlan:
     Attributes:
         asked: what the user asked for, where that is hardware; else None.
         encoders: the encoders to try, in order; the last one is software.
+        closed: no group of pictures refers to the one before it.
     """
 
     container: Container
@@ -103,6 +107,20 @@ class EncodePlan:
     crf: int | None
     asked: str | None
     encoders: tuple[str, ...]
+    closed: bool = False
+
+
+def streamable(plan: EncodePlan) -> EncodePlan:
+    """The same for platforms that cut and join files: closed groups of pictures, and an MP4 without edit lists.
+
+    The first frame's time is 0 without a list that says so, since frames that are decoded before they are shown get
+    negative offsets (ISO/IEC 14496-12, 8.6.1.3).
+    """
+    container = plan.container
+    if container.name == "mp4":
+        flags = container.options["movflags"] + "+negative_cts_offsets"
+        container = replace(container, options={"movflags": flags, "use_editlist": "0"})
+    return replace(plan, container=container, closed=True)
 
 
 def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> None:
@@ -113,6 +131,9 @@ def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **
     """
     options = replace(options, **changes)
     plan(Path(path), options.crf, options.codec, options.encoder)
+    if options.sign is not None and Path(path).suffix.lower() not in SIGNED:
+        kinds = ", ".join(SIGNED)
+        raise SettingError("c2pa_cert", f"{path}: C2PA has no place in such files", hint=f"write {kinds}")
 
 
 def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> EncodePlan:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.errors import FashionFlowError, command
-from fashionflow_core.video import boxes, marking, reading
+from fashionflow_core.video import boxes, marking, reading, signing
 
 _PREFIX = "fashionflow_"
 _TYPE = re.compile(rb"""DigitalSourceType(?:\s*=\s*["']|\s*>\s*)([^"'<\s]+)""")
@@ -21,6 +21,14 @@ _OPTIONS = {
     "turn": "motion_amount",
     "fit": "fit",
     "conditioning": "conditioning",
+    "for": "for",
+    **{
+        key: key
+        for key in (
+            *("ratio", "visible_mark", "caption", "font", "logo", "logo_place", "logo_opacity"),
+            *("end_card", "end_card_seconds"),
+        )
+    },
 }
 _OF_GENERATOR = ("prompt", "negative_prompt", "megapixels")
 
@@ -36,6 +44,7 @@ class Provenance:
         other: further metadata, such as a title.
         frames, fps, height, width, codec: of the video; 0 and empty of a picture.
         again: the command that makes the same video of the same photo; empty if the file does not say enough.
+        signature: what its C2PA signature is worth, in words; empty: it has none.
     """
 
     path: str
@@ -48,6 +57,7 @@ class Provenance:
     width: int = 0
     codec: str = ""
     again: str = ""
+    signature: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""
@@ -55,7 +65,7 @@ class Provenance:
 
 
 def inspect(path: Path) -> Provenance:
-    """Read what a video or picture says of itself; nothing of it is verified.
+    """Read what a video or picture says of itself; nothing of it but a signature is verified.
 
     Raises:
         FashionFlowError: no such file, or neither video nor picture.
@@ -64,7 +74,7 @@ def inspect(path: Path) -> Provenance:
         raise FashionFlowError(f"{path}: not a file", hint="name one video or picture")
     source = source_type(path)
     if is_picture(path):
-        return Provenance(str(path), source, {}, {})
+        return Provenance(str(path), source, {}, {}, signature=signing.state_of(path))
     stored = reading.read_metadata(path)
     settings = {key.removeprefix(_PREFIX): value for key, value in stored.items() if key.startswith(_PREFIX)}
     found = reading.inspect(path, count=False)
@@ -80,6 +90,7 @@ def inspect(path: Path) -> Provenance:
         found.width,
         found.codec,
         _again(path, settings, found.frames, fps, (found.height, found.width)),
+        signing.state_of(path),
     )
 
 
@@ -93,6 +104,9 @@ def is_picture(path: Path) -> bool:
 def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: tuple[int, int]) -> str:
     if not {"model", "seed", "steps", "scheduler"} <= settings.keys():
         return ""
+    # Of finished files these are what was generated.
+    frames, shown = _number(settings, "frames", 0) or frames, settings.get("size", f"{size[0]}x{size[1]}")
+    rate = settings.get("fps", f"{fps:g}")
     filled, item = (_number(settings, key, default) for key, default in (("interpolate", 1), ("item", 0)))
     # Item 2 of `v.mp4` is the last one of three variations, v-3.mp4.
     name = path.name if item == 0 else path.stem.removesuffix(f"-{item + 1}") + path.suffix
@@ -100,8 +114,8 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
         "out": name,
         "model": settings["model"],
         "seed": settings["seed"],
-        "frames": frames // filled,
-        "fps": f"{fps:g}",
+        "frames": frames // filled if settings.get("loop") == "true" else (frames - 1) // filled + 1,
+        "fps": rate,
         "steps": settings["steps"],
         "scheduler": settings["scheduler"],
     }
@@ -111,7 +125,7 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
     if settings.get("loop") == "true":
         options["loop"] = True
     if "motion" in settings:
-        options["size"] = f"{size[0]}x{size[1]}"
+        options["size"] = shlex.quote(shown)
         options.pop("conditioning", None)
     if "prompt" in settings or "megapixels" in settings:  # of a generator
         options["frames"] = _number(settings, "frames", 1)

@@ -23,7 +23,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.priority import give_way
-from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading
+from fashionflow_core.video import animated, encoders, formats, marking, provenance, reading, signing
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import EncodePlan, VideoInfo
 from fashionflow_core.video.frames import check_frame
@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+
+class TooLarge(FashionFlowError):
+    """A whole file has more bytes than it may: `size`, not `most`. It was not put in place."""
+
+    def __init__(self, path: Path, size: int, most: int) -> None:
+        hint = f"use a higher {option('crf')}, or make it shorter or smaller"
+        super().__init__(f"{path}: would have {size:,} bytes, more than {most:,}", hint=hint)
+        self.size, self.most = size, most
 
 
 class _Sink(Protocol):
@@ -81,18 +90,25 @@ def write(
 
     Raises:
         UsageError: options that do not go together, as `check_options`.
+        TooLarge: more bytes than `max_bytes`.
         FashionFlowError: a bad argument, no frames or another number than `count`, an unusable frame, a full disk, or
             a file that does not read back as what went in. Exceptions of the iterator pass through. In every case
             nothing new is left behind and an older file at `path` stays as it was.
     """
     path = Path(path)
     options = replace(options, **changes)
+    formats.check_options(path, options)
     plan = formats.plan(path, options.crf, options.codec, options.encoder)
+    plan = formats.streamable(plan) if options.streaming else plan
     path = check_target(path, overwrite=True)
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
     with atomic_path(path) as temporary:
         height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        if options.sign is not None:
+            signing.sign(temporary, options.sign, path.name, metadata)
+        if options.max_bytes and (size := temporary.stat().st_size) > options.max_bytes:
+            raise TooLarge(path, size, options.max_bytes)
         _verify(temporary, path, rate, (count, height, width), metadata, plan, options.mark)
     return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
 

@@ -1,9 +1,9 @@
-"""Bodies of all ages and builds, posed by motion.
+"""3-D bodies of all ages and builds, posed by motion.
 
 The body is MakeHuman's (CC0), from the package `anny`.
 
-Lengths are metres in the body's own space: x to the picture's right, y away from the camera, z up; the rest pose has
-arms and legs apart. Nothing is downloaded: only data inside the package is read.
+Lengths are metres in the body's space: x to the image's right, y away from the camera, z up; the rest pose has
+arms and legs apart. Only data inside the package is read; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from PIL import Image
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.synthetic.figure import Figure
 
-SIDES = (("R", -1.0), ("L", 1.0))  # the body's own right side is the picture's left
-HEELS = {"pumps": 0.42, "boots": 0.1}  # radians by which the sole stands
+SIDES = (("R", -1.0), ("L", 1.0))  # the body's right side is the image's left
+HEELS = {"pumps": 0.42, "boots": 0.1}  # angle of the sole in radians
 _ARM = ("upperarm", "lowerarm", "wrist", "finger", "metacarpal")
 _LEG = ("upperleg", "lowerleg", "foot", "toe")
-_HEAD_TURN = 0.85  # of the trunk's turn from the photo: eyes stay near the camera
+_HEAD_TURN = 0.85  # share of the trunk's turn: the eyes stay near the camera
 
 
 @lru_cache(maxsize=1)
@@ -42,8 +42,8 @@ def body_model() -> Any:
         import warp  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise missing_extra() from None
-    warp.config.log_level = warp.LOG_ERROR  # stdout belongs to the results of commands
-    with _no_stderr():  # warp's library warns of a missing CUDA driver whatever its log level
+    warp.config.log_level = warp.LOG_ERROR  # stdout is for results of commands
+    with _no_stderr():  # warp warns of a missing CUDA driver at any log level
         warp.init()
     try:
         import anny  # pyright: ignore[reportMissingImports]
@@ -55,7 +55,7 @@ def body_model() -> Any:
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Drop what native code writes to stderr."""
+    """Discard what native code writes to stderr."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -87,7 +87,7 @@ class BodyShape:
 
 
 def sample_shape(figure: Figure) -> BodyShape:
-    """Draw the build that goes with a figure's group."""
+    """Draw a build for a figure's group."""
     rng = np.random.Generator(np.random.PCG64([figure.seed, 31]))
 
     def near(low: float, high: float) -> float:
@@ -107,12 +107,12 @@ class BodyMesh:
     """A figure's body at rest.
 
     Attributes:
-        vertices: float64 (v, 3), the rest pose.
-        faces: int64 (f, 3), counter-clockwise seen from outside.
+        vertices: rest pose, float64 (v, 3).
+        faces: triangles, int64 (f, 3), counter-clockwise from outside.
         bones: rest position of each bone's head, by name.
-        arm, leg, foot, toes: float64 (2, v), share of each vertex that follows these limbs, right side first.
-        head: float64 (v,), share that follows head and neck.
-        eye: bool (v,), eyeballs.
+        arm, leg, foot, toes: share of each vertex that follows these limbs, float64 (2, v), right side first.
+        head: share that follows head and neck, float64 (v,).
+        eye: mask of the eyeballs, bool (v,).
     """
 
     def __init__(self, figure: Figure) -> None:
@@ -192,9 +192,9 @@ class BodyMesh:
         """Vertices at times, float64 (t, v, 3); the lower foot stands at z = 0, the axis of turning is x = y = 0.
 
         Args:
-            figure: its motion, its arms and its shoes.
-            times: (t,), seconds.
-            spread: half-width in metres at the height of the hands that they keep clear of.
+            figure: figure with motion, arms and shoes.
+            times: times in seconds, (t,).
+            spread: half-width in metres at the height of the hands, which they must not enter.
         """
         vertices, _ = self._run(_Pose(self, figure, np.asarray(times, np.float64), spread).matrices)
         vertices[..., 2] -= vertices[..., 2].min(1)[:, None]
@@ -221,8 +221,8 @@ class _Pose:
         hips = motion.yaw(times - 0.05)
         chest = motion.yaw(times)
         side = motion.sideways(times)
-        tilt = -2.5 * side  # the pelvis rises over the leg that carries
-        # The pelvis moves sideways in the picture, the feet stay.
+        tilt = -2.5 * side  # the pelvis rises over the supporting leg
+        # The pelvis moves sideways in the image, the feet are fixed.
         self._set("root", _rz(hips) @ _ry(tilt))
         self.matrices[:, 0, 0, 3] = (motion.shift(times) + side) * height
         for bone in ("spine05", "spine03"):
@@ -268,7 +268,7 @@ class _Pose:
         inward = float(rng.uniform(0.02, 0.1))
         forward = swing + float(rng.uniform(-0.06, 0.06))
         if kind == "hip":
-            # The wrist lies on the waist's side; the elbow goes where both bones reach it.
+            # The wrist is at the side of the waist; the elbow follows from the lengths of both bones.
             target = np.array([sign * 0.165 * body.size, 0.01, body.waist - 0.04 * body.size])
             across = target - shoulder
             far = float(np.clip(np.linalg.norm(across), 0.2 * upper, 0.97 * (upper + lower)))
@@ -288,7 +288,7 @@ class _Pose:
             second = _direction(sign * (out - inward) * np.ones(len(self.t)), forward + bend)
         turn = _align(elbow - shoulder, first)
         self._set(f"upperarm01.{name}", turn)
-        # In the frame of the upper arm, which carries the lower one.
+        # In the frame of the upper arm, the parent of the lower one.
         self._set(f"lowerarm01.{name}", _align(wrist - elbow, np.einsum("tji,tj->ti", turn, second)))
 
 
@@ -307,7 +307,7 @@ def _axes(angle: np.ndarray, first: int, second: int) -> np.ndarray:
 
 
 def _rx(angle: np.ndarray) -> np.ndarray:
-    """About x: positive lowers what lies in front (-y) of the joint and swings a hanging limb back."""
+    """About x: positive lowers points in front (-y) of the joint and swings a hanging limb back."""
     return _axes(angle, 1, 2)
 
 
@@ -316,7 +316,7 @@ def _ry(angle: np.ndarray) -> np.ndarray:
 
 
 def _rz(angle: np.ndarray) -> np.ndarray:
-    """About z: positive turns the front to the picture's right."""
+    """About z: positive turns the front to the image's right."""
     return _axes(angle, 0, 1)
 
 

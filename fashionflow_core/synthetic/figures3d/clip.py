@@ -29,20 +29,20 @@ from fashionflow_core.synthetic.motion_clips import (
 from fashionflow_core.synthetic.scenery import busy_background
 
 STYLE = "3d"
-_CHUNK = 8  # frames of a video whose surfaces are made at once
+_CHUNK = 8  # frames per chunk of surfaces
 
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """What a 3-D figure's photo shows, and how it moves. Arrays have the photo's size but for those on the grid.
+    """Photo, labels and motion of a 3-D figure. Arrays have the photo's size, except those on the grid.
 
     Attributes:
-        photo: uint8 (h, w, 3).
-        alpha: float32 (h, w), 0 to 1.
-        parts: uint8 (h, w), indices of `images.parts.PARTS`.
-        e: float32 (h, w), half thickness in pixels.
-        box: of the figure.
-        channels, cover: as those of `MotionClip`.
+        photo: photo, uint8 (h, w, 3).
+        alpha: matte, float32 (h, w), 0 to 1.
+        parts: indices of `images.parts.PARTS`, uint8 (h, w).
+        e: half thickness in pixels, float32 (h, w).
+        box: box of the figure.
+        channels, cover: as in `MotionClip`.
     """
 
     photo: np.ndarray
@@ -55,12 +55,12 @@ class Captured:
 
 
 class Figure3d:
-    """A 3-D figure: who it is, its clothes, its motion and its place are those of the drawn style.
+    """A 3-D figure: person, clothes, motion and position are drawn as for 2-D figures.
 
     Args:
-        placed: the figure, or the seed of `sample_placed`.
-        seconds: how long it moves.
-        frame: rows and columns of its photo and frames.
+        placed: figure, or seed of `sample_placed`.
+        seconds: duration of the motion.
+        frame: height and width of its photo and frames.
     """
 
     def __init__(self, placed: Placed | int, seconds: float, frame: tuple[int, int] = FRAME) -> None:
@@ -74,14 +74,14 @@ class Figure3d:
         )
 
     def clip(self, keys: int = KEYS) -> MotionClip:
-        """The motion clip, with this many keyframes."""
+        """The motion clip, with N keyframes."""
         found = self.captured(keys)
         return assemble(
             self.placed, found.channels, found.cover, found.photo, found.alpha, found.parts, found.e, found.box, STYLE
         )
 
     def captured(self, keys: int = KEYS) -> Captured:
-        """Photo, matte, parts and the motion of this many keyframes."""
+        """Photo, matte, parts and the motion of N keyframes."""
         model = Model(self.dressed.surfaces(np.arange(keys) * SPACING))
         photo, alpha = self._studio(model).draw(0)
         hits = visible(self.camera.project(model.positions(0)), model.faces, self.frame)
@@ -94,11 +94,11 @@ class Figure3d:
         return Captured(photo, alpha, parts, e, box, channels, cover)
 
     def frames(self, count: int, fps: float) -> Iterator[np.ndarray]:
-        """Pictures at the times 0, 1 / fps and so on, uint8 (h, w, 3); the first one is the photo."""
+        """Images at the times 0, 1 / fps etc., uint8 (h, w, 3); the first one is the photo."""
         return self.frames_at(np.arange(count) / fps)
 
     def frames_at(self, times: np.ndarray) -> Iterator[np.ndarray]:
-        """Pictures at times in seconds (n,), uint8 (h, w, 3)."""
+        """Images at times in seconds (n,), uint8 (h, w, 3)."""
         for start in range(0, len(times), _CHUNK):
             studio = self._studio(Model(self.dressed.surfaces(times[start : start + _CHUNK])))
             for k in range(len(studio.model.surfaces[0].positions)):
@@ -111,7 +111,7 @@ class Figure3d:
     def _channels(
         self, model: Model, hits: Hits, keys: int, box: FigureBox, e: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Channels by the definition of `true_channels`: the point behind is the farthest of the same solid."""
+        """Channels as defined in `true_channels`, with the farthest point of the same solid as the one behind."""
         rest = self.camera.project(model.positions(0))
         seen = np.zeros(self.frame, bool)
         seen[hits.row, hits.column] = True
@@ -152,7 +152,7 @@ class Figure3d:
 
 
 def _as_seen(parts: np.ndarray) -> np.ndarray:
-    """Arms named by their side in the picture; a figure that is turned away has them exchanged."""
+    """Arm labels by their side in the image, exchanged in back views."""
     columns = [np.nonzero(parts == arm)[1] for arm in (labels.ARM_LEFT, labels.ARM_RIGHT)]
     if all(len(c) for c in columns) and columns[0].mean() > columns[1].mean():
         swap = np.arange(len(labels.PARTS))

@@ -1,7 +1,7 @@
-"""Cloth simulation.
+"""Cloth simulation (XPBD).
 
 Extended position-based dynamics with small steps (XPBD; Macklin et al. 2019), on warp.
-One processor core runs all of it in a fixed order, so that a seed gives the same cloth again.
+It runs on one CPU core in a fixed order, so that results are reproducible.
 """
 # pyright: reportMissingImports=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
 
@@ -9,17 +9,17 @@ import numpy as np
 import warp as wp
 
 STEPS = 8  # per frame
-_TOUCH = 2  # steps from one search for contacts to the next
-_FRICTION_SHARE = wp.constant(0.5)  # of a touching vertex's slide along the body, lost at each contact
-_COMPLIANCE = {"edge": 0.0, "shear": 2e-5, "bend": 4e-4}  # metres a newton, for vertices of one unit of mass
+_TOUCH = 2  # steps between searches for contacts
+_FRICTION_SHARE = wp.constant(0.5)  # share of a vertex's slide along the body lost at each contact
+_COMPLIANCE = {"edge": 0.0, "shear": 2e-5, "bend": 4e-4}  # metres per newton, for vertices of unit mass
 
 
 class Grid:
-    """A piece of cloth as a grid of vertices, and the springs between them.
+    """A piece of cloth: a grid of vertices with springs.
 
     Args:
-        rest: float64 (rows, columns, 3), positions at rest.
-        closed: the last column is sewn to the first.
+        rest: positions at rest, float64 (rows, columns, 3).
+        closed: whether the last column is sewn to the first.
     """
 
     def __init__(self, rest: np.ndarray, closed: bool) -> None:
@@ -37,7 +37,7 @@ class Grid:
         def right(rows_of: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
             return (rows_of, np.roll(rows_of, -step, 1)) if closed else (rows_of[:, :-step], rows_of[:, step:])
 
-        for row in range(rows):  # from the top down: what hangs is carried by what was solved before
+        for row in range(rows):  # from the top down: hanging rows depend on those above
             here = at[row : row + 1]
             add(*right(here, 1), "edge")
             if row + 1 < rows:
@@ -52,8 +52,8 @@ class Grid:
             if row + 2 < rows:
                 add(here, at[row + 2 : row + 3], "bend")
             add(*right(here, 2), "bend")
-        # No vertex gets farther from its column's first row than this: long-range attachments keep hanging cloth from
-        # stretching (Kim, Chentanez and Mueller-Fischer 2012), for which so few steps would not do.
+        # Limit of the distance of a vertex from its column's first row: long-range attachments prevent stretching of
+        # hanging cloth (Kim, Chentanez and Mueller-Fischer 2012), which needs many more steps otherwise.
         step = np.linalg.norm(np.diff(rest, axis=0), axis=-1)
         self.reach = np.concatenate([np.zeros((1, columns)), np.cumsum(step, 0)]).ravel().astype(np.float32)
         self.rows, self.columns = rows, columns
@@ -88,7 +88,7 @@ def _advance(
     dt: float,
     touch: int,
 ):
-    """One small step of all vertices; launched once (dim 1), so that the order is fixed."""
+    """One small step of all vertices; launched once (dim 1) for a fixed order."""
     pinned = pins_a.shape[0]
     for i in range(x.shape[0]):
         before[i] = x[i]
@@ -147,20 +147,20 @@ def simulate(
     thickness: float,
     drag: float = 1.2,
 ) -> np.ndarray:
-    """Let cloth hang from its first vertices.
+    """Simulate cloth that hangs from its first vertices.
 
     Args:
-        grid: the cloth.
-        start: float64 (rows, columns, 3), where it begins, at rest.
-        pins: float64 (t, p, 3), places of its first p vertices at each frame.
-        body: float64 (t, v, 3), what it must not enter.
-        faces: int64 (f, 3), the body's triangles that it can touch.
-        seconds: from frame to frame.
-        thickness: metres that it keeps from the body.
-        drag: share of its speed that it loses to the air in a second, as an exponent.
+        grid: cloth.
+        start: initial positions, float64 (rows, columns, 3), at rest.
+        pins: positions of its first p vertices at each frame, float64 (t, p, 3).
+        body: vertices of the body, float64 (t, v, 3), which cloth must not enter.
+        faces: triangles of the body for contacts, int64 (f, 3).
+        seconds: time between frames.
+        thickness: distance from the body in metres.
+        drag: rate of loss of speed to the air per second, as an exponent.
 
     Returns:
-        float64 (t, rows, columns, 3).
+        Positions, float64 (t, rows, columns, 3).
     """
     used, compact = np.unique(faces, return_inverse=True)
     body = body[:, used].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Dressed figures: body, clothes and hair as surfaces over time."""
+"""Dressed 3-D figures: body, clothes and hair as surfaces over time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from fashionflow_core.synthetic.figures3d.body import BodyMesh
 from fashionflow_core.synthetic.figures3d.shoes import shoes
 from fashionflow_core.synthetic.figures3d.surface import SurfaceMesh
 
-_PER_KEY = 6  # simulated frames from one keyframe to the next
-_SETTLE = 24  # frames for which cloth settles before the photo
+_PER_KEY = 6  # simulated frames per keyframe
+_SETTLE = 24  # frames for cloth to settle before the photo
 
 
 class Dressed:
-    """A figure whose surfaces can be asked for at any time of its motion.
+    """A figure with surfaces at any time of its motion.
 
     Args:
-        figure: what `synthetic.figure.sample_figure` draws; its motion, clothes and hair.
-        seconds: how long it moves.
-        loop: the motion returns after `timing.SECONDS`: the cloth then swings as in a later round from the start.
+        figure: figure of `synthetic.figure.sample_figure`, with motion, clothes and hair.
+        seconds: duration of the motion.
+        loop: whether the motion returns after `timing.SECONDS`; the cloth then moves as in a later cycle from the
+            start.
     """
 
     def __init__(self, figure: Figure, seconds: float, loop: bool = False) -> None:
@@ -58,7 +59,7 @@ class Dressed:
             self._hair = replace(found, positions=found.positions[self.start :])
 
     def surfaces(self, times: np.ndarray) -> list[SurfaceMesh]:
-        """All that is to be drawn, from the skin outwards, at times in seconds (t,)."""
+        """All surfaces, from the skin outwards, at times in seconds (t,)."""
         times = np.asarray(times, np.float64)
         body, figure = self.body, self.figure
         posed = body.posed(figure, times, self.spread)
@@ -77,7 +78,7 @@ class Dressed:
         return found
 
     def _at(self, surface: SurfaceMesh, times: np.ndarray) -> SurfaceMesh:
-        """A simulated surface between its frames."""
+        """A simulated surface interpolated between its frames."""
         place = np.clip(times / self.frame, 0, len(surface.positions) - 1)
         first = np.minimum(place.astype(int), len(surface.positions) - 2)
         share = (place - first)[:, None, None]

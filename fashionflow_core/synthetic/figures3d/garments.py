@@ -1,7 +1,7 @@
 """Clothes that follow the body: tops, trousers, boots.
 
-They are parts of its mesh, cut where the pattern ends, smoothed and set off from the skin.
-What hangs (skirts) is in `skirts`. Fields are metres at rest, above 0 where the garment is.
+They are parts of its mesh, cut at the edge of the pattern, smoothed and offset from the skin.
+Hanging clothes are in `skirts`. Fields are metres at rest, above 0 inside the garment.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from fashionflow_core.synthetic.figures3d.surface import (
     normals,
 )
 
-HIDDEN = 0.014  # metres inside a garment's edge from which on skin is left out
-_ANGLES = 24  # directions in which a trunk's outline is measured
+HIDDEN = 0.014  # distance inside a garment's edge in metres beyond which skin is omitted
+_ANGLES = 24  # directions of measurement of a trunk's outline
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A garment's pattern.
+    """Pattern of a garment.
 
     Attributes:
-        name: `upper`, `lower` or `shoe`, what it is painted with.
-        field: float64 (v,), over the body's vertices.
-        offset: float64 (v,), metres from the skin.
+        name: `upper`, `lower` or `shoe`, for its material.
+        field: field over the body's vertices, float64 (v,).
+        offset: distance from the skin in metres, float64 (v,).
         smooth: steps of smoothing, more for stiffer or looser cloth.
-        part: label away from arms and legs.
+        part: label outside arms and legs.
     """
 
     name: str
@@ -65,7 +65,7 @@ def has_trousers(figure: Figure) -> bool:
 
 
 def pieces(body: BodyMesh, figure: Figure) -> list[Piece]:
-    """All garments of a figure but its skirt and its shoes, from the skin outwards; boots' shafts too."""
+    """All garments of a figure except skirt and shoes, from the skin outwards; includes shafts of boots."""
     found = []
     if has_trousers(figure):
         found.append(_trousers(body, figure))
@@ -77,11 +77,11 @@ def pieces(body: BodyMesh, figure: Figure) -> list[Piece]:
 
 
 def skin(body: BodyMesh, figure: Figure, garments: list[Piece], posed: np.ndarray, hem: float | None) -> SurfaceMesh:
-    """What shows of the body.
+    """Visible part of the body.
 
     Args:
-        garments: hide what lies under them.
-        posed: float64 (t, v, 3).
+        garments: garments, which hide the skin under them.
+        posed: posed vertices, float64 (t, v, 3).
         hem: z of a skirt's hem at rest, which hides the hips, or None.
     """
     hidden = covered(body, figure) > 0.006 * body.size
@@ -106,13 +106,13 @@ def dress(body: BodyMesh, piece: Piece, posed: np.ndarray) -> SurfaceMesh:
     smoother = Smoother(found.faces, count)
     offset = smoother(found.of(piece.offset), 4)
     skin_at = found.at(posed)
-    # Vertices first, so that all times are smoothed together.
+    # Vertex axis first, so that all times are smoothed together.
     direction = np.stack([normals(at, found.faces) for at in skin_at], 1)
     direction = smoother(direction, max(4, piece.smooth // 2))
     direction /= np.maximum(np.linalg.norm(direction, axis=2, keepdims=True), 1e-9)
     skin_at = skin_at.transpose(1, 0, 2)
     soft = smoother(skin_at, piece.smooth)
-    # Smoothing sinks into the body where that bulges: cloth rests on it.
+    # Smoothing enters the body at bulges, where cloth must rest on it.
     sunk = np.maximum(((skin_at - soft) * direction).sum(2), 0)
     sunk = smoother(np.maximum(sunk, smoother(sunk, 2)), 2)
     positions = (soft + direction * (offset[:, None] + sunk)[..., None]).transpose(1, 0, 2)
@@ -126,7 +126,7 @@ def dress(body: BodyMesh, piece: Piece, posed: np.ndarray) -> SurfaceMesh:
 
 
 def _belongs(body: BodyMesh, faces: np.ndarray, trunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Part, solid and winding of triangles by the limb that carries them."""
+    """Part, solid and winding of triangles by their limb."""
     part = np.full(len(faces), trunk, np.uint8)
     solid = np.full(len(faces), TRUNK, np.uint8)
     wound = np.full(len(faces), ROUND_TRUNK, np.uint8)
@@ -183,10 +183,10 @@ def _top(body: BodyMesh, figure: Figure) -> Piece:
     loose = {"coat": 1.0, "tunic": 0.6}.get(figure.garment, (1 - figure.fit) * (0.5 if has_skirt(figure) else 1.0))
     offset = np.full(len(v), (0.014 if coat else 0.004 + 0.003 * loose) * size)
     offset += trunk * loose * _hollow(body)
-    # Sleeves widen towards their end, the untucked hem hangs off the hips.
+    # Sleeves widen towards their end, an untucked hem hangs from the hips.
     wide = float(np.clip(0.012 * loose + 0.004, 0, 0.02)) * size
     offset += wide * np.clip(along / max(figure.sleeve, 0.3), 0, 1) * (along > 0)
-    if tucked:  # into what begins there
+    if tucked:  # into the garment below
         offset = np.where(trunk, np.minimum(offset, (0.0015 + 0.25 * np.maximum(v[:, 2] - waist, 0)) * size), offset)
     else:
         offset += (
@@ -244,7 +244,7 @@ def _neckline(body: BodyMesh, figure: Figure) -> np.ndarray:
     }.get(kind, (0.075, 0.055, 2.2))
     ahead = hole(width, depth, power) * min(width, depth)
     behind = hole(max(width * 0.95, 0.07), 0.09 if kind == "straps" else 0.022, max(power, 2.0)) * 0.04
-    # One field all round: the two halves meet on the shoulder.
+    # One field all around: both halves meet on the shoulder.
     side = np.clip((v[:, 1] - neck[1]) / (0.05 * size) + 0.3, 0, 1)
     field = (ahead * (1 - side) + behind * side) * size
     above = v[:, 2] > neck[2] + 0.005 * size
@@ -274,7 +274,7 @@ def _trousers(body: BodyMesh, figure: Figure) -> Piece:
         target = np.interp(z, (ankle, knee, body.crotch - 0.05), (0.052 * wide, 0.066 * wide**0.7, 0.078)) * size
         if short:
             target = np.full(len(z), 0.1 * size)
-        # The inner thighs stay apart.
+        # The inner thighs are kept apart.
         fade = np.clip((body.crotch - 0.03 * size - z) / (0.12 * size), 0, 1)
         offset += (body.leg[k] > 0.5) * fade * np.clip(target - radius, 0, 0.05 * size)
     return Piece("lower", field, offset, 24, labels.LOWER)

@@ -36,7 +36,7 @@ def head_size(body: BodyMesh) -> float:
 
 
 def scalp(body: BodyMesh) -> np.ndarray:
-    """float64 (v,), metres inside the hairline: from the forehead above the ears to the nape."""
+    """Distance inside the hairline in metres, float64 (v,): from the forehead above the ears to the nape."""
     v, size = body.vertices, head_size(body)
     eye = body.bones["eye.L"]
     z, x = (v[:, 2] - eye[2]) / size, np.abs(v[:, 0]) / size
@@ -49,7 +49,7 @@ def scalp(body: BodyMesh) -> np.ndarray:
 
 
 def cap(body: BodyMesh, figure: Figure, posed: np.ndarray) -> SurfaceMesh:
-    """The hair that lies on the head."""
+    """The hair on the head."""
     field = scalp(body)
     found = cut(body.faces, field)
     count, size = len(found.first), head_size(body)
@@ -73,8 +73,8 @@ def tied(body: BodyMesh, figure: Figure, posed: np.ndarray, yaw: np.ndarray) -> 
     """A bun, or a tail that lags behind the head; nothing for other hair.
 
     Args:
-        posed: float64 (t, v, 3).
-        yaw: (t,), radians that the tail's end is behind the head.
+        posed: posed vertices, float64 (t, v, 3).
+        yaw: lag of the tail's end behind the head in radians, (t,).
     """
     if figure.hair not in ("bun", "ponytail"):
         return []
@@ -120,12 +120,12 @@ def tied(body: BodyMesh, figure: Figure, posed: np.ndarray, yaw: np.ndarray) -> 
 
 
 def hang(body: BodyMesh, figure: Figure, posed: np.ndarray, yaw: float, seconds: float) -> SurfaceMesh:
-    """Long hair and bobs: a curtain from temple to temple round the back of the head, simulated as cloth.
+    """Long hair and bobs: a curtain from temple to temple around the back of the head, simulated as cloth.
 
     Args:
-        posed: float64 (t, v, 3), the body at each frame.
-        yaw: radians, of the head in the first frame.
-        seconds: from frame to frame.
+        posed: vertices of the body at each frame, float64 (t, v, 3).
+        yaw: yaw of the head in the first frame, in radians.
+        seconds: time between frames.
     """
     from fashionflow_core.synthetic.figures3d.cloth import Grid, simulate
 
@@ -148,7 +148,7 @@ def hang(body: BodyMesh, figure: Figure, posed: np.ndarray, yaw: float, seconds:
     rest[0] = rings[0].at(body.vertices[None], off)[0]
     c, s = np.cos(yaw), np.sin(yaw)
     anchor = first.mean(0)
-    # It begins flung outwards, so that it falls onto the shoulders from outside.
+    # It starts spread outwards, so that it falls on the shoulders from outside.
     down = (top - np.minimum(rest[..., 2:], top)) * np.array([1.0, 1.0, 0.0])
     outward = (rest - anchor) * np.array([1.0, 1.0, 0.0])
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Colours of skin, face, fabrics, hair and shoes."""
+"""Materials: colours of skin, face, fabrics, hair and shoes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Painter:
     """Colours at points of a figure's surfaces.
 
     Args:
-        body: the figure's.
-        figure: its colours, fabrics and details.
+        body: body of the figure.
+        figure: figure with colours, fabrics and details.
     """
 
     def __init__(self, body: BodyMesh, figure: Figure) -> None:
@@ -38,7 +38,7 @@ class Painter:
         upper = self._cloth(figure.upper)
         separate = figure.garment in ("top_skirt", "top_trousers", "top_shorts", "tunic")
         self._fabrics = {"upper": upper, "lower": self._cloth(figure.lower) if separate else upper}
-        # A coat and a tunic hang over trousers of another fabric.
+        # Coats and tunics are worn over trousers of another fabric.
         self._fabrics["skirt"] = upper if figure.garment in ("coat", "tunic") else self._fabrics["lower"]
         if figure.garment == "coat":
             self._fabrics["lower"] = self._cloth(figure.lower)
@@ -59,11 +59,12 @@ class Painter:
         """Colours of points.
 
         Args:
-            material: of their surface.
-            coords: float64 (n, 3); wound: uint8 (n,); mask: float64 (n,): of `SurfaceMesh`, at the points.
+            material: material of their surface.
+            coords, wound, mask: fields of `SurfaceMesh` at the points, float64 (n, 3), uint8 (n,), float64 (n,).
 
         Returns:
-            float64 (n, 3), sRGB 0 to 1; float64 (n,), a factor on light from folds; and the strength of highlights.
+            Colours, float64 (n, 3), sRGB 0 to 1; factors on light from folds, float64 (n,); and the strength of
+            highlights.
         """
         if material == "skin":
             return self._skin(coords, wound, mask), np.ones(len(coords)), 0.05
@@ -97,7 +98,7 @@ class Painter:
         brow = np.clip((thick - np.abs(up - arch)) / 0.0012 + 0.5, 0, 1) * (across > -0.019) * (across < 0.026) * face
         hair = 0.75 * np.array(figure.hair_rgb) + 0.25 * base * 0.5
         colour += (0.8 * brow)[:, None] * (np.minimum(hair, base) - colour)
-        # Lashes: the skin round the eye's opening is darker.
+        # Lashes: the skin around the eye's opening is darker.
         socket = np.exp(-((across / 0.019) ** 2) - (((up + 0.001) / 0.0085) ** 2)) * face
         colour *= 1 - 0.35 * socket[:, None]
         if figure.group == "man" or figure.hair == "short":
@@ -133,7 +134,7 @@ class Painter:
         colour = cloth.tile[i, j].astype(np.float64)
         middle = (wound == ROUND_TRUNK) | (wound == FLAT)
         if figure.placket is not None and material in ("upper", "skirt"):
-            turn = 2 * np.pi * 0.2 * body.size  # a coat's skirt goes from the front round to the front
+            turn = 2 * np.pi * 0.2 * body.size  # a coat's skirt spans from front to front
             near = np.minimum(np.abs(across), np.abs(across - turn)) < 0.012 * body.size
             colour[middle & near & (coords[:, 1] < self._trunk_y + 1e-6)] = figure.placket
         belt, line = ("skirt", body.waist) if has_skirt(figure) else ("lower", belt_line(body, figure))

@@ -1,4 +1,4 @@
-"""Cross-sections of the body that follow its pose, from which cloth and hair hang."""
+"""Cross-sections of the posed body, as attachments of cloth and hair."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Ring:
-    """Points on the skin, each a mixture of four vertices.
+    """Points on the skin, each interpolated from four vertices.
 
     Attributes:
-        vertices: int64 (n, 4).
-        weights: float64 (n, 4), adding up to 1.
+        vertices: vertex indices, int64 (n, 4).
+        weights: weights with sum 1, float64 (n, 4).
     """
 
     vertices: np.ndarray
     weights: np.ndarray
 
     def at(self, posed: np.ndarray, off: float) -> np.ndarray:
-        """Places (t, n, 3) for posed vertices (t, v, 3), set off outwards from the ring's middle by metres."""
+        """Positions (t, n, 3) for posed vertices (t, v, 3), offset outwards from the ring's middle in metres."""
         points = np.einsum("nk,tnkc->tnc", self.weights, posed[:, self.vertices])
         middle = points.mean(1, keepdims=True)
         outward = points - middle
@@ -29,13 +29,13 @@ class Ring:
 
 
 def ring(vertices: np.ndarray, faces: np.ndarray, height: float, angles: np.ndarray) -> Ring:
-    """The outline of a mesh at a height, at angles from the front (-y) towards +x round its middle.
+    """The outline of a mesh at a height, at angles from the front (-y) towards +x around its middle.
 
     Args:
-        vertices: float64 (v, 3).
-        faces: int64 (f, 3), the triangles to cut.
+        vertices: vertices, float64 (v, 3).
+        faces: triangles to cut, int64 (f, 3).
         height: z in metres.
-        angles: (n,), radians; may go beyond one turn.
+        angles: angles in radians, (n,); may exceed one turn.
     """
     edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1), axis=0)
     low, high = vertices[edges[:, 0], 2] - height, vertices[edges[:, 1], 2] - height

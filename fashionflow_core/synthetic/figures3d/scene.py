@@ -1,4 +1,4 @@
-"""Camera, visibility and light: from surfaces in space to pictures."""
+"""Renderer of 3-D figures: camera, visibility, light."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fashionflow_core.synthetic.figures3d.paint import Painter
 from fashionflow_core.synthetic.figures3d.surface import SurfaceMesh, normals
 
 _SHADOW_CELL = 0.006  # metres of a cell of the shadow map
-_BIAS = 0.02  # metres by which light passes before something shades
+_BIAS = 0.02  # tolerance in metres before a surface is in shadow
 
 
 class Camera:
-    """A camera at the height of the hips that looks straight ahead, its picture shifted to where the figure stands.
+    """A camera at the height of the hips that looks straight ahead, with its image shifted to the figure's position.
 
     Args:
-        figure: `size`, `centre` and `ground` place it in the frame.
-        height: of the body in metres.
-        frame: rows and columns of the picture.
+        figure: figure, with `size`, `centre` and `ground` in the frame.
+        height: height of the body in metres.
+        frame: height and width of the image.
     """
 
     def __init__(self, figure: Figure, height: float, frame: tuple[int, int]) -> None:
@@ -32,7 +32,7 @@ class Camera:
         self.frame = frame
         self.far = float(rng.uniform(3.0, 5.5)) * height
         self.level = float(rng.uniform(0.4, 0.62)) * height
-        self.scale = figure.size * frame[0] / height  # pixels a metre at the axis of turning
+        self.scale = figure.size * frame[0] / height  # pixels per metre at the axis of turning
         self.column = figure.centre * frame[1]
         self.row = figure.ground * frame[0] - self.scale * self.level
 
@@ -46,12 +46,12 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Samples of a picture that show a surface.
+    """Samples of an image that show a surface.
 
     Attributes:
-        row, column: int64 (n,).
-        triangle: int64 (n,), number among all triangles.
-        weights: float64 (n, 3), of the triangle's corners.
+        row, column: position, int64 (n,).
+        triangle: index among all triangles, int64 (n,).
+        weights: weights of the triangle's corners, float64 (n, 3).
     """
 
     row: np.ndarray
@@ -69,9 +69,9 @@ class Model:
     """All surfaces of a figure as one mesh.
 
     Attributes:
-        faces: int64 (f, 3).
-        coords, mask: at the vertices; part, solid, wound, surface: of the triangles.
-        surfaces: as given.
+        faces: triangles, int64 (f, 3).
+        coords, mask: values at vertices. part, solid, wound, surface: values of triangles.
+        surfaces: given surfaces.
     """
 
     def __init__(self, surfaces: list[SurfaceMesh]) -> None:
@@ -94,10 +94,10 @@ def visible(projected: np.ndarray, faces: np.ndarray, frame: tuple[int, int], sc
     """The nearest triangle at each sample.
 
     Args:
-        projected: (v, 3), column, row and depth in pixels.
-        faces: (f, 3).
-        frame: rows and columns of the picture.
-        scale: samples a pixel along each axis.
+        projected: column, row and depth in pixels, (v, 3).
+        faces: triangles, (f, 3).
+        frame: height and width of the image.
+        scale: samples per pixel along each axis.
     """
     x, y, z = (torch.from_numpy(np.ascontiguousarray(projected[:, k] * scale, np.float32)) for k in range(3))
     corners = torch.from_numpy(np.ascontiguousarray(faces.T))
@@ -122,15 +122,15 @@ def visible(projected: np.ndarray, faces: np.ndarray, frame: tuple[int, int], sc
 
 
 class StudioRenderer:
-    """Draws a figure's moments over one background.
+    """Renderer of a figure over one background.
 
     Args:
-        model: the figure's surfaces.
-        body: the figure's.
-        figure: its colours and light.
-        camera: where it is seen from.
-        background: float32 (h, w, 3), sRGB 0 to 1.
-        shadow: cast its shadow on the floor.
+        model: surfaces of the figure.
+        body: body of the figure.
+        figure: figure with colours and light.
+        camera: camera of the scene.
+        background: background, float32 (h, w, 3), sRGB 0 to 1.
+        shadow: whether to draw its shadow on the floor.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class StudioRenderer:
         self.light = np.array([right, -front, up])
 
     def draw(self, moment: int, supersample: int = 2) -> tuple[np.ndarray, np.ndarray]:
-        """One of the model's times.
+        """Render one of the model's times.
 
         Returns:
             The frame, uint8 (h, w, 3), and its matte, float32 (h, w).
@@ -159,7 +159,7 @@ class StudioRenderer:
         colour = np.empty((len(hits.row), 3))
         half = normal @ self.light * 0.5 + 0.5
         ambient = self.figure.ambient
-        # Shaded places keep the ambient light and a part of the rest.
+        # Shadows keep the ambient light and a part of the rest.
         half = half * (0.55 + 0.45 * self._softened(lit, hits, supersample))
         shade = half**2 * (1.12 - ambient) + ambient
         # Light from the floor is weaker than from the sky.
@@ -196,7 +196,7 @@ class StudioRenderer:
         return np.where(away[hits.triangle][:, None], -normal, normal)
 
     def _lit(self, points: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """float64 (n,), 1 where light reaches places (n, 3), 0 where another surface is before it."""
+        """Light at points (n, 3), float64 (n,): 1 if lit, 0 if another surface is in front."""
         forward = self.light
         side = np.cross([0.0, 0.0, 1.0], forward)
         side /= np.linalg.norm(side)
@@ -215,7 +215,7 @@ class StudioRenderer:
         return (depth[row, column] <= at[:, 2] + _BIAS / _SHADOW_CELL).astype(np.float64)
 
     def _softened(self, lit: np.ndarray, hits: Hits, supersample: int) -> np.ndarray:
-        """Light averaged over the samples near by, so that shadows have soft edges."""
+        """Light averaged over nearby samples, for soft shadows."""
         reach = max(1, round(0.012 * self.camera.scale * supersample))
         row, column = hits.row - hits.row.min(), hits.column - hits.column.min()
         value, weight = np.zeros((2, row.max() + 1, column.max() + 1), np.float32)
@@ -225,7 +225,7 @@ class StudioRenderer:
         return (value / np.maximum(weight, 1e-6))[row, column]
 
     def _cast(self, points: np.ndarray, image: np.ndarray) -> None:
-        """The figure's shadow on the floor, as the drawn style has it."""
+        """The figure's shadow on the floor, as for 2-D figures."""
         skin = len(self.body.vertices)
         feet = points[:skin][points[:skin, 2] < 0.05 * self.body.height]
         at = self.camera.project(feet.mean(0) * np.array([1.0, 1.0, 0.0]))

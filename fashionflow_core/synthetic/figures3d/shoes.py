@@ -1,4 +1,4 @@
-"""Shoes."""
+"""Shoes of 3-D figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOW = ((-0.4, 0.0, 0.3, 0.72, 0.9, 1.3), (0.062, 0.048, 0.034, 0.026, 0.05, 0.0
 
 
 def covered(body: BodyMesh, figure: Figure) -> np.ndarray:
-    """float64 (v,), metres inside what shoes cover, at rest."""
+    """Distance inside the area covered by shoes in metres, float64 (v,), at rest."""
     height = body.vertices[:, 2] - body.sole
     if figure.shoes == "boots":
         edge = np.full(len(height), _ankle(body) + 0.2 * body.size)
@@ -55,7 +55,7 @@ def _ankle(body: BodyMesh) -> float:
 
 
 def _foot(body: BodyMesh, name: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the way from ankle to toe joint (n,), and metres beside that line (n,), at rest."""
+    """Share of the way from ankle to toe joint (n,), and distance from that line in metres (n,), at rest."""
     ankle, toe = body.bones[f"foot.{name}"], body.bones[f"toe3-1.{name}"]
     along = (toe - ankle)[:2]
     length = float(np.linalg.norm(along))
@@ -102,7 +102,7 @@ def _shapes(body: BodyMesh, figure: Figure, name: str, k: int) -> list[tuple[np.
     at = ankle[:2] + stations[:, None, None] * length * forward + across[..., None] * side
     shapes = [(np.concatenate([at, up[..., None] + body.sole], -1).reshape(-1, 3), _AROUND)]
     if figure.shoes == "pumps":
-        # The heel leans forward at rest by the angle at which the foot stands.
+        # The heel leans forward at rest by the angle of the foot.
         pitch, long = HEELS["pumps"], 0.95 * np.sin(HEELS["pumps"]) * (1 - ends[0]) * length
         down = np.linspace(0, 1, 6)[:, None]
         thick = np.interp(down[:, 0], (0, 0.4, 1), (0.016, 0.008, 0.006))[:, None] * size
@@ -120,7 +120,7 @@ def _shapes(body: BodyMesh, figure: Figure, name: str, k: int) -> list[tuple[np.
 
 
 def _moved(body: BodyMesh, posed: np.ndarray, points: np.ndarray, k: int, which: str) -> np.ndarray:
-    """Points (n, 3) carried along by foot or toes, (t, n, 3)."""
+    """Points (n, 3) moved by foot or toes, (t, n, 3)."""
     held = np.flatnonzero((body.foot if which == "foot" else body.toes)[k] > 0.9)
     rotation, shift = rigid(body.vertices[held], posed[:, held])
     return np.einsum("tij,nj->tni", rotation, points) + shift[:, None]

@@ -15,19 +15,19 @@ from fashionflow_core.synthetic.figures3d.surface import FLAT, TRUNK, SurfaceMes
 _COLUMNS = 72
 _SPACING = 0.024  # metres between rows
 _PINNED = 2  # rows that are sewn to the waist
-_CROTCH = 0.53  # of a drawn figure, where hems are given
+_CROTCH = 0.53  # of a 2-D figure, for which hems are given
 
 
 @dataclass(frozen=True, eq=False)
 class Skirt:
-    """The pattern of a skirt.
+    """Pattern of a skirt.
 
     Attributes:
-        rest: float64 (rows, columns, 3), around the body at rest.
-        rings: of the pinned rows.
-        off: metres from the skin there.
-        closed: whether it goes all round.
-        hem: z at rest.
+        rest: positions around the body at rest, float64 (rows, columns, 3).
+        rings: cross-sections of the pinned rows.
+        off: their distance from the skin in metres.
+        closed: whether it is closed around the body.
+        hem: z of the hem at rest.
     """
 
     rest: np.ndarray
@@ -38,7 +38,7 @@ class Skirt:
 
     @property
     def widest(self) -> float:
-        """Largest half-width at rest in metres, down to where hands hang."""
+        """Largest half-width at rest in metres, down to the hands."""
         return float(np.abs(self.rest[: 1 + round(0.42 / _SPACING), :, 0]).max())
 
 
@@ -68,7 +68,7 @@ def skirt(body: BodyMesh, figure: Figure) -> Skirt:
     cone = start + 2 * np.pi * 1.25 * figure.flare * (top - heights)
     length = np.maximum(np.maximum.accumulate(need), cone)
     length[:_PINNED] = start
-    # From the waist's outline to an ellipse that is nearly a circle at the hem.
+    # From the waist's outline to an almost circular ellipse at the hem.
     rest = np.empty((rows, len(angles), 3))
     ellipse = np.stack([np.sin(angles) * 1.08, -np.cos(angles) * 0.92], 1) * (start / (2 * np.pi))
     waves = int(rng.integers(7, 15))
@@ -87,13 +87,13 @@ def hang(
     """Simulate a skirt on the posed body.
 
     Args:
-        posed: float64 (t, v, 3), the body at each frame.
-        yaw: radians, of the body in the first frame.
-        seconds: from frame to frame.
-        obstacles: garments under it, posed alike.
+        posed: vertices of the body at each frame, float64 (t, v, 3).
+        yaw: yaw of the body in the first frame, in radians.
+        seconds: time between frames.
+        obstacles: posed garments under it.
 
     Returns:
-        float64 (t, rows, columns, 3).
+        Positions, float64 (t, rows, columns, 3).
     """
     from fashionflow_core.synthetic.figures3d.cloth import Grid, simulate
 
@@ -116,7 +116,7 @@ def hang(
 
 
 def surface(found: Skirt, positions: np.ndarray, body: BodyMesh, material: str) -> SurfaceMesh:
-    """The mesh of a simulated skirt, sewn where it is closed."""
+    """The mesh of a simulated skirt, with a seam if it is closed."""
     rows, columns, _ = found.rest.shape
     if found.closed:
         positions = np.concatenate([positions, positions[:, :, :1]], 2)

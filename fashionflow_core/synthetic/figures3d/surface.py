@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# Solids: the point behind one that is seen is searched on the same solid.
+# Solids: the point behind a visible one is searched on the same solid.
 TRUNK, ARMS, LEGS, HEAD = 0, (1, 2), (3, 4), 5
-# How paint lies on a surface: wound round trunk, arm or leg, round the head or an
-# eyeball, or by the coordinates themselves.
+# Texture mapping of a surface: around trunk, arm or leg, around the head or an eyeball, or by the coordinates
+# themselves.
 ROUND_TRUNK, ROUND_ARM, ROUND_LEG, ON_HEAD, FLAT, EYE = range(6)
 
 
@@ -20,14 +20,14 @@ class SurfaceMesh:
     """A triangle mesh in motion.
 
     Attributes:
-        positions: float64 (t, v, 3), metres, at each time.
-        faces: int64 (f, 3).
-        coords: float64 (v, 3), place for paint: at rest, or of a grid metres across and down.
-        mask: float64 (v,), share of a second colour (lips).
-        part: uint8 (f,), indices of `models.parts.PARTS`.
-        solid: uint8 (f,), see `TRUNK` and so on.
-        wound: uint8 (f,), see `ROUND_TRUNK` and so on.
-        material: what it is painted with.
+        positions: vertices at each time in metres, float64 (t, v, 3).
+        faces: triangles, int64 (f, 3).
+        coords: texture coordinates, float64 (v, 3): position at rest, or metres across and down for grids.
+        mask: share of a second colour (lips), float64 (v,).
+        part: indices of `images.parts.PARTS`, uint8 (f,).
+        solid: solid of each triangle, uint8 (f,), such as `TRUNK`.
+        wound: texture mapping of each triangle, uint8 (f,), such as `ROUND_TRUNK`.
+        material: material of the surface.
     """
 
     positions: np.ndarray
@@ -108,7 +108,7 @@ def normals(positions: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 class Smoother:
-    """Laplacian smoothing of a mesh; its borders move along themselves only."""
+    """Laplacian smoothing of a mesh; borders are smoothed along themselves only."""
 
     def __init__(self, faces: np.ndarray, count: int) -> None:
         edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
@@ -127,7 +127,7 @@ class Smoother:
         starts = torch.from_numpy(np.concatenate([[0], np.cumsum(degree)]))
         shares = torch.from_numpy(1 / degree[both[:, 0]])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls its sparse layouts a beta
+            warnings.simplefilter("ignore")  # torch warns that sparse layouts are in beta
             self._mean = torch.sparse_csr_tensor(starts, torch.from_numpy(both[:, 1].copy()), shares, (count, count))
 
     def __call__(self, values: np.ndarray, times: int, strength: float = 0.6) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""Results of a catalogue as tables: `results.csv` and `results.json` of an output folder, one row per item."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from fashionflow_core.catalogue.jobs import DONE
+from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
+from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.utils.files import atomic_path
+
+CSV, JSON = "results.csv", "results.json"
+SCORES = ("garment_drift", "first_psnr", "flicker", "motion", "figure_kept")
+# Columns in their order; those of files that are not there are empty (null in JSON).
+COLUMNS = (
+    *("item", "photo", "status", "video", "more_videos", "poster", "caption"),
+    *("width", "height", "seconds", "fps", "frames", "bytes", "codec"),
+    *SCORES,
+    *("flags", "warnings", "message", "hint", "model", "seed", "photo_sha256", "video_sha256", "settings_hash"),
+)
+
+
+def write(out: str | Path) -> list[Path]:
+    """Write both tables of an output folder from its manifest; each is replaced once the new one is whole.
+
+    Items come in the order in which they were first made. Paths of videos and posters are relative to the folder.
+
+    Raises:
+        FashionFlowError: no manifest there, or a table cannot be written.
+    """
+    out = Path(out)
+    if not (out / MANIFEST).is_file():
+        raise FashionFlowError(
+            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
+        )
+    # Of all items only where their lines begin is held: there may be a million.
+    starts = list(latest(out / MANIFEST).values())
+    made = [out / CSV, out / JSON]
+    for path, write_rows in zip(made, (_write_csv, _write_json)):
+        try:
+            with (
+                (out / MANIFEST).open("rb") as manifest,
+                atomic_path(path) as temporary,
+                # File names may hold bytes that are not UTF-8: they stay as they are.
+                temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            ):
+                write_rows(file, (row(record_at(manifest, start)) for start in starts))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise FashionFlowError(f"{path}: cannot be written ({reason})", hint="check the free disk space") from None
+    return made
+
+
+def row(record: dict[str, Any]) -> dict[str, Any]:
+    """A manifest line as a row; lists stay lists."""
+    done = record["status"] == DONE
+    frames, fps = record.get("frames"), record.get("fps")
+    scores = record.get("scores") or {}
+    found = {
+        "photo": record.get("source"),
+        "video": record.get("output"),
+        "more_videos": record.get("more_outputs") or [],
+        "seconds": _seconds(frames, fps),
+        "bytes": record.get("output_bytes"),
+        "flags": record.get("flags") or [],
+        "warnings": record.get("warnings") or [],
+        "photo_sha256": record.get("input_hash") or None,
+        "video_sha256": record.get("output_hash"),
+        **{name: scores.get(name) for name in SCORES},
+    }
+    found = {name: found[name] if name in found else record.get(name) for name in COLUMNS}
+    return found if done else found | {"video": None, "poster": None, "more_videos": []}
+
+
+def _seconds(frames: Any, fps: Any) -> float | None:
+    try:
+        return round(frames / fps, 3)
+    except (TypeError, ArithmeticError):
+        return None
+
+
+def _write_csv(file: IO[str], rows: Iterator[dict[str, Any]]) -> None:
+    table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for one in rows:
+        table.writerow({key: _cell(value) for key, value in one.items()})
+
+
+def _cell(value: Any) -> Any:
+    """A list as one text; halves of characters, which JSON can write and UTF-8 cannot, as U+FFFD."""
+    text = "; ".join(map(str, value)) if isinstance(value, list) else value
+    return re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text) if isinstance(text, str) else text
+
+
+def _write_json(file: IO[str], rows: Iterator[dict[str, Any]]) -> None:
+    separator = "[\n"
+    for one in rows:
+        file.write(separator + json.dumps(one))
+        separator = ",\n"
+    file.write("[]\n" if separator == "[\n" else "\n]\n")

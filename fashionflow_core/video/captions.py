@@ -1,0 +1,34 @@
+"""Captions from templates: `{price}` stands for an item's value of the column `price`."""
+
+import re
+from collections.abc import Mapping
+
+from fashionflow_core.errors import SettingError
+
+COLUMN = re.compile(r"\{([^{}]*)\}")
+
+
+def columns_of(template: str) -> tuple[str, ...]:
+    """Names of the columns that a template needs, as lists write them: small letters, `_` for `-`."""
+    return tuple(dict.fromkeys(_key(found) for found in COLUMN.findall(template)))
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """The caption of one item.
+
+    Raises:
+        UsageError: a column that the item has no value of.
+    """
+
+    def value(found: "re.Match[str]") -> str:
+        name = _key(found[1])
+        if name not in values:
+            known = ", ".join(sorted(values))
+            raise SettingError("caption", f"this photo has no {{{name}}}", hint=f"it has: {known}; lists add columns")
+        return values[name]
+
+    return COLUMN.sub(value, template).strip()
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
