@@ -15,7 +15,7 @@ from miniatures import FAMILIES, FRAMES, STEPS, miniature, set_index
 from PIL import Image
 
 from fashionflow_core import pipeline, video
-from fashionflow_core.config import GenerateSettings
+from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, OutOfMemory
 from fashionflow_core.generators import diffusers_model, families, offload
 from fashionflow_core.generators.config import GeneratorConfig
