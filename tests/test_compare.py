@@ -160,7 +160,7 @@ def test_what_cannot_be_compared(tmp_path: Path):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
-    for other, words in {"v": "cannot compare", "e": "cannot compare", "list": "not a result"}.items():
+    for other, words in {"v": "cannot be compared", "e": "cannot compare", "list": "not a result"}.items():
         assert_refused(run("compare", "a.json", f"{other}.json", cwd=tmp_path), 1, f"{other}.json", words)
     for other, words in {"text": "invalid JSON", "binary": "invalid JSON", "nowhere": "no such file"}.items():
         with pytest.raises(FashionFlowError, match=words):

@@ -125,7 +125,9 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
         "text.mp4|is not a video": lambda: (folder / "text.mp4").write_text("hello"),
         "cut off.mp4|cut off.mp4: is": lambda: cut(folder / "cut off.mp4"),
         "short.mp4|5 frames": lambda: write_clip(folder / "short.mp4", named_clip("short", (5, 48, 32))),
-        "large.mp4|is 96x64, the others 48x32": lambda: write_clip(folder / "large.mp4", named_clip("l", (16, 96, 64))),
+        "large.mp4|96x64, but the others are 48x32": lambda: write_clip(
+            folder / "large.mp4", named_clip("l", (16, 96, 64))
+        ),
         "gap|missing frame 9": lambda: gap(folder / "gap"),
         "uneven|frame 6 is": lambda: uneven(folder / "uneven"),
         "stray|poster.png has no frame number": lambda: stray(folder / "stray"),

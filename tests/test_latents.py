@@ -375,7 +375,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_done(videos: Path, model: P
     assert [entry.source for entry in plan.left_out] == ["videos/broken.mp4", "videos/short.mp4"]
     assert "short.mp4: 3 frames, but a clip needs 4" in plan.left_out[1].reason
     (remark,) = plan.remarks
-    assert "e.mp4: the same video as videos/e again.mp4" in remark
+    assert "e.mp4: same video as videos/e again.mp4" in remark
     cache = tmp_path / "cache"
     assert plan.count == 6 and estimate(plan, cache, model, recipe, False)["already"] == 0 and not cache.exists()
 

@@ -117,7 +117,7 @@ def test_given_mask_is_used_as_it_is(golden: Path) -> None:
 
 def test_refusals(golden: Path) -> None:
     photo = real(golden, "green")
-    with pytest.raises(ValueError, match="the photo"):
+    with pytest.raises(ValueError, match="mask is"):
         find_matte(photo, given=np.zeros((5, 5), np.float32))
     with pytest.raises(ValueError, match=r"0\.\.1"):
         find_matte(photo, given=np.full((640, 512), 255, np.float32))

@@ -224,7 +224,7 @@ def test_what_is_refused(clips: Path, base: Path, tmp_path: Path) -> None:
         (["mask_loop=0.2", "mask_generate=0.8"], "only for motion models"),
         (["preset=mini-motion", "preview_every=5"], "no previews"),
         (["preset=mini-motion", "mask_interpolate=0.15", "mask_extend=0"], "without masks.interpolate"),
-        (["preset=mini-motion", "reverse=0.5"], "whole windows"),
+        (["preset=mini-motion", "reverse=0.5"], "not for motion models"),
     ):
         with pytest.raises(UsageError, match=message):
             load_config(None, ["max_steps=1", *settings])
