@@ -20,7 +20,7 @@ COPY constraints.txt .
 # torch as PyPI has it for Linux: with CUDA. docs/guides/install.md names the extras of both images.
 FROM base AS cuda
 COPY --from=wheel /app/dist dist
-RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx,trt]"
+RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx,serve,trt]"
 WORKDIR /work
 ENTRYPOINT ["fashionflow"]
 CMD ["--help"]
@@ -30,7 +30,7 @@ FROM base AS cpu
 ARG TORCH_CPU=https://download.pytorch.org/whl/cpu
 RUN test -z "$TORCH_CPU" || PIP_INDEX_URL="$TORCH_CPU" pip install --no-cache-dir --constraint constraints.txt torch
 COPY --from=wheel /app/dist dist
-RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx]"
+RUN pip install --no-cache-dir --constraint constraints.txt "$(ls dist/*.whl)[heif,onnx,serve]"
 WORKDIR /work
 ENTRYPOINT ["fashionflow"]
 CMD ["--help"]

@@ -89,6 +89,13 @@ def parse_batch(text: str | int) -> int:
     return int(text)
 
 
+def parse_retry(text: str) -> str:
+    """What is remade: failed, rejected, or both with a comma between them."""
+    if not set(text.split(",")) <= {"failed", "rejected"}:
+        raise typer.BadParameter(f"{text!r} is not one of failed, rejected, or failed,rejected")
+    return text
+
+
 def result(text: str) -> None:
     """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
     print(_escaped(text), flush=True)

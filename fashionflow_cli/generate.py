@@ -82,6 +82,7 @@ def generate(
     gate: options.Gate = False,
     reroll: options.Reroll = 0,
     scores: options.Scores = True,
+    retry: options.Retry = None,
     retry_failed: options.RetryFailed = False,
     # settings and reporting
     config: options.Config = None,
@@ -189,7 +190,13 @@ def generate(
             gate=limits,
             reroll=reroll,
         )
-        rules = Rules(retry_failed, overwrite, keep_other_models=sources(ctx)["model"][1] == "default")
+        again = (retry or "").split(",")
+        rules = Rules(
+            retry_failed or "failed" in again,
+            "rejected" in again,
+            overwrite,
+            keep_other_models=sources(ctx)["model"][1] == "default",
+        )
         workers = generate_catalogue.devices_of(devices or device, executor == LOCAL)
         request = Request((), work, variations, workers, rules, executor=executor, ray_address=ray_address)
         generate_catalogue.generate(photos, request, dry_run, quiet, as_json)

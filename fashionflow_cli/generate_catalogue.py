@@ -237,8 +237,8 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
         such = one_line(f"{_STAGES.get(stage, stage)}, such as {records[0]['item']}: {records[0]['message']}")
         note(f"{'failed':15} {len(records):<6} {such}", quiet)
     if old := bad - len(summary.failures):
-        note(f"{'failed before':15} {old:<6} tried again with --retry-failed", quiet)
+        note(f"{'failed before':15} {old:<6} tried again with --retry failed", quiet)
     raise PartialError(
         f"{bad} of {summary.total} items failed: see {out + '/manifest.jsonl'}",
-        hint="mend the photos and run the same again, or pass --retry-failed",
+        hint="mend the photos and run the same again, or pass --retry failed",
     )

@@ -24,6 +24,7 @@ from fashionflow_cli import (
     inspect,
     interpolate,
     models,
+    serve,
     train,
 )
 from fashionflow_cli.console import Warnings, complain
@@ -69,6 +70,7 @@ for _command, _examples in (
         _command
     )
 app.command("export", rich_help_panel="Deploy", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
+app.command("serve", rich_help_panel="Deploy", epilog=serve.EXAMPLES)(serve.serve)
 app.command("verify", rich_help_panel="Deploy", no_args_is_help=True)(export.verify)
 app.command("bench", rich_help_panel="Train and measure", epilog=bench.EXAMPLES)(bench.bench)
 

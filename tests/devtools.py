@@ -87,11 +87,36 @@ class Page:
 
     def move_to(self, selector: str) -> None:
         """Put the mouse on the middle of an element."""
-        place = self.ask(
+        x, y = self._middle(selector)
+        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def _middle(self, selector: str) -> tuple[float, float]:
+        x, y = self.ask(
             f"(() => {{ const b = document.querySelector({selector!r}).getBoundingClientRect();"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
-        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
+        return x, y
+
+    def click(self, selector: str) -> None:
+        """Scroll an element into view and click on its middle."""
+        self.ask(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        self.move_to(selector)
+        x, y = self._middle(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in a file field."""
+        root = self._send("DOM.getDocument")["root"]["nodeId"]
+        node = self._send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._send("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Drag files from outside onto an element, and let go."""
+        x, y = self._middle(selector)
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self._send("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def press(self, key: str) -> None:
         """Press and release a key, such as Tab, Enter, ArrowRight or x."""

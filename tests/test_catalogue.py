@@ -107,7 +107,7 @@ def test_failed_items_wait_for_retry_failed_or_a_change(tmp_path: Path) -> None:
     assert quick(*command, cwd=tmp_path).returncode == 3
     again = quick(*command, cwd=tmp_path)
     assert again.returncode == 3 and len(lines(out)) == 2  # told of, not tried
-    assert "failed before" in again.stderr and "--retry-failed" in again.stderr
+    assert "failed before" in again.stderr and "--retry failed" in again.stderr
     retried = quick(*command, "--retry-failed", cwd=tmp_path)
     assert retried.returncode == 3 and len(lines(out)) == 3
     (photos / "000.jpg").write_bytes(good)

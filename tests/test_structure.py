@@ -30,6 +30,7 @@ EXTRA_MODULES = frozenset(
         "accelerate",
         "anny",
         "anny",
+        "fastapi",
         "matplotlib",
         "numba",
         "onnxruntime",
@@ -37,10 +38,13 @@ EXTRA_MODULES = frozenset(
         "peft",
         "pillow_heif",
         "polygraphy",
+        "python_multipart",
         "ray",
         "scipy",
+        "starlette",
         "tensorrt",
         "tensorrt_rtx",
+        "uvicorn",
         "torchvision",  # `doctor` asks whether one that is there works
         "warp",
         "warp",
@@ -112,7 +116,7 @@ def test_constraints_pin_everything_exactly():
     pins = [line for line in lines if line and not line.startswith("#")]
     assert not [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*(; .+)?", pin)]
     extras = _project()["optional-dependencies"]
-    wanted = [line for extra in ("dev", "train", "ray", "s3", "synth3d") for line in extras[extra]]
+    wanted = [line for extra in ("dev", "train", "ray", "s3", "serve", "synth3d") for line in extras[extra]]
     assert _names(_project()["dependencies"] + wanted) <= _names(pins)
 
 

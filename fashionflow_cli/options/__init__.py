@@ -32,6 +32,7 @@ from fashionflow_cli.options.catalogue import (
     GateLimits,
     RayAddress,
     Reroll,
+    Retry,
     RetryFailed,
     Scores,
 )

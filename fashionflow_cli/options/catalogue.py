@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fashionflow_cli.console import parse_batch
+from fashionflow_cli.console import parse_batch, parse_retry
 from fashionflow_cli.options.base import ADVANCED, CATALOGUE, RARE, between, one_of, option
 from fashionflow_core.config import VIDEO_SUFFIXES
 
@@ -18,7 +18,11 @@ Devices = Annotated[
 Gate = Annotated[bool, option(CATALOGUE, "gate", text="Flag videos beyond the limits.", flag=True)]
 Reroll = Annotated[int, option(CATALOGUE, "reroll", text="Retry flagged videos up to N times.", **between(0, 100))]
 Scores = Annotated[bool, option(CATALOGUE, "scores/--no-scores", text="Measure every video.", default="on", flag=True)]
-RetryFailed = Annotated[bool, option(CATALOGUE, "retry-failed", text="Also retry what failed before.", flag=True)]
+Retry = Annotated[
+    str | None,
+    option(CATALOGUE, "retry", text="Also remake: failed, rejected, or both.", parser=parse_retry, metavar="LIST"),
+]
+RetryFailed = Annotated[bool, option(RARE, "retry-failed", text="The same as --retry failed.", flag=True)]
 Batch = Annotated[
     int,
     option(ADVANCED, "batch", text="Photos per U-Net call.", default="auto", parser=parse_batch, metavar="N"),

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from fashionflow_core.catalogue.jobs import DONE
 from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
+from fashionflow_core.catalogue.reviews import Review, read_reviews
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
 
@@ -51,6 +52,7 @@ class Card:
     seed: str
     width: int
     height: int
+    verdict: str
     flags: tuple[str, ...]
     warnings: tuple[str, ...]
     scores: tuple[tuple[str, str, str], ...]
@@ -69,7 +71,7 @@ class Card:
     @property
     def search(self) -> str:
         """What the search field looks in."""
-        return f"{self.name} {self.caption} {self.message} {' '.join(self.warnings)}".casefold()
+        return f"{self.name} {self.caption} {self.verdict} {self.message} {' '.join(self.warnings)}".casefold()
 
 
 def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
@@ -95,6 +97,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     with (out / MANIFEST).open("rb") as manifest:
         # Of all items only what orders them is held: there may be a million.
         starts = latest(out / MANIFEST)
+        reviews = read_reviews(out)
         found = [(_group(record_at(manifest, start), videos), _order(name), start) for name, start in starts.items()]
         counts = Counter(group for group, _, _ in found)
         several = len(found) > PER_PAGE
@@ -103,7 +106,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
         template = _template()
         for number, (part, name) in enumerate(zip(parts, names)):
-            cards = [_card(record_at(manifest, start), group, videos) for group, _, start in part]
+            cards = [_card(record_at(manifest, start), group, videos, reviews) for group, _, start in part]
             text = template.render(
                 title=_printable(os.path.basename(os.path.realpath(out))),
                 cards=cards,
@@ -170,12 +173,13 @@ def _order(name: str) -> str:
     return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
-def _card(record: dict[str, Any], group: str, videos: Path | None) -> Card:
+def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapping[str, Review]) -> Card:
     status, message = str(record["status"]), str(record.get("message", ""))
     if group == FAILED and status == DONE:
         status, message = "missing", "the video is gone; the next run makes it again"
     output, poster = str(record.get("output", "")), str(record.get("poster", ""))
     found = record.get("scores") or {}
+    review = reviews.get(str(record["item"]))
     scores = tuple(
         (SCORES[key][0], f"{found[key]:.3g}{SCORES[key][1]}", SCORES[key][2]) for key in SCORES if key in found
     )
@@ -192,6 +196,7 @@ def _card(record: dict[str, Any], group: str, videos: Path | None) -> Card:
         seed=str(record.get("seed", "")),
         width=int(record.get("width", 3)),
         height=int(record.get("height", 4)),
+        verdict=review.of(int(record.get("seed", -1))) if review else "",
         flags=tuple(map(str, record.get("flags") or ())),
         warnings=tuple(_without_name(str(line), record) for line in record.get("warnings") or ()),
         scores=scores,

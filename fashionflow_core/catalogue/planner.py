@@ -14,11 +14,14 @@ from fashionflow_core.catalogue.jobs import DONE, FAILED, Job, RunSpec, failure,
 from fashionflow_core.catalogue.manifest import MANIFEST, State, record_at
 from fashionflow_core.catalogue.naming import Item, inside, plan_items
 from fashionflow_core.catalogue.quality_gate import flags, reroll_seed
+from fashionflow_core.catalogue.reviews import REJECTED, Review
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
 from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video.captions import filled
+
+_REJECTED = 1_000_000  # seeds after a rejection are numbered from here; those of the quality gate from 1
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Rules:
 
     Attributes:
         retry_failed: what failed or was lost before, though nothing about it has changed.
+        retry_rejected: videos that a review rejected, with a new seed.
         overwrite: everything, and files may be replaced that no catalogue made.
         keep_other_models: not what another model, or the same one with other weights, has finished: for runs in which
             nobody named a model, so that a new default remakes nothing.
     """
 
     retry_failed: bool = False
+    retry_rejected: bool = False
     overwrite: bool = False
     keep_other_models: bool = False
 
@@ -67,6 +72,7 @@ class Planner:
         revision: of the model's files.
         states: of the manifest.
         known: `manifest.names_by_source(states)`.
+        reviews: of the output folder, if rejected videos are to be made again.
     """
 
     entries: Sequence[Entry]
@@ -77,6 +83,7 @@ class Planner:
     states: Mapping[str, State]
     known: Mapping[str, Sequence[str]]
     rules: Rules = field(default_factory=Rules)
+    reviews: Mapping[str, Review] = field(default_factory=dict)
     _hashes: dict[tuple[object, ...], str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -99,6 +106,10 @@ class Planner:
                 return Decision(item, status=FAILED)
             record = {"item": item.name, "source": item.source, "status": FAILED, **failure("plan", error)}
             return Decision(item, status=FAILED, record=record)
+        if before is not None and (rejections := self._rejections(item, before)):
+            job = self._job(number, item, settings, mark, label, before)
+            seed = reroll_seed(settings.seed, _REJECTED + rejections)  # the mark stays: the next run keeps this video
+            return Decision(item, replace(job, settings=replace(settings, seed=seed), replace=True, redo=True))
         if before is not None and not self.rules.overwrite and before.made_of == f"{mark} {self.revision}":
             if before.status == DONE:
                 if self._is_whole(item, before) and self._is_unchanged(item, before):
@@ -108,6 +119,15 @@ class Planner:
         if before is not None and self._is_kept(item, before):
             return self._judged(item, before, None)
         return Decision(item, self._job(number, item, settings, mark, label, before))
+
+    def _rejections(self, item: Item, before: State) -> int:
+        """How many videos of an item were rejected, if the one that is there was; 0: it stays."""
+        review = self.reviews.get(item.name)
+        if not self.rules.retry_rejected or review is None or before.status != DONE:
+            return 0
+        with (Path(self.work.out) / MANIFEST).open("rb") as manifest:
+            seed = int(record_at(manifest, before.start).get("seed", -1))
+        return review.rejections if review.of(seed) == REJECTED else 0
 
     def _label(self, item: Item) -> str:
         """The caption of an item's video."""

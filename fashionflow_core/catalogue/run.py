@@ -14,6 +14,7 @@ from fashionflow_core.catalogue.manifest import MANIFEST, Manifest, State, names
 from fashionflow_core.catalogue.naming import HIDDEN
 from fashionflow_core.catalogue.outputs import opened
 from fashionflow_core.catalogue.planner import Planner, Rules
+from fashionflow_core.catalogue.reviews import read_reviews
 from fashionflow_core.catalogue.supervisor import Supervisor
 from fashionflow_core.catalogue.worker_handle import WORKER
 from fashionflow_core.errors import FashionFlowError, option
@@ -129,6 +130,7 @@ def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
         states,
         names_by_source(states),
         request.rules,
+        read_reviews(Path(request.work.out)) if request.rules.retry_rejected else {},
     )
 
 

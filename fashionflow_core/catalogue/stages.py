@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
     from fashionflow_core.video import VideoInfo
 
+_DENOISING = 0.5  # of the progress of a video; networks of a motion model take less of its time, others more
 Report = Callable[[Job, dict[str, Any]], None]
 
 
@@ -96,6 +97,8 @@ class Maker:
         self._behind = threading.Semaphore(2)
         self.limit = work.batch or 1
         self.grown: Callable[[int], None] = lambda limit: None
+        # Numbers of jobs, stage, share of the whole that is done.
+        self.progressed: Callable[[list[int], str, float], None] = lambda numbers, stage, share: None
 
     def open(self) -> float:
         """Open the model; returns the seconds it took.
@@ -152,12 +155,19 @@ class Maker:
     def _generate(self, batch: list[tuple[Job, OpenedPhoto]], again: bool = False) -> None:
         """Denoise and decode together; what fails together is tried in halves, one that lacks memory once more."""
         start = time.perf_counter()
+        numbers = [job.number for job, _ in batch]
+
+        def on_step(done: int, steps: int) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            self.progressed(numbers, "denoise", _DENOISING * done / max(1, steps))
+
         try:
             clips = self.pipe.generate_batch(
                 [photo.fitted for _, photo in batch if photo.fitted is not None],
                 [job.settings for job, _ in batch],
                 [job.variation for job, _ in batch],
-                self._on_step,
+                on_step,
             )
         except Stopped:
             raise
@@ -190,10 +200,6 @@ class Maker:
                 distance = self._variations.add(photo.sha256, clip.latents)
             self._decode(job, photo, clip, (denoised - start) / len(batch), distance)
 
-    def _on_step(self, _done: int, _steps: int) -> None:
-        if self.stop.is_set():
-            raise Stopped
-
     def _decode(self, job: Job, photo: OpenedPhoto, clip: "Clip", denoise: float, distance: float | None) -> None:
         """Decode on this thread, which has the device, into a queue that the writing thread reads."""
         frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -202,8 +208,11 @@ class Maker:
         self._writing.submit(self._write, job, photo, clip, frames, seconds, distance)
         start = time.perf_counter()
         try:
-            for frame in clip.frames:
+            for number, frame in enumerate(clip.frames, 1):
                 frames.put(frame)
+                if number % 4 == 0:
+                    share = _DENOISING + (1 - _DENOISING) * number / max(1, clip.count)
+                    self.progressed([job.number], "decode", min(1.0, share))
             seconds["decode"] = time.perf_counter() - start
             frames.put(None)
         except Exception as error:

@@ -54,6 +54,7 @@ class _Worker:
         maker = Maker(work, lambda job, record: self.say("record", job.number, record), self.jobs.put, self._full, log)
         maker.stop = self.stop
         maker.grown = lambda limit: self.say("room", limit)
+        maker.progressed = lambda numbers, stage, share: self.say("progress", numbers, stage, share)
         threading.Thread(target=self.listen, args=(maker.start,), daemon=True).start()
         loading = maker.open()
         self.is_ready = True
@@ -108,8 +109,8 @@ def _alike(waiting: list[Started], limit: int) -> list[Started]:
 
 
 def main() -> None:
-    """Messages out: ("ready", device, batch, seconds), ("room", batch), ("begun", numbers), ("record", number, record),
-    ("warning", text), ("fatal", error) and ("ended",)."""
+    """Messages out: ("ready", device, batch, seconds), ("room", batch), ("begun", numbers), ("progress", numbers,
+    stage, share), ("record", number, record), ("warning", text), ("fatal", error) and ("ended",)."""
     worker = _Worker(*ipc.streams())
 
     def show(message: Warning | str, category: type[Warning], *_place: Any) -> None:

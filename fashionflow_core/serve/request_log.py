@@ -1,0 +1,72 @@
+"""Log of a server's requests: `requests.jsonl`, one line per accepted or removed video, also after a kill."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.serve.video_request import VideoRequest
+
+REQUESTS = "requests.jsonl"
+
+
+class RequestLog:
+    """The log, opened to be added to; by one thread at a time.
+
+    Raises:
+        FashionFlowError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise FashionFlowError(
+                f"{path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {path.parent}"
+            ) from None
+
+    def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines; they are on the disk when this returns.
+
+        Raises:
+            OSError: they are not, and nothing of them is left in the file.
+        """
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        before = os.fstat(self._descriptor).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def read_requests(path: Path) -> tuple[dict[str, VideoRequest], set[str]]:
+    """Requests that stand, by id, and ids of removed ones; a line that a kill cut off was never answered for."""
+    found: dict[str, VideoRequest] = {}
+    removed: set[str] = set()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return found, removed
+    except OSError as error:
+        raise FashionFlowError(f"{path}: {error.strerror}", hint=f"check its permissions: ls -l {path}") from None
+    for text in data.split(b"\n"):
+        try:
+            line = json.loads(text)
+            if "accepted" in line:
+                request = VideoRequest.from_json(line["accepted"])
+                found[request.id] = request
+            else:
+                removed.add(str(line["removed"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return {name: request for name, request in found.items() if name not in removed}, removed

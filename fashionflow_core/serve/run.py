@@ -1,0 +1,191 @@
+"""A server from start to graceful stop."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashionflow_core.catalogue.outputs import opened
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.errors import FashionFlowError, Wording, option
+from fashionflow_core.serve.addresses import PhotoFetcher
+from fashionflow_core.serve.dispatcher import Dispatcher
+from fashionflow_core.serve.metrics import ServerMetrics
+from fashionflow_core.serve.settings import ServerOptions
+from fashionflow_core.serve.video_store import VideoStore
+from fashionflow_core.utils import extras
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_HEADER_SECONDS = 20.0  # within which a connection must have sent the headers of a request
+_CONNECTIONS = 1000  # beyond which requests are answered with status 503
+
+
+def check_extra() -> None:
+    """Refuse to start without the packages of the extra.
+
+    Raises:
+        FashionFlowError: one is missing.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise FashionFlowError(
+            f"a server needs {error.name}, which is not installed", hint=extras.install("serve")
+        ) from None
+
+
+def serve(options: ServerOptions, announce: Callable[[str], None], log: Callable[[str], None]) -> None:
+    """Serve until a signal comes; accepted videos that are not made yet stay in the folder for the next start.
+
+    Args:
+        options: of the server.
+        announce: called with the server's address once it listens.
+        log: called with each log line, from any thread.
+
+    Raises:
+        UsageError: settings that the model cannot meet.
+        FashionFlowError: the port or the folder is taken, or the model cannot be opened.
+    """
+    check_extra()
+    work = options.work
+    config = ModelConfig.load(work.model)
+    work.settings.resolve(config)
+    work.load.check(config)
+    with opened(Path(work.out)) as scratch, listening(options.host, options.port) as listener:
+        store = VideoStore(Path(work.out), options.limits, work.suffix)
+        words, Wording.current = Wording.current, Wording()  # clients know settings by their names, not by flags
+        try:
+            _Run(replace(options, work=replace(work, scratch=str(scratch))), store, config, log)(listener, announce)
+        finally:
+            Wording.current = words
+            store.close()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        FashionFlowError: the address is taken, or not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise FashionFlowError(f"{host}:{port}: {reason}", hint=f"choose another {option('port')}") from None
+
+
+class _Run:
+    """One server: its web server on one thread, its dispatcher on another, signals on the main one."""
+
+    def __init__(
+        self, options: ServerOptions, store: VideoStore, config: ModelConfig, log: Callable[[str], None]
+    ) -> None:
+        from fashionflow_core.serve.endpoint import build_app
+        from fashionflow_core.serve.served import Endpoint
+
+        self.options, self.store = options, store
+        self.error: FashionFlowError | None = None
+        self.ended = threading.Event()
+        self.dispatcher = None
+        if options.devices:
+            self.dispatcher = Dispatcher(options.work, store, options.devices, self._failed, options.module)
+        fetcher = PhotoFetcher(options.url_hosts, options.limits.body_bytes)
+        self.endpoint = Endpoint(options, store, config, self._is_ready, self._problem, fetcher)
+        self.app = build_app(self.endpoint, ServerMetrics(store), log)
+
+    def _failed(self, error: FashionFlowError) -> None:
+        self.error = error
+        self.ended.set()
+
+    def _is_ready(self) -> bool:
+        return self.dispatcher is None or self.dispatcher.is_ready
+
+    def _problem(self) -> str:
+        return "this server only shows videos" if self.dispatcher is None else self.dispatcher.problem
+
+    def __call__(self, listener: socket.socket, announce: Callable[[str], None]) -> None:
+        server = _web_server(self.app)
+        loop: list[asyncio.AbstractEventLoop] = []
+
+        async def run() -> None:
+            loop.append(asyncio.get_running_loop())
+            await server.serve([listener])
+
+        def run_thread() -> None:
+            try:
+                asyncio.run(run())
+            finally:
+                self.ended.set()
+
+        thread = threading.Thread(target=run_thread, name="web", daemon=True)
+        if self.dispatcher is not None:
+            self.dispatcher.start()
+        thread.start()
+        host, port = listener.getsockname()[:2]
+        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        try:
+            # Not Event.wait without a limit: on some systems no signal interrupts it.
+            while not self.ended.wait(0.2):
+                pass
+        except BaseException as interruption:
+            # Ctrl-C or `kill`: the normal end of a server, unless another one comes while it ends.
+            if isinstance(interruption, Exception):
+                raise
+        finally:
+            server.should_exit = True
+            with suppress(RuntimeError, IndexError):
+                loop[0].call_soon_threadsafe(self.endpoint.stopping.set)
+            if self.dispatcher is not None:
+                self.dispatcher.stop()
+            thread.join(10)
+        if self.error is not None:
+            raise self.error
+
+
+def _web_server(app: Any) -> "uvicorn.Server":
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=_protocol(),
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # X-Forwarded-For would let clients choose their address
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=5,
+            h11_max_incomplete_event_size=16_384,
+        )
+    )
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """uvicorn's protocol, which closes connections that do not send the headers of a first request in time."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class TimedProtocol(H11Protocol):
+        """With a limit for the headers of the first request; uvicorn has one for those of later ones."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(_HEADER_SECONDS, self._check_headers)
+
+        def _check_headers(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.abort()
+
+    return TimedProtocol

@@ -1,0 +1,96 @@
+"""What the handlers of the endpoint share, and videos as clients see them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from fashionflow_core.config import ModelConfig
+from fashionflow_core.serve.addresses import PhotoFetcher
+from fashionflow_core.serve.settings import ServerOptions
+from fashionflow_core.serve.video_store import BROKEN, COMPLETED, ServedVideo, VideoStore
+
+
+@dataclass
+class Endpoint:
+    """What the handlers share.
+
+    Attributes:
+        options: of the server.
+        store: of the videos.
+        model: of the model that is served.
+        is_ready: whether a worker can work.
+        problem: why none can, or empty.
+        fetcher: of photos at addresses.
+        stopping: set when the server stops; ends the streams.
+    """
+
+    options: ServerOptions
+    store: VideoStore
+    model: ModelConfig
+    is_ready: Callable[[], bool]
+    problem: Callable[[], str]
+    fetcher: PhotoFetcher
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: int = 0
+
+    def json(self, video: ServedVideo) -> dict[str, Any]:
+        """A video as clients see it."""
+        request, record = video.request, video.record
+        keep = self.options.limits.keep_seconds
+        expires = video.ended + keep if video.ended and keep != float("inf") and not request.item else None
+        size = f"{record['width']}x{record['height']}" if "width" in record else request.size or "auto"
+        return {
+            "id": video.id,
+            "object": "video",
+            "model": record.get("model") or self.model.name,
+            "status": video.status,
+            "progress": video.progress,
+            "created_at": int(request.created),
+            "created": request.created,
+            "completed_at": int(video.ended) if video.status == COMPLETED else None,
+            "expires_at": int(expires) if expires else None,
+            "size": size,
+            "seconds": f"{request.seconds:g}",
+            "prompt": request.prompt,
+            "remixed_from_video_id": request.again_of or None,
+            "error": self._error(video) if video.status == BROKEN else None,
+            "stage": video.stage,
+            "version": video.version,
+            "seed": record.get("seed", request.settings.get("seed")),
+            "variation": request.variation,
+            "group": request.group,
+            "photo_name": request.photo_name,
+            "review": video.verdict,
+            "scores": record.get("scores"),
+            "warnings": [*request.notes, *(self._words(video, line) for line in record.get("warnings") or ())],
+            "stage_durations": record.get("seconds") or {},
+        }
+
+    def _error(self, video: ServedVideo) -> dict[str, str]:
+        record = video.record
+        code = "time_limit" if record.get("error_class") == "TimeLimit" else f"{record.get('stage', 'worker')}_error"
+        hint = str(record.get("hint") or "")
+        message = self._words(video, str(record.get("message") or "failed"))
+        return {"code": code, "message": f"{message}; {hint}" if hint else message}
+
+    def _words(self, video: ServedVideo, text: str) -> str:
+        """A message without folders of this server: photos by the client's own name."""
+        request, place = video.request, str(self.store.folder)
+        shown = request.photo_name or "photo"
+        if request.photo:
+            text = text.replace(f"{place}/photos/{request.photo}", shown).replace(request.photo, shown)
+        return text.replace(f"{place}/", "").replace(place, "")
+
+    def find(self, name: str) -> ServedVideo:
+        """A video by its id.
+
+        Raises:
+            HTTPException: there is none.
+        """
+        video = self.store.videos.get(name)
+        if video is None:
+            raise HTTPException(404, "no such video; it may have been deleted, or have expired")
+        return video
