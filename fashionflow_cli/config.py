@@ -39,7 +39,7 @@ def show(
 
 def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, str]]:
     """Every setting of `generate` under `arguments` → (value, source); what the model decides is read from it."""
-    from fashionflow_core.config import ModelConfig
+    from fashionflow_core.generators.folder import config_of
     from fashionflow_core.store import registry
 
     command: Any = ctx.find_root().command
@@ -48,7 +48,7 @@ def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, 
     parsed = generate.make_context("generate", [*arguments, "--", "PHOTO"], parent=ctx.find_root())
     settings = sources(parsed)
     model = str(settings["model"][0])
-    config = ModelConfig.load(registry.find(model))
+    config = config_of(registry.find(model))
     of_model = {
         **{name: getattr(config, name) for name in ("fit", "frames", "fps", "steps", "scheduler")},
         "size": f"{config.height}x{config.width}",
@@ -56,6 +56,8 @@ def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, 
     }
     if config.latents == "motion":
         of_model |= {"motion": config.motion, "size": "the photo's"}
+    if config.latents == "frames":
+        of_model |= {"scheduler": "own", "size": "of the photo's shape"}
     for name, value in of_model.items():
         if settings[name][0] is None:
             settings[name] = (value, f"model {config.name}")

@@ -9,7 +9,7 @@ import typer
 from fashionflow_cli.console import one_line, result, result_json
 
 # Read elsewhere than by an option.
-_VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG")
+_VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG", "FASHIONFLOW_API_KEY")
 
 
 def doctor(

@@ -21,8 +21,8 @@ from fashionflow_cli.console import (
     result_text,
 )
 from fashionflow_cli.evaluate_options import CLIPS, OUTPUT, PROTOCOL, check_outputs, option, options_of, settings_of
-from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import PartialError, UsageError
+from fashionflow_core.generators.folder import config_of
 from fashionflow_core.store import registry
 from fashionflow_core.utils.files import write_text
 
@@ -211,7 +211,7 @@ def ablation(
         )
     ]
     for _, model, settings in rows:
-        settings.resolve(ModelConfig.load(registry.find(model)))  # the third may be refused after hours of the first
+        settings.resolve(config_of(registry.find(model)))  # the third may be refused after hours of the first
     photos_of(data)
     found: dict[str, dict[str, Any]] = {}
     for title, model, settings in rows:

@@ -11,13 +11,13 @@ import typer
 from fashionflow_cli import generate_catalogue, options
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
+from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
 from fashionflow_core.config import (
     VIDEO_SUFFIXES,
     EncodeOptions,
     GenerateSettings,
     LoadOptions,
-    ModelConfig,
     SigningOptions,
 )
 from fashionflow_core.errors import FashionFlowWarning, UsageError
@@ -64,6 +64,8 @@ def generate(
     motion_amount: options.MotionAmount = None,
     loop: options.Loop = False,
     duration: options.Duration = None,
+    # prompt
+    prompt: options.Prompt = None,
     # model and machine
     model: options.Model = "mini",
     lora: options.Lora = None,
@@ -111,8 +113,10 @@ def generate(
     frames_dir: options.FramesDir = None,
     interpolate: options.Interpolate = 1,
     scheduler: options.Scheduler = None,
-    guidance: options.Guidance = 1.0,
+    guidance: options.Guidance = None,
     guidance_interval: options.GuidanceInterval = options.EVERYWHERE,
+    negative_prompt: options.NegativePrompt = None,
+    megapixels: options.Megapixels = None,
     conditioning: options.Conditioning = None,
     batch: options.Batch = 0,
     gate_limits: options.GateLimits = None,
@@ -143,7 +147,11 @@ def generate(
         loop=loop,
         duration=duration,
         lock=lock,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        megapixels=megapixels,
     )
+    lora = lora_of(lora)
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
     from fashionflow_core.video.finishing import FinishOptions
@@ -206,9 +214,9 @@ def generate(
     quiet_libraries()
 
     from fashionflow_core import video
+    from fashionflow_core.generators.folder import config_of
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.images.person import warn_if_no_figure
-    from fashionflow_core.store import registry
 
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
@@ -216,8 +224,8 @@ def generate(
         video.check_options(output.video, encode)
     name = "<stdin>" if photo == STDIN else str(photo)
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
-    folder = registry.find(model)
-    model_config = ModelConfig.load(folder)
+    folder = found(model, quiet)
+    model_config = config_of(folder)
     settings = finish.adapted(settings, model_config)
     finish.check_length(settings.resolve(model_config))  # what the model cannot do is refused before it is loaded
     load.check(model_config)
@@ -227,7 +235,7 @@ def generate(
         warn_if_no_figure(pixels, name)
     mask = None if matte is None else read_mask(matte, pixels.shape[:2], max_megapixels)
     warned = ctx.ensure_object(Warnings)
-    studio = Studio.open(folder, load, encode, warned, quiet, as_json)
+    studio = Studio.open(folder, load, encode, warned, quiet, as_json, planned=dry_run)
     note(f"{studio.pipe.config.name}: {studio.pipe.config.purpose}", quiet)
     if dry_run:
         studio.print_plan(studio.pipe.plan(settings, pixels, measure=True), outputs)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_cli.console import note, one_line, result, result_json
-from fashionflow_core.config import VIDEO_SUFFIXES, ModelConfig
+from fashionflow_cli.models import found
+from fashionflow_cli.videos import requirement_rows
+from fashionflow_core.config import VIDEO_SUFFIXES
 from fashionflow_core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
     from fashionflow_core.catalogue.inputs import read_inputs
-    from fashionflow_core.store import registry
+    from fashionflow_core.generators.folder import config_of
     from fashionflow_core.video.captions import columns_of
 
     work, out = request.work, Path(request.work.out)
@@ -97,8 +99,8 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
         note(f"failed: {line}")
     if inputs.twice:
         note(f"skipped {inputs.twice} that were named twice", quiet)
-    model = registry.find(work.model)
-    config = ModelConfig.load(model)
+    model = found(work.model, quiet)
+    config = config_of(model)
     settings = work.finish.adapted(work.settings, config)
     work.finish.check_length(settings.resolve(config))
     work = replace(work, model=str(model), settings=settings, out=str(place), remote=url.rstrip("/"))
@@ -135,7 +137,10 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
 
     plan = estimate(request)
     if as_json:
-        result_json(asdict(plan))
+        described = asdict(plan)
+        if plan.requirements is None:
+            del described["requirements"]
+        result_json(described)
         return
     size = f", about {plan.bytes_each * plan.to_do / 1e6:,.0f} MB" if plan.bytes_each else ""
     rows = {
@@ -150,6 +155,9 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
         rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s per video, estimated from {plan.measured}"
     elif plan.to_do:
         rows["time"] = "not timed for so many: make a few of them first, --dry-run then estimates from those"
+    if plan.requirements is not None:
+        rows["time"] = "not timed: make a few of them first, --dry-run then estimates from those"
+        rows |= requirement_rows(plan.requirements)
     for name, value in rows.items():
         result(f"{name:14}  {value}")
     for line in plan.notes:

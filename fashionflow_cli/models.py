@@ -1,6 +1,7 @@
 """`fashionflow models`."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -134,7 +135,7 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME",
-            help="[bold]published[/bold]; the hub id ORGANISATION/NAME of a repository that is a model folder; "
+            help="[bold]published[/bold]; the hub id ORGANISATION/NAME of a model folder or a pipeline of diffusers; "
             "[bold]parser[/bold]: a SegFormer for clothes, which motion models then find figures with; or "
             "[bold]metrics[/bold]: the networks of [bold]fashionflow evaluate[/bold].",
             show_default=False,
@@ -160,6 +161,9 @@ def pull(
         str | None, typer.Option("--sha256", help="What the checkpoint must hash to.", metavar="HEX")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed model of that name.")] = False,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept a licence that restricts use, without being asked.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Fetch a model through the Hugging Face hub and install it under its name.
@@ -181,8 +185,42 @@ def pull(
             overwrite=overwrite,
             report=lambda line: note(line, quiet),
             progress=show_progress,
+            accept=lambda licence: accept_license or _accepted(licence),
         )
     result(str(target))
+
+
+def _accepted(licence: str) -> bool:
+    """Ask at a terminal; elsewhere nobody can answer."""
+    return sys.stdin.isatty() and typer.confirm(f"{licence}\nDo you accept it?", err=True)
+
+
+def lora_of(lora: Path | None) -> Path | None:
+    """The LoRA that was named: a file or folder, or one of the hub, which is fetched."""
+    from fashionflow_core.store import registry
+
+    if lora is None or lora.exists() or not registry.is_hub_id(str(lora)) or lora.parent.is_dir():
+        return lora
+    from fashionflow_core.store.install import fetch_lora
+
+    return fetch_lora(str(lora))
+
+
+def found(model: str, quiet: bool) -> Path:
+    """The folder of a model; a hub id that was never pulled is fetched first, unless its licence restricts use.
+
+    Raises:
+        FashionFlowError: as `registry.find` and `install.pull`.
+    """
+    from fashionflow_core.store import registry
+
+    of_hub = registry.is_hub_id(model) and not Path(model).exists() and not Path(model.split("/")[0]).is_dir()
+    if of_hub and registry.pulled_from(model) is None:
+        from fashionflow_core.store.install import pull as pull_model
+
+        with _transfers(quiet) as show_progress:
+            return pull_model(model, report=lambda line: note(line, quiet), progress=show_progress)
+    return registry.find(model)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Opening, writing and reporting shared by generate and interpolate."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fashionflow_cli.console import Warnings, note, progress, result, result_json
 from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, LoadOptions
 from fashionflow_core.errors import UsageError
+from fashionflow_core.utils.extras import install
 from fashionflow_core.utils.files import check_target
 
 if TYPE_CHECKING:
@@ -103,9 +104,16 @@ class Studio:
 
     @classmethod
     def open(
-        cls, folder: Path, load: LoadOptions, encode: EncodeOptions, warned: Warnings, quiet: bool, as_json: bool
+        cls,
+        folder: Path,
+        load: LoadOptions,
+        encode: EncodeOptions,
+        warned: Warnings,
+        quiet: bool,
+        as_json: bool,
+        planned: bool = False,
     ) -> "Studio":
-        """Open a model folder.
+        """Open a model folder; if only a run is `planned`, no more of it than that needs.
 
         Raises:
             UsageError, FashionFlowError: as `pipeline.load`.
@@ -114,7 +122,7 @@ class Studio:
         start = time.perf_counter()
         from fashionflow_core import pipeline  # imports torch, which takes seconds: after what can be refused without
 
-        pipe = pipeline.load(folder, load)
+        pipe = pipeline.load_for_planning(folder, load) if planned else pipeline.load(folder, load)
         return cls(pipe, time.perf_counter() - start, encode, warned, quiet, as_json)
 
     def write(
@@ -215,6 +223,8 @@ class Studio:
         videos = len({target.item for target in targets})
         described: dict[str, Any] = {"videos": videos, "files": files, **asdict(plan)}
         described["warnings"] = self.warned.take()
+        if plan.requirements is None:
+            del described["requirements"]
         if self.as_json:
             result_json(described)
             return
@@ -228,8 +238,21 @@ class Studio:
         if plan.seconds is not None:
             each = f" ({videos} videos of {plan.seconds:.0f} s)" if videos > 1 else ""
             rows["time"] = f"about {plan.seconds * videos:.0f} s{each}, after the model is open"
+        if plan.requirements is not None:
+            rows |= requirement_rows(asdict(plan.requirements))
         for name, value in rows.items():
             result(f"{name:14}  {value}")
+
+
+def requirement_rows(needed: Mapping[str, Any]) -> dict[str, str]:
+    """What a pipeline of diffusers needs, for people: fields of `generators.requirements.Requirements`."""
+    free = "" if needed["free_bytes"] is None else f", {needed['free_bytes'] / 1e9:.1f} GB are free there"
+    missing = ", ".join(needed["missing_packages"])
+    return {
+        "weights": f"{needed['disk_bytes'] / 1e9:.1f} GB on disk, {needed['device_bytes'] / 1e9:.1f} GB opened{free}",
+        "offload": f"{needed['offload']} expected",
+        "licence": needed["licence"],
+    } | ({"missing": f"{missing}: {install('generators')}"} if missing else {})
 
 
 def _watched(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from fashionflow_core.errors import FashionFlowError, SettingError, command, option
+from fashionflow_core.utils.frame_sizes import FrameSizes
 from fashionflow_core.utils.typed_files import build, read_object
 
 FIT_MODES = ("pad", "crop", "stretch")
@@ -21,7 +22,7 @@ PIXEL_RANGES = ("zero_one", "minus_one_one")
 KNOWN_CONTENT = ("none", "rgb", "latents", "photo")
 MASK_FILLS = ("zero", "nearest", "linear")
 MODES = ("generate", "interpolate", "extend", "loop")
-LATENTS = ("appearance", "motion")
+LATENTS = ("appearance", "motion", "frames")
 MOTIONS = ("turn", "sway", "simple")
 CONDITIONING = ("both", "local", "global")
 INTERPOLATION = (1, 2, 4)
@@ -33,6 +34,7 @@ TARGETS = ("shopify", "google", "amazon", "reels", "tiktok", "web", "gif")  # ro
 RATIOS = ("1:1", "4:5", "9:16", "16:9")  # width:height
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")  # of a logo
 MODEL_FILE = "model.json"
+INDEX_FILE = "model_index.json"  # of a pipeline in diffusers' layout
 PHOTO_SIZE = "photo"  # a size: all of the photo's pixels
 LONGEST_SIDE = 1280  # pixels of a motion model's video, where no size is asked
 DEFAULT_TURN, LARGEST_TURN = 25.0, 35.0  # degrees
@@ -92,7 +94,8 @@ class ModelConfig:
             before and after each frame, and says in one call what the clip has beyond their linear mixture: one that
             says zero blends. Sampling settings are then the other U-Net's alone.
         latents: what the U-Net's latents mean: appearance (a VAE decodes them into pixels) or motion (they move the
-            photo's own pixels; height and width are then those of the figure's box that the networks see).
+            photo's own pixels; height and width are then those of the figure's box that the networks see). Models that
+            return finished frames, `generators.config.GeneratorConfig`, have frames here; no model.json says so.
         keyframes, keyframe_seconds: of motion: latent frames of a clip, and the time from one to the next.
         motion: of motion models: what is done when nothing is asked, one of `MOTIONS`.
         conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
@@ -207,6 +210,11 @@ class ModelConfig:
         try:
             values = read_object(path)
         except (FileNotFoundError, NotADirectoryError):
+            if (path.parent / INDEX_FILE).is_file():
+                raise FashionFlowError(
+                    f"{folder}: a pipeline of diffusers only generates videos; this needs a model of FashionFlow",
+                    hint=f"use one: {option('model', 'mini')}, or {command('models list')}",
+                ) from None
             raise FashionFlowError(
                 f"{folder}: is not a model folder (no {MODEL_FILE})",
                 hint=f"see the known ones: {command('models list')}",
@@ -217,7 +225,7 @@ class ModelConfig:
         """Refuse a matte for a model that has no use for it.
 
         Raises:
-            UsageError: an appearance model.
+            UsageError: any other than a motion model.
         """
         if self.latents != "motion":
             raise SettingError(
@@ -230,13 +238,17 @@ class ModelConfig:
         Raises:
             UsageError: a motion model.
         """
-        if self.latents == "motion":
+        if self.latents != "appearance":
             raise SettingError(
                 "model",
                 f"{self.name} moves photos, and cannot fill in frames of a finished video",
                 hint=f"use {option('model', 'mini-latent')}; "
                 f"generate {option('interpolate', 2)} makes more frames of a new video",
             )
+
+    def resolve_frames(self, asked: "GenerateSettings") -> "ResolvedSettings":
+        """A request of a model that returns finished frames; only `generators.config.GeneratorConfig` is one."""
+        raise FashionFlowError(f"{MODEL_FILE} of {self.name}: latents is 'frames'", hint=_BROKEN_MODEL)
 
     def to_json(self) -> str:
         """The text of `model.json`."""
@@ -335,7 +347,8 @@ class GenerateSettings:
         size: (height, width) in pixels, or "photo": the photo's own. An appearance model has one size; a motion model
             draws any, by default the photo's own up to `LONGEST_SIDE` pixels.
         decode_chunk: frames decoded by the VAE at a time.
-        guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call a step instead of two).
+        guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call a step instead of two). None: 1;
+            of generators the model's own.
         guidance_interval: the part of the noise schedule with guidance, as two fractions of its timesteps, lower first:
             0 is clean, 1 is pure noise. Elsewhere the step is unguided ("Applying Guidance in a Limited Interval",
             2404.07724).
@@ -345,7 +358,11 @@ class GenerateSettings:
         motion: of motion models: turn; sway, with little turning; or simple, a hand-made motion without the network.
         motion_amount: of motion models: degrees that the figure turns at most to a side, 0 to 35.
         loop: of motion models: the video ends where it began, so that it repeats without a jump.
-        duration: of motion models: seconds; more than the model's own are made by continuing.
+        duration: of motion models: seconds; more than the model's own are made by continuing. Of generators: seconds;
+            a generator's frames are retimed to it.
+        prompt, negative_prompt: of generators: what the video should show and should not show; `{caption}` stands for
+            the photo's caption. None: texts for garments.
+        megapixels: of generators: height times width of a frame, in millions of pixels.
         lock: how far the photo is put back into the video: off, colour or full (`lock.photo_lock`). Not of motion
             models, which move the photo's own pixels.
     """
@@ -358,7 +375,7 @@ class GenerateSettings:
     fit: str | None = None
     size: tuple[int, int] | str | None = None
     decode_chunk: int = 7
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     conditioning: str | None = None
     interpolate: int = 1
@@ -367,6 +384,9 @@ class GenerateSettings:
     loop: bool = False
     duration: float | None = None
     lock: str | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    megapixels: float | None = None
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -393,13 +413,13 @@ class GenerateSettings:
             raise SettingError("size", f"must be HEIGHTxWIDTH or {PHOTO_SIZE}, not {self.size!r}")
         if self.duration is not None and self.frames is not None:
             raise SettingError("frames, duration", "only one of them", hint="leave one out")
-        for field in ("frames", "fps", "steps", "decode_chunk", "duration"):
+        for field in ("frames", "fps", "steps", "decode_chunk", "duration", "megapixels"):
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise SettingError(field, f"must be above 0, not {value}")
         if self.interpolate not in INTERPOLATION:
             raise SettingError("interpolate", f"must be 2 or 4 (or 1: none), not {self.interpolate!r}")
-        if not 1 <= self.guidance_scale <= 100:
+        if self.guidance_scale is not None and not 1 <= self.guidance_scale <= 100:
             raise SettingError("guidance_scale", f"must be from 1 (none) to 100, not {self.guidance_scale}")
         ends = tuple(self.guidance_interval)
         if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
@@ -416,6 +436,15 @@ class GenerateSettings:
             UsageError: another frame size than the model's, a conditioning or interpolation it was not trained for, or
                 guidance of a model, or under a conditioning, that has nothing to be guided away from.
         """
+        if model.latents == "frames":
+            return model.resolve_frames(self)
+        for field in ("prompt", "negative_prompt", "megapixels"):
+            if getattr(self, field) is not None:
+                raise SettingError(
+                    field,
+                    f"model {model.name} has no such setting",
+                    hint=f"leave {option(field)} out, or name a pipeline of diffusers with {option('model')}",
+                )
         if model.latents == "motion":
             return self._resolve_motion(model)
         asked = (("motion", self.motion), ("motion_amount", self.motion_amount), ("loop", self.loop or None))
@@ -446,13 +475,13 @@ class GenerateSettings:
                 f"model {model.name} was not trained for {conditioning!r}",
                 hint=f"it was trained for: {', '.join(model.conditioning)}",
             )
-        if self.guidance_scale != 1 and not model.context_dropout:
+        if self._guidance != 1 and not model.context_dropout:
             raise SettingError(
                 "guidance_scale",
                 f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
                 hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
             )
-        if self.guidance_scale != 1 and conditioning == "local":
+        if self._guidance != 1 and conditioning == "local":
             raise SettingError(
                 "guidance_scale",
                 "local conditioning leaves the context out, so there is nothing to guide towards",
@@ -479,7 +508,7 @@ class GenerateSettings:
             fit=self.fit or model.fit,
             size=native,
             decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self.guidance_scale),
+            guidance_scale=float(self._guidance),
             guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
             interpolate=int(self.interpolate),
@@ -491,6 +520,10 @@ class GenerateSettings:
             lock=self.lock or model.lock,
         )
 
+    @property
+    def _guidance(self) -> float:
+        return 1.0 if self.guidance_scale is None else self.guidance_scale
+
     def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
         """The same for a model whose latents are motion."""
         if self.conditioning not in (None, "both"):
@@ -499,7 +532,7 @@ class GenerateSettings:
                 f"model {model.name} moves the photo itself, which no conditioning can leave out",
                 hint=f"the paper's ablation is for appearance models: {option('model', 'mini-latent')}",
             )
-        if self.guidance_scale != 1 and not model.context_dropout:
+        if self._guidance != 1 and not model.context_dropout:
             raise SettingError(
                 "guidance_scale",
                 f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
@@ -530,7 +563,7 @@ class GenerateSettings:
             fit=self.fit or model.fit,
             size=None if self.size is None or isinstance(self.size, str) else (int(self.size[0]), int(self.size[1])),
             decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self.guidance_scale),
+            guidance_scale=float(self._guidance),
             guidance_interval=(float(self.guidance_interval[0]), float(self.guidance_interval[1])),
             conditioning="both",
             interpolate=int(self.interpolate),
@@ -578,6 +611,28 @@ class ResolvedMotion:
 
 
 @dataclass(frozen=True)
+class ResolvedGenerator:
+    """What a generator is asked for.
+
+    Attributes:
+        prompt, negative_prompt: texts; empty where it takes none.
+        guidance: guidance scale; None: it takes none.
+        sizes: frame sizes that it may choose from.
+        model_fps: frame rate of the frames that it generates.
+        video_frames: frames of the video, after retiming.
+        slowdown: how much slower than generated the video is played; 1: as generated.
+    """
+
+    prompt: str
+    negative_prompt: str
+    guidance: float | None
+    sizes: FrameSizes
+    model_fps: float
+    video_frames: int
+    slowdown: float
+
+
+@dataclass(frozen=True)
 class ResolvedSettings:
     """`GenerateSettings` of which nothing is left open; `size` is None where a motion model takes the photo's own."""
 
@@ -597,10 +652,13 @@ class ResolvedSettings:
     interpolate_scheduler: str
     motion: ResolvedMotion | None = None
     lock: str = "off"
+    generator: ResolvedGenerator | None = None
 
     @property
     def video_frames(self) -> int:
         """Frames of a generated video, those in between included."""
+        if self.generator is not None:
+            return self.generator.video_frames
         if self.motion is not None and self.motion.loop:  # from the last frame to the first one there are some, too
             return self.frames * self.interpolate
         return (self.frames - 1) * self.interpolate + 1

@@ -19,10 +19,14 @@ from fashionflow_core.diffusion.clip import Clip, assemble
 from fashionflow_core.diffusion.conditioning import Conditioner, condition, load_processor
 from fashionflow_core.diffusion.cost_estimate import RunCost, Workload, make_plan
 from fashionflow_core.diffusion.decoding import decode_latents
+from fashionflow_core.diffusion.frame_generator import FrameGenerator
 from fashionflow_core.diffusion.interpolation import Filler, GapWindow, of_latents, plan_passes, predicted, sampled
 from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, memory_explained, sampler
 from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, option
+from fashionflow_core.generators.config import GeneratorConfig
+from fashionflow_core.generators.folder import config_of
+from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.images.fitting import Box, Fitted, Photo, as_pixels, fit
 from fashionflow_core.motion.conditions import PHOTO_CHANNELS
 from fashionflow_core.motion.figure_box import GRID
@@ -50,10 +54,13 @@ class FashionFlowPipeline:
         self.networks, self.config, self.make_scheduler = networks, config, make_scheduler
         self.conditioner = Conditioner(networks, processor, config)
         self.motion: MotionGenerator | None = None
+        self.generator: FrameGenerator | None = None
         if config.latents == "motion":
             from fashionflow_core.motion import generation
 
             self.motion = generation.MotionGenerator(networks, self.conditioner, config, make_scheduler)
+        elif isinstance(config, GeneratorConfig):
+            self.generator = FrameGenerator(networks, config)
 
     def resolve(self, settings: GenerateSettings) -> ResolvedSettings:
         """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.
@@ -62,6 +69,8 @@ class FashionFlowPipeline:
             UsageError: as `GenerateSettings.resolve`; a number of frames its engines were not built for.
         """
         resolved = settings.resolve(self.config)
+        if self.generator is not None:
+            return resolved
         counts = self.networks.frame_counts
         # A motion model's U-Net sees keyframes: their number depends on the duration (`MotionGenerator`).
         if resolved.motion is None and counts is not None and resolved.frames not in counts:
@@ -136,6 +145,8 @@ class FashionFlowPipeline:
             return self.motion.generate_batch(photos, requests, items, on_step, mattes)
         if mattes is not None:
             config.check_matte()
+        if self.generator is not None:
+            return self.generator.generate_batch(photos, requests, items, on_step)
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
@@ -189,7 +200,7 @@ class FashionFlowPipeline:
         self.config.check_video()
         asked = replace(settings or GenerateSettings(), **changes)
         request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
-        if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale != 1):
+        if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale not in (None, 1)):
             warnings.warn(
                 f"{option('steps')}, {option('scheduler')}, {option('guidance_scale')}: change nothing here: "
                 f"{self.config.name} fills in between with a network of its own",
@@ -204,6 +215,8 @@ class FashionFlowPipeline:
         """Denoising steps of one `generate`, those that fill in frames included."""
         if self.motion is not None:
             return self.motion.count_steps(request)
+        if self.generator is not None:
+            return self.generator.count_steps(request)
         return request.steps + request.interpolate_steps * sum(map(len, self._passes(request, request.frames)))
 
     def _passes(self, request: ResolvedSettings, count: int) -> list[list[GapWindow]]:
@@ -248,6 +261,10 @@ class FashionFlowPipeline:
             if video_frames:
                 self.config.check_video()
             return self.motion.plan(request, photo, measure)
+        if self.generator is not None:
+            if video_frames:
+                self.config.check_video()
+            return self.generator.plan(request, photo)
         size = (self.config.height, self.config.width)
         if photo is not None:
             box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
@@ -282,8 +299,8 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
     """Open a model.
 
     Args:
-        model: a name of `list_models()`, a model folder or an engine folder; a `Path` is always a
-            folder.
+        model: a name of `list_models()`, a model folder, an engine folder, a folder in diffusers' layout, or the
+            address of a remote model; a `Path` is never a name.
         options: how; see `LoadOptions`.
         changes: fields of `LoadOptions` that take the place of those in `options`, such as device="cuda".
 
@@ -294,7 +311,9 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
     """
     options = replace(options, **changes)
     folder = model if isinstance(model, Path) else registry.find(model)
-    config = ModelConfig.load(folder)
+    config = config_of(folder)
+    if isinstance(config, GeneratorConfig):
+        return _load_generator(folder, config, options)
     networks: Any = runtimes.load(folder, options, config)
     if options.lora is not None:
         config = replace(config, name=f"{config.name}+{Path(options.lora).resolve().name}")
@@ -313,6 +332,38 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
 
         pipe.motion.clothes = ClothesParser.load(parser, pipe.networks.device)
     return pipe
+
+
+def load_for_planning(model: str | Path, options: LoadOptions = LoadOptions()) -> FashionFlowPipeline:
+    """As `load`, but of a generator, which may take minutes and 70 GB to open, only what `plan` needs.
+
+    Raises:
+        UsageError, FashionFlowError: as `load`.
+    """
+    folder = model if isinstance(model, Path) else registry.find(model)
+    config = config_of(folder)
+    if not isinstance(config, GeneratorConfig):
+        return load(folder, options)
+    from fashionflow_core.generators.requirements import UnopenedModel
+
+    source: Any = UnopenedModel(folder, config, options)
+    return FashionFlowPipeline(source, None, config, lambda name: make_scheduler(folder, name))
+
+
+def _load_generator(folder: Path, config: GeneratorConfig, options: LoadOptions) -> FashionFlowPipeline:
+    """A pipeline of diffusers or a remote model."""
+    source: Any
+    if is_remote(folder):
+        from fashionflow_core.generators.remote_model import RemoteModel
+
+        source = RemoteModel(config, options)
+    else:
+        from fashionflow_core.generators.diffusers_model import DiffusersModel
+
+        source = DiffusersModel(folder, config, options)
+    if options.lora is not None:
+        config = replace(config, name=f"{config.name}+{Path(options.lora).resolve().stem}")
+    return FashionFlowPipeline(source, None, config, lambda name: make_scheduler(folder, name))
 
 
 def _expected(config: ModelConfig, networks: Any) -> list[tuple[str, Any, Any]]:

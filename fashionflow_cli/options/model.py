@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import Annotated
 
 from fashionflow_cli.console import Interval, parse_interval
-from fashionflow_cli.options.base import ADVANCED, MACHINE, MOTION, RARE, SAMPLING, between, one_of, option
+from fashionflow_cli.options.base import (
+    ADVANCED,
+    MACHINE,
+    MOTION,
+    OTHER_MODELS,
+    RARE,
+    SAMPLING,
+    between,
+    one_of,
+    option,
+)
 from fashionflow_core.config import CONDITIONING, DEFAULT_TURN, LARGEST_TURN, MOST_FRAMES, MOTIONS, SCHEDULERS
 
 EVERYWHERE = Interval(0, 1)
@@ -15,14 +25,14 @@ Model = Annotated[
         MACHINE,
         "model",
         "-m",
-        text="A folder, or a name of [bold]models list[/bold].",
+        text="A folder, name of [bold]models list[/bold], hub id or address.",
         metavar="NAME",
         show_default=True,
     ),
 ]
 Lora = Annotated[
     Path | None,
-    option(MACHINE, "lora", text="A LoRA of [bold]fashionflow train[/bold] for this model.", metavar="DIR"),
+    option(MACHINE, "lora", text="A LoRA for this model: folder, file or hub id.", metavar="SRC"),
 ]
 Motion = Annotated[
     str | None,
@@ -61,7 +71,26 @@ Scheduler = Annotated[
     str | None,
     option(ADVANCED, "scheduler", text=f"{', '.join(SCHEDULERS)}.", **one_of(SCHEDULERS, "NAME")),
 ]
-Guidance = Annotated[float, option(ADVANCED, "guidance", text="Guidance scale.", default="1, none", metavar="N")]
+Guidance = Annotated[
+    float | None, option(ADVANCED, "guidance", text="Guidance scale; 1 is none.", default="the model's", metavar="N")
+]
+Prompt = Annotated[
+    str | None,
+    option(
+        OTHER_MODELS,
+        "prompt",
+        text="What to show; {caption} is the list's column.",
+        default="of garments",
+        metavar="TEXT",
+    ),
+]
+NegativePrompt = Annotated[
+    str | None, option(OTHER_MODELS, "negative-prompt", text="What not to show.", default="of garments", metavar="TEXT")
+]
+Megapixels = Annotated[
+    float | None,
+    option(OTHER_MODELS, "megapixels", text="Size of a generated frame.", default="the model's", metavar="N"),
+]
 GuidanceInterval = Annotated[
     Interval,
     option(

@@ -31,6 +31,7 @@ class Estimate:
         bytes_each: of a video, where the folder has such ones already.
         model, frames, steps, scheduler: of items without settings of their own.
         notes: what becomes of finished videos that another model made.
+        requirements: of a pipeline of diffusers: fields of `generators.requirements.Requirements`.
     """
 
     items: int
@@ -47,6 +48,7 @@ class Estimate:
     steps: int
     scheduler: str
     notes: tuple[str, ...] = ()
+    requirements: dict[str, Any] | None = None
 
 
 def estimate(request: Request) -> Estimate:
@@ -64,9 +66,9 @@ def estimate(request: Request) -> Estimate:
     counts = count(planner.decide())
     alike = {"model_revision": planner.revision, "steps": settings.steps, "frames": settings.video_frames}
     seconds, size = _from_manifest(out, alike)
-    measured = "videos made before"
+    measured, needed = "videos made before", None
     if seconds is None and 0 < counts["to do"] <= _TIMED_UP_TO:
-        seconds, measured = _timed(request), "one timed call of each network"
+        (seconds, needed), measured = _timed(request), "one timed call of each network"
     workers = min(len(request.devices), max(counts["to do"], 1))
     return Estimate(
         items=len(planner),
@@ -83,6 +85,7 @@ def estimate(request: Request) -> Estimate:
         steps=settings.steps,
         scheduler=settings.scheduler,
         notes=tuple(about_other_models(planner)),
+        requirements=needed,
     )
 
 
@@ -99,8 +102,11 @@ def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int 
     return seconds / len(last), round(sum(record.get("output_bytes", 0) for record in last) / len(last))
 
 
-def _timed(request: Request) -> float | None:
-    """Seconds of denoising and decoding, timed in a process of its own: the planning one stays small."""
+def _timed(request: Request) -> tuple[float | None, dict[str, Any] | None]:
+    """Seconds of denoising and decoding, timed in a process of its own: the planning one stays small.
+
+    Of a generator, which nobody times, what it needs.
+    """
     child = ipc.Child(__name__)
     try:
         child.send((request.work, request.devices[0], request.work.settings))
@@ -113,7 +119,7 @@ def _timed(request: Request) -> float | None:
         child.kill()
     if isinstance(found, Exception):
         raise found
-    return found["seconds"]
+    return found["seconds"], found["requirements"]
 
 
 def main() -> None:
@@ -130,5 +136,5 @@ def main() -> None:
 def _plan(work: RunSpec, device: str, settings: GenerateSettings) -> dict[str, Any]:
     from fashionflow_core import pipeline
 
-    pipe = pipeline.load(Path(work.model), work.on(device).load)
+    pipe = pipeline.load_for_planning(Path(work.model), work.on(device).load)
     return asdict(pipe.plan(settings, measure=True))

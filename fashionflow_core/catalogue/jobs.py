@@ -10,6 +10,8 @@ from typing import Any, Self
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.quality_gate import QualityLimits
 from fashionflow_core.config import EncodeOptions, GenerateSettings, LoadOptions, ResolvedSettings
+from fashionflow_core.generators.folder import SOURCE_FILE, is_pipeline
+from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video.finishing import FinishOptions
 
@@ -140,6 +142,8 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
     """Of everything but photo and model that a video's pixels depend on."""
     values = asdict(request)
     del values["decode_chunk"]  # a matter of memory
+    if values["generator"] is None:
+        del values["generator"]
     if values["motion"] is None:  # so that hashes of appearance models stay what they were without this field
         del values["motion"]
     if values["lock"] == "off":
@@ -173,7 +177,15 @@ def fingerprint(input_hash: str, settings: str, revision: str) -> str:
 
 
 def model_revision(folder: str | Path) -> str:
-    """Of a model folder's files: names and bytes, but for notes that nothing is computed from."""
+    """Of a model folder's files: names and bytes, but for notes that nothing is computed from.
+
+    Of a pulled pipeline of diffusers, which may hold 70 GB: of the hashes that were checked when it was pulled. Of a
+    remote model: of its address, which is all that is known.
+    """
+    if is_remote(folder):
+        return _short(str(folder).encode())
+    if is_pipeline(folder) and (Path(folder) / SOURCE_FILE).is_file():
+        return _short((Path(folder) / SOURCE_FILE).read_bytes())
     total = hashlib.sha256()
     folder = Path(folder)
     for file in sorted(folder.rglob("*")):

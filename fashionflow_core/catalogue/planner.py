@@ -16,7 +16,8 @@ from fashionflow_core.catalogue.naming import Item, inside, plan_items
 from fashionflow_core.catalogue.quality_gate import flags, reroll_seed
 from fashionflow_core.catalogue.reviews import REJECTED, Review
 from fashionflow_core.config import GenerateSettings, ModelConfig
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
+from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video.captions import filled
 
@@ -197,12 +198,20 @@ class Planner:
     def _settings(self, item: Item, label: str) -> tuple[GenerateSettings, str]:
         """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
+        if CAPTION in (settings.prompt or ""):
+            if not item.caption:
+                raise SettingError(
+                    "prompt",
+                    f"{item.source} has no caption for {CAPTION}",
+                    hint="give its list a column named caption, or leave the placeholder out",
+                )
+            settings = replace(settings, prompt=str(settings.prompt).replace(CAPTION, item.caption))
         work = (
             replace(self.work, finish=replace(self.work.finish, caption=label))
             if label != self.work.finish.caption
             else self.work
         )
-        if self.config.latents == "motion" and "seed" not in (item.settings or {}):
+        if self.config.latents != "appearance" and "seed" not in (item.settings or {}):
             # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
             settings = replace(settings, seed=item_seed(settings.seed, item.name))
             return settings, settings_hash(settings.resolve(self.config), work, item.variation)

@@ -17,8 +17,8 @@ from fashionflow_core.catalogue.planner import Planner, Rules
 from fashionflow_core.catalogue.reviews import read_reviews
 from fashionflow_core.catalogue.supervisor import Supervisor
 from fashionflow_core.catalogue.worker_handle import WORKER
-from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.generators.folder import config_of
 from fashionflow_core.utils.files import atomic_path
 
 EXECUTORS = LOCAL, RAY = "local", "ray"
@@ -56,7 +56,7 @@ def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> 
         UsageError: settings that the model cannot meet.
         FashionFlowError: another run has the folder, the model is broken, the disk is full.
     """
-    config = ModelConfig.load(request.work.model)
+    config = config_of(request.work.model)
     request.work.settings.resolve(config)
     request.work.load.check(config)
     out = Path(request.work.out)
@@ -125,7 +125,7 @@ def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
         request.entries,
         request.variations,
         request.work,
-        ModelConfig.load(request.work.model),
+        config_of(request.work.model),
         model_revision(request.work.model),
         states,
         names_by_source(states),

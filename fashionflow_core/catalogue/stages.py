@@ -28,8 +28,8 @@ from fashionflow_core.catalogue.outputs import (
 )
 from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
-from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
+from fashionflow_core.generators.folder import config_of
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
@@ -90,7 +90,7 @@ class Maker:
         self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
         # Before there are threads: two that import PyAV at once each get half of it.
         importlib.import_module("av.video.reformatter")
-        self.photos = Photos(work, ModelConfig.load(work.model), log)
+        self.photos = Photos(work, config_of(work.model), log)
         self._opening = ThreadPoolExecutor(1, "photos")
         self._writing = ThreadPoolExecutor(1, "videos", initializer=give_way)
         # The clip that is written and one more: a device that is faster than the encoder waits here.

@@ -89,8 +89,8 @@ def assemble(
     )
 
 
-def describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]:
-    """Metadata on the origin of a video, for its file."""
+def describe(model: str, request: ResolvedSettings, item: int, repo: str = "", revision: str = "") -> dict[str, str]:
+    """Metadata on the origin of a video, for its file; of generators also the source of their weights, if known."""
     filled = {"fashionflow_interpolate": str(request.interpolate)} if request.interpolate != 1 else {}
     motion = request.motion
     moved = {"fashionflow_motion": motion.kind, "fashionflow_turn": f"{motion.turn:g}"} if motion else {}
@@ -100,6 +100,8 @@ def describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]
         "fashionflow_guidance": f"{request.guidance_scale:g}",
         "fashionflow_guidance_interval": "{:g} {:g}".format(*request.guidance_interval),
     }
+    if request.generator:
+        guidance = {}
     return (
         {
             "title": f"FashionFlow, model {model}",
@@ -109,9 +111,29 @@ def describe(model: str, request: ResolvedSettings, item: int) -> dict[str, str]
             "fashionflow_scheduler": request.scheduler,
             "fashionflow_steps": str(request.steps),
             "fashionflow_fit": request.fit,
-            "fashionflow_conditioning": request.conditioning,
         }
+        | (
+            _of_generator(request, repo, revision)
+            if request.generator
+            else {"fashionflow_conditioning": request.conditioning}
+        )
         | filled
         | moved
         | (guidance if request.guidance_scale != 1 else {})
     )
+
+
+def _of_generator(request: ResolvedSettings, repo: str, revision: str) -> dict[str, str]:
+    asked = request.generator
+    if asked is None:
+        return {}
+    found = {
+        "frames": str(request.frames),
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "guidance": "" if asked.guidance is None else f"{asked.guidance:g}",
+        "megapixels": f"{asked.sizes.pixels / 1e6:g}" if asked.sizes.fixed is None and not asked.sizes.bucket else "",
+        "repo": repo,
+        "revision": revision,
+    }
+    return {f"fashionflow_{key}": value for key, value in found.items() if value}

@@ -13,6 +13,7 @@ from fashionflow_core.diffusion.conditioning import Conditioner
 from fashionflow_core.diffusion.sampling import is_guided, item_generator
 from fashionflow_core.diffusion.schedulers import set_timesteps
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.generators.requirements import Requirements
 from fashionflow_core.utils.device import dtype_name, is_out_of_memory
 
 
@@ -54,6 +55,7 @@ class RunCost:
         weights_bytes: size of all networks as loaded. Working memory depends on the device's libraries and is not
             estimated.
         seconds: estimated time of denoising and decoding, from timed calls of both; None: not timed.
+        requirements: needs of a pipeline of diffusers that is not open yet.
     """
 
     model: str
@@ -78,6 +80,7 @@ class RunCost:
     tflop: dict[str, float]
     weights_bytes: int
     seconds: float | None
+    requirements: Requirements | None = None
 
 
 def make_plan(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from fashionflow_core.doctor.probe import Answer, hub_address
 from fashionflow_core.errors import command, option
+from fashionflow_core.generators.folder import EXTRA, config_of, is_pipeline, missing_packages
 from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
 from fashionflow_core.utils import extras
@@ -231,7 +232,11 @@ def models() -> Iterator[Check]:
             damage, size = model_folder.damage(entry.path), model_folder.size(entry.path)
             details = {"name": name, "path": str(entry.path), "size_bytes": size, "damage": damage}
             if not damage:
-                yield Check("models", OK, f"{name}: {size / 1e6:.0f} MB in {entry.path}", details=details)
+                yield (
+                    _generator(name, entry.path, details)
+                    if is_pipeline(entry.path)
+                    else Check("models", OK, f"{name}: {size / 1e6:.0f} MB in {entry.path}", details=details)
+                )
                 continue
             fix = reinstall if bundled else f"{command('models remove', name)}, then pull or import it again"
             yield Check("models", PROBLEM, f"{name}: damaged: {'; '.join(damage[:3])}", fix, bundled, details)
@@ -244,6 +249,16 @@ def models() -> Iterator[Check]:
         fix = "rm -r " + " ".join(f"'{folder}'" for folder in folders)
         text = f"{len(folders)} incomplete installations take {size / 1e6:.0f} MB (unless one is running now)"
         yield Check("models", NOTE, text, fix, details={"folders": [str(folder) for folder in folders]})
+
+
+def _generator(name: str, folder: Path, details: dict[str, Any]) -> Check:
+    """A pipeline of diffusers: bytes, licence, missing packages."""
+    config, missing = config_of(folder), missing_packages(folder)
+    text = f"{name}: {details['size_bytes'] / 1e9:.1f} GB in {folder}; licence: {getattr(config, 'licence', '')}"
+    details = details | {"missing_packages": missing}
+    if missing:
+        return Check("models", PROBLEM, f"{text}; needs {', '.join(missing)}", extras.install(EXTRA), details=details)
+    return Check("models", OK, text, details=details)
 
 
 def offline() -> str | None:

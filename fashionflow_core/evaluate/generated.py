@@ -13,11 +13,12 @@ from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.jobs import DONE, RETRIED, RunSpec, model_revision
 from fashionflow_core.catalogue.naming import HIDDEN, shortened
 from fashionflow_core.catalogue.planner import Decision, Rules
-from fashionflow_core.config import GenerateSettings, LoadOptions, ModelConfig
+from fashionflow_core.config import GenerateSettings, LoadOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.evaluate.protocol import EvaluateOptions
 from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, check, evaluate
 from fashionflow_core.evaluate.sources import ClipFile, find_clips, first_frame, is_photo, look
+from fashionflow_core.generators.folder import config_of
 from fashionflow_core.images.fitting import fit, write_png
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.store import registry
@@ -117,8 +118,8 @@ def generate(
     """
     sources, are_clips = photos_of(data)
     where = registry.find(model)
-    config = ModelConfig.load(where)
-    if config.latents == "motion" and settings.size is None:
+    config = config_of(where)
+    if config.latents != "appearance" and settings.size is None:
         # Clips are compared at one size, whatever the sizes of their photos.
         settings = replace(settings, size=(config.height, config.width))
     request = settings.resolve(config)  # rejected before the folder is claimed

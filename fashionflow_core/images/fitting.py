@@ -16,6 +16,7 @@ from fashionflow_core.images.color_management import to_srgb
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.images.person import Box, find_figure, warn_if_no_figure
 from fashionflow_core.utils.files import atomic_path, check_target
+from fashionflow_core.utils.frame_sizes import FrameSizes
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -122,18 +123,21 @@ class Frame:
         size: (height, width) in pixels; None: the photo's own size, for models of any size.
         mode, resample: as in `fit`.
         longest_side: maximum pixels of the longer side if `size` is None; 0: no limit.
+        sizes: sizes to choose from if `size` is None: the one nearest to the photo's shape.
     """
 
     size: tuple[int, int] | None
     mode: str
     resample: str
     longest_side: int = 0
+    sizes: FrameSizes | None = None
 
     @classmethod
     def of(cls, config: ModelConfig, request: ResolvedSettings) -> "Frame":
         """Frame settings of a model combined with those of a request."""
         longest = request.motion.longest_side if request.motion else 0
-        return cls(request.size, request.fit, config.resample, longest)
+        sizes = request.generator.sizes if request.generator else None
+        return cls(request.size, request.fit, config.resample, longest, sizes)
 
     def fit(self, photo: NDArray[np.uint8]) -> Fitted:
         """Fit a photo to this frame; at its own size only an odd last row or column is cut off.
@@ -145,6 +149,8 @@ class Frame:
             return fit(photo, *self.size, self.mode, self.resample)
         _check_pixels(photo, "photo")
         height, width = photo.shape[:2]
+        if self.sizes is not None:
+            return fit(photo, *self.sizes.nearest(height, width), self.mode, self.resample)
         scale = min(1.0, self.longest_side / max(height, width)) if self.longest_side else 1.0
         if scale < 1:
             size = tuple(max(2, 2 * round(side * scale / 2)) for side in (height, width))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.config import INDEX_FILE, MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.generators.folder import SOURCE_FILE, check_folder, is_pipeline
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.utils.files import check_name, set_mode, sync
 from fashionflow_core.utils.model_parts import parameters
@@ -17,14 +18,14 @@ NETWORKS = ("unet", "adapter", "vae", "image_encoder")
 PARSER = "parser"  # of motion models: matte and parts of a photo
 MOTION_NETWORKS = ("unet", "adapter", "image_encoder", PARSER)
 INTERPOLATOR = "interpolator"  # of models that say so in model.json (`ModelConfig.interpolator`)
-SOURCE_FILE = "source.json"  # of a pulled model: repository, commit, and size and hash of each file
 # What stands for a network: its own weights, or an engine made of them.
 _WEIGHTS = (".safetensors", ".onnx", ".engine")
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder claims to be a model; `damage` says whether it can keep that."""
-    return os.path.isfile(folder / MODEL_FILE)  # False where the folder cannot be read
+    """Whether a folder claims to be a model, of FashionFlow or in diffusers' layout; `damage` checks that."""
+    # False where the folder cannot be read.
+    return os.path.isfile(folder / MODEL_FILE) or os.path.isfile(folder / INDEX_FILE)
 
 
 def size(folder: Path) -> int:
@@ -38,6 +39,12 @@ def damage(folder: Path) -> list[str]:
     Returns:
         One line each; none if it is whole.
     """
+    if is_pipeline(folder):
+        try:
+            check_folder(folder)
+        except FashionFlowError as error:
+            return [error.message]
+        return _resized(folder)
     found = []
     between: tuple[str, ...] = ()
     parts = NETWORKS

@@ -23,7 +23,8 @@ from fashionflow_core.utils.network import check_network, check_token
 from fashionflow_core.utils.paths import expanded
 
 # Weights that are tensors alone, what describes them, and the terms they come under. No pickles, no code.
-ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.md", "LICENSE", "NOTICE")
+# SentencePiece's vocabularies are data; templates of chats run in transformers' sandbox.
+ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.md", "LICENSE", "NOTICE", "spiece.model", "chat_template.jinja")
 
 _WORTH_A_BAR = 1_000_000  # bytes
 

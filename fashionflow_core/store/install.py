@@ -3,11 +3,15 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.config import INDEX_FILE, MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, command, option
+from fashionflow_core.generators.families import family_of
+from fashionflow_core.generators.folder import components, read_index
 from fashionflow_core.metrics.weights import FILES, is_public
 from fashionflow_core.store.folder import (
     INTERPOLATOR,
@@ -32,9 +36,12 @@ from fashionflow_core.utils.typed_files import read_object
 _FOLDERS = (*NETWORKS, INTERPOLATOR, PARSER, "scheduler", "feature_extractor")
 
 _NETWORK_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md", "LICENSE")
+# Without a variant such as .fp16 in the name.
+_WHOLE_WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 METRICS = "metrics"  # not a model: the networks that metrics are measured with
 
 Report = Callable[[str], None]
+Accept = Callable[[str], bool]
 
 
 def pull(
@@ -47,12 +54,13 @@ def pull(
     overwrite: bool = False,
     report: Report = lambda line: None,
     progress: Progress | None = None,
+    accept: Accept = lambda licence: False,
 ) -> Path:
     """Install a model, as a whole or not at all.
 
     Args:
-        name: a known model, the hub id `organisation/name` of a repository that is a model folder, `parser` (a
-            SegFormer for clothes) or `metrics`.
+        name: a known model, the hub id `organisation/name` of a repository that is a model folder or in diffusers'
+            layout, `parser` (a SegFormer for clothes) or `metrics`.
         revision: branch, tag or commit of a hub id, or of the parser.
         store_as: the name it gets here; by default the last part of the hub id.
         checkpoint: for `published`: the authors' file, or an address to fetch it from.
@@ -60,6 +68,7 @@ def pull(
         overwrite: replace an installed model of that name.
         report: told in a line what is being done.
         progress: told of every piece of a large file.
+        accept: asked once, before weights are fetched, about a licence that restricts use; told the licence.
 
     Returns:
         Its folder.
@@ -114,7 +123,7 @@ def pull(
             return _pull_published(name, target, checkpoint, sha256, overwrite, report, progress)
         if beside:
             return _pull_network(name, revision, target, report, progress)
-        return _pull_folder(name, revision, target, report, progress)
+        return _pull_folder(name, revision, target, report, progress, accept)
 
 
 def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: Progress | None = None) -> Path:
@@ -163,17 +172,31 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise FashionFlowError(f"model {target.name} is already installed in {target.parent}", hint) from error
 
 
-def _pull_folder(repo: str, revision: str | None, target: Path, report: Report, progress: Progress | None) -> Path:
+def _pull_folder(
+    repo: str, revision: str | None, target: Path, report: Report, progress: Progress | None, accept: Accept
+) -> Path:
     report(f"asking the hub for {repo}")
     # First the small file that says what it is: the weights of something else may be gigabytes.
-    head = fetch(repo, revision, lambda names: [name for name in names if name == MODEL_FILE])
+    head = fetch(repo, revision, lambda names: [name for name in names if name in (MODEL_FILE, INDEX_FILE)])
     if not head.files:
         raise FashionFlowError(
-            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE})",
+            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE}) and no pipeline of diffusers ({INDEX_FILE})",
             hint=f"{command('models pull')} takes repositories that are model folders",
         )
-    ModelConfig.load(head.folder)
-    snapshot = fetch(repo, head.commit, _model_files, progress)
+    choose = _model_files
+    if MODEL_FILE in head.files:
+        ModelConfig.load(head.folder)
+    else:
+        index = read_index(head.folder)
+        family = family_of(index)
+        report(f"{family.title}; licence of the weights: {family.licence}")
+        if family.is_restricted and not accept(family.licence):
+            raise FashionFlowError(
+                f"{repo}: its licence restricts use: {family.licence}",
+                hint=f"read https://huggingface.co/{repo}, then: {command('models pull', repo, accept_license=True)}",
+            )
+        choose = partial(_pipeline_files, index)
+    snapshot = fetch(repo, head.commit, choose, progress)
     check_room(repo, sum(file.size for file in snapshot.files.values()), models_home())
     with atomic_folder(target) as folder:
         for name in snapshot.files:
@@ -185,6 +208,37 @@ def _pull_folder(repo: str, revision: str | None, target: Path, report: Report, 
                 f"{repo}: is no whole model folder: {problems[0]}", hint="tell those who published it"
             )
     return target
+
+
+def _pipeline_files(index: Mapping[str, Any], names: list[str]) -> list[str]:
+    """Of a repository's files those that open a pipeline: no other precisions, no weights outside its components."""
+    parts = {name for name, _ in components(index)}
+
+    def is_wanted(name: str) -> bool:
+        path = PurePosixPath(name)
+        if len(path.parts) == 1:
+            return path.name == INDEX_FILE or path.suffix in (".md", "")
+        if len(path.parts) != 2 or path.parts[0] not in parts:
+            return False
+        return path.suffix != ".safetensors" or bool(_WHOLE_WEIGHTS.fullmatch(path.name))
+
+    return [name for name in names if is_wanted(name)]
+
+
+def fetch_lora(repo: str) -> Path:
+    """The one safetensors file of a repository of the hub that holds a LoRA.
+
+    Raises:
+        FashionFlowError: as `hub.fetch`; also when it holds none, or several.
+    """
+    snapshot = fetch(repo, None, lambda names: [name for name in names if name.endswith(".safetensors")][:2])
+    if len(snapshot.files) != 1:
+        raise SettingError(
+            "lora",
+            f"{repo}: holds {'no' if not snapshot.files else 'more than one'} safetensors file",
+            hint="download the one that you want, and name the file",
+        )
+    return snapshot.folder / next(iter(snapshot.files))
 
 
 def _pull_network(name: str, revision: str | None, target: Path, report: Report, progress: Progress | None) -> Path:

@@ -5,12 +5,14 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.config import MODEL_FILE, ModelConfig
+from fashionflow_core.config import INDEX_FILE, MODEL_FILE, ModelConfig
 from fashionflow_core.errors import FashionFlowError, command
+from fashionflow_core.generators.folder import config_of, is_pipeline, missing_packages, source_of, weights_bytes
+from fashionflow_core.generators.remote_place import address_of, is_remote
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
 from fashionflow_core.utils.nearest import did_you_mean
@@ -158,14 +160,20 @@ def find(name_or_folder: str) -> Path:
     """The model folder of a known or imported model, or the folder itself.
 
     Args:
-        name_or_folder: a name of `list_models`, or a path. A name stands before a folder of that name: write `./name`.
+        name_or_folder: a name of `list_models`, a hub id that was pulled, a path, or the address of a remote model. A
+            name stands before a folder of that name: write `./name`.
 
     Raises:
         FashionFlowError: neither; names the known ones, the nearest first, or how to get the one that was meant.
     """
+    if is_remote(name_or_folder):
+        address_of(name_or_folder)
+        return Path(name_or_folder)
     installed = _installed()
     if name_or_folder in installed:
         return installed[name_or_folder]
+    if (pulled := pulled_from(name_or_folder)) is not None:
+        return pulled
     folder = expanded(name_or_folder)
     if name_or_folder and os.path.isdir(folder):
         if not is_model(folder):
@@ -188,11 +196,27 @@ def find(name_or_folder: str) -> Path:
             f"{name_or_folder}: not a model but a network that motion models use where it is installed",
             hint=f"name a model: {command('models list')}",
         )
+    if is_hub_id(name_or_folder):
+        raise FashionFlowError(
+            f"{name_or_folder}: neither a folder nor a pulled model", hint=command("models pull", name_or_folder)
+        )
     names = [*installed, *(name for name in KNOWN if name not in installed)]
     raise FashionFlowError(
         f"{name_or_folder!r} is neither a known model nor a folder",
         hint=did_you_mean(name_or_folder, names) + f"known models: {', '.join(names)}",
     )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form `organisation/name` of the hub."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name))
+
+
+def pulled_from(repo: str) -> Path | None:
+    """The folder of an installed model that was pulled from a repository of the hub, or None."""
+    if not is_hub_id(repo):
+        return None
+    return next((folder for folder in _installed().values() if source_of(folder)[0] == repo), None)
 
 
 def list_models() -> list[ModelEntry]:
@@ -206,7 +230,7 @@ def list_models() -> list[ModelEntry]:
     for name, path in installed.items():
         if name not in KNOWN:
             try:
-                summary = ModelConfig.load(path).purpose
+                summary = config_of(path).purpose
             except FashionFlowError as error:  # one broken model must not hide the others
                 summary = f"cannot be used: {error.message}"
             entries.append(ModelEntry(name, path, True, summary))
@@ -229,6 +253,8 @@ def show(name: str) -> dict[str, Any]:
     if name in NETWORKS_BESIDE and name not in _installed():
         return _show_beside(name)
     path = find(name)
+    if is_remote(path) or is_pipeline(path):
+        return _show_generator(path)
     source = known.source if (known := KNOWN.get(name)) else _source(path) or f"folder {path}"
     if known and known.authors:
         source += f", made a model folder by: {command('models pull', name)}"
@@ -244,6 +270,27 @@ def show(name: str) -> dict[str, Any]:
         "size_bytes": size(path),
         "parameters": counts | {"total": sum(counts.values())},
         "config": asdict(ModelConfig.load(path)),
+    }
+
+
+def _show_generator(path: Path) -> dict[str, Any]:
+    config = config_of(path)
+    # Of the fields of every model those that mean something here, and the generator's own.
+    shared = {field.name for field in fields(ModelConfig)} - {"name", "purpose", "frames", "fps", "steps", "fit"}
+    described = {key: value for key, value in asdict(config).items() if key not in shared}
+    if is_remote(path):
+        return {"path": str(path), "source": config.purpose, "config": described}
+    weights = weights_bytes(path)
+    counts = {part: parameters(path / part) for part in weights}
+    return {
+        "path": str(path),
+        "source": _source(path) or f"folder {path}",
+        "licence": described.pop("licence"),
+        "size_bytes": size(path),
+        "weights_bytes": weights | {"total": sum(weights.values())},
+        "parameters": counts | {"total": sum(counts.values())},
+        "missing_packages": missing_packages(path),
+        "config": described,
     }
 
 
@@ -306,7 +353,7 @@ def remove(name: str) -> tuple[Path, int]:
             f"model {name} is not installed in {models_home()}",
             hint=f"installed there: {', '.join(names)}" if names else "nothing is installed there",
         )
-    if not any((folder / part).exists() for part in (MODEL_FILE, SOURCE_FILE, *NETWORKS, PARSER)):
+    if not any((folder / part).exists() for part in (MODEL_FILE, INDEX_FILE, SOURCE_FILE, *NETWORKS, PARSER)):
         raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
     freed = size(folder)
     # Out of sight first: a removal that is interrupted leaves no half of a model under its name.

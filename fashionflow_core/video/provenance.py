@@ -31,6 +31,7 @@ _OPTIONS = {
         )
     },
 }
+_OF_GENERATOR = ("prompt", "negative_prompt", "megapixels")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,11 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
     if "motion" in settings:
         options["size"] = shlex.quote(shown)
         options.pop("conditioning", None)
+    if "prompt" in settings or "megapixels" in settings:  # of a generator
+        options["frames"] = _number(settings, "frames", 1)
+        if options["scheduler"] == "own":
+            del options["scheduler"]
+        options |= {key: shlex.quote(settings[key]) for key in _OF_GENERATOR if key in settings}
     if item:
         options["variations"] = item + 1
     return command("generate", "PHOTO", **options)

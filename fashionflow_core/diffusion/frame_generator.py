@@ -1,0 +1,163 @@
+"""Clips of frame generators: a photo's frame in, frames back, first frame, retiming, metadata."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from fashionflow_core.config import ResolvedSettings
+from fashionflow_core.diffusion.clip import Clip, describe
+from fashionflow_core.diffusion.cost_estimate import RunCost
+from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator
+from fashionflow_core.errors import FashionFlowWarning, SettingError
+from fashionflow_core.generators.config import GeneratorConfig
+from fashionflow_core.generators.families import CAPTION
+from fashionflow_core.generators.frames import begin_with, retimed
+from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels
+from fashionflow_core.images.person import Box
+from fashionflow_core.utils.device import dtype_name
+
+
+class FrameSource(Protocol):
+    """What generates frames: a pipeline of diffusers or a remote endpoint."""
+
+    device: Any
+    dtype: torch.dtype
+    weights_bytes: int
+
+    def generate(
+        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: OnStep
+    ) -> tuple[np.ndarray, float]:
+        """Frames, uint8 (n, h, w, 3), and their frame rate, from a photo, uint8 (h, w, 3)."""
+        ...
+
+
+class FrameGenerator:
+    """Makes clips of a frame source; what `FashionFlowPipeline` hands a generator's requests to.
+
+    Args:
+        source: of the frames.
+        config: of the model.
+    """
+
+    def __init__(self, source: FrameSource, config: GeneratorConfig) -> None:
+        self.source, self.config = source, config
+
+    def generate_batch(
+        self,
+        photos: Sequence[Photo | Fitted],
+        requests: Sequence[ResolvedSettings],
+        items: Sequence[int],
+        on_step: OnStep | None = None,
+    ) -> list[Clip]:
+        """As `FashionFlowPipeline.generate_batch`; one clip after the other, so that neighbours change nothing."""
+        tick = counted(on_step, sum(request.steps for request in requests))
+        return [self._clip(*one, tick) for one in zip(photos, requests, items, strict=True)]
+
+    def _clip(self, photo: Photo | Fitted, request: ResolvedSettings, item: int, tick: OnStep) -> Clip:
+        asked = request.generator
+        if asked is None:
+            raise ValueError("the request was resolved for a model of FashionFlow")
+        if CAPTION in asked.prompt:
+            raise SettingError(
+                "prompt", f"{CAPTION} is for lists of photos with a column named caption", hint="write the text itself"
+            )
+        fitted = self.framed(photo, request)
+        generator = item_generator(request.seed, item)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FashionFlowWarning)
+            made, rate = self.source.generate(fitted.pixels, request, generator, tick)
+        lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
+        box = came_back(fitted, made.shape[1], made.shape[2])
+        kept = np.ascontiguousarray(made[:, box.top : box.top + box.height, box.left : box.left + box.width])
+        begin_with(_first(fitted, box), kept)
+        step = rate / request.fps / asked.slowdown
+        if len(kept) < (asked.video_frames - 1) * step:  # shorter than was asked for: played slower
+            step = (len(kept) - 1) / (asked.video_frames - 1)
+
+        def frames() -> Iterator[np.ndarray]:
+            return retimed(kept, step, asked.video_frames)
+
+        return Clip(
+            count=asked.video_frames,
+            fps=request.fps,
+            height=box.height,
+            width=box.width,
+            latents=torch.zeros(0),
+            metadata=describe(self.config.name, request, item, self.config.repo, self.config.revision),
+            decode=frames,
+            warnings=lines,
+        )
+
+    def framed(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
+        """A photo at a size that the model generates."""
+        if isinstance(photo, Fitted):
+            return photo
+        return Frame.of(self.config, request).fit(as_pixels(photo, warn=False))
+
+    def count_steps(self, request: ResolvedSettings) -> int:
+        """Denoising steps of one clip."""
+        return request.steps
+
+    def plan(self, request: ResolvedSettings, photo: Photo | None) -> RunCost:
+        """As `FashionFlowPipeline.plan`; nothing is timed, since one step may take minutes."""
+        size = request.size or (self.config.height, self.config.width)
+        if photo is not None:
+            box = self.framed(photo, request).box
+            size = (box.height, box.width)
+        return RunCost(
+            model=self.config.name,
+            device=str(self.source.device),
+            dtype=dtype_name(self.source.dtype),
+            frames=request.video_frames,
+            height=size[0],
+            width=size[1],
+            fps=request.fps,
+            fit=request.fit,
+            scheduler=request.scheduler,
+            seed=request.seed,
+            conditioning=request.conditioning,
+            steps=request.steps,
+            interpolate=request.interpolate,
+            clips=1,
+            timesteps=(),
+            guidance_scale=request.guidance_scale,
+            guided_steps=request.steps if request.guidance_scale != 1 else 0,
+            unet_calls=request.steps * (2 if request.guidance_scale != 1 else 1),
+            decode_calls=1,
+            tflop={},
+            weights_bytes=self.source.weights_bytes,
+            seconds=None,
+            requirements=getattr(self.source, "requirements", None),
+        )
+
+
+def came_back(fitted: Fitted, height: int, width: int) -> Box:
+    """The part without pad bars of a frame that came back with `height` x `width`, with even sides where it can be.
+
+    Where that is not the size that was asked for, the whole frame is taken to have been resized.
+    """
+    asked_height, asked_width = fitted.pixels.shape[:2]
+    if (asked_height, asked_width) == (height, width):
+        return fitted.box
+    rows, columns = height / asked_height, width / asked_width
+    box = fitted.box
+    top, left = round(box.top * rows), round(box.left * columns)
+    return replace(
+        box,
+        top=top,
+        left=left,
+        height=max(2, min(round(box.height * rows), height - top) // 2 * 2),
+        width=max(2, min(round(box.width * columns), width - left) // 2 * 2),
+    )
+
+
+def _first(fitted: Fitted, box: Box) -> np.ndarray:
+    """The photo at the size of `box`."""
+    photo = np.ascontiguousarray(fitted.box.cut(fitted.pixels))
+    if photo.shape[:2] == (box.height, box.width):
+        return photo
+    return Frame((box.height, box.width), "stretch", "lanczos").fit(photo).pixels

@@ -1,0 +1,295 @@
+"""Remote model: the OpenAI-shaped video endpoint that vLLM-Omni, SGLang and NVIDIA Dynamo serve.
+
+POST /v1/videos starts a job, GET /v1/videos/ID tells its state, GET /v1/videos/ID/content returns the file.
+"""
+
+import http.client
+import io
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fashionflow_core import video
+from fashionflow_core.config import LoadOptions, ResolvedSettings
+from fashionflow_core.errors import FashionFlowError, SettingError, option
+from fashionflow_core.generators.config import OWN_SCHEDULER, GeneratorConfig
+
+KEY = "FASHIONFLOW_API_KEY"  # variable with the key that is sent as a bearer token; a secret is no option
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_MOST_BYTES = 2 * 2**30
+_ENDED = ("completed", "succeeded", "failed", "cancelled", "error")
+T = TypeVar("T")
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RemoteLimits:
+    """How long is waited for a server.
+
+    Attributes:
+        answer: seconds for each connection and for each piece of an answer.
+        stalled: seconds in which a job makes no progress.
+        retries: how often a request is repeated that failed in a way that may pass.
+        pause: seconds before the first repetition and between two questions for progress; they grow to ten times that.
+    """
+
+    answer: float = 60.0
+    stalled: float = 1800.0
+    retries: int = 4
+    pause: float = 1.0
+
+
+class RemoteModel:
+    """A model on a server.
+
+    Args:
+        config: of `remote_place.remote_config`.
+        options: only their defaults are possible, since the server chooses.
+        limits: how long is waited.
+
+    Raises:
+        UsageError: an option of a model that runs here.
+    """
+
+    device = "remote"
+    dtype = torch.float32
+    weights_bytes = 0
+
+    def __init__(
+        self, config: GeneratorConfig, options: LoadOptions = LoadOptions(), limits: RemoteLimits = RemoteLimits()
+    ) -> None:
+        for name in ("lora", "compile", "low_memory"):
+            if getattr(options, name):
+                raise SettingError(
+                    name, f"{config.name} runs on its server, which chooses", hint=f"leave {option(name)} out"
+                )
+        self.config, self.limits = config, limits
+        self.address, self.model = config.repo, config.name if config.name != urlsplit(config.repo).netloc else ""
+        self._opener = urllib.request.build_opener(_Redirects)
+
+    def generate(
+        self,
+        photo: np.ndarray,
+        request: ResolvedSettings,
+        generator: torch.Generator,
+        on_step: Callable[[int, int], None],
+    ) -> tuple[np.ndarray, float]:
+        """Generate a clip on the server; a job that is given up is cancelled there.
+
+        Args:
+            photo: uint8 (h, w, 3), sent as PNG.
+            request: resolved for this model.
+            generator: on the CPU; the seed that is sent is drawn from it.
+            on_step: called with the server's progress as (steps done, steps in all).
+
+        Returns:
+            uint8 (n, h, w, 3), and their frame rate.
+
+        Raises:
+            FashionFlowError: the server cannot be reached, refuses, fails, stalls or returns no video.
+        """
+        fields = self._fields(photo, request, int(torch.randint(2**31, (1,), generator=generator)))
+        job = self._json("POST", "/videos", *_form(fields, _png(photo)))
+        name = job.get("id")
+        if not isinstance(name, str) or not name:
+            raise self._failure("its answer names no job", f"is {self.address} an OpenAI-shaped video endpoint?")
+        path = f"/videos/{quote(name, safe='')}"
+        try:
+            self._wait(path, job, request.steps, on_step)
+        except BaseException:
+            with suppress(Exception):
+                self._send("DELETE", path, None, {}).close()
+            raise
+        return self._content(f"{path}/content")
+
+    def _fields(self, photo: np.ndarray, request: ResolvedSettings, seed: int) -> dict[str, str]:
+        asked = request.generator
+        if asked is None:
+            raise ValueError("the request was resolved for a model of FashionFlow")
+        if not self.model:
+            self.model = self._first_model()
+        fields = {
+            "model": self.model,
+            "prompt": asked.prompt,
+            "negative_prompt": asked.negative_prompt,
+            "size": f"{photo.shape[1]}x{photo.shape[0]}",
+            "seconds": str(max(1, round(request.frames / asked.model_fps))),
+            "num_frames": str(request.frames),
+            "fps": f"{asked.model_fps:g}",
+            "seed": str(seed),
+        }
+        # What nobody asked for is left to the server.
+        if request.steps != self.config.steps:
+            fields["num_inference_steps"] = str(request.steps)
+        if request.guidance_scale != 1:
+            fields["guidance_scale"] = f"{request.guidance_scale:g}"
+        if request.scheduler != OWN_SCHEDULER:
+            fields["scheduler"] = request.scheduler
+        return {key: value for key, value in fields.items() if value}
+
+    def _first_model(self) -> str:
+        """The name of the server's model; empty where it lists none."""
+        listed = self._json("GET", "/models").get("data")
+        first = listed[0] if isinstance(listed, list) and listed else {}
+        return str(first.get("id", "")) if isinstance(first, dict) else ""
+
+    def _wait(self, path: str, job: Mapping[str, Any], steps: int, on_step: OnStep) -> None:
+        done, before, moved, pause = 0, None, time.monotonic(), self.limits.pause
+        while True:
+            status, progress = str(job.get("status", "")), job.get("progress")
+            share = min(1.0, max(0.0, progress / 100)) if isinstance(progress, int | float) else 0.0
+            now = steps if status in ("completed", "succeeded") else int(share * steps)
+            while done < now:
+                done += 1
+                on_step(done, steps)
+            if status in ("completed", "succeeded"):
+                return
+            if status in _ENDED:
+                told = job.get("error")
+                text = told.get("message") if isinstance(told, dict) else told
+                raise self._failure(f"the job {status}: {_line(text or 'no reason given')}", "see the server's log")
+            if (status, progress) != before:
+                before, moved = (status, progress), time.monotonic()
+            elif time.monotonic() - moved > self.limits.stalled:
+                raise self._failure(
+                    f"no progress in {self.limits.stalled:g} s ({status or 'no status'})", "see the server's log"
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 10 * self.limits.pause)
+            job = self._json("GET", path)
+
+    def _content(self, path: str) -> tuple[np.ndarray, float]:
+        with tempfile.TemporaryDirectory(prefix="fashionflow-remote-") as folder:
+            file = Path(folder) / "video.mp4"
+
+            def fetch() -> None:
+                with self._send("GET", path, None, {}) as answer, file.open("wb") as target:
+                    shutil.copyfileobj(_Limited(answer, _MOST_BYTES), target)
+                    length = answer.headers.get("Content-Length")
+                if length is not None and file.stat().st_size != int(length):
+                    raise http.client.IncompleteRead(b"")
+
+            self._persistent(fetch)
+            try:
+                return video.read(file), video.probe(file).fps or self.config.fps
+            except FashionFlowError as error:
+                raise self._failure(
+                    f"what it returned is not a video ({error.message.removeprefix(f'{file}: ')})",
+                    "see the server's log",
+                ) from None
+
+    def _json(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+        def ask() -> bytes:
+            with self._send(method, path, body, {"Content-Type": kind} if kind else {}) as answer:
+                return answer.read(2**20)
+
+        try:
+            found = json.loads(self._persistent(ask))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise self._failure("its answer is not a JSON object", f"is {self.address} a video endpoint?")
+        return found
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        headers = {"Accept": "*/*", "User-Agent": "fashionflow", **headers}
+        if key := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {key}"
+        # The address is http or https: `remote_place` takes no other.
+        asked = urllib.request.Request(self.address + path, data=body, headers=headers, method=method)
+        return self._opener.open(asked, timeout=self.limits.answer)
+
+    def _persistent(self, action: Callable[[], T]) -> T:
+        """The result of `action`, repeated where its failure may pass."""
+        pause = self.limits.pause
+        for attempt in range(self.limits.retries + 1):
+            try:
+                return action()
+            except urllib.error.HTTPError as error:
+                if error.code not in _AGAIN or attempt == self.limits.retries:
+                    raise self._refusal(error) from None
+            except (OSError, http.client.HTTPException) as error:
+                if attempt == self.limits.retries:
+                    reason = getattr(error, "reason", None) or error
+                    raise self._failure(
+                        f"cannot be reached ({_line(reason) or type(error).__name__})",
+                        f"check that the server runs: curl {self.address}/models",
+                    ) from None
+            time.sleep(pause)
+            pause = min(pause * 2, 10 * self.limits.pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refusal(self, error: urllib.error.HTTPError) -> FashionFlowError:
+        text = ""
+        with suppress(Exception):
+            content = json.loads(error.read(2**16))
+            told = content.get("error", content.get("detail", ""))
+            text = _line(told.get("message", "") if isinstance(told, dict) else told)
+        if error.code in (401, 403):
+            return self._failure(f"answers {error.code}: {text or 'no access'}", f"set {KEY} to its key")
+        return self._failure(f"answers {error.code}: {text or error.reason}", "see the server's log")
+
+    def _failure(self, problem: str, hint: str) -> FashionFlowError:
+        return FashionFlowError(f"{self.address}: {problem}", hint)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as usual, but takes the key to no other host."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        made = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if made is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            made.remove_header("Authorization")
+        return made
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends in an error beyond so many bytes."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self.stream, self.left = stream, most
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError("the file is larger than 2 GiB")
+        return data
+
+
+def _png(photo: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _form(fields: Mapping[str, str], photo: bytes) -> tuple[bytes, str]:
+    """A multipart form (RFC 7578) of texts and the photo, and its content type."""
+    boundary = secrets.token_hex(16)
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="input_reference"; filename="photo.png"\r\n'
+    parts += [head.encode(), b"Content-Type: image/png\r\n\r\n", photo, f"\r\n--{boundary}--\r\n".encode()]
+    return b"".join(parts), f"multipart/form-data; boundary={boundary}"
+
+
+def _line(text: object) -> str:
+    """A server's words as one short line without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:300]
