@@ -42,7 +42,7 @@ class FashionFlowPipeline:
     """A model that is ready to generate.
 
     Args:
-        networks: of any runtime.
+        networks: of any runtime; of a generator (`GeneratorConfig`) its `FrameSource`.
         processor: CLIP's image processor.
         config: the model's conventions.
         make_scheduler: name → a fresh diffusers scheduler on the model's noise schedule.
@@ -60,7 +60,8 @@ class FashionFlowPipeline:
 
             self.motion = generation.MotionGenerator(networks, self.conditioner, config, make_scheduler)
         elif isinstance(config, GeneratorConfig):
-            self.generator = FrameGenerator(networks, config)
+            source: Any = networks  # of a generator: what makes the frames
+            self.generator = FrameGenerator(source, config)
 
     def resolve(self, settings: GenerateSettings) -> ResolvedSettings:
         """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -314,9 +314,9 @@ def _cogvideox() -> Any:
         use_rotary_positional_embeddings=True,
     )
     vae = AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 4,
-        up_block_types=("CogVideoXUpBlock3D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
+        down_block_types=cast("Any", ("CogVideoXDownBlock3D",) * 4),
+        up_block_types=cast("Any", ("CogVideoXUpBlock3D",) * 4),
+        block_out_channels=cast("Any", (8, 8, 8, 8)),
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=2,
@@ -409,5 +409,5 @@ def _hunyuan15() -> Any:
         _tokenizer(),
         ClassifierFreeGuidance(guidance_scale=1.0),
         image_encoder,
-        SiglipImageProcessorPil(size={"height": 32, "width": 32}),
+        cast("Any", SiglipImageProcessorPil(size={"height": 32, "width": 32})),
     )

@@ -69,7 +69,7 @@ class DiffusersModel:
         self.rung = offload.expected_rung(by_part, free)
         if options.low_memory and self.device.type != "cpu" and self.rung == offload.NONE:
             self.rung = offload.MODEL
-        self._pipe = self._open()
+        self._pipe: Any = self._open()
 
     def generate(
         self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: OnStep

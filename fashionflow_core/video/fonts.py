@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.utils.nearest import did_you_mean
@@ -82,8 +82,12 @@ def _opened(path: Path, text: str, size: int) -> "FreeTypeFont":
 
 def _lacking(font: "FreeTypeFont", text: str) -> str:
     """The characters that a font draws as it draws those that it does not have."""
-    none = bytes(font.getmask("\U0010ffff"))
-    return "".join(one for one in dict.fromkeys(text) if not one.isspace() and bytes(font.getmask(one)) == none)
+
+    def mask(character: str) -> bytes:
+        return bytes(cast("Any", font.getmask(character)))
+
+    none = mask("\U0010ffff")
+    return "".join(one for one in dict.fromkeys(text) if not one.isspace() and mask(one) == none)
 
 
 @cache
