@@ -14,7 +14,7 @@ from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.video import boxes, reading, targets
 
-DOCS = Path(__file__).parents[1] / "docs" / "targets.md"
+DOCS = Path(__file__).parents[1] / "docs" / "guides" / "targets.md"
 
 
 def _write(path: Path, seconds: float, fps: float, size: tuple[int, int], codec: str | None = None) -> Path:
