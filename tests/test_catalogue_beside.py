@@ -112,7 +112,7 @@ def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
     info = video.write(frames, tmp_path / "clip.mp4", 25, len(frames))
     helper = Helper()
     try:
-        helper.ask("score", str(info.path), frames[0])
+        helper.ask("score", str(info.path), frames[0], None)
         (child,) = workers(os.getpid())
         assert os.getpriority(os.PRIO_PROCESS, child) == max(niceness(), NICENESS)
 
@@ -124,7 +124,7 @@ def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
 
         before = spent()
         for _ in range(4):
-            assert "garment_drift" in helper.ask("score", str(info.path), frames[0])
+            assert "garment_drift" in helper.ask("score", str(info.path), frames[0], None)
         ticks = spent() - before
         assert ticks.total() < 1.5 * max(ticks.values()), ticks
     finally:

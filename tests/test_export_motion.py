@@ -104,7 +104,7 @@ def test_a_short_loop_needs_engines_for_fewer_keyframes(engines: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"networks": ("unet", "vae_decoder")}, "no network 'vae_decoder'"),
+        ({"networks": ("unet", "vae_decoder")}, "unknown network 'vae_decoder'"),
         ({"decode_chunk": 3}, "has no decoder"),
         ({"frames": 2}, "at least 4, not 2"),
         ({"dynamic_frames": (2, 8)}, "--dynamic-frames: for motion model tiny-motion these are keyframes"),

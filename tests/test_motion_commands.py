@@ -151,7 +151,7 @@ def test_a_lora_of_another_model_is_refused(model: Path, tmp_path: Path) -> None
     photo, mask = paper_doll(80, 64)
     with_lora = pipeline.load(model, device="cpu", lora=tmp_path / "own")
     assert with_lora.generate(photo, frames=2, matte=mask).count == 2
-    with pytest.raises(FashionFlowError, match="does not fit"):
+    with pytest.raises(FashionFlowError, match="does not match this U-Net"):
         pipeline.load(model, device="cpu", lora=tmp_path / "other")
 
 
