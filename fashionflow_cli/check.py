@@ -24,7 +24,9 @@ def check(
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Name every limit of a shop or platform that a video does not keep. Limits and their sources: docs/guides/targets.md.
+    """Name every limit of a shop or platform that a video does not keep.
+
+    Limits and their sources: docs/guides/targets.md.
 
     Exit code 0: all kept; 3: some are not.
     """

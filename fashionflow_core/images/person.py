@@ -3,10 +3,10 @@
 The background is interpolated from the left and right borders, row by row; the figure is what differs from it. A figure
 counts as a person if it is built like one: tall, with a narrow, solid head on top and skin in the face.
 
-Measured on the rendered photos of tests/figures.py, all skin tones and backgrounds: of 300 worn outfits 1 was missed;
-of the same outfits without a wearer 1 was taken for a person, of 480 flat garments (a third of them in skin colours)
-none. Both sample photos and 84 frames of the sample videos were detected. Side views: 6 to 9 of 100 rendered figures
-are missed.
+Measured on rendered photos (tests/figures.py), all skin tones and backgrounds: 1 of 300 worn outfits was missed; 1 of
+the same outfits without a wearer was taken for a person, and none of 480 flat garments (a third of them in skin
+colours). Both sample photos and 84 frames of the sample videos were detected. Of 100 rendered side views, 6 to 9 are
+missed.
 
 Limits: figures on a street, in a room or before a pattern; heads cut off by the photo's edge; people who sit, lie or
 bend, or whose face is covered. A flat garment below a head-like shape counts as worn.
