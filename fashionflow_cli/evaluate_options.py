@@ -144,8 +144,7 @@ def options_of(given: Mapping[str, Any], has_real: bool = True) -> "EvaluateOpti
 
 def settings_of(given: Mapping[str, Any]) -> GenerateSettings:
     """The settings that videos are made with, likewise."""
-    # A model is judged by what it makes itself.
     values: dict[str, Any] = {
         field.name: given[field.name] for field in fields(GenerateSettings) if field.name in given
     }
-    return GenerateSettings(**{"lock": "off", **values})
+    return GenerateSettings(**values)

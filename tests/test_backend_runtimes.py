@@ -50,7 +50,7 @@ def _as_tensorrt(record: dict[str, Any], **build: Any) -> None:
 def test_engines_of_another_version_are_named(copy: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the extra trt-rtx")
     edit(copy, lambda record: _as_tensorrt(record, version="0.9.1"))
-    with pytest.raises(FashionFlowError, match=r"built by TensorRT-RTX 0\.9\.1, and this is"):
+    with pytest.raises(FashionFlowError, match=r"built by TensorRT-RTX 0\.9\.1, but"):
         pipeline.load(copy, device="cpu", backend="tensorrt")
     assert isinstance(backends.load(copy, LoadOptions("cpu")), EngineNetworks)  # what does run here
 
@@ -103,7 +103,7 @@ def test_runtimes_are_timed_side_by_side(engines: Path) -> None:
     report.check(report.join([result]))
     assert "denoise, onnxruntime" in report.text(result)
     for wrong, message in (
-        ({"backends": ("torch", "torch")}, "once"),
+        ({"backends": ("torch", "torch")}, "given twice"),
         ({"frames": 4}, "frames"),
         ({"model": "published"}, "no engines"),
     ):

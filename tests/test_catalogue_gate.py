@@ -137,7 +137,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
 def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None:
     photos, out, model = shop(tmp_path / "photos", 1), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
-    env, limits = {LOG: str(tmp_path / "batches")}, "drift=100,psnr=0,figure=0,wild=100"
+    env, limits = {LOG: str(tmp_path / "batches")}, "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1"
     assert quick(photos, "-o", out, "--model", model, "--no-scores", cwd=tmp_path, env=env).returncode == 0
     made = len((tmp_path / "batches").read_text().splitlines())
     assert "scores" not in last(out)["never"]

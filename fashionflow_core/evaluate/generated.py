@@ -119,6 +119,7 @@ def generate(
     sources, are_clips = photos_of(data)
     where = registry.find(model)
     config = config_of(where)
+    settings = replace(settings, lock=settings.lock or "off")  # a model is judged by what it makes itself
     if config.latents != "appearance" and settings.size is None:
         # Clips are compared at one size, whatever the sizes of their photos.
         settings = replace(settings, size=(config.height, config.width))

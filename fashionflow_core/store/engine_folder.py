@@ -263,8 +263,8 @@ class Engines:
 
 
 def refusal(folder: Path, runtime: str, record: RuntimeRecord) -> FashionFlowError:
-    """The error for engines that failed their verification."""
+    """The error for engines that failed verification."""
     return FashionFlowError(
-        f"{folder}: its {runtime} engines failed their verification ({record.reason})",
+        f"{folder}: its {runtime} engines failed verification ({record.reason})",
         hint=f"export the model again; {option('allow_unverified')} runs them all the same",
     )
