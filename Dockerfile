@@ -2,7 +2,7 @@
 #                             CUDA:  docker build -t fashionflow:cuda --target cuda .
 # Use:  docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" fashionflow generate dress.jpg
 #       (CUDA: add --gpus all; the host needs NVIDIA's driver and container toolkit, nothing else)
-# tests/test_container.py runs these steps where no engine exists.
+# tests/repository/test_container.py runs these steps where no engine exists.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS wheel

@@ -131,7 +131,7 @@ engines() {
         fashionflow bench backends --model "$made-$dtype" --dtype $dtype --device cuda --backend torch --backend compiled \
             --backend onnxruntime --backend tensorrt -o "$results/bench-backends-$dtype.json" || true
     done
-    $PYTHON -m pytest -q -m gpu tests/test_export_trt.py tests/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
+    $PYTHON -m pytest -q -m gpu tests/export/test_export_trt.py tests/runtimes/test_backend_runtimes.py | tee "$results/gpu-engines.txt" || true
 }
 
 collect() {

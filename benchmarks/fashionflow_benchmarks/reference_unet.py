@@ -5,7 +5,7 @@ w` and 1D convolutions `(b h w) c f`, and attention as the softmax of equation 3
 `fashionflow_core.models`, so that agreement of the two is evidence. Parameter names are those of the published
 checkpoint. Sources: paper sections 3.2, 3.5, 4.2 and Figure 2; details that they omit follow the published network,
 whose golden
-outputs it reproduces (tests/test_literal.py).
+outputs it reproduces (tests/models/test_literal.py).
 """
 
 import math

@@ -3,7 +3,7 @@
 The background is interpolated from the left and right borders, row by row; the figure is what differs from it. A figure
 counts as a person if it is built like one: tall, with a narrow, solid head on top and skin in the face.
 
-Measured on rendered photos (tests/figures.py), all skin tones and backgrounds: 1 of 300 worn outfits was missed;
+Measured on rendered photos (tests/support/figures.py), all skin tones and backgrounds: 1 of 300 outfits was missed;
 1 of the same outfits without a wearer was taken for a person, and none of 480 flat garments (a third of them in skin
 colours). Both sample photos and 84 frames of the sample videos were detected. Of 100 rendered side views, 6 to 9 are
 missed.
