@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.utils.files import append_durably
 
 _NAMED = 5  # skipped lines that are named one by one
 # What fields of a record are, where they are there.
@@ -83,15 +84,7 @@ class Manifest:
         data = "".join(json.dumps(record) + "\n" for record in records).encode()
         if not data:
             return
-        before = os.fstat(self._descriptor).st_size
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-            os.fsync(self._descriptor)
-        except OSError:
-            os.ftruncate(self._descriptor, before)
-            raise
+        before = append_durably(self._descriptor, data)
         for record in records:
             _note(self.states, record, before)
             before += len(json.dumps(record)) + 1

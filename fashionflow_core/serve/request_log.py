@@ -8,6 +8,7 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.serve.video_request import VideoRequest
+from fashionflow_core.utils.files import append_durably
 
 REQUESTS = "requests.jsonl"
 
@@ -33,16 +34,7 @@ class RequestLog:
         Raises:
             OSError: they are not, and nothing of them is left in the file.
         """
-        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        before = os.fstat(self._descriptor).st_size
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-            os.fsync(self._descriptor)
-        except OSError:
-            os.ftruncate(self._descriptor, before)
-            raise
+        append_durably(self._descriptor, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def close(self) -> None:
         """Close the file."""

@@ -131,3 +131,21 @@ def write_text(target: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_durably(descriptor: int, data: bytes) -> int:
+    """Append bytes to an open file; they are on the disk when this returns, with the file's size before.
+
+    Raises:
+        OSError: they are not, and nothing of them is left in the file.
+    """
+    before = os.fstat(descriptor).st_size
+    try:
+        written = 0
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+    return before
