@@ -237,7 +237,11 @@ def download_all(
             threading.Thread(target=work, daemon=True).start()
         found: dict[int, Fetched] = {}
         while len(found) < len(items):
-            index, outcome = outcomes.get()
+            try:
+                # A signal that comes just before the wait begins is only handled once the wait ends.
+                index, outcome = outcomes.get(timeout=0.5)
+            except Empty:
+                continue
             if isinstance(outcome, BaseException):
                 raise outcome
             found[index] = outcome
