@@ -76,10 +76,17 @@ def _fold(
     part = ((CREASE - low) / (high - low).clamp(min=1e-4)).clamp(0, 1)
     found = wanted & (nearest >= 0) & (changes.gather(1, index) == changes)
     fold = (index + part) * found
-    weight = found.float()
-    kernel = (2 * _SMOOTH + 1, 1)
-    pooled = [F.avg_pool2d(v[None, None], kernel, 1, (_SMOOTH, 0))[0, 0] for v in (fold, weight)]
-    fold = pooled[0] / pooled[1].clamp(min=1e-6)
+    fold = _rows_summed(fold) / _rows_summed(found.float()).clamp(min=1e-6)
     if flip:
         fold, found = (width - 1 - fold).flip(1), found.flip(1)
     return fold, found
+
+
+def _rows_summed(values: torch.Tensor) -> torch.Tensor:
+    """Sums over 13 = `2 * _SMOOTH + 1` rows round each row, from sums of 2, 4 and 8: faster than avg_pool2d."""
+    one = F.pad(values, (0, 0, _SMOOTH, _SMOOTH))
+    two = one[:-1] + one[1:]
+    four = two[:-2] + two[2:]
+    eight = four[:-4] + four[4:]
+    height = len(values)
+    return eight[:height] + four[8 : 8 + height] + one[12 : 12 + height]
