@@ -17,7 +17,8 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak 
 def check(kind: str, folder: Path, first: int, last: int) -> None:
     """Read the files of these numbers in a process of its own."""
     command = [sys.executable, mutated_files.__file__, kind, str(folder), str(first), str(last)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     number = (folder / "number").read_text()
     assert result.returncode == 0, f"{kind} {number} ended the process ({result.returncode}): {result.stderr[-2000:]}"
