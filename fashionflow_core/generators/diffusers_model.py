@@ -222,9 +222,8 @@ class DiffusersModel:
                 pipe.set_progress_bar_config(disable=True)
                 if self.options.lora is not None:
                     self._add_lora(pipe, Path(self.options.lora))
-                with contextlib.suppress(
-                    NotImplementedError, AttributeError
-                ):  # SVD's decoder has the method, and refuses
+                # AttributeError: a VAE without tiling; NotImplementedError: raised by diffusers for the VAE of SVD.
+                with contextlib.suppress(NotImplementedError, AttributeError):
                     pipe.vae.enable_tiling()
                 self._choose_attention(pipe)
                 if self.options.compile:
