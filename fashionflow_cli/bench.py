@@ -22,7 +22,7 @@ fashionflow bench step video --model mini-latent --plots plots/
 
 fashionflow bench backends --model mini-latent-onnx --backend torch --backend onnxruntime
 """
-PUBLISHED = "published"  # as in `subject`, which imports too much for --help
+PUBLISHED = "published"  # equals `model_under_test.PUBLISHED`, whose import is too slow for --help
 
 
 def bench(
@@ -63,31 +63,31 @@ def bench(
     ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="The published sizes on any device, and every call really made: hours on CPUs."),
+        typer.Option("--full", help="The published sizes on any device, without extrapolation: hours on CPUs."),
     ] = False,
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="For backends: torch, compiled, onnxruntime, tensorrt or a mixture; repeat it.",
+            help="For backends: torch, compiled, onnxruntime, tensorrt or a mixture; repeatable.",
             metavar="<name>",
             show_default="torch, compiled",
         ),
     ] = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs per measurement.")] = 5,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write the results to this file, as JSON.", metavar="FILE")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Results as one JSON object on stdout, not tables.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
     plots: Annotated[
-        Path | None, typer.Option("--plots", help="Also draw a PNG of each suite into this folder.", metavar="DIR")
+        Path | None, typer.Option("--plots", help="Also write a plot of each suite to this folder.", metavar="DIR")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure speed and memory: of the networks, of whole videos, and beside frame-by-frame sampling."""
+    """Measure speed and memory of the networks, of whole videos, and against frame-by-frame sampling."""
     if out is not None:
         check_target(out, overwrite)
     quiet_libraries()
@@ -120,7 +120,7 @@ def bench(
             if not as_json:
                 result_text(("" if not measured else "\n") + report.text(one, markdown))
             measured.append(one)
-            # After each suite: what was measured in an hour should not be lost to what fails in the next.
+            # After each suite, so that a later failure loses no finished measurement.
             if out is not None:
                 report.write(report.join(measured), out)
             if plots is not None:
@@ -133,7 +133,7 @@ def bench(
 
 @contextmanager
 def _calls(quiet: bool) -> Iterator[None]:
-    """A bar over the calls of each suite."""
+    """A progress bar over the calls of each suite."""
     from fashionflow_benchmarks import timing
 
     with ExitStack() as stack:
@@ -153,7 +153,7 @@ def _calls(quiet: bool) -> Iterator[None]:
 
 
 def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: bool) -> dict[str, Path]:
-    """The file of each suite's picture, checked before the work."""
+    """Path of each suite's plot, checked before the work."""
     from fashionflow_core.utils import plotting
 
     plotting.check("--plots")

@@ -18,7 +18,7 @@ fashionflow compare a/step.json b/step.json --markdown
 """
 GRID_EXAMPLES = """[bold]Examples[/bold]
 
-fashionflow grid real ours theirs -o grid.png
+fashionflow grid real ours other -o grid.png
 
 fashionflow grid real ours -o grid.mp4 --limit 4
 """
@@ -26,17 +26,17 @@ fashionflow grid real ours -o grid.mp4 --limit 4
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A result of evaluate or bench.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="A later one of the same kind.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="A later result of the same kind.", show_default=False)],
     tolerance: Annotated[
-        float, option(OUTPUT, "tolerance", text="Of bench: how much slower B may be; 1.05: by 5 %.", min=1.0, max=100.0)
+        float, option(OUTPUT, "tolerance", text="For bench: allowed slowdown of B; 1.05 is 5 %.", min=1.0, max=100.0)
     ] = 1.05,
     markdown: Markdown = False,
     as_json: Json = False,
 ) -> None:
-    """Put two results beside each other: evaluations, or benchmarks; and say what was not measured alike.
+    """Compare two results, of evaluations or of benchmarks, and list what was measured differently.
 
-    Exit code 1 if B is worse or slower beyond noise. Results of other machines, settings or samples are shown and not
-    judged.
+    Exit code 1 if B is worse or slower beyond noise. Results from other machines, settings or samples are shown but
+    not judged.
     """
     from fashionflow_core.evaluate import compare as comparing
 
@@ -52,21 +52,21 @@ def compare(
         result_text(comparing.text(comparison, markdown))
     if worse := comparison.regressions:
         raise FashionFlowError(
-            f"{b}: is worse than {a} beyond noise in {', '.join(worse)}", hint="the table says by how much"
+            f"{b}: worse than {a} beyond noise in {', '.join(worse)}", hint="see the table for the differences"
         )
 
 
 def grid(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders of clips, one a method.", show_default=False)
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of clips, one per method.", show_default=False)
     ],
     out: Annotated[
         Path,
         option(OUTPUT, "out", "-o", text="The grid: .png or .jpg, or a video such as .mp4.", show_default=False),
     ],
-    columns: Annotated[int, option(CLIPS, "columns", text="Frames of a row of a picture.", min=1, max=100)] = 6,
-    height: Annotated[int, option(CLIPS, "height", text="Of a frame, in pixels.", min=16, max=2160)] = 160,
-    limit: Annotated[int, option(CLIPS, "limit", text="At most so many clips.", min=1)] = 8,
+    columns: Annotated[int, option(CLIPS, "columns", text="Frames per row of a picture.", min=1, max=100)] = 6,
+    height: Annotated[int, option(CLIPS, "height", text="Height of a frame in pixels.", min=16, max=2160)] = 160,
+    limit: Annotated[int, option(CLIPS, "limit", text="Show at most N clips.", min=1)] = 8,
     overwrite: Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -79,4 +79,6 @@ def grid(
         note(f"failed: {line}")
     result(str(out))
     if failed:
-        raise PartialError(f"{len(failed)} clips or folders are not in {out}", hint="the lines above say why")
+        raise PartialError(
+            f"{len(failed)} clips or folders are not in {out}", hint="see the lines above for the reasons"
+        )

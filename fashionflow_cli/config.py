@@ -8,7 +8,7 @@ import typer
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import result, result_json
 
-app = typer.Typer(help="Settings, and where they come from.", no_args_is_help=True)
+app = typer.Typer(help="Settings and their sources.", no_args_is_help=True)
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -38,13 +38,13 @@ def show(
 
 
 def effective(ctx: typer.Context, arguments: list[str]) -> dict[str, tuple[Any, str]]:
-    """Every setting of `generate` under `arguments` → (value, source); what the model decides is read from it."""
+    """Every setting of `generate` under `arguments` → (value, source), with the model's values where none is given."""
     from fashionflow_core.generators.folder import config_of
     from fashionflow_core.store import registry
 
     command: Any = ctx.find_root().command
     generate = command.commands["generate"]
-    # The photo is no setting, but the command cannot do without one.
+    # The photo is not a setting, but the command requires one.
     parsed = generate.make_context("generate", [*arguments, "--", "PHOTO"], parent=ctx.find_root())
     settings = sources(parsed)
     model = str(settings["model"][0])

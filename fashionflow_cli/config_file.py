@@ -1,7 +1,7 @@
 """Sources of settings: flag, environment, `--config` file, model, default.
 
-Typer resolves the first three and the last: the file becomes its `default_map`. The model's values stand behind the
-options that are None.
+Typer resolves the first three and the last: the file becomes its `default_map`. Options that are None get the model's
+values.
 """
 
 from pathlib import Path
@@ -13,16 +13,16 @@ from fashionflow_core.errors import UsageError
 from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.settings_files import read_mapping
 
-# Not settings of a run: what they would do in a file nobody expects.
+# Not settings of a run, so not accepted in a file.
 _FLAGS_ONLY = frozenset({"config", "help", "help_all"})
 
 
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Callback of an eager `--config`: make a YAML file the command's defaults, after checking every value of it.
+    """Callback of an eager `--config`: use a YAML file as the command's defaults, after checking each of its values.
 
     Raises:
         FashionFlowError: the file cannot be read or is not YAML.
-        UsageError: it is no mapping, or holds a name or value that the command does not take.
+        UsageError: the file is not a mapping, or contains a name or value that the command does not accept.
     """
     if path is None or ctx.resilient_parsing:
         return path
@@ -37,7 +37,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
             continue  # one file serves several commands
         if name not in names:
             raise UsageError(
-                f"{path}: {key!s} is no setting", hint=f"{did_you_mean(name, names)}see {ctx.command_path} --help"
+                f"{path}: unknown option {key!s}", hint=f"{did_you_mean(name, names)}see {ctx.command_path} --help"
             )
         internal = names[name]
         defaults[internal] = _checked(ctx, options[internal], path, key, value)
@@ -46,7 +46,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 def _of_other_commands(ctx: typer.Context) -> set[str]:
-    """Settings of every command that takes such a file."""
+    """Settings of every command that accepts such a file."""
     commands: dict[str, Any] = getattr(ctx.find_root().command, "commands", {})
     taking = [c for c in commands.values() if any(option.name == "config" for option in getattr(c, "params", []))]
     options = [option for c in taking for option in c.params if option.param_type_name == "option"]
@@ -54,7 +54,7 @@ def _of_other_commands(ctx: typer.Context) -> set[str]:
 
 
 def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) -> Any:
-    """The value as the option takes it; what the option refuses is refused in the name of the file."""
+    """The value as the option's type; errors of the option name the file."""
     if isinstance(value, list):  # [0.2, 0.8] for an option that takes 0.2,0.8
         value = ",".join(map(str, value))
     # yes and no are booleans in YAML, and 5 is a number: each only where the option is of that kind.
@@ -75,9 +75,9 @@ def _long_name(option: Any) -> str:
 
 
 def sources(ctx: typer.Context) -> dict[str, tuple[Any, str]]:
-    """Every setting of a command by its long name: its value, and in words where that came from.
+    """Every setting of a command by its long name: its value and a description of its source.
 
-    A value of None with the source "default" is one that the model may fill in.
+    A value of None with the source "default" may be filled in by the model.
     """
     config = ctx.params.get("config")
     found: dict[str, tuple[Any, str]] = {}

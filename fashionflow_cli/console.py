@@ -56,9 +56,9 @@ def parse_color(text: str | Color) -> Color:
     try:
         channels = ImageColor.getrgb(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no colour: use a name such as white, or #rrggbb") from None
+        raise typer.BadParameter(f"{text!r} is not a colour: use a name such as white, or #rrggbb") from None
     if len(channels) != 3:
-        raise typer.BadParameter(f"{text!r} is itself transparent: use a name such as white, or #rrggbb")
+        raise typer.BadParameter(f"{text!r} is transparent: use a name such as white, or #rrggbb")
     return Color(*channels)
 
 
@@ -90,14 +90,14 @@ def parse_batch(text: str | int) -> int:
 
 
 def parse_retry(text: str) -> str:
-    """What is remade: failed, rejected, or both with a comma between them."""
+    """Items to retry: failed, rejected, or both separated by a comma."""
     if not set(text.split(",")) <= {"failed", "rejected"}:
         raise typer.BadParameter(f"{text!r} is not one of failed, rejected, or failed,rejected")
     return text
 
 
 def result(text: str) -> None:
-    """One line on stdout, at once: a reader at the other end of a pipe may be waiting for it."""
+    """One line on stdout, flushed at once: the reader of a pipe may be waiting for it."""
     print(_escaped(text), flush=True)
 
 
@@ -118,9 +118,9 @@ def note(text: str, quiet: bool = False) -> None:
 
 
 class Warnings:
-    """Prints our own warnings as one line each, and remembers them; those of libraries are not part of our reports.
+    """Prints FashionFlow's warnings as one line each and collects them; warnings of libraries are dropped.
 
-    Each run of the command line has one, `context.ensure_object(Warnings)`, and is inside of it as a context manager.
+    Each run of the command line has one, `context.ensure_object(Warnings)`, entered as a context manager.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Warnings:
         self._caught.__exit__(*error)
 
     def take(self) -> list[str]:
-        """What was warned of since the last call."""
+        """Warnings since the last call."""
         lines, self.lines = list(dict.fromkeys(self.lines)), []
         return lines
 
@@ -151,7 +151,7 @@ class Warnings:
         if self.quiet or line in self._printed:
             return
         self._printed.add(line)
-        if "tqdm" in sys.modules:  # a bar may be under way: its line is cleared and drawn again below
+        if "tqdm" in sys.modules:  # a progress bar may be active: clear its line and draw it again below
             from tqdm import tqdm
 
             tqdm.write(f"warning: {line}", file=sys.stderr)
@@ -161,28 +161,28 @@ class Warnings:
 
 def complain(message: str, hint: str | None = None) -> None:
     """An error as one line, and the hint as another."""
-    with suppress(OSError):  # nobody reads stderr any more; the exit code still tells
+    with suppress(OSError):  # stderr is closed; the exit code still reports the error
         note(f"error: {one_line(message)}")
         if hint:
             note(f"hint: {one_line(hint)}")
 
 
 def _escaped(text: str) -> str:
-    """A line as it is, with escape sequences for what does not belong into one."""
+    """A line with escape sequences in place of line ends and control characters."""
     return printable(text).replace("\n", r"\n")
 
 
 def one_line(text: str) -> str:
-    """The text with every line end and row of spaces as one space, fit for a terminal."""
+    """The text with each run of whitespace as one space, printable on a terminal."""
     return printable(" ".join(text.split()))
 
 
 @contextmanager
 def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; the yielded function takes how many are done. In log files it writes a line now and then."""
+    """A progress bar on stderr; the yielded function takes the number done. Log files get a line every 10 seconds."""
     from tqdm import tqdm
 
-    screen = shutil.get_terminal_size()  # 80 by 24 where there is none, or one that calls itself 0 by 0
+    screen = shutil.get_terminal_size()  # 80 by 24 without a terminal, or with one that reports 0 by 0
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total,
@@ -202,13 +202,13 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
 
 
 def quiet_libraries() -> None:
-    """Keep loading bars and advice of the libraries off stderr: they are no part of our reports.
+    """Keep progress bars and advice of libraries off stderr.
 
-    Call before they are imported. What the user set in the environment stands.
+    Call before they are imported. Environment variables set by the user are kept.
 
     Raises:
-        FashionFlowError: Python was told to drop docstrings, from which transformers builds its classes; a variable
-            that huggingface_hub reads has a wrong value.
+        FashionFlowError: Python runs without docstrings, from which transformers builds its classes; an environment
+            variable of huggingface_hub has an invalid value.
     """
     from fashionflow_core.utils.network import check_hub_settings
 

@@ -8,7 +8,7 @@ import typer
 
 from fashionflow_cli.console import one_line, result, result_json
 
-# Read elsewhere than by an option.
+# Environment variables that are not read by an option.
 _VARIABLES = ("FASHIONFLOW_HOME", "FASHIONFLOW_DEBUG", "FASHIONFLOW_API_KEY")
 
 
@@ -16,14 +16,15 @@ def doctor(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")] = False,
 ) -> None:
-    """Try what this machine can run: torch and its number types, encoders, engines, models, disk, hub.
+    """Test what this machine can run: torch and its dtypes, encoders, engines, models, disk, hub.
 
-    Exit code 1 if the default job (the bundled model on the CPU, to MP4) cannot run; other problems leave it at 0.
+    Exit code 1 if the default job (the bundled model on the CPU, to MP4) cannot run; other problems do not
+    change it.
     """
     from fashionflow_core import doctor
 
     checks = []
-    # Closed by name: what is still running must end even if nobody reads the report any more.
+    # Closed explicitly: checks still running must end even if the reader of the report is gone.
     with closing(doctor.examine([*_VARIABLES, *_option_variables(ctx.find_root().command)])) as examination:
         for check in examination:
             checks.append(check)
@@ -43,7 +44,7 @@ def doctor(
 
 
 def _option_variables(command: Any) -> Iterator[str]:
-    """The environment variables of all options of a command and of those below it."""
+    """Environment variables of all options of a command and its subcommands."""
     for option in command.params:
         names = option.envvar or ()
         yield from (names,) if isinstance(names, str) else names

@@ -126,7 +126,7 @@ def evaluate(
     if (model is None) != (data is None):
         raise UsageError("--model, --data: one of them needs the other")
     if model is not None and real is not None:
-        raise UsageError("--real: the real clips are those of --data", hint="leave --real out")
+        raise UsageError("--real: the real clips are those of --data", hint="omit --real")
     check_outputs(given)
     quiet_libraries()
     from fashionflow_core.evaluate import report_folder

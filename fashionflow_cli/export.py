@@ -22,7 +22,7 @@ fashionflow export --trt --trt-flavor rtx --dtype fp16 --model ./my-model -o eng
 fashionflow generate dress.jpg --model mini-onnx
 """
 SHAPE, TRT = "Numbers and shapes", "TensorRT"
-Json = Annotated[bool, typer.Option("--json", help="The record on stdout, instead of the path.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON record on stdout instead of the path.")]
 
 
 def parse_frames(text: str) -> tuple[int, int]:
@@ -39,44 +39,45 @@ def parse_frames(text: str) -> tuple[int, int]:
 
 def export(
     ctx: typer.Context,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Make ONNX files, which onnxruntime runs.")] = False,
-    trt: Annotated[bool, typer.Option("--trt", help="Make TensorRT engines, which NVIDIA GPUs run.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Export ONNX files for onnxruntime.")] = False,
+    trt: Annotated[bool, typer.Option("--trt", help="Build TensorRT engines for NVIDIA GPUs.")] = False,
     model: options.Model = "mini",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="The engine folder to make. [dim]\\[default: model, dtype and shape, here][/dim]"
-        ),
+        typer.Option("--out", "-o", help="The engine folder. [dim]\\[default: model, dtype and shape, here][/dim]"),
     ] = None,
     lora: Annotated[Path | None, typer.Option(help="A LoRA folder, fused into the U-Net.", metavar="DIR")] = None,
     networks: Annotated[
         str | None,
         typer.Option(
-            help="Which networks, separated by commas; only all of them generate. [dim]\\[default: all][/dim]",
+            help="Networks, separated by commas; generation needs all. [dim]\\[default: all][/dim]",
             metavar="NAMES",
         ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Compare with PyTorch.")] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an engine folder; engines in it that still fit are kept.")
+        bool, typer.Option("--overwrite", help="Replace an engine folder; matching engines in it are kept.")
     ] = False,
     dtype: Annotated[
-        str, typer.Option(help="What the networks compute in.", rich_help_panel=SHAPE, **one_of(("fp32", "fp16")))
+        str, typer.Option(help="Compute dtype of the networks.", rich_help_panel=SHAPE, **one_of(("fp32", "fp16")))
     ] = "fp32",
     frames: Annotated[
         int | None,
         typer.Option(
             min=2,
-            help="Frames of a clip, fixed; of a motion model keyframes. [dim]\\[default: the model's][/dim]",
+            help="Fixed number of frames (motion models: keyframes). [dim]\\[default: the model's][/dim]",
             rich_help_panel=SHAPE,
         ),
     ] = None,
     dynamic_frames: Annotated[
         str | None,
-        typer.Option(help="Take every even number of frames in this range.", metavar="MIN:MAX", rich_help_panel=SHAPE),
+        typer.Option(
+            help="Accept every even number of frames in this range.", metavar="MIN:MAX", rich_help_panel=SHAPE
+        ),
     ] = None,
     decode_chunk: Annotated[
-        int, typer.Option(min=1, help="Most frames decoded at a time; fewer need less memory.", rich_help_panel=SHAPE)
+        int,
+        typer.Option(min=1, help="Maximum frames decoded at a time; fewer need less memory.", rich_help_panel=SHAPE),
     ] = 7,
     trt_flavor: Annotated[
         str,
@@ -89,31 +90,31 @@ def export(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="A GPU that rtx compiles for, such as 8.9; repeat it for more. [dim]\\[default: all][/dim]",
+            help="Target GPU for rtx, such as 8.9; repeatable. [dim]\\[default: all][/dim]",
             metavar="X.Y",
             rich_help_panel=TRT,
         ),
     ] = None,
     workspace_gb: Annotated[
         float | None,
-        typer.Option(help="Most scratch memory an engine may take.", metavar="<n>", rich_help_panel=TRT),
+        typer.Option(help="Maximum workspace of an engine, GB.", metavar="<n>", rich_help_panel=TRT),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="A file TensorRT keeps its timings in.", metavar="FILE", rich_help_panel=TRT)
+        Path | None, typer.Option(help="TensorRT timing cache file.", metavar="FILE", rich_help_panel=TRT)
     ] = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="TensorRT: weights can be replaced later.", rich_help_panel=TRT)
+        bool, typer.Option("--refit", help="Build refittable TensorRT engines.", rich_help_panel=TRT)
     ] = False,
     quiet: options.Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make engines of a model, and verify them against PyTorch.
+    """Export a model to ONNX or TensorRT and verify the engines against PyTorch.
 
-    The folder takes the model's place: fashionflow generate --model DIR needs no PyTorch weights and no other option.
+    Use the folder as a model: fashionflow generate --model DIR needs no PyTorch weights and no other option.
     """
     runtimes = tuple(name for name, wanted in (("onnxruntime", onnx), ("tensorrt", trt)) if wanted)
     if not runtimes:
-        raise UsageError("export: nothing to make", hint="pass --onnx, --trt or both")
+        raise UsageError("export: no runtime selected", hint="pass --onnx, --trt or both")
     from fashionflow_core.store import registry
     from fashionflow_export.settings import EngineSettings, ExportSettings
 
@@ -135,7 +136,7 @@ def export(
     )
     source = registry.find(model)
     quiet_libraries()
-    from fashionflow_export.export import export_model  # torch and diffusers: after all that can be refused without
+    from fashionflow_export.export import export_model  # imports torch and diffusers: after the cheap checks
 
     folder, engines = export_model(source, out, settings, lora, overwrite, lambda line: note(line, quiet))
     _print(folder, engines, ctx.ensure_object(Warnings), as_json)
@@ -154,9 +155,9 @@ def verify(
     quiet: options.Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare an engine folder with PyTorch's answers that travel with it, and note the result in it.
+    """Compare an engine folder with the PyTorch outputs stored in it, and record the result there.
 
-    Needs no PyTorch weights: networks are compared one by one, then a short generation frame by frame.
+    Needs no PyTorch weights. Each network is compared, then a short generation.
     """
     from fashionflow_core.store.engine_folder import Engines
 
@@ -169,7 +170,7 @@ def verify(
 
 
 def _print(folder: Path, engines: Any, warned: Warnings, as_json: bool) -> None:
-    """The states, the result, and exit code 1 where something failed."""
+    """Print the states and the result; exit code 1 if a check failed."""
     from dataclasses import asdict
 
     from fashionflow_export.verify import require_verified

@@ -170,7 +170,7 @@ def generate(
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
             if value is not None:
-                raise UsageError(f"{option}: is for one photo", hint="leave it out, or name one photo and -o NAME.mp4")
+                raise UsageError(f"{option}: for one photo only", hint="omit it, or pass one photo and -o NAME.mp4")
         from fashionflow_core.catalogue.jobs import RunSpec
         from fashionflow_core.catalogue.planner import Rules
         from fashionflow_core.catalogue.run import LOCAL, Request
@@ -227,7 +227,7 @@ def generate(
     folder = found(model, quiet)
     model_config = config_of(folder)
     settings = finish.adapted(settings, model_config)
-    finish.check_length(settings.resolve(model_config))  # what the model cannot do is refused before it is loaded
+    finish.check_length(settings.resolve(model_config))  # refuses unsupported settings before the model is loaded
     load.check(model_config)
     if matte is not None:
         model_config.check_matte()
@@ -264,7 +264,7 @@ def make_video(
     from fashionflow_core.video.finishing import Footage, is_loop
 
     pipe = studio.pipe
-    request = pipe.resolve(settings)  # refused before a bar is drawn
+    request = pipe.resolve(settings)  # refuses unsupported settings before a progress bar is drawn
     start = time.perf_counter()
     with progress("denoising", pipe.count_steps(request), "step", studio.quiet) as denoised:
         (clip,) = pipe.generate_batch(
@@ -281,7 +281,7 @@ def make_video(
         distance = round(found, 4)
         note(f"motion distance from the nearest variation: {distance:.2f}", studio.quiet)
     generated = time.perf_counter()
-    source = name if Path(name).is_file() else ""  # none of stdin
+    source = name if Path(name).is_file() else ""  # none for stdin
     footage = Footage(clip.count, clip.fps, clip.height, clip.width, is_loop(request))
     made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding", source)
     seconds = {"denoise": generated - start, "decode": time.perf_counter() - generated}
@@ -298,10 +298,10 @@ def make_video(
 
 
 def signing_of(cert: Path | None, key: Path | None) -> SigningOptions | None:
-    """With what videos are signed; None: they are not.
+    """Certificate and key for signing; None: no signature.
 
     Raises:
-        UsageError, FashionFlowError: one without the other; as `signing.check`.
+        UsageError, FashionFlowError: only one of both; as `signing.check`.
     """
     if cert is None and key is None:
         return None
@@ -318,7 +318,7 @@ def read_mask(path: Path, shape: tuple[int, ...], max_megapixels: float) -> "np.
     """A mask from a picture: float32 (h, w), 0 to 1, white is the figure.
 
     Raises:
-        UsageError: it is not of the photo's size.
+        UsageError: its size differs from the photo's.
         FashionFlowError: it cannot be read.
     """
     from fashionflow_core.images.loading import load_photo

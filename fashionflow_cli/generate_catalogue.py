@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fashionflow_core.catalogue.run import Request
 
 
-# How the summary calls the stages of a manifest's lines.
+# Names of a manifest's stages in the summary.
 _STAGES = {
     "plan": "settings",
     "photo": "opening the photo",
@@ -45,17 +45,17 @@ def folder_of(out: Path | None) -> str:
     """The output folder.
 
     Raises:
-        UsageError: none is named, or one video.
+        UsageError: `out` is missing, or names one video.
     """
     if out is None:
         raise UsageError("--out: several photos need a folder for their videos", hint="such as: -o videos/")
     if out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
-        raise UsageError(f"--out: {out} is one video, and there are several photos", hint="name a folder: -o videos/")
+        raise UsageError(f"--out: {out} is one video, but there are several photos", hint="name a folder: -o videos/")
     return str(out)
 
 
 def limits_of(gate: bool, text: str | None, reroll: int) -> "QualityLimits | None":
-    """The limits beyond which videos are flagged; None: they are not.
+    """Limits beyond which videos are flagged; None: no flags.
 
     Raises:
         UsageError: as `QualityLimits.parse`.
@@ -69,12 +69,12 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     """Make the videos of a catalogue.
 
     Args:
-        photos: as the user named them.
-        request: the run, but for its entries; model and output folder are as the user named them, too.
+        photos: as given by the user.
+        request: the run without its entries; model and output folder as given by the user.
 
     Raises:
         PartialError: some items failed.
-        FashionFlowError: the run cannot start, or cannot go on.
+        FashionFlowError: the run cannot start or continue.
     """
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
@@ -88,7 +88,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     for name in work.files("NAME"):
         video.check_options(out / name, work.encode)
     if request.ray_address is not None and request.executor != run.RAY:
-        raise UsageError("--ray-address: is for --executor ray", hint="add --executor ray")
+        raise UsageError("--ray-address: requires --executor ray", hint="add --executor ray")
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""
     place = storage.mirror(url) if url else out
     columns = columns_of(work.finish.caption)
@@ -98,7 +98,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     for line in inputs.skipped.unreadable:
         note(f"failed: {line}")
     if inputs.twice:
-        note(f"skipped {inputs.twice} that were named twice", quiet)
+        note(f"skipped {inputs.twice} duplicates", quiet)
     model = found(work.model, quiet)
     config = config_of(model)
     settings = work.finish.adapted(work.settings, config)
@@ -113,12 +113,12 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     if unreadable := len(inputs.skipped.unreadable):
         raise PartialError(
             f"{unreadable} folders of photos cannot be read" if unreadable > 1 else inputs.skipped.unreadable[0],
-            hint="check their permissions, then run the same again",
+            hint="check their permissions, then run the same command again",
         )
 
 
 def devices_of(text: str, here: bool = True) -> tuple[str, ...]:
-    """`cuda:0,cuda:1` → one worker each; `all`: every GPU of this machine, or left to Ray, which knows its cluster."""
+    """`cuda:0,cuda:1` → one worker each; `all`: every GPU of this machine, or Ray's choice."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"--devices: {text!r} is not NAME,NAME,...", hint="such as cuda:0,cuda:1 or cpu,cpu")
@@ -132,7 +132,7 @@ def devices_of(text: str, here: bool = True) -> tuple[str, ...]:
 
 
 def _print_estimate(request: "Request", as_json: bool) -> None:
-    """What `--dry-run` says of many photos."""
+    """The plan of `--dry-run` for many photos."""
     from fashionflow_core.catalogue.estimate import estimate
 
     plan = estimate(request)
@@ -149,14 +149,14 @@ def _print_estimate(request: "Request", as_json: bool) -> None:
         "done before": f"{plan.done:,}",
         "failed before": f"{plan.failed:,}",
         "folder": request.work.remote or request.work.out,
-        "model": f"{plan.model} on {', '.join(plan.devices)}, {plan.frames} frames a video",
+        "model": f"{plan.model} on {', '.join(plan.devices)}, {plan.frames} frames per video",
     }
     if plan.seconds is not None and plan.seconds_each is not None:
         rows["time"] = f"{_duration(plan.seconds)}: {plan.seconds_each:.2f} s per video, estimated from {plan.measured}"
     elif plan.to_do:
-        rows["time"] = "not timed for so many: make a few of them first, --dry-run then estimates from those"
+        rows["time"] = "not estimated: generate a few videos first, then --dry-run estimates from them"
     if plan.requirements is not None:
-        rows["time"] = "not timed: make a few of them first, --dry-run then estimates from those"
+        rows["time"] = "not estimated: generate a few videos first, then --dry-run estimates from them"
         rows |= requirement_rows(plan.requirements)
     for name, value in rows.items():
         result(f"{name:14}  {value}")
@@ -197,7 +197,7 @@ def _watched(request: "Request", total: int, quiet: bool, as_json: bool) -> "Sum
                 source = str(record["source"])
                 say(f"warning: {line if line.startswith(source) else f'{source}: {line}'}")
             if record["status"] == "done" and record.get("judged") and not as_json:
-                pass  # it was there before
+                pass  # an earlier run made it
             elif record["status"] == "done":
                 with tqdm.external_write_mode(file=sys.stdout):
                     result_json(dict(record)) if as_json else result(f"{out}/{record['output']}")
@@ -224,7 +224,7 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
     """The table at the end, and exit code 3 if something failed."""
     note(f"{'videos made':15} {summary.made}", quiet)
     if summary.kept:
-        note(f"{'there before':15} {summary.kept}", quiet)
+        note(f"{'already done':15} {summary.kept}", quiet)
     if summary.flagged:
         note(f"{'flagged':15} {summary.flagged:<6} see {out + '/index.html'}", quiet)
     bad = summary.failed + summary.lost
@@ -237,8 +237,8 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
         such = one_line(f"{_STAGES.get(stage, stage)}, such as {records[0]['item']}: {records[0]['message']}")
         note(f"{'failed':15} {len(records):<6} {such}", quiet)
     if old := bad - len(summary.failures):
-        note(f"{'failed before':15} {old:<6} tried again with --retry failed", quiet)
+        note(f"{'failed before':15} {old:<6} retry with --retry failed", quiet)
     raise PartialError(
         f"{bad} of {summary.total} items failed: see {out + '/manifest.jsonl'}",
-        hint="mend the photos and run the same again, or pass --retry failed",
+        hint="fix the photos and run the same command again, or pass --retry failed",
     )

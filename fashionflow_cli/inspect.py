@@ -1,4 +1,4 @@
-"""`fashionflow inspect`: what a video says of its making."""
+"""`fashionflow inspect`: metadata, marks and signature of a video."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ def inspect(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video, poster or frame.")],
     as_json: options.Json = False,
 ) -> None:
-    """Show what a video says of its making: model, seed, settings, marks, and the command that makes it again.
+    """Show a video's metadata: model, seed, settings, marks, signature, and the command that reproduces it.
 
-    Anybody can write such data into a file: only a signature is proof, of who signed it.
+    Metadata can be written by anyone; only a valid signature proves who signed the file.
     """
     from fashionflow_core.video import provenance
 

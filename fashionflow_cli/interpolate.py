@@ -23,7 +23,7 @@ fashionflow interpolate dress.mp4 --factor 4 --fps 25 -o slow-motion.mp4
 
 def interpolate(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video; sound is not kept.", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video; sound is dropped.", show_default=False)],
     out: Annotated[
         Path | None,
         options.option(
@@ -34,7 +34,7 @@ def interpolate(
         ),
     ] = None,
     factor: Annotated[
-        int, options.option(options.SAMPLING, "factor", text="Frames for each of the video's: 2 or 4.", metavar="2|4")
+        int, options.option(options.SAMPLING, "factor", text="Multiple of the number of frames: 2 or 4.", metavar="2|4")
     ] = 2,
     fit: options.Fit = None,
     codec: options.Codec = None,
@@ -44,7 +44,7 @@ def interpolate(
     fps: Annotated[
         float | None,
         options.option(
-            options.VIDEO, "fps", text="Frames per second of the file. [dim]\\[default: the duration stays][/dim]"
+            options.VIDEO, "fps", text="Frames per second of the file. [dim]\\[default: duration unchanged][/dim]"
         ),
     ] = None,
     frames_dir: options.FramesDir = None,
@@ -56,7 +56,7 @@ def interpolate(
         options.option(
             options.SAMPLING,
             "frames",
-            text="Frames of the windows that are filled at once.",
+            text="Frames per interpolated window.",
             default="the model's",
             min=1,
         ),
@@ -76,9 +76,9 @@ def interpolate(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fill in frames between those of a video, with a model that was trained for it: not one of motion.
+    """Interpolate frames of a video with a model trained for it (not a motion model).
 
-    The result has the model's frame size. Given frames come back as the model's VAE shows them.
+    The result has the model's frame size. Given frames pass through the model's VAE.
     """
     if factor not in (2, 4):
         raise UsageError(f"--factor: must be 2 or 4, not {factor}")
@@ -106,14 +106,14 @@ def interpolate(
     found = clips.measure(source)
     if found.frames < 2:
         raise FashionFlowError(
-            f"{source}: holds a single frame, so there is nothing in between", hint="name a video of two frames or more"
+            f"{source}: a single frame cannot be interpolated", hint="pass a video of two frames or more"
         )
     rate = fps if fps is not None else (found.fps or 25) * factor
     if not 0 < rate <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {rate:g}")
     folder = registry.find(model)
     model_config = ModelConfig.load(folder)
-    model_config.check_video()  # what the model cannot do is refused before it is loaded
+    model_config.check_video()  # refuses unsupported settings before the model is loaded
     settings.resolve(model_config)
     load.check(model_config)
     studio = Studio.open(folder, load, encode, ctx.ensure_object(Warnings), quiet, as_json)
@@ -122,7 +122,7 @@ def interpolate(
     height, width = pipe.config.height, pipe.config.width
     if found.height > height or found.width > width:
         warnings.warn(
-            f"{source}: {found.height}x{found.width} is brought to the {height}x{width} of model {pipe.config.name}",
+            f"{source}: {found.height}x{found.width} is resized to the {height}x{width} of model {pipe.config.name}",
             FashionFlowWarning,
             stacklevel=1,
         )

@@ -89,27 +89,27 @@ def _print_version(wanted: bool) -> None:
 def options(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options that stand before the command; what they do happens in their callbacks."""
+    """Options before the command; their callbacks implement them."""
     ctx.with_resource(ctx.ensure_object(Warnings))
 
 
 class _Stopped(BaseException):
-    """SIGTERM or SIGHUP, raised where the program is so that every `finally` runs; nothing else catches it."""
+    """SIGTERM or SIGHUP, raised in the running code so that every `finally` runs; only `main` catches it."""
 
 
 class _Signals:
-    """Signals that stop a run as exceptions, and a memory of them: libraries may turn these into their own."""
+    """Signals that stop a run, raised as exceptions and recorded: libraries may convert the exception."""
 
-    # Seconds in which another one is dropped: `make` and terminals send two, and cleaning up must not be cut short.
+    # Seconds during which further signals are ignored: `make` and terminals send two, and clean-up must finish.
     GRACE = 1.0
 
     def __init__(self) -> None:
         self.first: int | None = None
         self.last = float("-inf")
-        # A shell that starts jobs in the background makes them ignore SIGINT, nohup SIGHUP; that choice stands.
+        # Shells make background jobs ignore SIGINT, and nohup ignores SIGHUP: keep that.
         self.handled = [s for s in STOPS if signal.getsignal(s) is not signal.SIG_IGN]
         for signum in self.handled:
             signal.signal(signum, self._raise)
@@ -122,7 +122,7 @@ class _Signals:
         raise KeyboardInterrupt if signum == signal.SIGINT else _Stopped
 
     def restore(self) -> None:
-        """From here on a signal ends the process at once."""
+        """Restore the default handlers: a signal ends the process at once."""
         for signum in self.handled:
             signal.signal(signum, signal.SIG_DFL)
 
@@ -149,23 +149,23 @@ def main() -> NoReturn:
 
 
 def _prepare_streams() -> None:
-    """Make streams take whatever is printed: closed ones (`>&-`) swallow it, file names may hold any bytes."""
+    """Make streams accept all output: closed ones (`>&-`) discard it, file names may contain any bytes."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # It takes the lowest free number; else the next file would, and be read or written as a stream.
+            # Takes the lowest free descriptor; otherwise the next opened file would become this stream.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-        # Bytes of names that are not text go on through pipes as they are, but not to terminals.
+        # Undecodable bytes of file names pass through pipes unchanged, but are escaped on terminals.
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 and not sys.stdout.isatty() else "backslashreplace")
 
 
 def _run() -> int:
-    # Outside of "standalone mode" Typer raises its usage errors instead of printing them in a box of many lines.
+    # Without "standalone mode" Typer raises usage errors instead of printing a box of several lines.
     code = app(prog_name="fashionflow", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
@@ -197,7 +197,7 @@ def _explain(error: BaseException) -> int:
         where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "input or output"
         complain(f"{where}: {error.strerror.lower()}", f"set {DEBUG}=1 for the traceback")
         return 1
-    # Torch puts its whole C++ stack into a message.
+    # Messages of torch may contain a C++ stack trace.
     reason = (str(error).strip().splitlines() or [""])[0][:300]
     complain(f"internal: {type(error).__name__}: {reason}", f"set {DEBUG}=1 for the traceback")
     return 1
@@ -220,7 +220,7 @@ def _trace(error: BaseException) -> None:
 
 
 def _drop_unwritable_output() -> None:
-    """Without this the interpreter, while it shuts down, complains of output that nobody reads any more."""
+    """Avoid errors of the interpreter at exit when the reader of a pipe is gone."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

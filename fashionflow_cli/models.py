@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the models this installation knows, and where they are."""
+    """List the available models."""
     from fashionflow_core.store import registry
 
     entries = registry.list_models()
@@ -98,7 +98,7 @@ def import_(
             metavar="CHECKPOINT", help="The published checkpoint (.pth with 'net' and 'adapter').", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to create.", show_default=False)],
     vae: Annotated[
         str | None,
         typer.Option(
@@ -114,9 +114,9 @@ def import_(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
-    """Convert the published checkpoint to a model folder that `generate --model` takes.
+    """Convert the published checkpoint to a model folder for `generate --model`.
 
-    Only tensors are read from it: a checkpoint that holds anything else is refused and runs nothing.
+    Only tensors are loaded (weights_only); a checkpoint with other objects is refused.
     """
     quiet_libraries()
     from fashionflow_core.store.published import import_checkpoint
@@ -136,7 +136,7 @@ def pull(
         typer.Argument(
             metavar="NAME",
             help="[bold]published[/bold]; the hub id ORGANISATION/NAME of a model folder or a pipeline of diffusers; "
-            "[bold]parser[/bold]: a SegFormer for clothes, which motion models then find figures with; or "
+            "[bold]parser[/bold]: a SegFormer for clothes, used by motion models to find figures; or "
             "[bold]metrics[/bold]: the networks of [bold]fashionflow evaluate[/bold].",
             show_default=False,
         ),
@@ -146,19 +146,17 @@ def pull(
     ] = None,
     store_as: Annotated[
         str | None,
-        typer.Option(
-            "--name", help="The name it gets here. [dim]\\[default: the hub id's last part][/dim]", metavar="NAME"
-        ),
+        typer.Option("--name", help="Local name. [dim]\\[default: the hub id's last part][/dim]", metavar="NAME"),
     ] = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="For [bold]published[/bold]: the authors' .pth, or an address to fetch it from.",
+            help="For [bold]published[/bold]: the authors' .pth file or its URL.",
             metavar="FILE|ADDRESS",
         ),
     ] = None,
     sha256: Annotated[
-        str | None, typer.Option("--sha256", help="What the checkpoint must hash to.", metavar="HEX")
+        str | None, typer.Option("--sha256", help="Expected hash of the checkpoint.", metavar="HEX")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed model of that name.")] = False,
     accept_license: Annotated[
@@ -166,13 +164,13 @@ def pull(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fetch a model through the Hugging Face hub and install it under its name.
+    """Download a model from the Hugging Face hub and install it.
 
-    Every file is checked by its hash, and nothing is installed unless all of it is whole. HF_HOME, HF_ENDPOINT,
-    HF_TOKEN and HF_HUB_OFFLINE are respected.
+    Every file is checked by its hash; only a complete model is installed. HF_HOME, HF_ENDPOINT, HF_TOKEN and
+    HF_HUB_OFFLINE are respected.
     """
     quiet_libraries()
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it speaks of every connection that it takes up again
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it logs every reconnection
     from fashionflow_core.store.install import pull as pull_model
 
     with _transfers(quiet) as show_progress:
@@ -191,12 +189,12 @@ def pull(
 
 
 def _accepted(licence: str) -> bool:
-    """Ask at a terminal; elsewhere nobody can answer."""
+    """Ask for confirmation on a terminal; False without one."""
     return sys.stdin.isatty() and typer.confirm(f"{licence}\nDo you accept it?", err=True)
 
 
 def lora_of(lora: Path | None) -> Path | None:
-    """The LoRA that was named: a file or folder, or one of the hub, which is fetched."""
+    """Path of a LoRA: a file or folder, or downloaded from the hub."""
     from fashionflow_core.store import registry
 
     if lora is None or lora.exists() or not registry.is_hub_id(str(lora)) or lora.parent.is_dir():
@@ -207,7 +205,7 @@ def lora_of(lora: Path | None) -> Path | None:
 
 
 def found(model: str, quiet: bool) -> Path:
-    """The folder of a model; a hub id that was never pulled is fetched first, unless its licence restricts use.
+    """The folder of a model. A hub id is downloaded first if needed, unless its licence restricts use.
 
     Raises:
         FashionFlowError: as `registry.find` and `install.pull`.
@@ -225,7 +223,7 @@ def found(model: str, quiet: bool) -> Path:
 
 @contextmanager
 def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each file that is being fetched, one after the other."""
+    """A progress bar per downloaded file, one after the other."""
     with ExitStack() as bars:
         current: list[Any] = ["", None]
 
@@ -249,12 +247,12 @@ def merge(
     ],
     lora: Annotated[
         Path,
-        typer.Argument(metavar="LORA", help="The folder that `fashionflow train` wrote: lora/.", show_default=False),
+        typer.Argument(metavar="LORA", help="The folder lora/ of a training run.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to create.", show_default=False)],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
 ) -> None:
-    """Fuse a LoRA into a model: a new model folder that needs no `--lora`, and can be exported."""
+    """Fuse a LoRA into a model: a new model folder that needs no `--lora` and can be exported."""
     quiet_libraries()
     from fashionflow_core.runtimes.lora import merge_lora
     from fashionflow_core.store import registry
@@ -267,7 +265,7 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.", show_default=False)],
     quiet: options.Quiet = False,
 ) -> None:
-    """Delete an installed model. The bundled one, and models outside of the models folder, stay."""
+    """Delete an installed model. Bundled models and models outside the models folder are kept."""
     from fashionflow_core.store import registry
 
     folder, freed = registry.remove(name)

@@ -27,7 +27,7 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class VideoOutput:
-    """One file to make: the number of its video among the variations, and its poster and folder of frames if wanted."""
+    """One output file: index of its variation, and its poster and folder of frames where requested."""
 
     item: int
     video: Path
@@ -44,20 +44,20 @@ def plan_targets(
     overwrite: bool,
     finish: "FinishOptions | None" = None,
 ) -> list[VideoOutput]:
-    """Name everything that will be written, and check that it may be, before any work.
+    """List all files to write and check that each can be written, before any work.
 
     Args:
-        finish: with several targets each video has a file for each.
+        finish: with several targets each video has one file per target.
 
     Raises:
-        UsageError: no suffix of a video, or a file that would replace the photo or video it is made from.
+        UsageError: unknown suffix, or a file that would replace its own source.
         FashionFlowError: a file exists, or its folder is missing or not writable.
     """
     from fashionflow_core.video import FrameFolder
 
     if out.suffix.lower() not in VIDEO_SUFFIXES:
         known = ", ".join(VIDEO_SUFFIXES)
-        raise UsageError(f"--out: {out} does not end in one of {known}", hint="the suffix chooses the kind of video")
+        raise UsageError(f"--out: {out} does not end in one of {known}", hint="the suffix selects the format")
     targets = []
     for item in range(variations):
         number = "" if variations == 1 else f"-{item + 1}"
@@ -66,7 +66,7 @@ def plan_targets(
         for name in names:
             path = out.with_name(name)
             picture = path.with_name(f"{path.stem}-poster.png") if poster else None
-            # Of several files each has frames of its own size.
+            # Each of several files has frames of its own size.
             which = number + (name.removeprefix(stem).removesuffix(path.suffix) or path.suffix) * (len(names) > 1)
             folder = frames_dir.with_name(f"{frames_dir.name}{which}") if frames_dir is not None else None
             targets.append(VideoOutput(item, path, picture, folder))
@@ -75,7 +75,7 @@ def plan_targets(
             if path is None:
                 continue
             if path.exists() and source.exists() and path.samefile(source):
-                raise UsageError(f"{path}: would replace what it is made from", hint="pass another name with -o")
+                raise UsageError(f"{path}: would replace its own source", hint="pass another name with -o")
             check_target(path, overwrite)
         if target.frames_dir is not None:
             FrameFolder.check(target.frames_dir, overwrite)
@@ -84,15 +84,15 @@ def plan_targets(
 
 @dataclass(frozen=True)
 class Studio:
-    """An open model, and how the videos that it makes are written and reported.
+    """A loaded model with the options for writing and reporting its videos.
 
     Attributes:
         pipe: the model.
-        loading: seconds that opening it took.
-        encode: how videos are written.
-        warned: what was warned of.
-        quiet: whether progress is left out.
-        as_json: whether a report is an object instead of a path.
+        loading: seconds of loading.
+        encode: encoder options.
+        warned: collected warnings.
+        quiet: whether progress is hidden.
+        as_json: whether a report is a JSON object instead of a path.
     """
 
     pipe: "FashionFlowPipeline"
@@ -113,14 +113,14 @@ class Studio:
         as_json: bool,
         planned: bool = False,
     ) -> "Studio":
-        """Open a model folder; if only a run is `planned`, no more of it than that needs.
+        """Open a model folder; for a `planned` run only the parts needed for the plan.
 
         Raises:
             UsageError, FashionFlowError: as `pipeline.load`.
         """
         note(f"loading {folder}", quiet)
         start = time.perf_counter()
-        from fashionflow_core import pipeline  # imports torch, which takes seconds: after what can be refused without
+        from fashionflow_core import pipeline  # imports torch, which takes seconds: after the cheap checks
 
         pipe = pipeline.load_for_planning(folder, load) if planned else pipeline.load(folder, load)
         return cls(pipe, time.perf_counter() - start, encode, warned, quiet, as_json)
@@ -134,13 +134,13 @@ class Studio:
         bar: str,
         photo: str = "",
     ) -> list[dict[str, Any]]:
-        """Write the files of a video with their posters and frames; returns what both commands report about each.
+        """Write a video's files, posters and frames; returns the fields that both commands report per file.
 
         Args:
-            frames: the generated ones, arrays uint8 (h, w, 3), sRGB.
-            targets, finishers: of each file, in one order.
+            frames: generated frames, uint8 (h, w, 3), sRGB.
+            targets, finishers: one of each per file, in the same order.
             bar: label of a progress bar over the frames; empty: none.
-            photo: file that they were made of.
+            photo: source file.
         """
         from fashionflow_core.images import fitting
         from fashionflow_core.video.finishing import FrameStore

@@ -65,45 +65,44 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Conventions that a model's weights depend on (reference README, "Conventions of the published inference").
+    """Conventions that a model's weights depend on, stored in model.json (docs/concepts/paper-vs-code.md).
 
     Attributes:
-        name: what the model is called.
-        purpose: one line, printed at every run: what the model is for and what it is not.
-        height, width: native frame size in pixels; the adapter ties the weights to it.
+        name: name of the model.
+        purpose: one line on what the model is for, printed at every run.
+        height, width: native frame size in pixels; the adapter's weights depend on it.
         frames, fps: frames of a clip and frames per second.
-        fit, resample: how a photo is brought to the frame size.
-        vae_range: range of the pixels the VAE reads and writes: [0, 1] (published) or [-1, 1] (Stable Diffusion's own).
+        fit, resample: how a photo is resized to the frame size.
+        vae_range: pixel range of the VAE's input and output: [0, 1] (published) or [-1, 1] (Stable Diffusion).
         vae_patch_size: side of the pixel block folded into channels before the VAE (1: none).
         vae_sample: draw the latent from the posterior (published) instead of taking its mean.
         latents_mean, latents_std: per latent channel; latents = (vae latents - mean) / std.
         clip_rescale_twice: divide pixels by 255 twice before CLIP, as the published inference does.
         known_content: extra input channels that hold given frames: none, their RGB at latent resolution (paper 3.3), or
             their latents; each comes with one mask channel.
-        mask_fill: what those channels hold in frames that are not given: zeros (paper), the nearest given frame, or the
-            linear mixture of the given frames before and after.
+        mask_fill: content of those channels in frames that are not given: zeros (paper), the nearest given frame, or
+            the linear mixture of the given frames before and after.
         scheduler, steps: default sampler and number of denoising steps.
-        log_snr: steps are spaced evenly in log(signal-to-noise) between these two, lowest first; empty: as `scheduler/`
-            says.
-        modes: what the model was trained for: generate, interpolate, extend.
-        interpolate_strides: for the mode interpolate: every how many-th frame was given (paper 3.3: every second).
-        interpolate_scheduler, interpolate_steps: how frames in between are sampled by default; empty and 0: as others.
-        interpolate_mixture: share of the linear mixture of given frames in the frames between them. A small network
-            errs about as far as the mixture does, and elsewhere: the mean of both is nearer than either. Measured.
-        interpolator: whether frames in between have a U-Net of their own, `interpolator/`. It sees the given latents
-            before and after each frame, and says in one call what the clip has beyond their linear mixture: one that
-            says zero blends. Sampling settings are then the other U-Net's alone.
-        latents: what the U-Net's latents mean: appearance (a VAE decodes them into pixels) or motion (they move the
-            photo's own pixels; height and width are then those of the figure's box that the networks see). Models that
-            return finished frames, `generators.config.GeneratorConfig`, have frames here; no model.json says so.
-        keyframes, keyframe_seconds: of motion: latent frames of a clip, and the time from one to the next.
-        motion: of motion models: what is done when nothing is asked, one of `MOTIONS`.
-        conditioning: which conditioning it was trained for, its default first: both, local (the pinned first frame; the
-            context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
-        context_dropout: share of training clips whose context was null; guidance needs it above 0.
-        distilled: whether it was trained to jump to the clean clip in one step, as the scheduler lcm expects.
-        lock: how far the photo is put back into its videos when nothing is asked, one of `LOCK_LEVELS`; off for models
-            that move the photo's own pixels.
+        log_snr: range of log(signal-to-noise), lowest first, over which steps are evenly spaced; empty: timesteps as in
+            `scheduler/`.
+        modes: tasks the model was trained for: generate, interpolate, extend.
+        interpolate_strides: for the mode interpolate: distances between given frames in training (paper 3.3: 2).
+        interpolate_scheduler, interpolate_steps: default sampling of interpolated frames; empty and 0: as other frames.
+        interpolate_mixture: weight of the linear mixture of given frames in interpolated frames. The errors of a small
+            network and of the mixture are of similar size and differ, so their mean has a smaller error.
+        interpolator: whether a second U-Net, `interpolator/`, predicts interpolated frames. Its input is the given
+            latents before and after each frame; it predicts the difference to their linear mixture in one call.
+            Sampling settings then apply to the first U-Net only.
+        latents: meaning of the U-Net's latents: appearance (a VAE decodes them into pixels) or motion (they move the
+            photo's own pixels; height and width are then those of the figure's box that the networks see). `frames` is
+            reserved for `generators.config.GeneratorConfig` (models that return frames) and invalid in model.json.
+        keyframes, keyframe_seconds: of motion models: latent frames per clip, and the time between them.
+        motion: of motion models: default motion, one of `MOTIONS`.
+        conditioning: kinds of conditioning it was trained for, the default first: both, local (the pinned first frame;
+            the context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
+        context_dropout: share of training clips with null context; guidance requires a value above 0.
+        distilled: whether it was trained to predict the clean clip in one step, as the scheduler lcm requires.
+        lock: default level of the photo lock, one of `LOCK_LEVELS`; off for models that move the photo's pixels.
     """
 
     name: str
@@ -168,7 +167,7 @@ class ModelConfig:
                 f"{where}: interpolate_steps or interpolate_mixture is out of range", hint=_BROKEN_MODEL
             )
         if not self.interpolate_strides or min(self.interpolate_strides) < 2:
-            raise FashionFlowError(f"{where}: interpolate_strides must be numbers from 2 on", hint=_BROKEN_MODEL)
+            raise FashionFlowError(f"{where}: interpolate_strides must be at least 2", hint=_BROKEN_MODEL)
         if not self.conditioning:
             raise FashionFlowError(
                 f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}", hint=_BROKEN_MODEL
@@ -177,7 +176,7 @@ class ModelConfig:
             _one_of(where, "conditioning", conditioning, CONDITIONING)
         if (self.known_content == "photo") != (self.latents == "motion"):
             raise FashionFlowError(
-                f"{where}: known_content photo belongs to latents motion, and to nothing else", hint=_BROKEN_MODEL
+                f"{where}: known_content photo and latents motion require each other", hint=_BROKEN_MODEL
             )
         if not 0 <= self.context_dropout <= 1:
             raise FashionFlowError(
@@ -194,7 +193,7 @@ class ModelConfig:
             )
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
             raise FashionFlowError(
-                f"{where}: latents_mean and latents_std need one value a channel, deviations above 0",
+                f"{where}: latents_mean and latents_std need one value per channel, deviations above 0",
                 hint=_BROKEN_MODEL,
             )
 
@@ -212,25 +211,23 @@ class ModelConfig:
         except (FileNotFoundError, NotADirectoryError):
             if (path.parent / INDEX_FILE).is_file():
                 raise FashionFlowError(
-                    f"{folder}: a pipeline of diffusers only generates videos; this needs a model of FashionFlow",
+                    f"{folder}: a diffusers pipeline only generates videos; this command requires a FashionFlow model",
                     hint=f"use one: {option('model', 'mini')}, or {command('models list')}",
                 ) from None
             raise FashionFlowError(
-                f"{folder}: is not a model folder (no {MODEL_FILE})",
-                hint=f"see the known ones: {command('models list')}",
+                f"{folder}: not a model folder (no {MODEL_FILE})",
+                hint=f"list the models: {command('models list')}",
             ) from None
         return build(cls, values, path)
 
     def check_matte(self) -> None:
-        """Refuse a matte for a model that has no use for it.
+        """Refuse a matte for a model without one.
 
         Raises:
-            UsageError: any other than a motion model.
+            UsageError: not a motion model.
         """
         if self.latents != "motion":
-            raise SettingError(
-                "matte", f"model {self.name} repaints the whole frame", hint=f"leave {option('matte')} out"
-            )
+            raise SettingError("matte", f"model {self.name} generates the whole frame", hint=f"omit {option('matte')}")
 
     def check_video(self) -> None:
         """Refuse a video as input of a model that takes photos only.
@@ -241,13 +238,13 @@ class ModelConfig:
         if self.latents != "appearance":
             raise SettingError(
                 "model",
-                f"{self.name} moves photos, and cannot fill in frames of a finished video",
+                f"{self.name} moves photos and cannot interpolate a finished video",
                 hint=f"use {option('model', 'mini-latent')}; "
-                f"generate {option('interpolate', 2)} makes more frames of a new video",
+                f"generate {option('interpolate', 2)} interpolates a new video",
             )
 
     def resolve_frames(self, asked: "GenerateSettings") -> "ResolvedSettings":
-        """A request of a model that returns finished frames; only `generators.config.GeneratorConfig` is one."""
+        """Resolve a request to a model that returns frames; implemented by `generators.config.GeneratorConfig`."""
         raise FashionFlowError(f"{MODEL_FILE} of {self.name}: latents is 'frames'", hint=_BROKEN_MODEL)
 
     def to_json(self) -> str:
@@ -257,19 +254,20 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is opened.
+    """Options for loading a model.
 
     Attributes:
         device: auto, cpu, cuda, cuda:1, mps.
-        dtype: number type of the networks: auto, fp32, bf16, fp16; engines compute in the type they were exported in.
+        dtype: dtype of the networks: auto, fp32, bf16, fp16; engines use the dtype of their export.
         backend: auto, torch, onnxruntime, tensorrt, or a mixture such as "unet=tensorrt,vae=torch".
         lora: folder of a LoRA that is fused into the U-Net of PyTorch weights.
-        allow_unverified: run engines that failed their verification, and skip that of engines that never ran.
+        allow_unverified: run engines that failed verification, and skip verification at first use.
         compile: compile PyTorch's networks before their first call; pays off over many runs.
-        low_memory: PyTorch's networks take turns on the device and decode one frame at a time: slower, for small GPUs.
+        low_memory: load PyTorch's networks onto the device one at a time and decode single frames: slower, for small
+            GPUs.
 
     Raises:
-        UsageError: `compile` and `low_memory`: what is compiled is tied to where its weights are.
+        UsageError: `compile` with `low_memory`: compiled networks cannot change their device.
     """
 
     device: str = "auto"
@@ -282,26 +280,26 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         if self.compile and self.low_memory:
-            raise SettingError("compile, low_memory", "only one of them", hint="leave one out")
+            raise SettingError("compile, low_memory", "mutually exclusive", hint="omit one")
 
     def check(self, model: ModelConfig) -> None:
-        """Refuse what a model has no use for.
+        """Refuse options that do not apply to a model.
 
         Raises:
             UsageError: `low_memory` of a motion model.
         """
         if self.low_memory and model.latents == "motion":
-            raise SettingError("low_memory", "a motion model holds a few megabytes of weights", hint="leave it out")
+            raise SettingError("low_memory", "a motion model has only a few megabytes of weights", hint="omit it")
 
 
 @dataclass(frozen=True)
 class SigningOptions:
-    """With what videos are signed (`video.signing`).
+    """C2PA signing of videos (`video.signing`).
 
     Attributes:
         cert: file of the certificate chain in PEM, the signer's first.
         key: file of its private key in PEM.
-        photo: file of the photo that a video is made of; empty: none is named.
+        photo: file of the source photo; empty: none.
     """
 
     cert: str
@@ -311,17 +309,17 @@ class SigningOptions:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How a video is encoded; what goes together depends on the file's suffix (`video.check_options`).
+    """Options for encoding a video; valid combinations depend on the file's suffix (`video.check_options`).
 
     Attributes:
-        crf: constant rate factor, less is better and larger; None: the codec's default, which looks like the original.
-            Not for GIF and WebP.
-        codec: one of `CODECS` that the container holds; None: its default.
-        encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.
-        mark: write that the video was generated, as IPTC DigitalSourceType (`video.marking`).
-        streaming: True: closed groups of pictures and, in MP4, no edit list, as some platforms want it.
+        crf: constant rate factor, lower is better and larger; None: the codec's default, visually lossless. Not for GIF
+            and WebP.
+        codec: one of `CODECS` that the container supports; None: its default.
+        encoder: software, hardware (the first working hardware encoder of the codec), or FFmpeg's name.
+        mark: mark the video as generated by IPTC DigitalSourceType (`video.marking`).
+        streaming: True: closed GOPs and, in MP4, no edit list, as some platforms require.
         max_bytes: refuse a larger file (`video.writing.TooLarge`).
-        sign: sign with C2PA; each signature differs, and with it the bytes.
+        sign: sign with C2PA; signatures, and so the bytes, differ between runs.
     """
 
     crf: int | None = None
@@ -335,36 +333,36 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """One request for a video; None means: as the model says.
+    """Settings of one video; None: the model's value.
 
     Attributes:
-        seed: with the item's number it fixes all randomness.
-        frames: number of frames; a multiple of what the U-Net needs (2 for the published one).
+        seed: determines all randomness, together with the item's number.
+        frames: number of frames; a multiple of the U-Net's frame divisor (published: 2).
         fps: frames per second of the file, above 0.
         steps: denoising steps, at least 1.
         scheduler: one of `SCHEDULERS`.
         fit: pad, crop or stretch.
         size: (height, width) in pixels, or "photo": the photo's own. An appearance model has one size; a motion model
-            draws any, by default the photo's own up to `LONGEST_SIDE` pixels.
+            renders any, by default the photo's own up to `LONGEST_SIDE` pixels.
         decode_chunk: frames decoded by the VAE at a time.
-        guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call a step instead of two). None: 1;
-            of generators the model's own.
+        guidance_scale: classifier-free guidance, at least 1; 1 is none (one U-Net call per step instead of two). None:
+            1; generators: the model's own.
         guidance_interval: the part of the noise schedule with guidance, as two fractions of its timesteps, lower first:
             0 is clean, 1 is pure noise. Elsewhere the step is unguided ("Applying Guidance in a Limited Interval",
             2404.07724).
         conditioning: both, local or global; one that the model was trained for.
-        interpolate: make this many frames of each by filling in between (paper 3.3): 1 (none), 2 or 4. The video keeps
-            its duration unless `fps` says otherwise.
+        interpolate: factor of interpolation (paper 3.3): 1 (none), 2 or 4. The duration is unchanged unless `fps` is
+            given.
         motion: of motion models: turn; sway, with little turning; or simple, a hand-made motion without the network.
-        motion_amount: of motion models: degrees that the figure turns at most to a side, 0 to 35.
-        loop: of motion models: the video ends where it began, so that it repeats without a jump.
-        duration: of motion models: seconds; more than the model's own are made by continuing. Of generators: seconds;
-            a generator's frames are retimed to it.
-        prompt, negative_prompt: of generators: what the video should show and should not show; `{caption}` stands for
-            the photo's caption. None: texts for garments.
+        motion_amount: of motion models: largest turn to a side in degrees, 0 to 35.
+        loop: of motion models: the last frame leads back to the first, for seamless repetition.
+        duration: of motion models: seconds; longer than the model's by continuation. Of generators: seconds; frames are
+            retimed.
+        prompt, negative_prompt: of generators: text prompts; `{caption}` is replaced by the photo's caption. None:
+            texts for garments.
         megapixels: of generators: height times width of a frame, in millions of pixels.
-        lock: how far the photo is put back into the video: off, colour or full (`lock.photo_lock`). Not of motion
-            models, which move the photo's own pixels.
+        lock: level of the photo lock: off, colour or full (`lock.photo_lock`). Not of motion models, which move the
+            photo's own pixels.
     """
 
     seed: int = 0
@@ -398,21 +396,21 @@ class GenerateSettings:
         ):
             value = getattr(self, field)
             if value is not None and value not in allowed:
-                raise SettingError(field, f"the value is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
+                raise SettingError(field, f"invalid value {value!r}", hint=f"choose one of: {', '.join(allowed)}")
         for field in ("seed", "frames", "steps", "decode_chunk"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-                raise SettingError(field, f"must be a whole number, not {value!r}")
+                raise SettingError(field, f"must be an integer, not {value!r}")
         if self.motion_amount is not None and not 0 <= self.motion_amount <= LARGEST_TURN:
             raise SettingError(
                 "motion_amount",
                 f"must be from 0 to {LARGEST_TURN:g} degrees, not {self.motion_amount:g}",
-                hint="a photo does not show what a larger turn would need to show",
+                hint="a photo does not show enough of the sides for a larger turn",
             )
         if isinstance(self.size, str) and self.size != PHOTO_SIZE:
             raise SettingError("size", f"must be HEIGHTxWIDTH or {PHOTO_SIZE}, not {self.size!r}")
         if self.duration is not None and self.frames is not None:
-            raise SettingError("frames, duration", "only one of them", hint="leave one out")
+            raise SettingError("frames, duration", "mutually exclusive", hint="omit one")
         for field in ("frames", "fps", "steps", "decode_chunk", "duration", "megapixels"):
             value = getattr(self, field)
             if value is not None and not value > 0:
@@ -430,11 +428,11 @@ class GenerateSettings:
             raise SettingError("seed", f"must be from 0 to 2^63 - 1, not {self.seed}")
 
     def resolve(self, model: ModelConfig) -> "ResolvedSettings":
-        """The request with the model's values where it says nothing.
+        """The request with the model's values for unset fields.
 
         Raises:
-            UsageError: another frame size than the model's, a conditioning or interpolation it was not trained for, or
-                guidance of a model, or under a conditioning, that has nothing to be guided away from.
+            UsageError: a setting the model does not support: frame size, conditioning or interpolation it was not
+                trained for, or guidance without dropped context or under local conditioning.
         """
         if model.latents == "frames":
             return model.resolve_frames(self)
@@ -442,31 +440,31 @@ class GenerateSettings:
             if getattr(self, field) is not None:
                 raise SettingError(
                     field,
-                    f"model {model.name} has no such setting",
-                    hint=f"leave {option(field)} out, or name a pipeline of diffusers with {option('model')}",
+                    f"not supported by model {model.name}",
+                    hint=f"omit {option(field)}, or choose a diffusers pipeline with {option('model')}",
                 )
         if model.latents == "motion":
             return self._resolve_motion(model)
         asked = (("motion", self.motion), ("motion_amount", self.motion_amount), ("loop", self.loop or None))
         for field, value in asked:
             if value is not None:
-                hint = f"leave it out, or use a motion model: {option('model', 'mini')}"
+                hint = f"omit it, or use a motion model: {option('model', 'mini')}"
                 raise SettingError(field, f"model {model.name} does not move the photo", hint)
         if self.duration is not None:
             raise SettingError(
                 "duration",
-                f"model {model.name} makes clips of its own length",
+                f"model {model.name} has a fixed number of frames",
                 hint=f"use {option('frames')} and {option('fps')}",
             )
         native = (model.height, model.width)
         if isinstance(self.size, str):
-            raise SettingError("size", f"model {model.name} has a size of its own", hint=f"leave {option('size')} out")
+            raise SettingError("size", f"model {model.name} has a fixed size", hint=f"omit {option('size')}")
         if self.size is not None and tuple(self.size) != native:
             raise SettingError(
                 "size",
                 f"{self.size[0]}x{self.size[1]} is not possible with model {model.name}: "
                 f"its adapter is tied to {native[0]}x{native[1]} (height x width)",
-                hint=f"leave {option('size')} out, or choose another model",
+                hint=f"omit {option('size')}, or choose another model",
             )
         conditioning = self.conditioning or model.conditioning[0]
         if conditioning not in model.conditioning:
@@ -478,14 +476,14 @@ class GenerateSettings:
         if self._guidance != 1 and not model.context_dropout:
             raise SettingError(
                 "guidance_scale",
-                f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
-                hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
+                f"model {model.name} was trained without dropped context, which guidance requires",
+                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
             )
         if self._guidance != 1 and conditioning == "local":
             raise SettingError(
                 "guidance_scale",
-                "local conditioning leaves the context out, so there is nothing to guide towards",
-                hint=f"leave {option('guidance_scale')} out, or use {option('conditioning', 'both')} or global",
+                "local conditioning has no context, which guidance requires",
+                hint=f"omit {option('guidance_scale')}, or use {option('conditioning', 'both')} or global",
             )
         if self.interpolate != 1:
             _check_interpolation(model, conditioning)
@@ -498,7 +496,7 @@ class GenerateSettings:
                 hint=f"use {option('frames', ' or '.join(near))}",
             )
         low, high = self.guidance_interval
-        # Numbers of NumPy become Python's own: a uint8 of steps would overflow in the first product.
+        # Convert NumPy numbers to Python's: a uint8 of steps would overflow in the first product.
         return ResolvedSettings(
             seed=int(self.seed),
             frames=frames,
@@ -512,7 +510,7 @@ class GenerateSettings:
             guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
             interpolate=int(self.interpolate),
-            # An interpolator knows one way: what is asked for is the U-Net's.
+            # An interpolator takes one step and has no scheduler: these settings apply to the U-Net.
             interpolate_steps=1 if model.interpolator else int(self.steps or model.interpolate_steps or model.steps),
             interpolate_scheduler="interpolator"
             if model.interpolator
@@ -525,27 +523,27 @@ class GenerateSettings:
         return 1.0 if self.guidance_scale is None else self.guidance_scale
 
     def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
-        """The same for a model whose latents are motion."""
+        """As `resolve`, for motion models."""
         if self.conditioning not in (None, "both"):
             raise SettingError(
                 "conditioning",
-                f"model {model.name} moves the photo itself, which no conditioning can leave out",
-                hint=f"the paper's ablation is for appearance models: {option('model', 'mini-latent')}",
+                f"model {model.name} moves the photo itself, so conditioning cannot be changed",
+                hint=f"for the paper's ablation use an appearance model: {option('model', 'mini-latent')}",
             )
         if self._guidance != 1 and not model.context_dropout:
             raise SettingError(
                 "guidance_scale",
-                f"model {model.name} was trained without dropped context, so there is nothing to guide away from",
-                hint=f"leave {option('guidance_scale')} out, or choose a model trained with dropped context",
+                f"model {model.name} was trained without dropped context, which guidance requires",
+                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
             )
         if self.lock not in (None, "off"):
             raise SettingError(
                 "lock",
-                f"model {model.name} moves the photo's own pixels: nothing is to be put back",
-                hint="leave it out",
+                f"model {model.name} moves the photo's own pixels and needs no lock",
+                hint="omit it",
             )
         fps = float(self.fps or model.fps * self.interpolate)
-        # Frames are those before interpolation, as for every model.
+        # `frames` counts those before interpolation, as for every model.
         rate = fps / self.interpolate
         seconds = self.duration or model.frames / model.fps
         frames = int(self.frames or max(2, round(seconds * rate)))
@@ -582,26 +580,26 @@ def _check_interpolation(model: ModelConfig, conditioning: str) -> None:
     if "interpolate" not in model.modes:
         raise SettingError(
             "interpolate",
-            f"model {model.name} was not trained to fill in between frames",
-            hint=f"use a model that was: {command('models show', 'NAME')} lists its modes, masks.interpolate trains it",
+            f"model {model.name} was not trained for interpolation",
+            hint=f"{command('models show', 'NAME')} lists a model's modes; train one with masks.interpolate",
         )
     if conditioning == "global":
         raise SettingError(
             "interpolate",
-            "global conditioning gives no frames to fill in between",
-            hint=f"leave {option('interpolate')} out, or use {option('conditioning', 'both')} or local",
+            "global conditioning has no given frames to interpolate",
+            hint=f"omit {option('interpolate')}, or use {option('conditioning', 'both')} or local",
         )
 
 
 @dataclass(frozen=True)
 class ResolvedMotion:
-    """What a motion model is asked for.
+    """Resolved settings of a motion model.
 
     Attributes:
         kind: one of `MOTIONS`.
-        turn: degrees that the figure turns at most to a side.
-        loop: whether the video ends where it began.
-        longest_side: most pixels of the video's longer side, where no size is given; 0: as many as the photo has.
+        turn: largest turn to a side, degrees.
+        loop: whether the last frame leads back to the first.
+        longest_side: limit of the longer side in pixels if no size is given; 0: none.
     """
 
     kind: str
@@ -612,15 +610,15 @@ class ResolvedMotion:
 
 @dataclass(frozen=True)
 class ResolvedGenerator:
-    """What a generator is asked for.
+    """Resolved settings of a generator.
 
     Attributes:
-        prompt, negative_prompt: texts; empty where it takes none.
-        guidance: guidance scale; None: it takes none.
-        sizes: frame sizes that it may choose from.
+        prompt, negative_prompt: text prompts; empty if unsupported.
+        guidance: guidance scale; None if unsupported.
+        sizes: supported frame sizes.
         model_fps: frame rate of the frames that it generates.
         video_frames: frames of the video, after retiming.
-        slowdown: how much slower than generated the video is played; 1: as generated.
+        slowdown: playback slowdown relative to the generated frames; 1: none.
     """
 
     prompt: str
@@ -634,7 +632,7 @@ class ResolvedGenerator:
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """`GenerateSettings` of which nothing is left open; `size` is None where a motion model takes the photo's own."""
+    """`GenerateSettings` with all values set; `size` None: a motion model uses the photo's own."""
 
     seed: int
     frames: int
@@ -656,14 +654,14 @@ class ResolvedSettings:
 
     @property
     def video_frames(self) -> int:
-        """Frames of a generated video, those in between included."""
+        """Frames of a generated video, including interpolated ones."""
         if self.generator is not None:
             return self.generator.video_frames
-        if self.motion is not None and self.motion.loop:  # from the last frame to the first one there are some, too
+        if self.motion is not None and self.motion.loop:  # also between the last frame and the first
             return self.frames * self.interpolate
         return (self.frames - 1) * self.interpolate + 1
 
     @property
     def filling(self) -> "ResolvedSettings":
-        """The same, as frames in between are sampled."""
+        """The settings for sampling interpolated frames."""
         return dataclasses.replace(self, steps=self.interpolate_steps, scheduler=self.interpolate_scheduler)

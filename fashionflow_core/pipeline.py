@@ -1,6 +1,6 @@
 """Pipeline from photo to video: load a model, fit, condition, sample, decode.
 
-A plain composition. Networks come from any runtime of `runtimes`; nothing here knows which.
+Networks come from any runtime of `runtimes`, behind one interface.
 """
 
 import warnings
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 
 class FashionFlowPipeline:
-    """A model that is ready to generate.
+    """A loaded model.
 
     Args:
-        networks: of any runtime; of a generator (`GeneratorConfig`) its `FrameSource`.
+        networks: of any runtime; for a generator (`GeneratorConfig`) its `FrameSource`.
         processor: CLIP's image processor.
         config: the model's conventions.
         make_scheduler: name → a fresh diffusers scheduler on the model's noise schedule.
@@ -60,11 +60,11 @@ class FashionFlowPipeline:
 
             self.motion = generation.MotionGenerator(networks, self.conditioner, config, make_scheduler)
         elif isinstance(config, GeneratorConfig):
-            source: Any = networks  # of a generator: what makes the frames
+            source: Any = networks  # a `FrameSource` for a generator
             self.generator = FrameGenerator(source, config)
 
     def resolve(self, settings: GenerateSettings) -> ResolvedSettings:
-        """The request with the model's values where it says nothing; refuses what the model cannot do, before any work.
+        """The request with the model's values for unset fields; refuses unsupported settings before any work.
 
         Raises:
             UsageError: as `GenerateSettings.resolve`; a number of frames its engines were not built for.
@@ -83,8 +83,8 @@ class FashionFlowPipeline:
             )
         if resolved.scheduler == "lcm" and not self.config.distilled:
             warnings.warn(
-                f"{option('scheduler')}: lcm is for distilled models, which {self.config.name} is not: "
-                "videos move less, and may lose fine detail",
+                f"{option('scheduler')}: lcm for distilled models; {self.config.name} is not one: "
+                "videos move less and may lose fine detail",
                 FashionFlowWarning,
                 stacklevel=3,
             )
@@ -104,14 +104,14 @@ class FashionFlowPipeline:
         Args:
             photo: a file, a Pillow image, or uint8 (h, w, 3), sRGB, upright; of any size.
             settings: the request.
-            item: with the seed it fixes all randomness; number the photos of a batch, or the variations of a photo.
+            item: determines all randomness, together with the seed; the index of a photo in a batch or of a variation.
             on_step: called after each denoising step with (steps done, steps in all).
-            matte: of motion models: where the figure is, float (h, w) in 0..1 of the photo's size; None: it is found.
-            changes: fields of `GenerateSettings` that take the place of those in `settings`.
+            matte: of motion models: matte of the figure, float (h, w) in 0..1 of the photo's size; None: predicted.
+            changes: fields of `GenerateSettings` that override those in `settings`.
 
         Raises:
-            UsageError: settings the model cannot meet.
-            FashionFlowError: the photo cannot be read; out of memory, or numbers beyond what the number type holds.
+            UsageError: settings the model does not support.
+            FashionFlowError: the photo cannot be read; out of memory, or overflow of the dtype.
         """
         settings = replace(settings or GenerateSettings(), **changes)
         (clip,) = self.generate_batch([photo], [settings], [item], on_step, None if matte is None else [matte])
@@ -129,17 +129,18 @@ class FashionFlowPipeline:
     ) -> list[Clip]:
         """Generate one video from each of several photos in the same calls of the networks.
 
-        Each item draws from its own generator, so that neighbours do not change a video: alone and in a batch pixels
-        differ by at most 1/255, by rounding. Frames in between are filled in clip by clip.
+        Each item has its own random generator, so a video does not depend on its batch: alone and in a batch pixels
+        differ by at most 1/255, by rounding. Interpolation runs clip by clip.
 
         Args:
-            photos: as for `generate`, or fitted to the model's frame already.
-            settings: one request an item. Only seed, fps, fit and decode_chunk may differ between them.
+            photos: as for `generate`, or already fitted to the model's frame.
+            settings: one request per item. Only seed, fps, fit and decode_chunk may differ between them.
             items, on_step: as for `generate`.
-            mattes: as for `generate`, one a photo.
+            mattes: as for `generate`, one per photo.
 
         Raises:
-            UsageError, FashionFlowError: as `generate`. OutOfMemory: fewer may fit. ValueError: unlike requests.
+            UsageError, FashionFlowError: as `generate`. OutOfMemory: a smaller batch may fit.
+            ValueError: requests differ in other fields.
         """
         config, requests = self.config, [self.resolve(one) for one in settings]
         if self.motion is not None:
@@ -150,7 +151,7 @@ class FashionFlowPipeline:
             return self.generator.generate_batch(photos, requests, items, on_step)
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
-            raise ValueError("one batch takes one way of sampling: requests differ in more than seed, fps and fit")
+            raise ValueError("requests of a batch may differ in seed, fps, fit and decode_chunk only")
         fits = [self._fitted(photo, one) for photo, one in zip(photos, requests, strict=True)]
         generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
         tick = counted(on_step, request.steps + len(requests) * (self.count_steps(request) - request.steps))
@@ -169,7 +170,7 @@ class FashionFlowPipeline:
         return fit(as_pixels(photo), self.config.height, self.config.width, request.fit, self.config.resample)
 
     def _longer(self, latents: Tensor, request: ResolvedSettings, generator: torch.Generator, tick: OnStep) -> Tensor:
-        """A generated clip (1, c, f, h, w) with frames in between."""
+        """A generated clip (1, c, f, h, w), interpolated."""
         filler = self._filler(request, tick, request.frames)
         given = of_latents([latents], self.conditioner, self.decode)
         return torch.cat(list(filler.fill(given, generator)), dim=2)
@@ -182,20 +183,20 @@ class FashionFlowPipeline:
         on_step: OnStep | None = None,
         **changes: Any,
     ) -> Iterator[np.ndarray]:
-        """Fill in frames between those of a video (paper 3.3). Given frames come back as they were fitted.
+        """Interpolate a video (paper 3.3). Given frames are returned as fitted.
 
         Args:
-            given: uint8 (h, w, 3), sRGB, all of one size; taken as they are needed, a window of them is held.
-            count: how many there are, at least 2.
-            settings, changes: the request: `interpolate` (2 if it says none), `frames` (length of the windows), seed,
-                and how to sample and decode. All frames are fitted as the first one is.
+            given: uint8 (h, w, 3), sRGB, all of one size; read lazily, one window in memory.
+            count: number of given frames, at least 2.
+            settings, changes: the request: `interpolate` (default 2), `frames` (length of the windows), seed, sampling
+                and decoding. All frames are fitted like the first.
             on_step: as for `generate`.
 
         Returns:
-            (count - 1) * interpolate + 1 frames, uint8 (height, width, 3), made as they are asked for.
+            (count - 1) * interpolate + 1 frames, uint8 (height, width, 3), generated lazily.
 
         Raises:
-            UsageError: a model that was not trained for it, or fewer than two frames; at once.
+            UsageError: a model not trained for interpolation, or fewer than two frames; raised at once.
             FashionFlowError: as `generate`; and if fewer frames are given than `count`.
         """
         self.config.check_video()
@@ -203,8 +204,8 @@ class FashionFlowPipeline:
         request = self.resolve(replace(asked, interpolate=2) if asked.interpolate == 1 else asked)
         if self.config.interpolator and (asked.steps or asked.scheduler or asked.guidance_scale not in (None, 1)):
             warnings.warn(
-                f"{option('steps')}, {option('scheduler')}, {option('guidance_scale')}: change nothing here: "
-                f"{self.config.name} fills in between with a network of its own",
+                f"{option('steps')}, {option('scheduler')}, {option('guidance_scale')}: no effect: "
+                f"{self.config.name} interpolates with a separate network",
                 FashionFlowWarning,
                 stacklevel=2,
             )
@@ -213,7 +214,7 @@ class FashionFlowPipeline:
         return filler.frames(iter(given), request, item_generator(request.seed, 0))
 
     def count_steps(self, request: ResolvedSettings) -> int:
-        """Denoising steps of one `generate`, those that fill in frames included."""
+        """Denoising steps of one `generate`, including interpolation."""
         if self.motion is not None:
             return self.motion.count_steps(request)
         if self.generator is not None:
@@ -245,16 +246,16 @@ class FashionFlowPipeline:
         video_frames: int = 0,
         **changes: Any,
     ) -> RunCost:
-        """What `generate` or `interpolate` would do with these settings, and what that costs; none of it is done.
+        """Plan and estimated cost of `generate` or `interpolate` with these settings, without running it.
 
         Args:
             settings, changes: as for `generate`.
-            photo: as for `generate`; without one the size of the video is that of the model's whole frame.
-            measure: also time one call of the U-Net and one of the decoder, each after an untimed one.
-            video_frames: of the video that is to be interpolated; 0: a photo is made into a video.
+            photo: as for `generate`; without one the video has the model's frame size.
+            measure: also time one call of the U-Net and of the decoder, after one warm-up call each.
+            video_frames: number of frames of the video to interpolate; 0: plan `generate`.
 
         Raises:
-            UsageError: settings the model cannot meet.
+            UsageError: settings the model does not support.
             FashionFlowError: the photo cannot be read; with `measure`, out of memory.
         """
         request = self.resolve(replace(settings or GenerateSettings(), **changes))
@@ -280,35 +281,35 @@ class FashionFlowPipeline:
         return make_plan(self.conditioner, self.make_scheduler, request, work, size, measure)
 
     def decode(self, latents: Tensor, box: Box | None = None, chunk: int = 7) -> Iterator[np.ndarray]:
-        """Decode frames in chunks, as they are asked for.
+        """Decode frames lazily, in chunks.
 
         Args:
             latents: (1, c, f, h, w).
             box: part of the frame to keep; None: all of it.
-            chunk: frames decoded at a time; halved for good whenever the device runs out of memory.
+            chunk: frames decoded at a time; halved permanently when the device runs out of memory.
 
         Returns:
             frames, uint8 (height, width, 3).
 
         Raises:
-            FashionFlowError: not even one frame fits into memory, or the VAE gave no numbers; as frames are asked for.
+            FashionFlowError: one frame does not fit into memory, or the VAE returned NaN; raised while iterating.
         """
         return decode_latents(self.networks, self.config, latents, box, chunk)
 
 
 def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **changes: Any) -> FashionFlowPipeline:
-    """Open a model.
+    """Load a model.
 
     Args:
         model: a name of `list_models()`, a model folder, an engine folder, a folder in diffusers' layout, or the
             address of a remote model; a `Path` is never a name.
-        options: how; see `LoadOptions`.
-        changes: fields of `LoadOptions` that take the place of those in `options`, such as device="cuda".
+        options: see `LoadOptions`.
+        changes: fields of `LoadOptions` that override those in `options`, such as device="cuda".
 
     Raises:
-        FashionFlowError: no such model, a part of it is missing or broken, or parts do not belong together; engines
-            that do not answer as PyTorch does.
-        UsageError: a device, dtype or backend that this machine does not have, or options that do not go together.
+        FashionFlowError: no such model, missing, damaged or mismatched parts, or engines whose outputs differ
+            from PyTorch's.
+        UsageError: a device, dtype or backend that is not available, or conflicting options.
     """
     options = replace(options, **changes)
     folder = model if isinstance(model, Path) else registry.find(model)
@@ -324,7 +325,7 @@ def load(model: str | Path = "mini", options: LoadOptions = LoadOptions(), **cha
                 f"{folder}: {MODEL_FILE} asks for {what} {wanted}, the networks have {found}",
                 hint="import or pull the model again",
             )
-    make_scheduler(folder, config.scheduler)  # a broken one should not be found after minutes of work
+    make_scheduler(folder, config.scheduler)  # fails now rather than after minutes of work
     pipe = FashionFlowPipeline(networks, load_processor(folder), config, lambda name: make_scheduler(folder, name))
     if not options.allow_unverified:
         verify_first_use(folder, pipe)

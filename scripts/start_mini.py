@@ -225,12 +225,27 @@ def make_start(clips: Path, folder: Path, recipe: Recipe, videos: int = 400, per
     return float(deviation.square().sum() / total)
 
 
+def size(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="folder of videos")
     parser.add_argument("-o", "--out", type=Path, required=True, help="model folder to create")
+    parser.add_argument(
+        "--size",
+        type=size,
+        default=(Recipe.height, Recipe.width),
+        metavar="HEIGHTxWIDTH",
+        help="size of the clips (default: 320x256)",
+    )
+    parser.add_argument("--frames", type=int, default=Recipe.frames, help="frames per clip (default: %(default)s)")
+    parser.add_argument("--fps", type=float, default=Recipe.fps, help="frames per second (default: %(default)s)")
     args = parser.parse_args()
-    kept = make_start(args.clips, args.out, Recipe())
+    recipe = Recipe(*args.size, frames=args.frames, fps=args.fps)
+    kept = make_start(args.clips, args.out, recipe)
     print(f"{args.out}: the PCA explains {100 * kept:.2f} % of the variance")
 
 

@@ -82,6 +82,36 @@ class RunCost:
     seconds: float | None
     requirements: Requirements | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        networks: Any,
+        request: ResolvedSettings,
+        size: tuple[int, int],
+        tflop: dict[str, float],
+        **counts: Any,
+    ) -> "RunCost":
+        """The cost of a request, with the fields that every kind of model fills alike.
+
+        Args:
+            networks: the model's networks, or a generator's frame source.
+            size: height and width of the video.
+            tflop: by part, without `total`; empty: unknown.
+            counts: the other fields, and those that differ from the request's.
+        """
+        fields = {
+            "model": model,
+            "device": str(networks.device),
+            "dtype": dtype_name(networks.dtype),
+            "height": size[0],
+            "width": size[1],
+            "tflop": tflop and {**tflop, "total": sum(tflop.values())},
+            "weights_bytes": networks.weights_bytes,
+        }
+        names = ("fps", "fit", "scheduler", "seed", "conditioning", "steps", "interpolate", "guidance_scale")
+        return cls(**{name: getattr(request, name) for name in names} | fields | counts)
+
 
 def make_plan(
     conditioner: Conditioner,
@@ -122,28 +152,20 @@ def make_plan(
         "vae": work.encoded * any_length["encode_image"] + work.frames * any_length["decode"],
         "context": len(clips) * any_length["context"],
     }
-    return RunCost(
-        model=config.name,
-        device=str(networks.device),
-        dtype=dtype_name(networks.dtype),
+    return RunCost.of(
+        config.name,
+        networks,
+        request,
+        size,
+        {part: count / 1e12 for part, count in flop.items()},
         frames=work.frames,
-        height=size[0],
-        width=size[1],
-        fps=request.fps,
-        fit=request.fit,
         scheduler=main.scheduler,
-        seed=request.seed,
-        conditioning=request.conditioning,
         steps=main.steps,
-        interpolate=request.interpolate,
         clips=len(clips),
         timesteps=tuple(timesteps),
-        guidance_scale=request.guidance_scale,
         guided_steps=guided_steps,
         unet_calls=sum(calls for _, calls in clips),
         decode_calls=-(-work.frames // request.decode_chunk),
-        tflop={part: count / 1e12 for part, count in {**flop, "total": sum(flop.values())}.items()},
-        weights_bytes=networks.weights_bytes,
         seconds=_seconds(conditioner, request, work.frames, clips) if measure else None,
     )
 

@@ -18,7 +18,6 @@ from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.generators.frames import begin_with, retimed
 from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels
 from fashionflow_core.images.person import Box
-from fashionflow_core.utils.device import dtype_name
 
 
 class FrameSource(Protocol):
@@ -108,28 +107,19 @@ class FrameGenerator:
         if photo is not None:
             box = self.framed(photo, request).box
             size = (box.height, box.width)
-        return RunCost(
-            model=self.config.name,
-            device=str(self.source.device),
-            dtype=dtype_name(self.source.dtype),
+        guided_steps = request.steps if request.guidance_scale != 1 else 0
+        return RunCost.of(
+            self.config.name,
+            self.source,
+            request,
+            size,
+            {},
             frames=request.video_frames,
-            height=size[0],
-            width=size[1],
-            fps=request.fps,
-            fit=request.fit,
-            scheduler=request.scheduler,
-            seed=request.seed,
-            conditioning=request.conditioning,
-            steps=request.steps,
-            interpolate=request.interpolate,
             clips=1,
             timesteps=(),
-            guidance_scale=request.guidance_scale,
-            guided_steps=request.steps if request.guidance_scale != 1 else 0,
-            unet_calls=request.steps * (2 if request.guidance_scale != 1 else 1),
+            guided_steps=guided_steps,
+            unet_calls=request.steps + guided_steps,
             decode_calls=1,
-            tflop={},
-            weights_bytes=self.source.weights_bytes,
             seconds=None,
             requirements=getattr(self.source, "requirements", None),
         )

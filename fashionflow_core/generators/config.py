@@ -182,7 +182,7 @@ class GeneratorConfig(ModelConfig):
         if asked.size is None:
             return None
         if asked.megapixels is not None:
-            raise SettingError("size, megapixels", "only one of them", hint="leave one out")
+            raise SettingError("size, megapixels", "mutually exclusive", hint="omit one")
         if isinstance(asked.size, str):
             raise SettingError(
                 "size", f"{self.name} ({self.family}) has frame sizes of its own", hint=f"use {option('megapixels')}"

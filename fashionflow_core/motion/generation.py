@@ -27,7 +27,6 @@ from fashionflow_core.motion.handmade import handmade_motion
 from fashionflow_core.motion.keyframes import KeyframePlan, plan_keyframes, sample_keyframes
 from fashionflow_core.motion.prepared import PreparedPhoto
 from fashionflow_core.motion.timing import at_times
-from fashionflow_core.utils.device import dtype_name
 
 # Settings that may differ between the items of one U-Net call.
 _OF_ITEMS: dict[str, Any] = {"seed": 0, "fit": "pad", "decode_chunk": 1, "size": None}
@@ -213,28 +212,18 @@ class MotionGenerator:
         one = self.networks.count_flop(self.config.keyframes)
         flop = {"unet": calls * one["denoise"], "context": one["context"], "parser": one["parse"]}
         count = len(frame_times(request)[0])
-        return RunCost(
-            model=self.config.name,
-            device=str(self.networks.device),
-            dtype=dtype_name(self.networks.dtype),
+        return RunCost.of(
+            self.config.name,
+            self.networks,
+            request,
+            size,
+            {part: n / 1e12 for part, n in flop.items()},
             frames=count,
-            height=size[0],
-            width=size[1],
-            fps=request.fps,
-            fit=request.fit,
-            scheduler=request.scheduler,
-            seed=request.seed,
-            conditioning=request.conditioning,
-            steps=request.steps,
-            interpolate=request.interpolate,
             clips=len(windows),
             timesteps=tuple(timesteps),
-            guidance_scale=request.guidance_scale,
             guided_steps=guided_steps,
             unet_calls=calls,
             decode_calls=count,
-            tflop={part: n / 1e12 for part, n in {**flop, "total": sum(flop.values())}.items()},
-            weights_bytes=self.networks.weights_bytes,
             seconds=self._seconds(request, photo, size) if measure else None,
         )
 

@@ -179,7 +179,7 @@ def find(name_or_folder: str) -> Path:
         if not is_model(folder):
             raise FashionFlowError(
                 f"{name_or_folder}: is not a model folder (no {MODEL_FILE})",
-                hint=f"see the known ones: {command('models list')}",
+                hint=f"list the models: {command('models list')}",
             )
         return folder
     if name_or_folder in KNOWN:

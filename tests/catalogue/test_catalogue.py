@@ -272,7 +272,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: is no folder"),
         (("photos", "-o", "out", "--format", "webm", "--codec", "h264"), 2, "webm"),
         (("photos", "-o", "out", "--fps", "1e6"), 2, "--fps"),
-        (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),
+        (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: for one photo only"),
         (("photos", "-o", "out", "--devices", "cpu,,cpu"), 2, "--devices"),
         (("photos", "-o", "out", "--batch", "0.5"), 2, "neither auto nor a number"),
         (("photos", "-o", "out", "--devices", "gpu9"), 2, "unknown device 'gpu9'"),

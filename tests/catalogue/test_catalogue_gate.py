@@ -101,7 +101,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
 
     gated = quick(photos, "-o", out, "--model", model, "--gate-limits", limits, cwd=tmp_path)
     assert gated.returncode == 0 and gated.stdout == "", gated.stderr  # nothing to make, and what is there is judged
-    assert "flagged         2" in gated.stderr and "there before    5" in gated.stderr
+    assert "flagged         2" in gated.stderr and "already done    5" in gated.stderr
     judged = last(out)
     assert {name for name, record in judged.items() if record.get("flags")} == {"never", "unlucky"}
     assert judged["never"]["judged"] and judged["000"] == plainly["000"]

@@ -113,7 +113,7 @@ def test_files_under_way_are_on_the_machine_of_the_actor(tmp_path: Path, monkeyp
 def test_no_cluster_and_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop(tmp_path / "photos", 1)
     command = ("photos", "-o", "out", "--model", conventions(tmp_path / "model"), "-q")
-    assert_refused(quick(*command, "--ray-address", "auto", cwd=tmp_path), 2, "--ray-address: is for --executor ray")
+    assert_refused(quick(*command, "--ray-address", "auto", cwd=tmp_path), 2, "--ray-address: requires --executor ray")
     nobody = quick(*command, "--executor", "ray", "--ray-address", "auto", cwd=tmp_path)
     assert_refused(nobody, 1, "--ray-address: auto")
     (tmp_path / "hidden").mkdir()

@@ -47,10 +47,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "words", "hint"),
     [
         (["--frames", "7"], ["--frames: 7 is not a multiple of 2"], "use --frames 6 or 8"),
-        (["--size", "64x64"], ["--size: 64x64 is not possible"], "leave --size out"),
+        (["--size", "64x64"], ["--size: 64x64 is not possible"], "omit --size"),
         (["--motion", "sway"], ["--motion: model mini-latent does not move the photo"], "--model mini"),
         (["--duration", "2"], ["--duration: model mini-latent"], "use --frames and --fps"),
-        (["--matte", "dress.jpg"], ["--matte: model mini-latent repaints"], "leave --matte out"),
+        (["--matte", "dress.jpg"], ["--matte: model mini-latent generates"], "omit --matte"),
     ],
 )
 def test_what_an_appearance_model_cannot_do_is_refused_before_its_weights_are_opened(

@@ -174,7 +174,7 @@ def test_the_photo_is_never_replaced(shop: Path, tiny: Path) -> None:
     """A photo may have any name; its content decides."""
     (shop / "dress.jpg").rename(shop / "dress.mp4")
     photo = (shop / "dress.mp4").read_bytes()
-    assert_refused(run("generate", "dress.mp4", "-m", tiny, "--overwrite", cwd=shop), 2, "replace what it is made from")
+    assert_refused(run("generate", "dress.mp4", "-m", tiny, "--overwrite", cwd=shop), 2, "would replace its own source")
     assert (shop / "dress.mp4").read_bytes() == photo
 
 

@@ -49,7 +49,7 @@ def test_a_video_gets_frames_in_between(place: Path, tiny: Path):
     assert (report["given"], report["frames"], report["path"], report["model"]) == (7, 13, "in-x2.mp4", "tiny")
     assert len(list((place / "frames").glob("*.png"))) == 13
     # It says that it cannot keep the size.
-    assert "warning: in.mp4: 96x72 is brought to the 64x48 of model tiny" in result.stderr
+    assert "warning: in.mp4: 96x72 is resized to the 64x48 of model tiny" in result.stderr
     assert video.read_metadata(place / "in-x2.mp4")["fashionflow_interpolate"] == "2"
 
 
@@ -88,17 +88,17 @@ def test_one_settings_file_serves_both_commands(place: Path, tiny: Path):
     result = run("interpolate", "in.mp4", "--json", cwd=place, env=env)
     assert json.loads(result.stdout)["steps"] == 1, result.stderr
     (place / "shop.yaml").write_text("stepps: 1\n")
-    assert_refused(run("interpolate", "in.mp4", cwd=place, env=env), 2, "shop.yaml: stepps is no setting")
+    assert_refused(run("interpolate", "in.mp4", cwd=place, env=env), 2, "shop.yaml: unknown option stepps")
 
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no such file": (["none.mp4"], 1, "none.mp4: unreadable"),
     "not a video": (["text.mp4"], 1, "text.mp4: is not a video"),
-    "one frame": (["one.mp4"], 1, "one.mp4: holds a single frame"),
+    "one frame": (["one.mp4"], 1, "one.mp4: a single frame"),
     "cut off": (["cut.mp4"], 1, "cut.mp4: is cut off"),
     "factor": (["in.mp4", "--factor", "3"], 2, "--factor: must be 2 or 4"),
     "rate": (["in.mp4", "--fps", "0"], 2, "--fps: must be above 0"),
-    "itself": (["in.mp4", "-o", "in.mp4", "--overwrite"], 2, "in.mp4: would replace what it is made from"),
+    "itself": (["in.mp4", "-o", "in.mp4", "--overwrite"], 2, "in.mp4: would replace its own source"),
     "exists": (["in.mp4", "-o", "one.mp4"], 1, "one.mp4: already exists"),
     "suffix": (["in.mp4", "-o", "out.png"], 2, "out.png does not end in"),
     "window": (["in.mp4", "--frames", "3"], 2, "--frames: 3 is not a multiple of 2"),
@@ -120,7 +120,7 @@ def test_refusals(place: Path, tiny: Path, name: str):
 
 def test_models_that_cannot_are_refused(place: Path, plain: Path):
     result = run("interpolate", "in.mp4", "-m", plain, "--quiet", cwd=place)
-    assert_refused(result, 2, "model tiny was not trained to fill in between frames")
+    assert_refused(result, 2, "model tiny was not trained for interpolation")
 
 
 # ---- LoRA

@@ -98,7 +98,7 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("export", "--model", "mini-latent"), 2, "nothing to make"),
+        (("export", "--model", "mini-latent"), 2, "no runtime selected"),
         (("export", "--onnx", "--model", "nobody"), 1, "nobody"),
         (("export", "--onnx", "--model", "mini-latent", "--dtype", "bf16"), 2, "bf16"),
         (("export", "--onnx", "--model", "mini-latent", "--dynamic-frames", "8"), 2, "'8' is not MIN:MAX"),
