@@ -119,7 +119,7 @@ class Helper:
 
     def __init__(self, log: Path | None = None) -> None:
         self._log = log
-        self._child: ipc.Child | None = None
+        self.child: ipc.Child | None = None
 
     def ask(self, kind: str, *arguments: Any, seconds: float = PATIENCE) -> Any:
         """One of the functions below in the other process.
@@ -128,9 +128,9 @@ class Helper:
             TimeoutError: no answer within `seconds`; the process was ended.
             EOFError: the process ended before it answered.
         """
-        if self._child is None:
-            self._child = ipc.Child(__name__, self._log, environment=_ONE_THREAD)
-        child, late = self._child, threading.Event()
+        if self.child is None:
+            self.child = ipc.Child(__name__, self._log, environment=_ONE_THREAD)
+        child, late = self.child, threading.Event()
 
         def give_up() -> None:
             late.set()
@@ -145,7 +145,7 @@ class Helper:
             return child.receive()
         except EOFError:
             child.kill()
-            self._child = None
+            self.child = None
             if late.is_set():
                 raise TimeoutError(f"no answer in {seconds:g} s") from None
             raise
@@ -154,9 +154,9 @@ class Helper:
 
     def close(self) -> None:
         """End the process."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        if self.child is not None:
+            self.child.kill()
+            self.child = None
 
 
 class HelperDied(FashionFlowError):

@@ -101,11 +101,11 @@ class ClothesParser:
             photo: photo, uint8 (h, w, 3), sRGB.
             own: the model's own parser.
         """
-        shares = self._shares(photo)
+        shares = self.shares(photo)
         return ParsedPhoto(1 - shares[self.names.index("background")], merged(shares, self.names, own(photo).parts))
 
     @torch.inference_mode()
-    def _shares(self, photo: np.ndarray) -> np.ndarray:
+    def shares(self, photo: np.ndarray) -> np.ndarray:
         """Probability of each class at each pixel, float32 (classes, h, w)."""
         pixels: Tensor = self.processor(images=[photo], return_tensors="pt")["pixel_values"]
         logits = self.network(pixels.to(self.network.device, self.network.dtype)).logits.float()

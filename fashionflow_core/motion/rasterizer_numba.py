@@ -29,10 +29,10 @@ def compiled() -> Draw | None:
         except RuntimeError:  # no folder for the cache of compiled code
             return numba.njit(nogil=True)(function)
 
-    return jitted(_draw)
+    return jitted(draw)
 
 
-def _draw(
+def draw(
     x: np.ndarray,
     y: np.ndarray,
     z: np.ndarray,

@@ -20,7 +20,7 @@ _NAME = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)\.[a-z0-9_]{8
 _NAME_BYTES = 60  # of the final name that a temporary name keeps
 KEPT = "kept"  # in a temporary folder: files of the user
 _ABANDONED = 24 * 3600.0  # seconds
-_swept: set[str] = set()
+swept: set[str] = set()
 
 
 def shortened(name: str, most: int = _NAME_BYTES) -> str:
@@ -70,8 +70,8 @@ def sweep(folder: Path) -> None:
 def _beside(target: Path) -> Path:
     """The folder of a target; leftovers are removed at this process's first file in it."""
     folder = target.absolute().parent
-    if str(folder) not in _swept:
-        _swept.add(str(folder))
+    if str(folder) not in swept:
+        swept.add(str(folder))
         sweep(folder)
     return folder
 

@@ -24,7 +24,7 @@ class PosterPicker:
     def __init__(self) -> None:
         self._first: np.ndarray | None = None
         # No candidate is both nearer to the first frame and blurrier than another one.
-        self._held: list[_Candidate] = []
+        self.held: list[_Candidate] = []
 
     def add(self, frame: np.ndarray) -> None:
         """Look at the next frame, uint8 (h, w, 3)."""
@@ -33,20 +33,20 @@ class PosterPicker:
             self._first = small
         distance = float(np.abs(small - self._first).mean())
         sharpness = _sharpness(frame)
-        if any(one.distance >= distance and one.sharpness >= sharpness for one in self._held):
+        if any(one.distance >= distance and one.sharpness >= sharpness for one in self.held):
             return
-        far = FAR * max([distance, *(one.distance for one in self._held)])
+        far = FAR * max([distance, *(one.distance for one in self.held)])
         if distance < far:
             return
-        kept = [one for one in self._held if one.distance >= far]
+        kept = [one for one in self.held if one.distance >= far]
         kept = [one for one in kept if one.distance > distance or one.sharpness > sharpness]
         kept.append(_Candidate(frame.copy(), distance, sharpness))
-        self._held = sorted(kept, key=lambda one: one.distance)[-HELD:]
+        self.held = sorted(kept, key=lambda one: one.distance)[-HELD:]
 
     @property
     def poster(self) -> np.ndarray | None:
         """The sharpest of the frames that are far enough from the first; None before any came."""
-        return max(self._held, key=lambda one: one.sharpness).frame if self._held else None
+        return max(self.held, key=lambda one: one.sharpness).frame if self.held else None
 
 
 def _sharpness(frame: np.ndarray) -> float:

@@ -104,7 +104,7 @@ def write(
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
     with atomic_path(path) as temporary:
-        height, width, used = _encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        height, width, used = encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
         if options.sign is not None:
             signing.sign(temporary, options.sign, path.name, metadata)
         if options.max_bytes and (size := temporary.stat().st_size) > options.max_bytes:
@@ -140,7 +140,7 @@ def _is_text(value: str) -> bool:
         return False
 
 
-def _encode(
+def encode(
     frames: Iterable[NDArray[np.uint8]],
     temporary: Path,
     path: Path,
@@ -150,7 +150,7 @@ def _encode(
     plan: EncodePlan,
     mark: bool,
 ) -> tuple[int, int, str]:
-    """Write `frames` into `temporary`, speaking of `path` in errors; returns stored height and width, and encoder."""
+    """Write `frames` into `temporary`, naming `path` in errors; returns stored height and width, and encoder."""
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -163,7 +163,7 @@ def _encode(
     _check_size(path, height, width, plan)
     encoder = encoders.choose(plan, path, height, width)
     with explained(path, "could not be written"):
-        sink = _sink(temporary, (height, width), rate, count, metadata, plan, encoder, mark)
+        sink = open_sink(temporary, (height, width), rate, count, metadata, plan, encoder, mark)
     written = 0
     try:
         for frame in chain([first], iterator):
@@ -209,7 +209,7 @@ def _check_size(path: Path, height: int, width: int, plan: EncodePlan) -> None:
         )
 
 
-def _sink(
+def open_sink(
     temporary: Path,
     size: tuple[int, int],
     rate: Fraction,
@@ -219,11 +219,12 @@ def _sink(
     encoder: str,
     mark: bool,
 ) -> _Sink:
+    """What encodes frames into `temporary`, by the codec of the plan."""
     if plan.codec == "gif":
         return animated.GifSink(temporary, size, rate, count, plan)
     if plan.codec == "webp":
         return animated.WebpSink(temporary, size, rate, count, plan)
-    return _Behind(_StreamSink(*_create(temporary, size, rate, count, metadata, plan, encoder, mark), rate))
+    return _Behind(_StreamSink(*create_stream(temporary, size, rate, count, metadata, plan, encoder, mark), rate))
 
 
 class _Behind:
@@ -255,7 +256,7 @@ class _Behind:
         self._sink.close()
 
 
-def _create(
+def create_stream(
     temporary: Path,
     size: tuple[int, int],
     rate: Fraction,
@@ -265,6 +266,7 @@ def _create(
     encoder: str,
     mark: bool,
 ) -> "tuple[OutputContainer, VideoStream]":
+    """An open container with one video stream and its metadata, before the first frame."""
     import av
 
     # An absolute path, since FFmpeg takes "12:30.mp4" for a protocol.

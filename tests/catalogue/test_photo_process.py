@@ -58,7 +58,7 @@ def test_a_killed_process_is_tried_again(photos: Photos, tmp_path: Path, times: 
 def test_a_process_killed_for_real_is_tried_again(photos: Photos, tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg")
     assert photos.open(job(path)).fitted is not None
-    child = photos.helper._child
+    child = photos.helper.child
     assert child is not None
     os.kill(child.process.pid, signal.SIGKILL)
     child.process.wait()

@@ -184,7 +184,7 @@ def test_a_good_network_gives_a_trusted_matte(segformer: Path) -> None:
     ):
         shares[names.index(name), inside] = 1
     shares /= shares.sum(axis=0)
-    parser._shares = lambda _: shares  # type: ignore[method-assign]
+    parser.shares = lambda _: shares  # type: ignore[method-assign]
     own = np.zeros((len(PARTS), 320, 256), np.float32)
     own[PARTS.index("upper")] = 1
     found = find_matte(photo, lambda given: parser.parse(given, lambda _: ParsedPhoto(mask, own)))

@@ -121,7 +121,7 @@ def test_the_compiled_loops_draw_the_same(seed: int, monkeypatch: pytest.MonkeyP
     triangles = Triangles(x[corners], y[corners], z[corners], corners)
     constant = torch.arange(corners.shape[1]).float()
     drawn = []
-    for draw in (None, rasterizer_numba._draw):
+    for draw in (None, rasterizer_numba.draw):
         monkeypatch.setattr(rasterizer, "compiled", lambda draw=draw: draw)
         drawn.append(rasterize(triangles, attributes, constant, (2, 1, 40, 37)))
     torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)

@@ -126,9 +126,9 @@ def test_skirts_keep_their_length_and_their_waist() -> None:
 
     dressed = Dressed(sample_placed(8).figure, 0.6)
     skirt = dressed.skirt
-    assert skirt is not None and dressed._cloth is not None
+    assert skirt is not None and dressed.cloth is not None
     columns = skirt.rest.shape[1] + 1
-    cloth = dressed._cloth.positions.reshape(-1, skirt.rest.shape[0], columns, 3)[:, :, :-1]
+    cloth = dressed.cloth.positions.reshape(-1, skirt.rest.shape[0], columns, 3)[:, :, :-1]
     down = np.linalg.norm(np.diff(cloth, axis=1), axis=-1)
     rest = np.linalg.norm(np.diff(skirt.rest, axis=0), axis=-1)
     assert np.abs(down.mean((0, 2)) / rest.mean(1) - 1)[2:].max() < 0.15
@@ -158,13 +158,13 @@ def test_true_motion_comes_closer_to_the_true_frames_than_the_photo(seed: int) -
 
     figure = figure3d(seed, 6 * SPACING, (320, 256))
     model = Model(figure.dressed.surfaces(np.arange(7) * SPACING))
-    studio = figure._studio(model)
+    studio = figure.studio(model)
     (photo, alpha), (truth, _) = studio.draw(0), studio.draw(6)
     hits = visible(figure.camera.project(model.positions(0)), model.faces, figure.frame)
     parts = np.zeros(figure.frame, np.uint8)
     parts[hits.row, hits.column] = model.part[hits.triangle]
     box = FigureBox.of(alpha, figure.placed.margin)
-    plate = (255 * figure._background).astype(np.float32)
+    plate = (255 * figure.background).astype(np.float32)
     channels = figure.clip(keys=7).channels
     drawn = next(iter(Shell(photo, Matte(alpha, parts, True, ""), plate, box).frames(channels[:, 6:], fade=0)))
     assert psnr(drawn, truth) > psnr(photo, truth) + 1

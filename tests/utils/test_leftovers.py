@@ -46,7 +46,7 @@ def writing(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture(autouse=True)
 def as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporary, "_swept", set())
+    monkeypatch.setattr(temporary, "swept", set())
 
 
 def hidden(folder: Path) -> list[str]:
@@ -59,7 +59,7 @@ def test_what_a_killed_process_left_goes_with_the_next_file(tmp_path: Path) -> N
         assert [name.split(".")[1] for name in names] == ["model", "v"]
         write_text(tmp_path / "index.html", "page")
         assert hidden(tmp_path) == names  # of a process that runs
-    temporary._swept.clear()
+    temporary.swept.clear()
     write_text(tmp_path / "index.html", "page")
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 

@@ -49,7 +49,7 @@ def test_few_frames_are_held_however_many_come() -> None:
         frame = scene(min(number // 3, 80))
         frame[::2] //= 1 + number // 40
         picker.add(np.roll(frame, int(random.integers(0, 9)), axis=0))
-        assert len(picker._held) <= HELD
+        assert len(picker.held) <= HELD
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_what_does_not_read_back_is_not_put_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Damage done between encoding and the check: the check reads the file itself, not what it meant to write."""
-    encode = writing._encode
+    encode = writing.encode
 
     def cut(frames: Any, temporary: Path, *rest: Any) -> tuple[int, int, str]:
         made = encode(frames, temporary, *rest)
@@ -121,7 +121,7 @@ def test_what_does_not_read_back_is_not_put_in_place(
         (cut, "what was written is cut off"),
         (drop_one, r"frames, height, width \(29, 48, 64\), not \(30, 48, 64\)"),
     ):
-        monkeypatch.setattr(writing, "_encode", damage)
+        monkeypatch.setattr(writing, "encode", damage)
         fails(moving(30), tmp_path / f"clip{suffix}", 30, match)
 
 
@@ -130,7 +130,7 @@ def test_an_encoder_that_dies_midway_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """As a graphics card does whose driver is reset: the twentieth frame is refused, and so is all that comes after."""
-    make = writing._sink
+    make = writing.open_sink
 
     def dying(*arguments: Any) -> Any:
         sink = make(*arguments)
@@ -146,20 +146,20 @@ def test_an_encoder_that_dies_midway_is_one_line_and_leaves_nothing(
         sink.add, sink.finish = take, refuse
         return sink
 
-    monkeypatch.setattr(writing, "_sink", dying)
+    monkeypatch.setattr(writing, "open_sink", dying)
     fails(moving(30), tmp_path / f"clip{suffix}", 30, "could not be written")
 
 
 @pytest.mark.parametrize("tag", ["color_range", "colorspace", "color_primaries", "color_trc"])
 def test_a_lost_or_wrong_colour_tag_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str) -> None:
-    create = writing._create
+    create = writing.create_stream
 
     def mistagged(*arguments: Any) -> Any:
         container, stream = create(*arguments)
         setattr(stream, tag, 2)  # FFmpeg's value for "unspecified"; as a range, full
         return container, stream
 
-    monkeypatch.setattr(writing, "_create", mistagged)
+    monkeypatch.setattr(writing, "create_stream", mistagged)
     fails(moving(5), tmp_path / "clip.mp4", 5, "colour tags")
 
 

@@ -69,7 +69,7 @@ class Figure3d:
         self.dressed = Dressed(figure, seconds, self.placed.loop)
         self.camera = Camera(figure, self.dressed.body.height, frame)
         self.frame = frame
-        self._background = (
+        self.background = (
             busy_background(figure.seed, *frame) if self.placed.busy else studio_background(figure, *frame)
         )
 
@@ -83,7 +83,7 @@ class Figure3d:
     def captured(self, keys: int = KEYS) -> Captured:
         """Photo, matte, parts and the motion of N keyframes."""
         model = Model(self.dressed.surfaces(np.arange(keys) * SPACING))
-        photo, alpha = self._studio(model).draw(0)
+        photo, alpha = self.studio(model).draw(0)
         hits = visible(self.camera.project(model.positions(0)), model.faces, self.frame)
         parts = np.zeros(self.frame, np.uint8)
         parts[hits.row, hits.column] = model.part[hits.triangle]
@@ -100,13 +100,14 @@ class Figure3d:
     def frames_at(self, times: np.ndarray) -> Iterator[np.ndarray]:
         """Images at times in seconds (n,), uint8 (h, w, 3)."""
         for start in range(0, len(times), _CHUNK):
-            studio = self._studio(Model(self.dressed.surfaces(times[start : start + _CHUNK])))
+            studio = self.studio(Model(self.dressed.surfaces(times[start : start + _CHUNK])))
             for k in range(len(studio.model.surfaces[0].positions)):
                 yield studio.draw(k)[0]
 
-    def _studio(self, model: Model) -> StudioRenderer:
+    def studio(self, model: Model) -> StudioRenderer:
+        """The renderer of this figure's frames in a model of its surfaces."""
         figure = self.placed.figure
-        return StudioRenderer(model, self.dressed.body, figure, self.camera, self._background, not self.placed.busy)
+        return StudioRenderer(model, self.dressed.body, figure, self.camera, self.background, not self.placed.busy)
 
     def _channels(
         self, model: Model, hits: Hits, keys: int, box: FigureBox, e: np.ndarray

@@ -44,7 +44,7 @@ class Dressed:
         self.skirt = skirts.skirt(body, figure) if garments.has_skirt(figure) else None
         self.spread = self.skirt.widest if self.skirt else 0.0
         self.pieces = garments.pieces(body, figure)
-        self._cloth = self._hair = None
+        self.cloth = self._hair = None
         falls = hair.hangs(figure)
         if self.skirt is None and not falls:
             return
@@ -53,7 +53,7 @@ class Dressed:
         if self.skirt is not None:
             below = [garments.dress(body, p, posed) for p in self.pieces if p.name == "lower"]
             found = skirts.hang(self.skirt, body, posed, yaw, self.frame, below)
-            self._cloth = skirts.surface(self.skirt, found[self.start :], body, "skirt")
+            self.cloth = skirts.surface(self.skirt, found[self.start :], body, "skirt")
         if falls:
             found = hair.hang(body, figure, posed, yaw, self.frame)
             self._hair = replace(found, positions=found.positions[self.start :])
@@ -67,8 +67,8 @@ class Dressed:
         found = [garments.skin(body, figure, self.pieces, posed, hem)]
         found += [garments.dress(body, piece, posed) for piece in self.pieces]
         found.append(shoes(body, figure, posed))
-        if self._cloth is not None:
-            found.append(self._at(self._cloth, times))
+        if self.cloth is not None:
+            found.append(self._at(self.cloth, times))
         if figure.hair != "bald":
             found.append(hair.cap(body, figure, posed))
             lag = figure.motion.yaw(times) - figure.motion.yaw(np.maximum(times - 1.5 * figure.motion.lag, 0))
