@@ -400,7 +400,7 @@ class GenerateSettings:
         for field in ("seed", "frames", "steps", "decode_chunk"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-                raise SettingError(field, f"must be an integer, not {value!r}")
+                raise SettingError(field, f"must be a whole number, not {value!r}")
         if self.motion_amount is not None and not 0 <= self.motion_amount <= LARGEST_TURN:
             raise SettingError(
                 "motion_amount",

@@ -65,7 +65,7 @@ def test_what_an_appearance_model_cannot_do_is_refused_before_its_weights_are_op
     ("arguments", "words"),
     [
         (["--conditioning", "local"], "--conditioning: model mini moves the photo itself"),
-        (["--low-memory"], "--low-memory: a motion model holds a few megabytes"),
+        (["--low-memory"], "--low-memory: a motion model has only a few megabytes"),
         (["--duration", "1e6"], "--duration: 1e+06 s at"),
     ],
 )

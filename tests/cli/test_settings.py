@@ -62,7 +62,7 @@ def test_underscores_lists_and_the_shared_file_of_a_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
-        ("stepz: 3\n", 2, ["bad.yaml", "stepz", "no setting"]),
+        ("stepz: 3\n", 2, ["bad.yaml", "stepz", "unknown option"]),
         ("steps: many\n", 2, ["bad.yaml", "steps", "many"]),
         ("steps: 0\n", 2, ["bad.yaml", "steps", "0"]),
         ("steps:\n", 2, ["bad.yaml", "steps", "needs a value"]),
@@ -72,7 +72,7 @@ def test_underscores_lists_and_the_shared_file_of_a_model(tmp_path: Path) -> Non
         ("scheduler: pndm\n", 2, ["bad.yaml", "scheduler", "pndm", "unipc"]),
         ("background: nocolour\n", 2, ["bad.yaml", "background", "nocolour"]),
         ("guidance-interval: 3\n", 2, ["bad.yaml", "guidance-interval", "LOW,HIGH"]),
-        ("config: other.yaml\n", 2, ["bad.yaml", "config", "no setting"]),
+        ("config: other.yaml\n", 2, ["bad.yaml", "config", "unknown option"]),
         ("- steps\n", 2, ["bad.yaml", "mapping"]),
         ("steps: [1\n", 1, ["bad.yaml", "YAML"]),
         ("!!python/object/apply:os.system ['touch sprung']\n", 1, ["bad.yaml", "YAML"]),

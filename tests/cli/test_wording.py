@@ -36,7 +36,7 @@ def _refusal(**settings: Any) -> str:
 def test_python_names_arguments() -> None:
     assert _refusal(decode_chunk=0) == "decode_chunk: must be above 0, not 0"
     assert _refusal(guidance_scale=0.5) == "guidance_scale: must be from 1 (none) to 100, not 0.5"
-    assert _refusal(frames=2, duration=1.0) == "frames, duration: only one of them"
+    assert _refusal(frames=2, duration=1.0) == "frames, duration: mutually exclusive"
     assert (option("frames"), option("dtype", "bf16")) == ("frames", "dtype=bf16")
     assert command("export") == "fashionflow export"
     assert command("data synth", motion=True, out="d") == "fashionflow data synth (motion=True, out=d)"
@@ -46,7 +46,7 @@ def test_python_names_arguments() -> None:
 def test_the_command_line_names_flags() -> None:
     assert _refusal(decode_chunk=0) == "--decode-chunk: must be above 0, not 0"
     assert _refusal(guidance_scale=0.5) == "--guidance: must be from 1 (none) to 100, not 0.5"
-    assert _refusal(frames=2, duration=1.0) == "--frames, --duration: only one of them"
+    assert _refusal(frames=2, duration=1.0) == "--frames, --duration: mutually exclusive"
     assert (option("frames"), option("dtype", "bf16")) == ("--frames", "--dtype bf16")
     assert command("models pull", "NAME", sha256="ABC") == "fashionflow models pull NAME --sha256 ABC"
     assert command("data synth", motion=True, out="d") == "fashionflow data synth --motion -o d"
