@@ -61,9 +61,9 @@ def open_source(folder: Path, lora: Path | None = None) -> ExportedModel:
     pipe = pipeline.load(folder, device="cpu", dtype="fp32", backend="torch")
     networks: Any = pipe.networks
     if lora is not None:
-        from fashionflow_core.runtimes.lora import load_lora
+        from fashionflow_core.runtimes.lora import fuse_lora
 
-        load_lora(networks.unet, lora)
+        fuse_lora(networks.unet, lora)
     weights = sorted(path for path in folder.rglob("*.safetensors") if path.is_file())
     config = pipe.config
     return ExportedModel(

@@ -58,7 +58,7 @@ class FrameQueue:
         return frame
 
     def drain(self) -> None:
-        """Attempt what still comes."""
+        """Discard the remaining frames."""
         while self._next() is not None:
             pass
 

@@ -1,4 +1,4 @@
-"""Sampling loop and classifier-free guidance."""
+"""Sampling loop, which pins known frames at every step, and classifier-free guidance."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""Fitting of photos to a model's frame (pad, crop, stretch), and PNG output."""
+"""Fitting of photos to a model's frame (pad, crop, stretch), Pillow images made upright, and PNG output."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Plausibility tests of mattes, with reasons."""
+"""Plausibility tests of mattes (size, overlap of wall and network masks), with reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triangle rasterizer with a z-buffer in plain torch.
+"""Triangle rasterizer of the shell with a z-buffer, in plain torch.
 
 Positions are in subpixels of the output, x right and y down; a sample is at the centre (+0.5) of each subpixel. The
 winner of a sample is the largest 64-bit key of depth and triangle index, so that ties are resolved identically on all

@@ -119,10 +119,10 @@ def _load_weights(
     if options.lora is None:
         networks = open_weights(folder, start, dtype, config)
     else:
-        from fashionflow_core.runtimes.lora import load_lora
+        from fashionflow_core.runtimes.lora import fuse_lora
 
         networks = open_weights(folder, _CPU, _FP32, config)  # so that the fused weights are rounded once
-        load_lora(networks.unet, options.lora)
+        fuse_lora(networks.unet, options.lora)
         networks.to(start, dtype)
     networks.settle(device)
     if options.low_memory:

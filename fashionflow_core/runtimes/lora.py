@@ -94,7 +94,7 @@ def save_lora(unet: nn.Module, folder: Path, base: str) -> Path:
     return folder
 
 
-def load_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
+def fuse_lora(unet: FashionFlowUNet, folder: str | Path) -> FashionFlowUNet:
     """Fuse a LoRA into a U-Net, in place, so that it has no extra cost at run time.
 
     Args:
@@ -175,7 +175,7 @@ def merge_lora(model: str | Path, lora: str | Path, out: str | Path, overwrite: 
     config = ModelConfig.load(model)
     stored = _stored_dtype(model / "unet")
     # Fused in float32, whatever the stored dtype, so that the sum is rounded once.
-    unet: Any = load_lora(open_network(FashionFlowUNet, model, "unet", torch.float32), lora)
+    unet: Any = fuse_lora(open_network(FashionFlowUNet, model, "unet", torch.float32), lora)
     with atomic_folder(out) as made:
         for part in sorted(path for path in model.iterdir() if path.is_dir() and path.name != "unet"):
             shutil.copytree(part, made / part.name)

@@ -1,4 +1,4 @@
-"""Verification of engines against PyTorch: verified or failed.
+"""Verification of engines: verdict of parity and of a short generation.
 
 It runs at the end of exports, on request, and when engines are opened for the first time.
 """

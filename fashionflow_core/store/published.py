@@ -1,4 +1,4 @@
-"""Import of the published checkpoint as a model folder.
+"""Import of the published checkpoint (.pth, weights only) as a model folder.
 
 The file is a pickle and is read with `weights_only=True`; everything else read or written here is safetensors. The
 conventions are those of the published inference (reference README, items 1 to 6).

@@ -1,4 +1,4 @@
-"""Resumable HTTP downloads.
+"""Resumable HTTP downloads, checked by hash where one is given.
 
 Requests go through huggingface_hub's client, which applies proxies, certificates and HF_HUB_OFFLINE and reconnects
 within a process; this module adds resuming in a later process.

@@ -137,7 +137,7 @@ def test_hostile_loras(folder: Path, small_lora: Path, tmp_path: Path, values: d
     copy = Path(shutil.copytree(small_lora, tmp_path / "lora"))
     _set(copy / lora.CONFIG, **values)
     with pytest.raises(FashionFlowError) as caught:
-        lora.load_lora(FashionFlowUNet.from_pretrained(folder / "unet"), copy)
+        lora.fuse_lora(FashionFlowUNet.from_pretrained(folder / "unet"), copy)
     assert says in caught.value.message and str(copy) in caught.value.message
 
 
@@ -145,7 +145,7 @@ def test_a_lora_imports_no_module_that_it_names(folder: Path, small_lora: Path, 
     """peft imports `megatron_core` by name; the fields that describe the weights are all that is read."""
     copy = Path(shutil.copytree(small_lora, tmp_path / "lora"))
     _set(copy / lora.CONFIG, megatron_config={"x": 1}, megatron_core="antigravity", auto_mapping={"a": "b"})
-    lora.load_lora(FashionFlowUNet.from_pretrained(folder / "unet"), copy)
+    lora.fuse_lora(FashionFlowUNet.from_pretrained(folder / "unet"), copy)
 
 
 def test_a_checkpoint_that_unpacks_to_gigabytes(tmp_path: Path):

@@ -16,7 +16,7 @@ from fashionflow_core import pipeline
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.runtimes.lora import load_lora, merge_lora
+from fashionflow_core.runtimes.lora import fuse_lora, merge_lora
 from fashionflow_core.runtimes.torch import load
 from fashionflow_core.store.published import import_checkpoint
 from fashionflow_core.training.run import make_target
@@ -146,7 +146,7 @@ def test_lora_is_a_folder_that_peft_opens(place: Path, lora: Path):
     with torch.no_grad():
         before = unet(*inputs).sample
         theirs = peft.PeftModel.from_pretrained(unet, lora)(*inputs).sample
-        ours = load_lora(load(place / "model", CPU, torch.float32).unet, lora)(*inputs).sample
+        ours = fuse_lora(load(place / "model", CPU, torch.float32).unet, lora)(*inputs).sample
     assert (before - theirs).abs().max() > 1e-3
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -154,7 +154,7 @@ def test_lora_is_a_folder_that_peft_opens(place: Path, lora: Path):
 def test_merged_model_is_the_model_with_the_lora(place: Path, lora: Path, tmp_path: Path):
     made = merge_lora(place / "model", lora, tmp_path / "merged")
     merged, fused = (load(folder, CPU, torch.float32).unet for folder in (made, place / "model"))
-    load_lora(fused, lora)
+    fuse_lora(fused, lora)
     ours, theirs = merged.state_dict(), fused.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -166,16 +166,16 @@ def test_lora_of_another_network_is_refused(place: Path, lora: Path, tmp_path: P
     build_tiny_model(tmp_path / "model", levels=3)
     unet = load(tmp_path / "model", CPU, torch.float32).unet
     with pytest.raises(FashionFlowError, match="does not match this U-Net"):
-        load_lora(unet, lora)
+        fuse_lora(unet, lora)
     with pytest.raises(FashionFlowError, match="not a LoRA"):
-        load_lora(unet, tmp_path)
+        fuse_lora(unet, tmp_path)
     state = load_file(lora / "adapter_model.safetensors")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "adapter_config.json").write_bytes((lora / "adapter_config.json").read_bytes())
     save_file(dict(list(state.items())[1:]), broken / "adapter_model.safetensors")
     with pytest.raises(FashionFlowError, match="1 weights do not fit"):
-        load_lora(load(place / "model", CPU, torch.float32).unet, broken)
+        fuse_lora(load(place / "model", CPU, torch.float32).unet, broken)
 
 
 def learnt(place: Path, made: Path) -> set[str]:
