@@ -3,24 +3,34 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fashionflow_core.evaluate.paired import PairedDifference, differences
+
 # Metric → label, better direction, digits.
 LABELS: dict[str, tuple[str, str, int]] = {
     "is": ("IS", "↑", 3),
     "fvd": ("FVD", "↓", 2),
     "vfid": ("VFID I3D", "↓", 4),
     "fid": ("FID per frame", "↓", 2),
+    "rfd": ("random features (not FVD)", "↓", 4),
     "psnr": ("PSNR, dB", "↑", 2),
     "ssim": ("SSIM", "↑", 4),
+    "silhouette_overlap": ("silhouette overlap", "↑", 4),
+    "width_correlation": ("turns as the real clip", "↑", 3),
+    "garment_error": ("garment colour error, ΔE", "↓", 2),
+    "skin_error": ("skin colour error, ΔE", "↓", 2),
+    "garment_similarity": ("garment similarity", "↑", 4),
+    "pattern_kept": ("pattern kept", "↑", 4),
     "garment_drift": ("garment drift, ΔE", "↓", 2),
     "garment_drift_median": ("garment drift, median frame", "↓", 2),
     "garment_drift_last": ("garment drift, last frame", "↓", 2),
     "skin_drift": ("skin drift, ΔE", "↓", 2),
+    "skin_gap": ("skin gap between groups, ΔE", "↓", 2),
+    "warping_error": ("flicker, warping error", "↓", 2),
     "motion": ("motion, grey levels", "", 2),
-    "temporal_energy": ("flicker, grey levels", "", 2),
+    "temporal_energy": ("temporal energy, grey levels", "", 2),
     "sharpness": ("sharpness, levels/pixel", "", 2),
     "silhouette_range": ("silhouette range, pixels", "", 1),
     "silhouette_correlation": ("silhouette correlation", "↑", 4),
-    "width_correlation": ("turns as the real clip", "↑", 3),
     "first_step": ("first step / usual step", "", 2),
     "first_frame_psnr": ("first frame PSNR, dB", "↑", 2),
     "first_frame_ssim": ("first frame SSIM", "↑", 4),
@@ -52,6 +62,16 @@ def label(metric: str) -> str:
 def number(metric: str, value: float | None) -> str:
     """A value formatted with the digits of its metric; a dash for None."""
     return "-" if value is None else f"{value:.{LABELS.get(metric, (metric, '', 3))[2]}f}"
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference formatted with the digits of its metric."""
+    return f"{value:+.{LABELS.get(metric, (metric, '', 3))[2]}f}"
+
+
+def difference_text(metric: str, found: PairedDifference) -> str:
+    """A paired difference with its interval."""
+    return f"{signed(metric, found.mean)} ({signed(metric, found.low)} .. {signed(metric, found.high)})"
 
 
 def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
@@ -96,12 +116,18 @@ def results(result: Mapping[str, Any], markdown: bool = False) -> str:
         lines += ["", table([heading, *cells], markdown)]
     bullet = "- " if markdown else "  "
     for title, texts in (
+        ("Not computed", omissions(result)),
         ("Failed", [failure["reason"] for failure in result["failed"]]),
         ("Remarks", result["warnings"]),
     ):
         if texts:
             lines += ["", f"**{title}**\n" if markdown else f"{title}:", *(bullet + " ".join(t.split()) for t in texts)]
     return "\n".join(lines)
+
+
+def omissions(result: Mapping[str, Any]) -> list[str]:
+    """One line per reason why metrics were not computed."""
+    return [f"{', '.join(o['metrics'])}: {o['reason']}; {o['hint']}" for o in result.get("omitted", ())]
 
 
 def _heading(result: Mapping[str, Any], markdown: bool) -> str:
