@@ -174,8 +174,8 @@ def compare(clip: ClipParts, real: ClipParts, protocol: Protocol) -> dict[str, f
     """Compare a clip with the real one of the same name, over the leading frames that both have.
 
     Returns:
-        `compared_frames`, `real_frames`, and by metric: PSNR and SSIM; overlap of silhouettes; colour differences of garment and skin,
-        and correlation of widths.
+        `compared_frames`, `real_frames`, and by metric: PSNR and SSIM; overlap of silhouettes; colour differences of
+        garment and skin, and correlation of widths.
 
     Raises:
         ValueError: they differ in size, or have fewer than three frames in common, or are too small.

@@ -1,8 +1,8 @@
 """Paired bootstrap: the difference of two methods on the same photos, with its interval.
 
-Two methods that animate the same photos fail on the same difficult ones. The interval of the difference, drawn by photo,
-is therefore narrower than two separate intervals suggest (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993, chapter 8 and section 13.3).
+Methods that animate the same photos fail on the same difficult ones. The interval of the difference, drawn by photo, is
+therefore narrower than two separate intervals suggest (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+section 13.3).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -115,8 +115,8 @@ class Protocol:
             "vfid": f"up to {VFID_FRAMES} frames at the clip's own size, [0, 1], 1024 features of RGB I3D, BatchNorm "
             f"in {self.bn_mode} mode, one clip at a time",
             "inception": "299x299 resized as in TensorFlow 1; FID: 2048 features; IS: 1008 logits without bias",
-            "rfd": f"not FVD: the frames of FVD, averaged to {RFD_SIDE}x{RFD_SIDE}, {RFD_FEATURES} features of a random "
-            f"network of seed {RFD_SEED}",
+            "rfd": f"not FVD: the frames of FVD, averaged to {RFD_SIDE}x{RFD_SIDE}, {RFD_FEATURES} features of a "
+            f"random network of seed {RFD_SEED}",
             "paired": "frame by frame from the first, over the leading frames that both clips have",
             "photo": "pattern and garment: frame 0 of the real clip of that name, else the photo, else frame 0",
             "covariance": "unbiased, trace of the root as a nuclear norm",

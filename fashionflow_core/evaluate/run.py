@@ -165,9 +165,7 @@ def _look(
     return looked
 
 
-def _remarks(
-    looked: dict[str, list[Looked]], networks: FeatureNetworks, real: Path | None, fake: Path
-) -> list[str]:
+def _remarks(looked: dict[str, list[Looked]], networks: FeatureNetworks, real: Path | None, fake: Path) -> list[str]:
     """Remarks on the numbers that are known before measuring."""
     remarks = []
     for kind, loaded in networks.trained.items():

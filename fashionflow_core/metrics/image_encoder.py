@@ -121,9 +121,7 @@ class ImageEncoder:
             image,
             (spare_columns // 2, spare_columns - spare_columns // 2, spare_rows // 2, spare_rows - spare_rows // 2),
         )
-        return F.interpolate(
-            square[None], (self.side, self.side), mode="bicubic", antialias=True, align_corners=False
-        )
+        return F.interpolate(square[None], (self.side, self.side), mode="bicubic", antialias=True, align_corners=False)
 
 
 def garment_similarity(
