@@ -153,9 +153,11 @@ def methods(measured: Mapping[str, Runs], out: Path) -> bool:
 def _panels(count: int, height: float) -> tuple[Any, list[Any]]:
     """A figure with panels in rows, each of a height in inches."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows, across = math.ceil(count / _ACROSS), min(count, _ACROSS)
-    figure = Figure(figsize=(2.9 * across + 0.4, (height + 0.55) * rows), layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.06)
+    figure = Figure(figsize=(2.9 * across + 0.4, (height + 0.55) * rows), layout=layout)
     grid = list(figure.subplots(rows, across, squeeze=False).flat)
     for panel in grid[count:]:
         panel.set_visible(False)

@@ -8,6 +8,7 @@ tests of Sundaram et al., "Dense Point Trajectories by GPU-accelerated Large Dis
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -52,8 +53,7 @@ def warping_error(frames: np.ndarray) -> float | None:
         raise ValueError(f"expected at least 2 frames of {_SMALLEST}x{_SMALLEST}, got {frames.shape[:3]}")
     if not is_installed():
         raise FashionFlowError("flicker by warping error needs OpenCV, which is not installed", hint=requirement())
-    import cv2
-
+    cv2: Any = import_module("cv2")  # without types
     cv2.setNumThreads(1)  # results must not depend on the number of processors
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = frames.shape[1:3]
