@@ -187,7 +187,7 @@ def test_clips_of_other_lengths_are_compared_on_the_frames_that_both_have(tmp_pa
     cut = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(protocol, tmp_path))
     for metric in ("psnr", "ssim", "silhouette_overlap", "garment_error", "width_correlation"):
         assert found["metrics"][metric] == pytest.approx(cut["metrics"][metric], rel=1e-6), metric
-    assert found["clips"][0]["compared_frames"] == 9 and "both have" in found["protocol"]["paired"]
+    assert found["clips"][0]["compared_frames"] == 9 and "both clips have" in found["protocol"]["paired"]
     assert any("compared frame by frame over the 9 leading frames" in line for line in found["warnings"])
     assert found["failed"] == [] and not any("leading frames" in line for line in cut["warnings"])
 
@@ -263,10 +263,15 @@ def test_without_weights(sets: Path, tmp_path: Path):
     assert found["metrics"]["psnr"] > 0 and found["protocol"]["weights"] == {}
 
 
-def test_what_can_be_computed_is_computed_and_each_reason_is_named_once(sets: Path, metric_weights: Path, tmp_path: Path):
-    """By default, without an error: the metrics depend on clips, weights, packages and encoders that are there."""
-    quick = Protocol(bootstrap=0, clip_frames=5)
-    found = evaluate(None, sets / "fake", EvaluateOptions(quick, tmp_path))
+def test_what_can_be_computed_is_computed_and_each_reason_is_named_once(
+    sets: Path, metric_weights: Path, tmp_path: Path
+):
+    """By default and without an error; each reason for an omission is named once."""
+    quick = Protocol(bootstrap=0, clip_frames=5, inception_frames=1)
+    for which in ("real", "fake"):
+        for number in range(2):
+            write_frames(tmp_path / which / str(number), video.read(sets / which / f"clip {number}.mp4"))
+    found = evaluate(None, tmp_path / "fake", EvaluateOptions(quick, tmp_path))
     omitted = {tuple(omission["metrics"]): omission for omission in found["omitted"]}
     assert "real" in omitted["fvd", "vfid", "fid", "rfd", "psnr", "ssim", "silhouette"]["hint"]
     assert "weights-inception" in omitted["is",]["reason"] and "encoder" in omitted["garment",]["hint"]
@@ -277,7 +282,7 @@ def test_what_can_be_computed_is_computed_and_each_reason_is_named_once(sets: Pa
 
     encoder = write_encoder(metric_weights / "encoder")
     try:
-        found = evaluate(sets / "real", sets / "fake", EvaluateOptions(quick, metric_weights))
+        found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(quick, metric_weights))
     finally:
         shutil.rmtree(encoder)
     assert [omission["metrics"] for omission in found["omitted"]] == [["fvd", "vfid", "rfd"]]
@@ -291,13 +296,17 @@ def test_a_missing_folder_comes_before_missing_weights(sets: Path, tmp_path: Pat
     for real, fake in ((sets / "real", tmp_path / "nowhere"), (tmp_path / "nowhere", sets / "fake")):
         with pytest.raises(FashionFlowError, match="nowhere"):
             evaluate(real, fake, options)
-    for more in ({"photos": tmp_path / "nowhere"}, {"weights": tmp_path / "nowhere"}, {"encoder": tmp_path / "nowhere"}):
+    for more in (
+        {"photos": tmp_path / "nowhere"},
+        {"weights": tmp_path / "nowhere"},
+        {"encoder": tmp_path / "nowhere"},
+    ):
         with pytest.raises(FashionFlowError, match="nowhere: not a folder"):
             evaluate(sets / "real", sets / "fake", replace(options, **more))
 
 
 def test_a_clip_that_does_not_begin_with_its_photo_is_judged_against_it(tmp_path: Path):
-    """A model that the photo steers by its context alone: still clips of another figure keep no pattern and no colour."""
+    """As clips of models that the photo steers by its context alone: another figure keeps neither pattern nor colour."""
     truth, other = (render_clip(seed, 6, 96, 72, supersample=1).frames for seed in (DOTS, STRIPES))
     write_frames(tmp_path / "real" / "a", truth)
     write_frames(tmp_path / "same" / "a", truth[:1].repeat(6, 0))

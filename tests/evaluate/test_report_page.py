@@ -20,7 +20,7 @@ from fashionflow_core.evaluate.run import evaluate
 from fashionflow_core.synthetic.clips import render_clip
 
 pytestmark = pytest.mark.filterwarnings("ignore::fashionflow_core.errors.FashionFlowWarning")
-EVIL = "<img src=http://127.0.0.1:9/x onerror=console.error(1)> & \"quote\""
+EVIL = '<img src=http://127.0.0.1:9/x onerror=console.error(1)> & "quote"'
 
 
 @pytest.fixture(scope="module")

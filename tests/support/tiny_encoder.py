@@ -6,7 +6,7 @@ import torch
 
 
 def write_encoder(folder: Path, kind: str = "dinov2") -> Path:
-    """A folder of `dinov2`, `clip` (image and text) or `clip_vision_model`: 2 layers of width 32, patches of 8 pixels."""
+    """A folder of `dinov2`, `clip` (image and text) or `clip_vision_model`: 2 layers, width 32, patches of 8 pixels."""
     from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
     layers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -17,7 +17,7 @@ def write_encoder(folder: Path, kind: str = "dinov2") -> Path:
             Dinov2Model(Dinov2Config(**layers, image_size=32, patch_size=8)).save_pretrained(folder)
         elif kind == "clip":
             text = layers | {"intermediate_size": 64, "vocab_size": 99, "max_position_embeddings": 8}
-            config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+            config = CLIPConfig(vision_config=vision | {"projection_dim": 16}, text_config=text, projection_dim=16)
             CLIPModel(config).save_pretrained(folder)
         else:
             CLIPVisionModel(CLIPVisionConfig(**vision)).save_pretrained(folder)
