@@ -55,7 +55,10 @@ def _omissions(options: EvaluateOptions, has_real: bool, longest: int) -> Iterat
     """What is missing, in the order in which a user would provide it: clips, frames, weights, packages."""
     left = [name for name in METRICS if has_real or name in (*SCORES, *FREE)]
     if not has_real:
-        yield Omission((*DISTANCES, *PAIRED), "need real clips", f"pass their folder: {option('real', 'DIR')}")
+        hint = (
+            f"pass their folder: {option('real', 'DIR')}, or with a model a test set of clips: {option('data', 'DIR')}"
+        )
+        yield Omission((*DISTANCES, *PAIRED), "need real clips", hint)
     frames = min(options.protocol.clip_frames, longest)
     if frames < FVD_FRAMES and (few := tuple(name for name in OF_16_FRAMES if name in left)):
         hint = "generate longer clips" if longest < FVD_FRAMES else f"pass {option('clip_frames', FVD_FRAMES)} or more"

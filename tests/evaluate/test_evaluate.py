@@ -306,7 +306,7 @@ def test_a_missing_folder_comes_before_missing_weights(sets: Path, tmp_path: Pat
 
 
 def test_a_clip_that_does_not_begin_with_its_photo_is_judged_against_it(tmp_path: Path):
-    """As clips of models that the photo steers by its context alone: another figure keeps neither pattern nor colour."""
+    """As those of models that the photo steers by its context alone: another figure keeps no pattern and colour."""
     truth, other = (render_clip(seed, 6, 96, 72, supersample=1).frames for seed in (DOTS, STRIPES))
     write_frames(tmp_path / "real" / "a", truth)
     write_frames(tmp_path / "same" / "a", truth[:1].repeat(6, 0))
