@@ -20,6 +20,8 @@ from fashionflow_core.metrics import flicker
 from fashionflow_core.metrics.features import FVD_FRAMES
 from fashionflow_core.metrics.weights import FILES, find_weights
 
+_SET = 2  # clips that have a covariance
+
 
 @dataclass(frozen=True)
 class Omission:
@@ -35,30 +37,32 @@ class Omission:
 
 
 def resolve(
-    options: EvaluateOptions, has_real: bool, longest: int = FVD_FRAMES
+    options: EvaluateOptions, has_real: bool, fewest: int, longest: int
 ) -> tuple[EvaluateOptions, tuple[Omission, ...]]:
     """Options with the metrics that can be computed, if the protocol names none; each reason for an omission once.
 
     Args:
         has_real: whether there are real clips.
+        fewest: clips of the smaller set.
         longest: frames of the longest generated clip.
     """
     if options.protocol.metrics is not None:
         return options, ()
-    omitted = tuple(_omissions(options, has_real, longest))
+    omitted = tuple(_omissions(options, has_real, fewest, longest))
     without = {name for omission in omitted for name in omission.metrics}
     metrics = tuple(name for name in METRICS if name not in without)
     return replace(options, protocol=replace(options.protocol, metrics=metrics)), omitted
 
 
-def _omissions(options: EvaluateOptions, has_real: bool, longest: int) -> Iterator[Omission]:
+def _omissions(options: EvaluateOptions, has_real: bool, fewest: int, longest: int) -> Iterator[Omission]:
     """What is missing, in the order in which a user would provide it: clips, frames, weights, packages."""
     left = [name for name in METRICS if has_real or name in (*SCORES, *FREE)]
     if not has_real:
-        hint = (
-            f"pass their folder: {option('real', 'DIR')}, or with a model a test set of clips: {option('data', 'DIR')}"
-        )
+        hint = f"pass their folder: {option('real', 'DIR')}; with a model, clips as {option('data', 'DIR')}"
         yield Omission((*DISTANCES, *PAIRED), "need real clips", hint)
+    elif fewest < _SET:
+        yield Omission(DISTANCES, f"need {_SET} clips in both sets, not {fewest}", "add clips to the smaller one")
+        left = [name for name in left if name not in DISTANCES]
     frames = min(options.protocol.clip_frames, longest)
     if frames < FVD_FRAMES and (few := tuple(name for name in OF_16_FRAMES if name in left)):
         hint = "generate longer clips" if longest < FVD_FRAMES else f"pass {option('clip_frames', FVD_FRAMES)} or more"
@@ -66,7 +70,7 @@ def _omissions(options: EvaluateOptions, has_real: bool, longest: int) -> Iterat
         left = [name for name in left if name not in few]
     missing = [kind for kind, file in FILES.items() if not (options.weights_folder / file.name).is_file()]
     if names := tuple(name for name in left if NETWORKS.get(name) in missing):
-        files = " and ".join(FILES[kind].name for kind in missing)
+        files = " and ".join(FILES[kind].name for kind in dict.fromkeys(NETWORKS[name] for name in names))
         yield Omission(names, f"{options.weights_folder}: no {files}", command("models pull", "metrics"))
     if not flicker.is_installed():
         yield Omission(("flicker",), "needs OpenCV, which is not installed", flicker.requirement())

@@ -93,7 +93,8 @@ def evaluate(
             sets.fail(which, None, line)
     looked = _look(found, sets, options.protocol, {"real": real, "fake": fake})
     longest = max((clip.frames for clip in looked["fake"]), default=0)
-    options, omitted = resolve(options, real is not None, longest)
+    fewest = min(len(clips) for which, clips in looked.items() if which == "fake" or real is not None)
+    options, omitted = resolve(options, real is not None, fewest, longest)
     protocol, photos = options.protocol, options.photos
     number = resolve_dtype(options.dtype, chosen)
     kinds = dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS))

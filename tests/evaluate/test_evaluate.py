@@ -279,6 +279,9 @@ def test_what_can_be_computed_is_computed_and_each_reason_is_named_once(
     assert set(found["protocol"]["metrics"]) == everything >= {"drift", "skin", "pattern"} and found["failed"] == []
     names = [name for omission in found["omitted"] for name in omission["metrics"]]
     assert len(names) == len(set(names))
+    one = evaluate(tmp_path / "real" / "0", tmp_path / "fake" / "0", EvaluateOptions(quick, tmp_path))
+    assert one["omitted"][0]["metrics"] == ["fvd", "vfid", "fid", "rfd"] and one["metrics"]["psnr"] > 0
+    assert "2 clips" in one["omitted"][0]["reason"] and one["failed"] == []
 
     encoder = write_encoder(metric_weights / "encoder")
     try:
