@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,9 +37,13 @@ fashionflow evaluate --fake videos --photos photos --metrics drift
 
 fashionflow evaluate --model mini-latent --data fashion/test --generated videos --paper
 """
-ABLATION_EXAMPLES = """[bold]Example[/bold]
+ABLATION_EXAMPLES = """[bold]Examples[/bold]
 
 fashionflow ablation --model-global G --model-local L --model-both B --data fashion/test -o ablation.json
+
+fashionflow data synth -o drawn --clips 24 --seed 9
+
+fashionflow ablation --model-global G --model-local L --model-both B1 --model-both B2 --data drawn --report report
 """
 
 
@@ -70,6 +74,7 @@ def evaluate(
     ] = None,
     metrics: evaluating.Metrics = (),
     weights_dir: evaluating.Weights = None,
+    encoder: evaluating.Encoder = None,
     resize: Annotated[
         Any,
         option(
@@ -130,11 +135,11 @@ def evaluate(
     check_outputs(given)
     quiet_libraries()
     from fashionflow_core.evaluate import report_folder
-    from fashionflow_core.evaluate.generated import evaluate_model, photos_of
+    from fashionflow_core.evaluate.generated import evaluate_model
     from fashionflow_core.evaluate.report import methods, results
     from fashionflow_core.evaluate.run import evaluate as measure
 
-    chosen = options_of(given, real is not None or (data is not None and photos_of(data)[1]))
+    chosen = options_of(given)
     with _bars(quiet) as shown:
         if fake is not None:
             found = measure(real, fake, chosen, shown)
@@ -152,25 +157,36 @@ def evaluate(
 
 def ablation(
     model_global: Annotated[
-        str,
-        option(CLIPS, "model-global", text="Model that the photo steers by its context alone.", show_default=False),
-    ],
-    model_local: Annotated[
-        str,
+        list[str],
         option(
-            CLIPS, "model-local", text="Model that the photo steers as pinned first frame alone.", show_default=False
+            CLIPS,
+            "model-global",
+            text="Model that the photo steers by its context alone; again for a model of another training seed.",
+            show_default=False,
         ),
     ],
-    model_both: Annotated[str, option(CLIPS, "model-both", text="Model with both.", show_default=False)],
+    model_local: Annotated[
+        list[str],
+        option(
+            CLIPS,
+            "model-local",
+            text="Model that the photo steers as pinned first frame alone; likewise.",
+            show_default=False,
+        ),
+    ],
+    model_both: Annotated[
+        list[str], option(CLIPS, "model-both", text="Model with both; likewise.", show_default=False)
+    ],
     data: Annotated[
         Path,
         option(CLIPS, "data", text="Test set: real clips, whose first frames are animated.", show_default=False),
     ],
     generated: Annotated[
-        Path, option(CLIPS, "generated", text="Folder of the videos that are made, in three folders.")
+        Path, option(CLIPS, "generated", text="Folder of the videos that are made, in one folder per model.")
     ] = Path("ablation"),
-    metrics: evaluating.Metrics = ("is", "fvd", "vfid"),
+    metrics: evaluating.Metrics = (),
     weights_dir: evaluating.Weights = None,
+    encoder: evaluating.Encoder = None,
     clip_frames: evaluating.ClipFrames = 70,
     fvd_window: evaluating.FvdWindow = "random",
     bn_mode: evaluating.BnMode = "train",
@@ -187,6 +203,7 @@ def ablation(
     backend: options.Backend = "auto",
     config: options.Config = None,
     out: evaluating.Out = None,
+    report: evaluating.Report = None,
     overwrite: evaluating.Overwrite = False,
     markdown: evaluating.Markdown = False,
     quiet: options.Quiet = False,
@@ -194,31 +211,39 @@ def ablation(
 ) -> None:
     """The paper's table 2: global conditioning alone, local alone, and both, on the same clips.
 
-    One model that was trained for all three may be named three times.
+    The table has the metrics that are asked for, each with its interval, and the differences on the same photos. One
+    model that was trained for all three may be named three times; models of several training seeds are averaged.
     """
     given = dict(locals())
     check_outputs(given)
     quiet_libraries()
+    from fashionflow_core.evaluate import report_folder
+    from fashionflow_core.evaluate.availability import check
     from fashionflow_core.evaluate.generated import evaluate_model, photos_of
     from fashionflow_core.evaluate.report import TABLE_2
-    from fashionflow_core.evaluate.report import ablation as table
+    from fashionflow_core.evaluate.report import ablation as tables
 
     chosen = options_of(given)
     rows = [
-        (title, model, replace(settings_of(given), conditioning=conditioning))
-        for title, conditioning, model in zip(
+        (title, number, model, replace(settings_of(given), conditioning=conditioning))
+        for title, conditioning, models in zip(
             TABLE_2, ("global", "local", "both"), (model_global, model_local, model_both), strict=True
         )
+        for number, model in enumerate(models, 1)
     ]
-    for _, model, settings in rows:
-        settings.resolve(config_of(registry.find(model)))  # the third may be refused after hours of the first
-    photos_of(data)
-    found: dict[str, dict[str, Any]] = {}
-    for title, model, settings in rows:
+    for _, _, model, settings in rows:
+        settings.resolve(config_of(registry.find(model)))  # the last may be refused after hours of the first
+    check(data if photos_of(data)[1] else None, generated, chosen)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for title, number, model, settings in rows:
         note(f"{title}: {model}", quiet)
+        folder = generated / (str(settings.conditioning) if number == 1 else f"{settings.conditioning}-{number}")
         with _bars(quiet) as shown:
-            found[title] = evaluate_model(model, data, generated / str(settings.conditioning), settings, chosen, shown)
-    _finish(given, found, list(found.values()), table(found, markdown))
+            found.setdefault(title, []).append(evaluate_model(model, data, folder, settings, chosen, shown))
+    if report is not None:
+        report_folder.write_ablation(found, report)
+    everything = [result for results in found.values() for result in results]
+    _finish(given, report_folder.by_run(found), everything, tables(found, markdown))
 
 
 @contextmanager
@@ -244,7 +269,7 @@ def _bars(quiet: bool) -> Iterator["EvaluateProgress"]:
         yield EvaluateProgress(partial(show, "generating", "video"), partial(show, "measuring", "clip"), say)
 
 
-def _finish(given: dict[str, Any], record: dict[str, Any], results: list[dict[str, Any]], text: str) -> None:
+def _finish(given: dict[str, Any], record: Mapping[str, Any], results: list[dict[str, Any]], text: str) -> None:
     """Write and print what was found, then name what failed."""
     if given["out"] is not None:
         write_text(given["out"], json.dumps(record, indent=1) + "\n")

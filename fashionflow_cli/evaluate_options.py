@@ -43,8 +43,9 @@ Metrics = Annotated[
     option(
         PROTOCOL,
         "metrics",
-        text="Which: fvd, vfid, fid, is (need weights), psnr, ssim (need real clips of the same names), drift "
-        "(colours, motion, silhouette; needs neither). [dim]\\[default: all that can be][/dim]",
+        text="Which: fvd, vfid, fid, is (need weights), rfd (random features: a trend without weights), psnr, ssim, "
+        "silhouette (need real clips of the same names), drift (colours, motion), skin (gap between tones), pattern, "
+        "flicker (extra lock), garment (needs an encoder). [dim]\\[default: all that can be computed][/dim]",
         parser=parse_metrics,
         metavar="NAME,...",
         show_default=False,
@@ -56,6 +57,15 @@ Weights = Annotated[
         PROTOCOL,
         "weights-dir",
         text="Folder of the feature networks' files. [dim]\\[default: where models pull metrics puts them][/dim]",
+    ),
+]
+Encoder = Annotated[
+    Path | None,
+    option(
+        PROTOCOL,
+        "encoder",
+        text="Folder of an image encoder, DINOv2 or CLIP, for garment similarity. "
+        "[dim]\\[default: encoder in the folder of the weights][/dim]",
     ),
 ]
 ClipFrames = Annotated[
@@ -89,7 +99,7 @@ Bootstrap = Annotated[
 Out = Annotated[Path | None, option(OUTPUT, "out", "-o", text="Also write the result as JSON.")]
 Report = Annotated[
     Path | None,
-    option(OUTPUT, "report", text="Also make this folder: JSON, Markdown, plots and contact sheet."),
+    option(OUTPUT, "report", text="Also write this folder: page, Markdown, JSON, plots and contact sheet."),
 ]
 Overwrite = Annotated[bool, option(OUTPUT, "overwrite", text="Replace existing files.")]
 Json = Annotated[bool, option(OUTPUT, "json", text="One JSON object on stdout, instead of the table.")]
@@ -124,20 +134,15 @@ def check_outputs(given: Mapping[str, Any]) -> None:
         report_folder.check(given["report"], given["overwrite"])
 
 
-def options_of(given: Mapping[str, Any], has_real: bool = True) -> "EvaluateOptions":
-    """The options of a command, by the names of its parameters.
-
-    Args:
-        given: the parameters.
-        has_real: whether there are real clips to compare with: metrics that need them are then computed by default.
-    """
-    from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol, default_metrics
+def options_of(given: Mapping[str, Any]) -> "EvaluateOptions":
+    """The options of a command, by the names of its parameters."""
+    from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol
 
     protocol = {field.name: given[field.name] for field in fields(Protocol) if given.get(field.name) is not None}
-    protocol["metrics"] = tuple(given["metrics"]) or default_metrics(has_real)
+    protocol["metrics"] = tuple(given["metrics"]) or None
     if "resize" in protocol:
         protocol["resize"] = tuple(protocol["resize"])
-    others = {name: given[name] for name in ("device", "dtype", "backend")}
+    others = {name: given[name] for name in ("encoder", "device", "dtype", "backend")}
     devices = devices_of(given["devices"] or given["device"])
     return EvaluateOptions(Protocol(**protocol), given["weights_dir"], given.get("photos"), **others, devices=devices)
 

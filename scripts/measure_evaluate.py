@@ -26,6 +26,7 @@ import torch
 
 from fashionflow_benchmarks.timing import hardware
 from fashionflow_core.evaluate import measure, run
+from fashionflow_core.evaluate.parts import ClipParts
 from fashionflow_core.evaluate.protocol import EvaluateOptions, Protocol
 from fashionflow_core.evaluate.sources import find_clips
 
@@ -62,8 +63,8 @@ def of_frames(*arguments: Any, **more: Any) -> bytes:
     for value in (*arguments, *more.values()):
         if isinstance(value, np.ndarray):
             total.update(value[::7, ::8, ::8].tobytes())
-        elif isinstance(value, measure.VideoFrames):
-            total.update(value.head[::7, ::8, ::8].tobytes())
+        elif isinstance(value, ClipParts):
+            total.update(value.frames[::7, ::8, ::8].tobytes())
     return total.digest()
 
 
@@ -90,11 +91,11 @@ def main() -> None:
     run.read_clip = read_once  # type: ignore[assignment]
     describe, described = measure.describe, {}
 
-    def describe_once(measured: measure.ClipMeasurement, clip: measure.VideoFrames, photo: Path | None) -> None:
-        name = of_frames(clip)
+    def describe_once(measured: measure.ClipMeasurement, parts: ClipParts, *arguments: Any) -> None:
+        name = of_frames(parts)
         if name not in described:
             described[name] = measure.ClipMeasurement("", "", 0, 0)
-            describe(described[name], clip, photo)
+            describe(described[name], parts, *arguments)
         measured.numbers, measured.skin = dict(described[name].numbers), described[name].skin
         measured.drift = described[name].drift.copy()
 
@@ -114,7 +115,8 @@ def main() -> None:
                 shown[str(done)] = peak_bytes()
                 print(done, shown[str(done)], file=sys.stderr, flush=True)
 
-        protocol = Protocol(bootstrap=options.bootstrap, fvd_window="first")
+        metrics = ("fvd", "vfid", "fid", "is", "psnr", "ssim", "drift")
+        protocol = Protocol(metrics, bootstrap=options.bootstrap, fvd_window="first")
         asked, progress = EvaluateOptions(protocol, options.weights_dir), run.EvaluateProgress(clip=tell)
         found = run.evaluate(Path(folder) / "real", Path(folder) / "fake", asked, progress)
     print(

@@ -3,8 +3,6 @@
 One file a page that asks nothing of anybody: styles and script are in it, posters and videos are beside it.
 """
 
-import base64
-import hashlib
 import os
 import re
 from collections import Counter
@@ -20,6 +18,7 @@ from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
 from fashionflow_core.catalogue.reviews import Review, read_reviews
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
+from fashionflow_core.utils.pages import render
 
 PAGE = "index.html"
 PER_PAGE = 2_000
@@ -104,11 +103,12 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         found.sort(key=lambda one: (GROUPS.index(one[0]) if several else 0, one[1]))
         parts = [found[start : start + PER_PAGE] for start in range(0, len(found), PER_PAGE)] or [[]]
         names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
-        template = _template()
         for number, (part, name) in enumerate(zip(parts, names)):
             cards = [_card(record_at(manifest, start), group, videos, reviews) for group, _, start in part]
-            text = template.render(
-                title=_printable(os.path.basename(os.path.realpath(out))),
+            text = render(
+                "fashionflow_core.catalogue",
+                TEMPLATE,
+                title=os.path.basename(os.path.realpath(out)),
                 cards=cards,
                 counts=counts,
                 models=sorted({card.model for card in cards if card.model}),
@@ -117,38 +117,11 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
                 page=number,
                 built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             )
-            write_text(out / name, _locked_down(text))
+            write_text(out / name, text)
             pages.append(out / name)
     for old in _surplus(out, len(parts)):
         old.unlink()
     return pages
-
-
-def _locked_down(page: str) -> str:
-    """A page that may load only what lies beside it, and run only its own script (Content-Security-Policy)."""
-    script = re.search("<script>(.*?)</script>", page, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode() if script else ""
-    # Browsers differ in whether a page of a disk is its own 'self'; file: names what is on the disk.
-    policy = (
-        "default-src 'none'; img-src 'self' file: data:; media-src 'self' file:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    charset = '<meta charset="utf-8">'
-    return page.replace(charset, f'{charset}\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)
-
-
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fashionflow_core.catalogue", "."),
-        autoescape=True,
-        finalize=_printable,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE)
 
 
 def _surplus(out: Path, pages: int) -> Iterator[Path]:
@@ -245,11 +218,6 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _without_name(warning: str, record: dict[str, Any]) -> str:
     """A warning without the photo that it begins with: its card names that."""
     return warning.removeprefix(f"{record.get('source', '')}: ")
-
-
-def _printable(value: Any) -> Any:
-    """Text that UTF-8 can hold, without control characters: names of files and lines of manifests may have any."""
-    return re.sub("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", value) if isinstance(value, str) else value
 
 
 def _link(relative: str) -> str:

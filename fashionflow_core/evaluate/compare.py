@@ -9,13 +9,14 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.evaluate import significance
-from fashionflow_core.evaluate.report import LABELS, label, table
+from fashionflow_core.evaluate.paired import PairedDifference, differences
+from fashionflow_core.evaluate.report import LABELS, difference_text, label, table
 
 # Fields that describe the measurement rather than its results; differences are reported as conditions.
 _CONDITIONS = ("protocol", "hardware", "input", "model", "suite", "samples", "schema", "repeats", "warmup")
 # Ignored fields. Evaluation: paths of clips, details of single clips. Benchmark: date, quartiles.
 _PASSED_OVER = (
-    *("clips", "real", "fake", "failed", "warnings", "intervals", "skin_groups", "replicates"),
+    *("clips", "real", "fake", "failed", "warnings", "omitted", "intervals", "skin_groups", "replicates"),
     *("date", "lower_quartile_s", "upper_quartile_s"),
 )
 _ABLATION, _EVALUATION, _BENCHMARK = "an ablation", "an evaluation", "a benchmark"
@@ -32,6 +33,7 @@ class ComparedNumber:
         a, b: values.
         ratio: b / a; None if a is 0.
         verdict: whether b is better or worse beyond noise (`significance`), for metrics and medians; else empty.
+        difference: mean of b - a over the same clips and its 95 % interval (`paired`): photos, mean, low, high.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ComparedNumber:
     b: float
     ratio: float | None
     verdict: str = ""
+    difference: PairedDifference | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,13 @@ def _one(a: Mapping[str, Any], b: Mapping[str, Any], kind: str, tolerance: float
     if not both:
         raise FashionFlowError("the two files have no number in common", hint="pass two files of one kind")
     unlike, verdicts = _judged(a, b, kind, tolerance)
-    rows = [ComparedNumber(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, "")) for n in both]
+    paired = {}
+    if kind == _EVALUATION and not unlike:
+        paired = {f"metrics.{name}": found for name, found in differences([a], [b]).items()}
+    rows = [
+        ComparedNumber(n, x := first[n], y := second[n], y / x if x else None, verdicts.get(n, ""), paired.get(n))
+        for n in both
+    ]
     places = [_leaves({k: v for k, v in r.items() if k in _CONDITIONS}) for r in (a, b)]
     left, right = (dict(place) for place in places)
     conditions = [
@@ -152,8 +161,7 @@ def _judged(
     """The reason why there are no verdicts, or the verdicts by path."""
     if kind == _EVALUATION:
         unlike = significance.unlike_evaluations(a, b)
-        metrics = [name for name in a["metrics"] if all(r["metrics"].get(name) is not None for r in (a, b))]
-        verdicts = {f"metrics.{name}": significance.of_metric(name, a, b) for name in metrics}
+        verdicts = {f"metrics.{name}": verdict for name, verdict in significance.of_metrics(a, b).items()}
     elif kind == _BENCHMARK:
         unlike, others = significance.unlike_benchmarks(a, b), dict(significance.timings(b))
         verdicts = {
@@ -180,13 +188,16 @@ def _suites(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def text(comparison: Comparison, markdown: bool = False) -> str:
     """The comparison as a table with remarks."""
     judged = any(row.verdict for row in comparison.rows)
-    rows = [["", "A", "B", "B / A", *(["B is"] if judged else [])]]
+    paired = any(row.difference is not None for row in comparison.rows)
+    heading = ["", "A", "B", "B / A", *(["B − A, same photos"] if paired else []), *(["B is"] if judged else [])]
+    rows = [heading]
     for row in comparison.rows:
         group, _, metric = row.name.partition(".")
         name = label(metric) + _GROUPS[group] if group in _GROUPS and metric in LABELS else row.name
         ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
         values = [f"{v / 2**20:,.0f} MiB" if name.endswith("_bytes") else f"{v:.6g}" for v in (row.a, row.b)]
-        rows.append([name, *values, ratio, *([row.verdict] if judged else [])])
+        shown = [] if not paired else [difference_text(metric, row.difference) if row.difference else ""]
+        rows.append([name, *values, ratio, *shown, *([row.verdict] if judged else [])])
     lines = [table(rows, markdown)]
     bullet = "- " if markdown else "  "
     if comparison.unlike:

@@ -15,8 +15,9 @@ from fashionflow_core.catalogue.naming import HIDDEN, shortened
 from fashionflow_core.catalogue.planner import Decision, Rules
 from fashionflow_core.config import GenerateSettings, LoadOptions
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.evaluate.availability import check
 from fashionflow_core.evaluate.protocol import EvaluateOptions
-from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, check, evaluate
+from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, evaluate
 from fashionflow_core.evaluate.sources import ClipFile, find_clips, first_frame, is_photo, look
 from fashionflow_core.generators.folder import config_of
 from fashionflow_core.images.fitting import fit, write_png

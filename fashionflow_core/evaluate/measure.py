@@ -6,15 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from fashionflow_core.evaluate.protocol import NETWORKS, Protocol
+from fashionflow_core.evaluate.parts import ClipParts
+from fashionflow_core.evaluate.protocol import FREE, OF_16_FRAMES, Protocol
 from fashionflow_core.evaluate.sources import VideoFrames
 from fashionflow_core.images.fitting import fit
+from fashionflow_core.images.lab import ciede2000
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.metrics import drift, person
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
-from fashionflow_core.metrics.garment import skin_mask
+from fashionflow_core.metrics.flicker import warping_error
+from fashionflow_core.metrics.garment import garment_mask
+from fashionflow_core.metrics.image_encoder import ImageEncoder, garment_similarity
+from fashionflow_core.metrics.pattern import pattern_kept
+from fashionflow_core.metrics.random_features import RandomVideoFeatures, random_features
 from fashionflow_core.metrics.ssim import ssim
 from fashionflow_core.metrics.weights import Loaded
+
+_LEAST_FRAMES = 3
+_ENCODED_FRAMES = 8  # of a clip that the image encoder sees, evenly spaced, without frame 0
 
 
 @dataclass(eq=False)
@@ -44,27 +53,44 @@ class ClipMeasurement:
     lacking: dict[str, str] = field(default_factory=dict)
 
 
-def extract(measured: ClipMeasurement, clip: VideoFrames, protocol: Protocol, networks: dict[str, Loaded]) -> None:
+@dataclass(frozen=True, eq=False)
+class FeatureNetworks:
+    """Networks that the selected metrics need.
+
+    Attributes:
+        trained: `i3d` and `inception`, with public weights.
+        random: network of the random-feature distance.
+        encoder: image encoder of garment similarity.
+    """
+
+    trained: dict[str, Loaded]
+    random: RandomVideoFeatures | None = None
+    encoder: ImageEncoder | None = None
+
+
+def extract(measured: ClipMeasurement, clip: VideoFrames, protocol: Protocol, networks: FeatureNetworks) -> None:
     """Compute the features that the protocol's metrics need."""
     window = clip.window
-    for metric in protocol.wants("fvd", "vfid"):
+    for metric in protocol.wants(*OF_16_FRAMES):
         try:
             chosen = protocol.fvd_indices(len(window), measured.key)
         except ValueError as error:  # VFID of fewer frames would not be comparable with the other clips
             measured.lacking[metric] = str(error).replace("FVD needs", f"{metric.upper()} needs")
             continue
-        network = networks[NETWORKS[metric]].network
-        if metric == "fvd":
+        if metric == "rfd":
+            assert networks.random is not None
+            found = random_features(networks.random, window[chosen])
+        elif metric == "fvd":
             measured.fvd_frames = int(chosen[0]), int(chosen[-1])
-            found = fvd_features(network, window[chosen])
+            found = fvd_features(networks.trained["i3d"].network, window[chosen])
         else:
-            found = vfid_features(network, window, protocol.bn_mode)
+            found = vfid_features(networks.trained["i3d"].network, window, protocol.bn_mode)
         _keep(measured, metric, found)
     if protocol.wants("fid", "is"):
         chosen = protocol.inception_indices(len(window))
-        features, logits = inception_features(networks["inception"].network, window[chosen])
+        features, logits = inception_features(networks.trained["inception"].network, window[chosen])
         for metric, found in (("fid", features), ("is", logits)):
-            if metric in protocol.metrics:
+            if protocol.wants(metric):
                 _keep(measured, metric, found)
 
 
@@ -75,61 +101,101 @@ def _keep(measured: ClipMeasurement, metric: str, features: np.ndarray) -> None:
         measured.lacking[metric] = "features are not finite"
 
 
-def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -> None:
-    """Compute measures without weights or a real clip: drift, motion, flicker, sharpness, silhouette, first frame.
+def describe(
+    measured: ClipMeasurement,
+    parts: ClipParts,
+    protocol: Protocol,
+    encoder: ImageEncoder | None = None,
+    true_photo: np.ndarray | None = None,
+    photo: Path | None = None,
+) -> None:
+    """Compute measures that need no real clip: drift, skin, pattern, flicker, garment, first frame.
 
     Args:
-        photo: photo that the clip was generated from, if known.
+        true_photo: frame 0 of the real clip, which the clip was generated from, uint8 `(h, w, 3)`.
+        photo: file of the photo that the clip was generated from, if known.
 
     Raises:
         FashionFlowError: the photo cannot be read.
     """
-    frames = clip.head
-    if len(frames) < 3:
-        measured.lacking["drift"] = f"{len(frames)} frames (drift needs 3)"
+    frames, wanted = parts.frames, protocol.wants(*FREE)
+    if not wanted:
         return
-    palette, figure, garment = drift.find_parts(frames)
-    skin = np.stack([skin_mask(f, palette, whole, worn) for f, whole, worn in zip(frames, figure, garment)])
-    widths = drift.silhouette_width(frames, figure)
-    measured.drift = drift.garment_drift_over_time(frames, garment)
-    tone = person.skin_drift(frames, skin, figure)
-    measured.skin = tone[0] if tone else None
+    if len(frames) < _LEAST_FRAMES:
+        named = ",".join(wanted)
+        measured.lacking[named] = f"{len(frames)} frames ({named} needs {_LEAST_FRAMES})"
+        return
+    if protocol.wants("drift", "skin"):
+        tone = person.tone_drift(parts.tones)
+        measured.skin = tone[0] if tone else None
+        measured.numbers["skin_drift"] = tone[1] if tone else None
+    if "drift" in wanted:
+        _drift(measured, parts)
+    pixels = true_photo
+    if photo is not None:
+        fitted = fit(load_photo(photo), *frames.shape[1:3], mode="stretch", resample="bilinear").pixels
+        pixels = fitted if pixels is None else pixels
+        if "drift" in wanted:
+            measured.numbers |= {
+                "first_frame_psnr": _finite(drift.psnr(frames[:1], fitted[None])),
+                "first_frame_ssim": ssim(frames[:1], fitted[None]),
+            }
+    pixels = frames[0] if pixels is None else pixels
+    # A model that the photo steers by its context alone does not begin with the photo: it is judged against it.
+    garment = parts.garment[0] if pixels is frames[0] or np.array_equal(pixels, frames[0]) else garment_mask(pixels)
+    if "pattern" in wanted:
+        clip = np.concatenate([pixels[None], frames[1:]])
+        measured.numbers["pattern_kept"] = pattern_kept(clip, garment)
+    if "flicker" in wanted:
+        measured.numbers["warping_error"] = warping_error(frames)
+    if encoder is not None:
+        chosen = np.unique(np.linspace(1, len(frames) - 1, _ENCODED_FRAMES).round().astype(int))
+        measured.numbers["garment_similarity"] = garment_similarity(
+            encoder, pixels, garment, frames[chosen], parts.garment[chosen]
+        )
+
+
+def _drift(measured: ClipMeasurement, parts: ClipParts) -> None:
+    measured.drift = ciede2000(parts.colours[0], parts.colours[1:])
     measured.numbers |= {
         "garment_drift": float(measured.drift.mean()),
         "garment_drift_median": float(np.median(measured.drift)),
         "garment_drift_last": float(measured.drift[-1]),
-        "skin_drift": tone[1] if tone else None,
-        "motion": drift.motion(frames),
-        "temporal_energy": drift.temporal_energy(frames),
-        "sharpness": drift.sharpness(frames, figure),
-        "silhouette_range": float(np.ptp(widths)),
-        "silhouette_correlation": person.silhouette_correlation(figure),
-        "first_step": person.first_step(frames),
+        "motion": drift.motion(parts.frames),
+        "temporal_energy": drift.temporal_energy(parts.frames),
+        "sharpness": drift.sharpness(parts.frames, parts.figure),
+        "silhouette_range": float(np.ptp(parts.widths)),
+        "silhouette_correlation": person.silhouette_correlation(parts.figure),
+        "first_step": person.first_step(parts.frames),
     }
-    if photo is not None:
-        pixels = fit(load_photo(photo), *frames.shape[1:3], mode="stretch", resample="bilinear").pixels[None]
-        measured.numbers |= {
-            "first_frame_psnr": _finite(drift.psnr(frames[:1], pixels)),
-            "first_frame_ssim": ssim(frames[:1], pixels),
-        }
 
 
-def compare(clip: VideoFrames, real: VideoFrames, protocol: Protocol) -> dict[str, float | None]:
-    """PSNR and SSIM of a clip against the real one, frame by frame from the first on; and correlation of their turning.
+def compare(clip: ClipParts, real: ClipParts, protocol: Protocol) -> dict[str, float | None]:
+    """Compare a clip with the real one of the same name, over the leading frames that both have.
+
+    Returns:
+        `compared_frames`, `real_frames`, and by metric: PSNR and SSIM; overlap of silhouettes; colour differences of
+        garment and skin, and correlation of widths.
 
     Raises:
-        ValueError: they differ in length or size.
+        ValueError: they differ in size, or have fewer than three frames in common, or are too small.
     """
-    fake, true = clip.head, real.head
-    if len(fake) != len(true):
-        raise ValueError(f"{len(fake)} frames, but its real clip has {len(true)}: not compared frame by frame")
-    found: dict[str, float | None] = {}
-    if "psnr" in protocol.metrics:
+    count = min(len(clip.frames), len(real.frames))
+    if count < _LEAST_FRAMES:
+        raise ValueError(f"{count} frames in common with its real clip ({_LEAST_FRAMES} needed)")
+    fake, true = clip.frames[:count], real.frames[:count]
+    found: dict[str, float | None] = {"compared_frames": count, "real_frames": len(real.frames)}
+    if protocol.wants("psnr"):
         found["psnr"] = _finite(drift.psnr(fake, true))
-    if "ssim" in protocol.metrics:
+    if protocol.wants("ssim"):
         found["ssim"] = ssim(fake, true)
-    if "drift" in protocol.metrics:
-        found["width_correlation"] = person.width_correlation(*map(drift.silhouette_width, (fake, true)))
+    if protocol.wants("silhouette"):
+        found["silhouette_overlap"] = person.silhouette_overlap(clip.figure[:count], real.figure[:count])
+    if protocol.wants("drift"):
+        found["garment_error"] = float(np.mean(ciede2000(clip.colours[:count], real.colours[:count])))
+        found["width_correlation"] = person.width_correlation(clip.widths[:count], real.widths[:count])
+    if protocol.wants("drift", "skin"):
+        found["skin_error"] = person.skin_error(clip.tones[:count], real.tones[:count])
     return found
 
 

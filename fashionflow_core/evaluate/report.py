@@ -3,28 +3,45 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fashionflow_core.evaluate.paired import PairedDifference, differences
+
 # Metric → label, better direction, digits.
 LABELS: dict[str, tuple[str, str, int]] = {
     "is": ("IS", "↑", 3),
     "fvd": ("FVD", "↓", 2),
     "vfid": ("VFID I3D", "↓", 4),
     "fid": ("FID per frame", "↓", 2),
+    "rfd": ("random features (not FVD)", "↓", 4),
     "psnr": ("PSNR, dB", "↑", 2),
     "ssim": ("SSIM", "↑", 4),
+    "silhouette_overlap": ("silhouette overlap", "↑", 4),
+    "width_correlation": ("turns as the real clip", "↑", 3),
+    "garment_error": ("garment colour error, ΔE", "↓", 2),
+    "skin_error": ("skin colour error, ΔE", "↓", 2),
+    "garment_similarity": ("garment similarity", "↑", 4),
+    "pattern_kept": ("pattern kept", "↑", 4),
     "garment_drift": ("garment drift, ΔE", "↓", 2),
     "garment_drift_median": ("garment drift, median frame", "↓", 2),
     "garment_drift_last": ("garment drift, last frame", "↓", 2),
     "skin_drift": ("skin drift, ΔE", "↓", 2),
+    "skin_gap": ("skin gap between groups, ΔE", "↓", 2),
+    "warping_error": ("flicker, warping error", "↓", 2),
     "motion": ("motion, grey levels", "", 2),
-    "temporal_energy": ("flicker, grey levels", "", 2),
+    "temporal_energy": ("temporal energy, grey levels", "", 2),
     "sharpness": ("sharpness, levels/pixel", "", 2),
     "silhouette_range": ("silhouette range, pixels", "", 1),
     "silhouette_correlation": ("silhouette correlation", "↑", 4),
-    "width_correlation": ("turns as the real clip", "↑", 3),
     "first_step": ("first step / usual step", "", 2),
     "first_frame_psnr": ("first frame PSNR, dB", "↑", 2),
     "first_frame_ssim": ("first frame SSIM", "↑", 4),
 }
+
+Runs = Sequence[Mapping[str, Any]]  # results of a method's runs, one per training seed
+
+MEANS = "In brackets: 95 % interval over clips. Several runs: their mean, and the outer ends of their intervals."
+DIFFERENCES = (
+    "Mean difference on the same photos, with its 95 % interval by paired bootstrap over photos (means over runs)."
+)
 
 # Published numbers, tables 1 and 2 of the paper, on the Fashion test set; not measured here.
 COLUMNS = ("is", "fvd", "vfid")
@@ -40,7 +57,7 @@ TABLE_2 = {
     "Global and local": (2.965, 1659.546, 0.867),
 }
 
-_THEIRS = "the paper's"
+PAPER = "the paper's"
 
 
 def label(metric: str) -> str:
@@ -52,6 +69,16 @@ def label(metric: str) -> str:
 def number(metric: str, value: float | None) -> str:
     """A value formatted with the digits of its metric; a dash for None."""
     return "-" if value is None else f"{value:.{LABELS.get(metric, (metric, '', 3))[2]}f}"
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference formatted with the digits of its metric."""
+    return f"{value:+.{LABELS.get(metric, (metric, '', 3))[2]}f}"
+
+
+def difference_text(metric: str, found: PairedDifference) -> str:
+    """A paired difference with its interval."""
+    return f"{signed(metric, found.mean)} ({signed(metric, found.low)} .. {signed(metric, found.high)})"
 
 
 def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
@@ -69,12 +96,10 @@ def table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
     )
 
 
-def results(result: Mapping[str, Any], markdown: bool = False) -> str:
+def result_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """All metrics of one evaluation: value, interval, noise floor, value of the real clips, number of samples."""
     rows = [["metric", "value", "95 % interval", "noise floor", "real clips", "samples"]]
-    for metric in [*LABELS, *(name for name in result["metrics"] if name not in LABELS)]:
-        if metric not in result["metrics"]:
-            continue
+    for metric in metric_names({"": [result]}):
         ends = result["intervals"].get(metric)
         samples = result["samples"].get(metric, "")
         if isinstance(samples, dict):
@@ -89,22 +114,49 @@ def results(result: Mapping[str, Any], markdown: bool = False) -> str:
                 str(samples),
             ]
         )
-    lines = [_heading(result, markdown), "", table(rows, markdown)]
-    if groups := result["skin_groups"]:
-        heading = ["skin group", "clips", "skin drift, ΔE"]
-        cells = [[name, str(group["clips"]), f"{group['skin_drift']:.2f}"] for name, group in groups.items()]
-        lines += ["", table([heading, *cells], markdown)]
-    bullet = "- " if markdown else "  "
-    for title, texts in (
-        ("Failed", [failure["reason"] for failure in result["failed"]]),
-        ("Remarks", result["warnings"]),
-    ):
-        if texts:
-            lines += ["", f"**{title}**\n" if markdown else f"{title}:", *(bullet + " ".join(t.split()) for t in texts)]
-    return "\n".join(lines)
+    return rows
 
 
-def _heading(result: Mapping[str, Any], markdown: bool) -> str:
+def group_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Skin drift by group of tones; empty without visible skin."""
+    groups = result["skin_groups"]
+    cells = [[name, str(group["clips"]), f"{group['skin_drift']:.2f}"] for name, group in groups.items()]
+    return [["skin group", "clips", "skin drift, ΔE"], *cells] if cells else []
+
+
+def results(result: Mapping[str, Any], markdown: bool = False) -> str:
+    """The tables of one evaluation, with what failed and remarks."""
+    lines = [heading(result, markdown), "", table(result_rows(result), markdown)]
+    if groups := group_rows(result):
+        lines += ["", table(groups, markdown)]
+    return "\n".join([*lines, *_lists([result], markdown)])
+
+
+def _lists(measured: Runs, markdown: bool) -> list[str]:
+    """What was not computed, what failed, and remarks, each line once."""
+    lines, bullet = [], "- " if markdown else "  "
+    for title, texts in remarks(measured).items():
+        lines += ["", f"**{title}**\n" if markdown else f"{title}:", *(bullet + " ".join(t.split()) for t in texts)]
+    return lines
+
+
+def remarks(measured: Runs) -> dict[str, list[str]]:
+    """What was not computed, what failed, and remarks on the numbers: title → lines, each once."""
+    found = {
+        "Not computed": [line for result in measured for line in omissions(result)],
+        "Failed": [failure["reason"] for result in measured for failure in result["failed"]],
+        "Remarks": [line for result in measured for line in result["warnings"]],
+    }
+    return {title: list(dict.fromkeys(lines)) for title, lines in found.items() if lines}
+
+
+def omissions(result: Mapping[str, Any]) -> list[str]:
+    """One line per reason why metrics were not computed."""
+    return [f"{', '.join(o['metrics'])}: {o['reason']}; {o['hint']}" for o in result.get("omitted", ())]
+
+
+def heading(result: Mapping[str, Any], markdown: bool = False) -> str:
+    """What was evaluated: clips, frames, size, windows."""
     samples, protocol = result["samples"], result["protocol"]
     quote = "`" if markdown else ""
     of_real = f" against {samples['real']} of {quote}{result['real']}{quote}" if result["real"] else ""
@@ -123,20 +175,95 @@ def _heading(result: Mapping[str, Any], markdown: bool) -> str:
 
 def methods(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
     """The paper's table 1, followed by rows measured here: method → result of an evaluation."""
+    return "\n".join([table(paper_rows(measured), markdown), "", note(measured)])
+
+
+def has_published(result: Mapping[str, Any]) -> bool:
+    """Whether a result has a metric of the paper's tables."""
+    return any(result["metrics"].get(metric) is not None for metric in COLUMNS)
+
+
+def paper_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The paper's table 1, followed by measured rows."""
     rows = [["Method", *map(label, COLUMNS), "source"]]
-    rows += [[name, *map(_plain, values), _THEIRS] for name, values in TABLE_1.items()]
-    rows += [_ours(name, result) for name, result in measured.items()]
-    return "\n".join([table(rows, markdown), "", _note(measured)])
+    rows += [[name, *map(_plain, values), PAPER] for name, values in TABLE_1.items()]
+    return rows + [_ours(name, result) for name, result in measured.items()]
 
 
-def ablation(measured: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> str:
-    """The paper's table 2 with measured rows below published ones: "Global only" etc. → result of an evaluation."""
+def ablation(measured: Mapping[str, Runs], markdown: bool = False) -> str:
+    """Three tables: the paper's table 2 with measured rows, all metrics by method, and differences on the same photos.
+
+    Args:
+        measured: "Global only" etc. → results of its runs.
+    """
+    first = {name: runs[0] for name, runs in measured.items()}
+    lines: list[str] = []
+    if any(map(has_published, first.values())):
+        lines = [table(ablation_rows(measured), markdown), "", note(first), ""]
+    lines += [table(method_rows(measured), markdown), "", MEANS]
+    if len(rows := difference_rows(measured)) > 1:
+        lines += ["", table(rows, markdown), "", DIFFERENCES]
+    every = [run for runs in measured.values() for run in runs]
+    return "\n".join([*lines, *_lists(every, markdown)])
+
+
+def ablation_rows(measured: Mapping[str, Runs]) -> list[list[str]]:
+    """The paper's table 2 with measured rows below published ones."""
     rows = [["Method", *map(label, COLUMNS), "source"]]
     for name, values in TABLE_2.items():
-        rows.append([name, *map(_plain, values), _THEIRS])
-        if name in measured:
-            rows.append(_ours(name, measured[name]))
-    return "\n".join([table(rows, markdown), "", _note(measured)])
+        rows.append([name, *map(_plain, values), PAPER])
+        rows += [_ours(name, result) for result in measured.get(name, ())]
+    return rows
+
+
+def method_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None = None) -> list[list[str]]:
+    """All metrics as rows, methods as columns: mean of the runs with its interval; and the value of the real clips."""
+    names = metrics if metrics is not None else metric_names(measured)
+    rows = [["metric", *measured, "real clips"]]
+    for metric in names:
+        references = [run["reference"].get(metric) for runs in measured.values() for run in runs]
+        reference = next((value for value in references if value is not None), None)
+        cells = [method_cell(metric, runs) for runs in measured.values()]
+        rows.append([label(metric), *cells, "" if reference is None else number(metric, reference)])
+    return rows
+
+
+def metric_names(measured: Mapping[str, Runs]) -> list[str]:
+    """All measures of the results, in the order of tables."""
+    found = dict.fromkeys(name for runs in measured.values() for run in runs for name in run["metrics"])
+    return [*(name for name in LABELS if name in found), *(name for name in found if name not in LABELS)]
+
+
+def mean_of_runs(metric: str, runs: Runs) -> tuple[float, list[float] | None] | None:
+    """Mean of a metric over runs, and the lowest and highest end of their intervals; None if no run has it."""
+    values = [value for run in runs if (value := run["metrics"].get(metric)) is not None]
+    if not values:
+        return None
+    ends = [run["intervals"][metric] for run in runs if metric in run["intervals"]]
+    return sum(values) / len(values), [min(e[0] for e in ends), max(e[1] for e in ends)] if ends else None
+
+
+def method_cell(metric: str, runs: Runs) -> str:
+    """A value with its interval; a dash where there is none."""
+    found = mean_of_runs(metric, runs)
+    if found is None:
+        return "-"
+    value, ends = found
+    return number(metric, value) + (f" ({number(metric, ends[0])} .. {number(metric, ends[1])})" if ends else "")
+
+
+def difference_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None = None) -> list[list[str]]:
+    """Paired differences of the last method from each other one, for the measures that clips have."""
+    *others, last = measured
+    pairs = {f"{last} − {other}": differences(measured[other], measured[last]) for other in others}
+    rows = [["metric", *pairs, "photos"]]
+    for metric in metrics if metrics is not None else metric_names(measured):
+        found = [pair.get(metric) for pair in pairs.values()]
+        if any(found):
+            photos = {one.photos for one in found if one}
+            cells = [difference_text(metric, one) if one else "-" for one in found]
+            rows.append([label(metric), *cells, " / ".join(map(str, sorted(photos)))])
+    return rows
 
 
 def _plain(value: float) -> str:
@@ -148,8 +275,9 @@ def _ours(name: str, result: Mapping[str, Any]) -> list[str]:
     return [name, *values, f"measured here, {result['samples']['fake']} clips"]
 
 
-def _note(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    note = (
+def note(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the paper's rows and measured rows may be compared with."""
+    text = (
         "Rows from the paper use its authors' test set and windows, which it does not specify. Rows measured here "
         "are comparable with each other, and with the paper's only on the same clips."
     )
@@ -160,8 +288,8 @@ def _note(measured: Mapping[str, Mapping[str, Any]]) -> str:
         if not loaded["public"]
     }
     if others:
-        note += (
+        text += (
             f" The measured rows use other weights than the public ones ({', '.join(sorted(others))}) and are not "
             "comparable with published numbers."
         )
-    return note
+    return text

@@ -6,23 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, UsageError, option
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.evaluate import summary
-from fashionflow_core.evaluate.measure import ClipMeasurement, compare, describe, extract
-from fashionflow_core.evaluate.protocol import DISTANCES, NETWORKS, PAIRED, EvaluateOptions, Protocol
+from fashionflow_core.evaluate.availability import check, resolve
+from fashionflow_core.evaluate.measure import ClipMeasurement, FeatureNetworks, compare, describe, extract
+from fashionflow_core.evaluate.parts import ClipParts
+from fashionflow_core.evaluate.protocol import NETWORKS, PAIRED, EvaluateOptions, Protocol
 from fashionflow_core.evaluate.sources import (
     ClipFile,
     Looked,
-    VideoFrames,
     common_size,
     find_clips,
     find_photo,
     look,
     read_clip,
 )
-from fashionflow_core.metrics.weights import Loaded, find_weights, load_network
+from fashionflow_core.metrics.image_encoder import ImageEncoder
+from fashionflow_core.metrics.random_features import RandomVideoFeatures
+from fashionflow_core.metrics.weights import load_network
 from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dtype
 
 
@@ -69,33 +73,36 @@ def evaluate(
         of_fake: clips of `fake`; None: all.
 
     Returns:
-        JSON values: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `failed`, `warnings`,
-        `protocol`, `clips` (docs/guides/evaluate.md).
+        JSON values: `metrics`, `intervals`, `floors`, `reference`, `skin_groups`, `samples`, `omitted`, `failed`,
+        `warnings`, `protocol`, `clips` (docs/guides/evaluate.md).
 
     Raises:
         UsageError: a metric that needs real clips without any.
-        FashionFlowError: a folder or the weights are missing, or no clip can be used.
+        FashionFlowError: a folder, or what a selected metric needs, is missing; or no clip can be used.
     """
-    check(real, fake, options)
-    protocol, photos = options.protocol, options.photos
-    kinds = list(dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)))
-    if photos is not None and not photos.is_dir():
-        raise FashionFlowError(
-            f"{photos}: not a folder", hint=f"pass the folder of the photos: {option('photos', 'DIR')}"
-        )
     unreadable: dict[str, list[str]] = {"fake": [], "real": []}
     found = {
         "fake": list(of_fake) if of_fake is not None else find_clips(fake, unreadable["fake"]),
         "real": find_clips(real, unreadable["real"]) if real is not None else [],
     }
+    check(real, fake, options)
     chosen = resolve_device(options.device)
     sets = Sets()
     for which, lines in unreadable.items():
         for line in lines:
             sets.fail(which, None, line)
-    looked = _look(found, sets, protocol, {"real": real, "fake": fake})
+    looked = _look(found, sets, options.protocol, {"real": real, "fake": fake})
+    longest = max((clip.frames for clip in looked["fake"]), default=0)
+    fewest = min(len(clips) for which, clips in looked.items() if which == "fake" or real is not None)
+    options, omitted = resolve(options, real is not None, fewest, longest)
+    protocol, photos = options.protocol, options.photos
     number = resolve_dtype(options.dtype, chosen)
-    networks = {kind: load_network(kind, options.weights_folder, str(chosen), number) for kind in kinds}
+    kinds = dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS))
+    networks = FeatureNetworks(
+        {kind: load_network(kind, options.weights_folder, str(chosen), number) for kind in kinds},
+        RandomVideoFeatures() if protocol.wants("rfd") else None,
+        ImageEncoder.load(options.encoder_folder, str(chosen)) if protocol.wants("garment") else None,
+    )
     remarks = _remarks(looked, networks, real, fake)
     done, total = 0, sum(map(len, looked.values()))
     for reals, fakes in _groups(looked, real, fake):
@@ -112,34 +119,16 @@ def evaluate(
             hint="fix this clip, then run the command again",
         )
     record = protocol.record() | {
-        "weights": {kind: loaded.record(kind) for kind, loaded in networks.items()},
+        "weights": {kind: loaded.record(kind) for kind, loaded in networks.trained.items()},
+        "encoder": networks.encoder.record() if networks.encoder is not None else None,
         "dtype": dtype_name(number),
         "device": chosen.type,
         "torch": torch.__version__,
         "fps": {which: sorted({clip.fps for clip in clips}) for which, clips in looked.items()},
     }
     names = {"real": str(real) if real is not None else None, "fake": str(fake)}
+    names |= {"omitted": [omission.record() for omission in omitted]}
     return names | summary.summarise(sets.real, sets.fake, sets.pairs, sets.failed, remarks, protocol, record, found)
-
-
-def check(real: Path | None, fake: Path, options: EvaluateOptions) -> None:
-    """Check the request before any work.
-
-    Raises:
-        UsageError: a metric that needs real clips without any; one folder is inside the other.
-        FashionFlowError: weights are missing.
-    """
-    protocol = options.protocol
-    if real is None and (needing := protocol.wants(*DISTANCES, *PAIRED)):
-        raise SettingError(
-            "metrics", f"{', '.join(needing)} need real clips", hint=f"pass their folder: {option('real', 'DIR')}"
-        )
-    if real is not None:
-        whole, part = sorted((real.resolve(), fake.resolve()), key=lambda path: len(path.parts))
-        if whole != part and part.is_relative_to(whole):
-            raise UsageError(f"{part}: inside {whole}, so its clips would be in both sets", hint="move one of them")
-    for kind in dict.fromkeys(NETWORKS[name] for name in protocol.wants(*NETWORKS)):
-        find_weights(kind, options.weights_folder)
 
 
 def _look(
@@ -177,10 +166,10 @@ def _look(
     return looked
 
 
-def _remarks(looked: dict[str, list[Looked]], networks: dict[str, Loaded], real: Path | None, fake: Path) -> list[str]:
+def _remarks(looked: dict[str, list[Looked]], networks: FeatureNetworks, real: Path | None, fake: Path) -> list[str]:
     """Remarks on the numbers that are known before measuring."""
     remarks = []
-    for kind, loaded in networks.items():
+    for kind, loaded in networks.trained.items():
         if not loaded.public:
             remarks.append(
                 f"the weights of {kind} (SHA-256 {loaded.sha256[:12]}...) are not the public ones: "
@@ -217,29 +206,35 @@ def _measure(
     fakes: list[Looked],
     sets: Sets,
     protocol: Protocol,
-    networks: dict[str, Loaded],
+    networks: FeatureNetworks,
     photos: Path | None,
 ) -> None:
     """Measure the clips of one name, and compare them if both sets have one."""
-    kept: list[tuple[Path, VideoFrames, ClipMeasurement]] = []
-    for which, clips in (("fake", fakes), ("real", reals)):
+    kept: list[tuple[Path, ClipParts, ClipMeasurement]] = []
+    is_pair = len(reals) == len(fakes) == 1
+    # Real clips first: their first frames are the photos of generated ones.
+    for which, clips in (("real", reals), ("fake", fakes)):
         for looked in clips:
             source = looked.source
             actual = source.path.resolve()
             # A file in both sets is measured once.
-            same = next(((clip, measured) for path, clip, measured in kept if path == actual), None)
+            same = next(((parts, measured) for path, parts, measured in kept if path == actual), None)
+            true_photo = kept[0][1].frames[0] if is_pair and which == "fake" and kept else None
+            photo = find_photo(source, photos) if which == "fake" and photos is not None else None
             try:
-                clip, measured = same or _measured(looked, protocol, networks, photos if which == "fake" else None)
+                parts, measured = same or _measured(looked, protocol, networks, true_photo, photo)
             except FashionFlowError as error:
                 sets.fail(which, source.name, error.message)
                 continue
-            kept.append((actual, clip, measured))
+            kept.append((actual, parts, measured))
             (sets.fake if which == "fake" else sets.real).append(measured)
     wanted = protocol.wants(*PAIRED)
-    if len(reals) == len(fakes) == 1 and len(kept) == 2 and (wanted or "drift" in protocol.metrics):
+    if is_pair and len(kept) == 2 and protocol.wants(*PAIRED, "drift", "skin"):
         name = fakes[0].source.name
+        (_, true, of_true), (_, parts, measured) = kept
+        measured.skin = of_true.skin or measured.skin
         try:
-            sets.pairs[name] = compare(kept[0][1], kept[1][1], protocol)
+            sets.pairs[name] = compare(parts, true, protocol)
         except ValueError as error:
             sets.fail("fake", name, f"{name}: {error}", ",".join(wanted) or "drift")
     elif wanted and min(len(reals), len(fakes)) >= 1 and len(reals) + len(fakes) > 2:
@@ -248,14 +243,18 @@ def _measure(
 
 
 def _measured(
-    looked: Looked, protocol: Protocol, networks: dict[str, Loaded], photos: Path | None
-) -> tuple[VideoFrames, ClipMeasurement]:
+    looked: Looked,
+    protocol: Protocol,
+    networks: FeatureNetworks,
+    true_photo: np.ndarray | None,
+    photo: Path | None,
+) -> tuple[ClipParts, ClipMeasurement]:
     clip = read_clip(looked, protocol.clip_frames, protocol.seed, protocol.resize, protocol.fit, protocol.resample)
     measured = ClipMeasurement(looked.source.name, looked.source.key, len(clip.window), clip.start)
     extract(measured, clip, protocol, networks)
-    if "drift" in protocol.metrics:
-        try:
-            describe(measured, clip, find_photo(looked.source, photos) if photos is not None else None)
-        except FashionFlowError as error:  # raised for the photo
-            measured.lacking["drift"] = error.message
-    return clip, measured
+    parts = ClipParts(clip.head)
+    try:
+        describe(measured, parts, protocol, networks.encoder, true_photo, photo)
+    except FashionFlowError as error:  # raised for the photo
+        measured.lacking["drift"] = error.message
+    return parts, measured

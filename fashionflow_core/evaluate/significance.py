@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fashionflow_core.evaluate.paired import PairedDifference, differences
 from fashionflow_core.evaluate.report import LABELS
 
 TOLERANCE = 1.05
@@ -22,6 +23,8 @@ def unlike_evaluations(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     weights = [result["protocol"].get("weights", {}) for result in (a, b)]
     both = [kind for kind in weights[0] if kind in weights[1]]
     others = [f"protocol.weights.{kind}" for kind in both if weights[0][kind]["sha256"] != weights[1][kind]["sha256"]]
+    encoders = [result["protocol"].get("encoder") for result in (a, b)]
+    others += ["protocol.encoder"] if all(encoders) and encoders[0] != encoders[1] else []
     return _unlike(a["protocol"], b["protocol"], _PROTOCOL, "protocol") + others
 
 
@@ -37,15 +40,36 @@ def _unlike(a: Any, b: Any, names: tuple[str, ...], place: str) -> list[str]:
     return [f"{place}.{name}" for name in names if one.get(name) != other.get(name)]
 
 
-def of_metric(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """Whether a metric of evaluation b is better or worse than a's by more than both intervals.
+def of_metrics(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, str]:
+    """Whether each metric of evaluation b is better or worse than a's beyond noise.
+
+    Where clips have the measure, by the paired bootstrap over the photos that both have. Its level is divided by the
+    number of metrics that are judged (Bonferroni), so that one of twenty is not found worse by chance. Else by more
+    than both intervals.
+    """
+    names = [name for name in a["metrics"] if all(result["metrics"].get(name) is not None for result in (a, b))]
+    judged = [name for name in names if _arrow(name)]
+    paired = differences([a], [b], 1 - 0.05 / max(1, len(judged)), judged)
+    return {name: _of_metric(name, a, b, paired.get(name)) for name in names}
+
+
+def _arrow(metric: str) -> str:
+    return LABELS.get(metric, ("", "", 0))[1]
+
+
+def _of_metric(metric: str, a: Mapping[str, Any], b: Mapping[str, Any], paired: PairedDifference | None) -> str:
+    """Verdict on one metric.
 
     Distances and IS depend on the number of samples; values of different numbers get no verdict.
     """
-    arrow = LABELS.get(metric, ("", "", 0))[1]
+    arrow = _arrow(metric)
     values = [result["metrics"][metric] for result in (a, b)]
     if not arrow or values[0] == values[1]:
         return "equal" if arrow else ""
+    if paired is not None:
+        if not paired.is_clear:
+            return "within the interval"
+        return "better" if (paired.mean > 0) == (arrow == "↑") else WORSE
     counts = [result.get("samples", {}).get(metric) for result in (a, b)]
     if isinstance(counts[0], Mapping) and counts[0] != counts[1]:
         return "different number of samples"

@@ -10,7 +10,7 @@ from fashionflow_core.errors import FashionFlowWarning
 from fashionflow_core.evaluate.measure import ClipMeasurement, protocol_of
 from fashionflow_core.evaluate.protocol import DISTANCES, PAIRED, Protocol
 from fashionflow_core.evaluate.sources import ClipFile
-from fashionflow_core.metrics import frechet
+from fashionflow_core.metrics import frechet, person
 
 SCHEMA = 1
 # Above this number of rows times columns squared a replicate takes seconds: fewer are drawn, and their number is
@@ -35,13 +35,17 @@ def summarise(
     if protocol.wants("is"):
         result.add_score(_having(real, "is"), _having(fake, "is"))
     for metric in protocol.wants(*PAIRED):
-        result.add_mean(metric, [pair[metric] for pair in pairs.values() if metric in pair])
-    if protocol.wants("drift"):
-        for name in dict.fromkeys(name for clip in fake for name in clip.numbers):
-            result.add_mean(name, [clip.numbers.get(name) for clip in fake])
-            result.reference[name] = _mean([clip.numbers.get(name) for clip in real])
-        if pairs:
-            result.add_mean("width_correlation", [pair.get("width_correlation") for pair in pairs.values()])
+        result.add_mean(of_pairs(metric), [pair[name] for pair in pairs.values() if (name := of_pairs(metric)) in pair])
+    for name in dict.fromkeys(name for clip in fake for name in clip.numbers):
+        result.add_mean(name, [clip.numbers.get(name) for clip in fake])
+        result.reference[name] = _mean([clip.numbers.get(name) for clip in real])
+    for name in ("garment_error", "skin_error", "width_correlation"):
+        if any(name in pair for pair in pairs.values()):
+            result.add_mean(name, [pair.get(name) for pair in pairs.values()])
+    if protocol.wants("drift", "skin"):
+        result.add_skin_gap(fake)
+        result.reference["skin_gap"] = person.skin_gap(_by_group(real))
+    result.remark_lengths(fake, pairs)
     samples = {
         "real": len(real),
         "fake": len(fake),
@@ -64,6 +68,11 @@ def summarise(
         | {"clips": {"real": list(map(protocol_of, real)), "fake": list(map(protocol_of, fake))}},
         "clips": [_of_clip(clip, pairs.get(clip.name, {})) for clip in fake],
     }
+
+
+def of_pairs(metric: str) -> str:
+    """The measure that a metric of `PAIRED` computes."""
+    return "silhouette_overlap" if metric == "silhouette" else metric
 
 
 class _Result:
@@ -112,11 +121,40 @@ class _Result:
         having = [value for value in values if value is not None]
         self.metrics[metric] = _mean(values)
         self.samples[metric] = len(having)
-        if metric in PAIRED and not values:
+        if metric in map(of_pairs, PAIRED) and not values:
             self._remark(f"{metric}: no clip could be compared with a real one of the same name")
         if metric == "psnr" and len(having) < len(values):
             self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which the mean omits")
         self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
+
+    def add_skin_gap(self, clips: Sequence[ClipMeasurement]) -> None:
+        """Difference of mean skin drift between skin groups."""
+        groups = _by_group(clips)
+        self.metrics["skin_gap"] = person.skin_gap(groups)
+        self.samples["skin_gap"] = sum(map(len, groups.values()))
+        if self.metrics["skin_gap"] is None:
+            return
+        rows = [np.array([[place, drift]]) for place, values in enumerate(groups.values()) for drift in values]
+
+        def gap(drawn: frechet.Features) -> float:
+            together = np.concatenate(list(drawn))
+            found = person.skin_gap({str(p): together[together[:, 0] == p, 1].tolist() for p in set(together[:, 0])})
+            if found is None:
+                raise ValueError("one group")
+            return found
+
+        self._interval("skin_gap", gap, [rows])
+
+    def remark_lengths(self, clips: Sequence[ClipMeasurement], pairs: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Remark that clips are compared on the frames that both have, if their lengths differ."""
+        compared = [(clip.frames, pairs[clip.name]) for clip in clips if clip.name in pairs]
+        uneven = sorted(pair["compared_frames"] or 0 for frames, pair in compared if pair["real_frames"] != frames)
+        if uneven:
+            span = f"{uneven[0]}" if uneven[0] == uneven[-1] else f"{uneven[0]} to {uneven[-1]}"
+            self._remark(
+                f"{len(uneven)} of {len(pairs)} clips differ in length from their real clip: compared frame by frame "
+                f"over the {span} leading frames that both have"
+            )
 
     def _keep(self, metric: str, score: Callable[..., float], sets: list[frechet.Features]) -> None:
         self.metrics[metric] = score(*sets)
@@ -149,14 +187,19 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(having)) if having else None
 
 
-def _skin_groups(clips: Sequence[ClipMeasurement]) -> dict[str, dict[str, Any]]:
+def _by_group(clips: Sequence[ClipMeasurement]) -> dict[str, list[float]]:
+    """Skin drift of the clips of each skin group."""
     groups: dict[str, list[float]] = {}
     for clip in clips:
         drift = clip.numbers.get("skin_drift")
         if clip.skin is not None and drift is not None:
             groups.setdefault(clip.skin, []).append(drift)
+    return dict(sorted(groups.items()))
+
+
+def _skin_groups(clips: Sequence[ClipMeasurement]) -> dict[str, dict[str, Any]]:
     return {
-        group: {"clips": len(found), "skin_drift": float(np.mean(found))} for group, found in sorted(groups.items())
+        group: {"clips": len(found), "skin_drift": float(np.mean(found))} for group, found in _by_group(clips).items()
     }
 
 

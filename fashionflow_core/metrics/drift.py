@@ -21,6 +21,7 @@ __all__ = [
     "figure_mask",
     "find_parts",
     "frame_palette",
+    "garment_colours",
     "garment_drift",
     "garment_drift_over_time",
     "garment_mask",
@@ -72,11 +73,31 @@ def find_parts(frames: np.ndarray) -> tuple[Palette, np.ndarray, np.ndarray]:
     return palette, figure, garment
 
 
-def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0, frame by frame.
+def garment_colours(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Mean colour of the garment in each frame.
 
     Without a garment in a frame its area in frame 0 is measured, so that a vanished garment drifts to the
     colour of the wall instead of dropping out of the mean.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+        masks: bool `(f, h, w)` of the garment.
+
+    Returns:
+        L*a*b*, float64 `(f, 3)`.
+    """
+    # No garment in the photo: use everything between its borders.
+    first = masks[0] if masks[0].any() else np.ones_like(masks[0])
+    return np.stack(
+        [
+            srgb_to_lab(frame[mask if mask.any() else first]).astype(np.float64).mean(axis=0)
+            for frame, mask in zip(frames, masks, strict=True)
+        ]
+    )
+
+
+def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """CIEDE2000 difference of the garment's mean colour from its mean colour in frame 0, frame by frame.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, f at least 2; frame 0 is the photo.
@@ -87,16 +108,8 @@ def garment_drift_over_time(frames: np.ndarray, masks: np.ndarray | None = None)
         above 20 a different garment.
     """
     _check(frames, 2)
-    if masks is None:
-        masks = find_parts(frames)[2]
-    colours: list[np.ndarray] = []
-    first = np.zeros(frames.shape[1:3], bool)
-    for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
-        if index == 0:
-            # No garment in the photo: use everything between its borders.
-            first = mask if mask.any() else np.ones_like(mask)
-        colours.append(srgb_to_lab(frame[mask if mask.any() else first]).astype(np.float64).mean(axis=0))
-    return ciede2000(colours[0], np.stack(colours[1:]))
+    colours = garment_colours(frames, find_parts(frames)[2] if masks is None else masks)
+    return ciede2000(colours[0], colours[1:])
 
 
 def garment_drift(frames: np.ndarray, masks: np.ndarray | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,11 +22,10 @@ def skin_group(lab: np.ndarray) -> str:
     return next(group for least, group in SKIN_GROUPS.items() if angle > least or least == -90)
 
 
-def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tuple[str, float] | None:
-    """Skin group of frame 0, and the mean CIEDE2000 difference of the skin's median colour from frame 0's.
+def skin_tones(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> np.ndarray:
+    """Median skin colour of each frame.
 
     Arms and legs are measured, since faded hair looks like skin; the face only if no other skin is visible in frame 0.
-    Drift of skin towards the most common tone is a limitation named in the paper (4.7): compare groups.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
@@ -33,16 +33,63 @@ def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tupl
         figure: bool `(f, h, w)`.
 
     Returns:
-        None if frame 0, or more than three quarters of the others, have no skin. Frames without skin are omitted.
+        L*a*b*, float64 `(f, 3)`; nan for frames without skin.
     """
     below = np.stack([_below_hair(mask) for mask in figure])
     if _seen(skin & below, figure)[0]:
         skin = skin & below
-    enough = _seen(skin, figure)
+    tones = np.full((len(frames), 3), np.nan)
+    for index in np.flatnonzero(_seen(skin, figure)):
+        tones[index] = np.median(srgb_to_lab(frames[index][skin[index]]), axis=0)
+    return tones
+
+
+def tone_drift(tones: np.ndarray) -> tuple[str, float] | None:
+    """Skin group of frame 0, and the mean CIEDE2000 difference of the skin's colour from frame 0's.
+
+    Drift of skin towards the most common tone is a limitation named in the paper (4.7): compare groups.
+
+    Args:
+        tones: `skin_tones` of a clip.
+
+    Returns:
+        None if frame 0, or more than three quarters of the others, have no skin. Frames without skin are omitted.
+    """
+    enough = ~np.isnan(tones[:, 0])
     if not enough[0] or enough[1:].mean() < 0.25:
         return None
-    tones = [np.median(srgb_to_lab(frames[i][skin[i]]), axis=0) for i in np.flatnonzero(enough)]
-    return skin_group(tones[0]), float(np.mean(ciede2000(tones[0], np.stack(tones[1:]))))
+    return skin_group(tones[0]), float(np.mean(ciede2000(tones[0], tones[1:][enough[1:]])))
+
+
+def skin_drift(frames: np.ndarray, skin: np.ndarray, figure: np.ndarray) -> tuple[str, float] | None:
+    """`tone_drift` of a clip's `skin_tones`."""
+    return tone_drift(skin_tones(frames, skin, figure))
+
+
+def skin_error(tones: np.ndarray, truth: np.ndarray) -> float | None:
+    """Mean CIEDE2000 difference of the skin's colour from that of the true clip, frame by frame.
+
+    Args:
+        tones, truth: `skin_tones` of both clips, of one length.
+
+    Returns:
+        None if less than a quarter of the frames show skin in both clips.
+    """
+    both = ~(np.isnan(tones[:, 0]) | np.isnan(truth[:, 0]))
+    return float(np.mean(ciede2000(tones[both], truth[both]))) if both.mean() >= 0.25 else None
+
+
+def skin_gap(groups: Mapping[str, Sequence[float]]) -> float | None:
+    """Largest difference of mean skin drift between two skin groups: 0 if the drift is the same for all tones.
+
+    Args:
+        groups: group → drift of each clip.
+
+    Returns:
+        CIEDE2000; None for fewer than two groups.
+    """
+    means = [float(np.mean(values)) for values in groups.values()]
+    return max(means) - min(means) if len(means) > 1 else None
 
 
 def _seen(skin: np.ndarray, figure: np.ndarray) -> np.ndarray:
@@ -98,3 +145,17 @@ def first_step(frames: np.ndarray) -> float | None:
     steps = [float(np.abs(b.astype(np.int16) - a).mean()) for a, b in pairwise(frames)]
     usual = float(np.median(steps[1:]))
     return steps[0] / usual if usual > 0 else None
+
+
+def silhouette_overlap(masks: np.ndarray, truth: np.ndarray) -> float | None:
+    """Agreement of two clips' silhouettes: intersection over union of their figures, mean over frames.
+
+    Args:
+        masks, truth: bool `(f, h, w)` of the figures, of one shape.
+
+    Returns:
+        0..1; 1 for the same outline in every frame. Frames without a figure in both are omitted; None if all are.
+    """
+    union = (masks | truth).sum(axis=(1, 2))
+    shown = union > 0
+    return float(np.mean((masks & truth).sum(axis=(1, 2))[shown] / union[shown])) if shown.any() else None

@@ -11,16 +11,19 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from clip_damage import DOTS, STRIPES
 from clip_sets import named_clip, write_clip, write_frames, write_set
 from clips import muxed
 from PIL import Image
 from places import ROOT
+from tiny_encoder import write_encoder
 
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.evaluate.protocol import METRICS, EvaluateOptions, Protocol
+from fashionflow_core.evaluate.protocol import FREE, METRICS, EvaluateOptions, Protocol
 from fashionflow_core.evaluate.run import evaluate
 from fashionflow_core.evaluate.sources import find_clips, look, read_clip, window_start
+from fashionflow_core.synthetic.clips import render_clip
 
 SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 pytestmark = pytest.mark.filterwarnings("ignore::fashionflow_core.errors.FashionFlowWarning")
@@ -48,10 +51,11 @@ def whole(sets: Path, metric_weights: Path) -> dict[str, Any]:
 def test_everything_is_measured(whole: dict[str, Any]):
     schema = json.loads((SCHEMAS / "evaluate.json").read_text(encoding="utf-8"))
     jsonschema.validate(json.loads(json.dumps(whole, allow_nan=False)), schema)
-    assert set(METRICS) - {"drift"} <= set(whole["metrics"])
-    assert whole["failed"] == []
+    assert set(METRICS) - {*FREE, "silhouette"} <= set(whole["metrics"])
+    assert whole["failed"] == [] and [omission["metrics"] for omission in whole["omitted"]] == [["garment"]]
+    assert {"silhouette_overlap", "skin_gap", "pattern_kept", "warping_error", "garment_error"} <= set(whole["metrics"])
     assert whole["samples"]["real"] == whole["samples"]["fake"] == whole["samples"]["pairs"] == 5
-    for metric in ("fvd", "vfid", "fid"):
+    for metric in ("fvd", "vfid", "fid", "rfd"):
         low, high = whole["intervals"][metric]
         assert 0 <= low <= whole["metrics"][metric] <= high
         assert whole["metrics"][metric] > 0 and whole["floors"][metric] > 0
@@ -68,7 +72,7 @@ def test_everything_is_measured(whole: dict[str, Any]):
 @pytest.mark.slow
 def test_a_set_and_itself(sets: Path, metric_weights: Path, whole: dict[str, Any]):
     found = evaluate(sets / "real", sets / "real", EvaluateOptions(replace(ALL, bootstrap=0), metric_weights))
-    for metric in ("fvd", "vfid", "fid"):
+    for metric in ("fvd", "vfid", "fid", "rfd"):
         assert found["metrics"][metric] == pytest.approx(0, abs=1e-7 * whole["metrics"][metric])
     assert found["metrics"]["ssim"] == 1 and found["metrics"]["psnr"] is None
     assert any("infinite for 5 equal pairs" in line for line in found["warnings"])
@@ -158,13 +162,34 @@ def test_what_cannot_be_measured_is_named_and_changes_no_number(
 
 def test_short_clips_take_part_where_they_can(sets: Path, metric_weights: Path, tmp_path: Path):
     fake = shutil.copytree(sets / "fake", tmp_path / "fake")
-    write_clip(fake / "clip 0.mp4", named_clip("short", (7, 48, 32)))
-    found = evaluate(sets / "real", fake, EvaluateOptions(replace(ALL, metrics=("vfid", "is", "psnr")), metric_weights))
-    assert found["samples"]["vfid"] == {"real": 5, "fake": 4} and found["samples"]["is"] == {"fake": 5 * 3}
-    assert {(failure["name"], failure["metric"]) for failure in found["failed"]} == {
-        ("clip 0.mp4", "vfid"),
-        ("clip 0.mp4", "psnr"),
-    }
+    short = video.read(sets / "fake" / "clip 0.mp4")[:7]
+    (fake / "clip 0.mp4").unlink()
+    write_frames(fake / "clip 0", short)
+    protocol = replace(ALL, metrics=("vfid", "rfd", "is", "psnr"))
+    found = evaluate(sets / "real", fake, EvaluateOptions(protocol, metric_weights))
+    for metric in ("vfid", "rfd"):
+        assert found["samples"][metric] == {"real": 5, "fake": 4}
+    assert found["samples"]["is"] == {"fake": 5 * 3} and found["samples"]["psnr"] == 5
+    lacking = {(failure["name"], failure["metric"]) for failure in found["failed"]}
+    assert lacking == {("clip 0", "vfid"), ("clip 0", "rfd")}
+
+
+@pytest.mark.parametrize("which", ["fake", "real"])
+def test_clips_of_other_lengths_are_compared_on_the_frames_that_both_have(tmp_path: Path, which: str):
+    clips = {name: named_clip(f"lengths:{name}") for name in ("real", "fake")}
+    for name, frames in clips.items():
+        write_frames(tmp_path / name / "a", frames[: 9 if name == which else 16])
+    protocol = Protocol(metrics=("psnr", "ssim", "silhouette", "drift"), bootstrap=0)
+    found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(protocol, tmp_path))
+    for name, frames in clips.items():
+        shutil.rmtree(tmp_path / name / "a")
+        write_frames(tmp_path / name / "a", frames[:9])
+    cut = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(protocol, tmp_path))
+    for metric in ("psnr", "ssim", "silhouette_overlap", "garment_error", "width_correlation"):
+        assert found["metrics"][metric] == pytest.approx(cut["metrics"][metric], rel=1e-6), metric
+    assert found["clips"][0]["compared_frames"] == 9 and "both clips have" in found["protocol"]["paired"]
+    assert any("compared frame by frame over the 9 leading frames" in line for line in found["warnings"])
+    assert found["failed"] == [] and not any("leading frames" in line for line in cut["warnings"])
 
 
 @pytest.mark.parametrize("count", [0, 1], ids=["no-clip", "one-clip"])
@@ -236,6 +261,89 @@ def test_without_weights(sets: Path, tmp_path: Path):
     assert "https://" in (error.value.hint or "") and "models pull metrics" in (error.value.hint or "")
     found = evaluate(sets / "real", sets / "fake", EvaluateOptions(Protocol(metrics=("psnr", "drift")), tmp_path))
     assert found["metrics"]["psnr"] > 0 and found["protocol"]["weights"] == {}
+
+
+def test_what_can_be_computed_is_computed_and_each_reason_is_named_once(
+    sets: Path, metric_weights: Path, tmp_path: Path
+):
+    """By default and without an error; each reason for an omission is named once."""
+    quick = Protocol(bootstrap=0, clip_frames=5, inception_frames=1)
+    for which in ("real", "fake"):
+        for number in range(2):
+            write_frames(tmp_path / which / str(number), video.read(sets / which / f"clip {number}.mp4"))
+    found = evaluate(None, tmp_path / "fake", EvaluateOptions(quick, tmp_path))
+    omitted = {tuple(omission["metrics"]): omission for omission in found["omitted"]}
+    assert "real" in omitted["fvd", "vfid", "fid", "rfd", "psnr", "ssim", "silhouette"]["hint"]
+    assert "weights-inception" in omitted["is",]["reason"] and "encoder" in omitted["garment",]["hint"]
+    everything = set(METRICS) - {name for names in omitted for name in names}
+    assert set(found["protocol"]["metrics"]) == everything >= {"drift", "skin", "pattern"} and found["failed"] == []
+    names = [name for omission in found["omitted"] for name in omission["metrics"]]
+    assert len(names) == len(set(names))
+    one = evaluate(tmp_path / "real" / "0", tmp_path / "fake" / "0", EvaluateOptions(quick, tmp_path))
+    assert one["omitted"][0]["metrics"] == ["fvd", "vfid", "fid", "rfd"] and one["metrics"]["psnr"] > 0
+    assert "2 clips" in one["omitted"][0]["reason"] and one["failed"] == []
+
+    encoder = write_encoder(metric_weights / "encoder")
+    try:
+        found = evaluate(tmp_path / "real", tmp_path / "fake", EvaluateOptions(quick, metric_weights))
+    finally:
+        shutil.rmtree(encoder)
+    assert [omission["metrics"] for omission in found["omitted"]] == [["fvd", "vfid", "rfd"]]
+    assert "need 16 frames, not 5" in found["omitted"][0]["reason"]
+    assert -1 <= found["metrics"]["garment_similarity"] <= 1 and found["protocol"]["encoder"]["kind"] == "dinov2"
+    assert found["metrics"]["fid"] > 0 and found["metrics"]["warping_error"] > 0
+
+
+def test_a_missing_folder_comes_before_missing_weights(sets: Path, tmp_path: Path):
+    options = EvaluateOptions(QUICK, tmp_path)
+    for real, fake in ((sets / "real", tmp_path / "nowhere"), (tmp_path / "nowhere", sets / "fake")):
+        with pytest.raises(FashionFlowError, match="nowhere"):
+            evaluate(real, fake, options)
+    for more in (
+        {"photos": tmp_path / "nowhere"},
+        {"weights": tmp_path / "nowhere"},
+        {"encoder": tmp_path / "nowhere"},
+    ):
+        with pytest.raises(FashionFlowError, match="nowhere: not a folder"):
+            evaluate(sets / "real", sets / "fake", replace(options, **more))
+
+
+def test_a_clip_that_does_not_begin_with_its_photo_is_judged_against_it(tmp_path: Path):
+    """As those of models that the photo steers by its context alone: another figure keeps no pattern and colour."""
+    truth, other = (render_clip(seed, 6, 96, 72, supersample=1).frames for seed in (DOTS, STRIPES))
+    write_frames(tmp_path / "real" / "a", truth)
+    write_frames(tmp_path / "same" / "a", truth[:1].repeat(6, 0))
+    write_frames(tmp_path / "other" / "a", other[:1].repeat(6, 0))
+    protocol = Protocol(metrics=("pattern", "drift", "skin", "silhouette"), bootstrap=0)
+    found = {
+        name: evaluate(tmp_path / "real", tmp_path / name, EvaluateOptions(protocol, tmp_path))["metrics"]
+        for name in ("same", "other", "real")
+    }
+    assert found["same"]["pattern_kept"] == pytest.approx(1, abs=0.01) and found["other"]["garment_drift"] == 0
+    assert found["other"]["pattern_kept"] < 0.7
+    assert found["other"]["garment_error"] > found["same"]["garment_error"] + 5
+    assert found["other"]["silhouette_overlap"] < found["same"]["silhouette_overlap"] < 1
+    assert found["real"]["silhouette_overlap"] == 1 and found["real"]["garment_error"] == 0
+
+
+def test_the_gap_between_skin_tones(tmp_path: Path):
+    """Groups are those of the real clips; the gap is 0 for one drift of all, and grows with that of one group."""
+    gaps = []
+    for number, fade in enumerate((0.0, 0.15, 0.3)):
+        for seed in range(4):
+            frames = render_clip(seed, 4, 160, 128, supersample=1, frame_indices=[0] * 4).frames
+            write_frames(tmp_path / "real" / str(number) / str(seed), frames)
+            faded = frames.copy()
+            if seed % 2:
+                faded[1:] = ((1 - fade) * frames[1:] + fade * 160).astype(np.uint8)
+            write_frames(tmp_path / "fake" / str(number) / str(seed), faded)
+        folders = [tmp_path / which / str(number) for which in ("real", "fake")]
+        found = evaluate(*folders, EvaluateOptions(Protocol(metrics=("skin",), bootstrap=20), tmp_path))
+        assert sum(group["clips"] for group in found["skin_groups"].values()) == found["samples"]["skin_gap"]
+        gaps.append(found["metrics"]["skin_gap"])
+        means = [group["skin_drift"] for group in found["skin_groups"].values()]
+        assert gaps[-1] == pytest.approx(max(means) - min(means))
+    assert gaps[0] == 0 and gaps == sorted(gaps) and gaps[1] > 0
 
 
 def test_without_real_clips(sets: Path, tmp_path: Path):
@@ -335,7 +443,8 @@ def test_links_in_circles_and_hidden_files(tmp_path: Path):
         {"metrics": ()},
         {"fvd_window": "best"},
         {"bn_mode": "on"},
-        {"clip_frames": 10},
+        {"clip_frames": 2},
+        {"clip_frames": 10, "metrics": ("rfd",)},
         {"is_splits": 0},
         {"bootstrap": -1},
         {"fit": "squeeze"},

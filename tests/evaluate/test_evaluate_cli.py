@@ -51,11 +51,12 @@ def test_json_table_and_report(sets: Path, metric_weights: Path, tmp_path: Path)
     assert "| VFID I3D ↓ |" in done.stdout and "1659.546 | 0.867 | the paper's |" in done.stdout
     assert "| my fakes | - | - |" in done.stdout and "measured here, 4 clips |" in done.stdout
     names = {path.name for path in (tmp_path / "r").iterdir()}
-    assert names == {"evaluation.json", "evaluation.md", "distances.png", "clips.png"}
+    pictures = {"clip-scores.png", "distances.png", "clips.png"}
+    assert names == {"evaluation.json", "evaluation.md", "report.html", *pictures}
     with Image.open(tmp_path / "r" / "clips.png") as picture:
         assert picture.height > 8 * 140
     page = (tmp_path / "r" / "evaluation.md").read_text()
-    assert "![clips](clips.png)" in page and "garment-drift.png" not in page
+    assert "(clips.png)" in page and "garment-drift.png" not in page
 
     assert_refused(run(*arguments, *QUICK, "-o", "a.json", cwd=tmp_path), 1, "a.json", "already exists")
     assert_refused(run(*arguments, *QUICK, "--report", "r", cwd=tmp_path), 1, "r", "not empty")
@@ -94,7 +95,11 @@ def test_names_that_are_no_text(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--fake", "fake"), 1, "weights-inception-2015-12-05-6726825d.pth"),
+        (("--fake", "fake", "--metrics", "is"), 1, "weights-inception-2015-12-05-6726825d.pth"),
+        (("--fake", "nowhere", "--metrics", "is"), 1, "nowhere"),
+        (("--real", "nowhere", "--fake", "fake", "--metrics", "fvd"), 1, "nowhere"),
+        (("--fake", "fake", "--metrics", "garment"), 1, "--encoder"),
+        (("--fake", "fake", "--encoder", "nowhere"), 1, "nowhere"),
         (("--fake", "nowhere", "--metrics", "drift"), 1, "nowhere"),
         (("--real", "fake"), 2, "--fake"),
         (("--fake", "fake", "--model", "mini-latent", "--data", "fake"), 2, "one of both"),
@@ -116,6 +121,15 @@ def test_refusals(tmp_path: Path, arguments: tuple[str, ...], code: int, words: 
         for name in ("rgb_imagenet.pt",):
             (tmp_path / name).touch()
     assert_refused(run("evaluate", *arguments, cwd=tmp_path, env=home), code, words)
+
+
+def test_what_is_missing_is_said_once(tmp_path: Path):
+    write_clip(tmp_path / "fake" / "a.mp4", named_clip("a", (4, 48, 32)))
+    done = run("evaluate", "--fake", "fake", cwd=tmp_path, env={"FASHIONFLOW_HOME": str(tmp_path / "home")})
+    assert done.returncode == 0, done.stderr
+    for words in ("need real clips; pass their folder: --real DIR", "fashionflow models pull metrics", "--encoder DIR"):
+        assert done.stdout.count(words) == 1 and words not in done.stderr
+    assert "pattern kept" in done.stdout and "garment drift" in done.stdout
 
 
 @pytest.mark.slow
@@ -219,7 +233,7 @@ def test_ablation(metric_weights: Path, tmp_path: Path):
     done = run("ablation", *models, model, *rest, "--markdown", "-o", "ablation.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
-    names = [row[0] for row in rows[2:]]
+    names = [row[0] for row in rows[2:8]]
     assert names == [name for title in report.TABLE_2 for name in (title, title)]
     assert rows[2][1:] == ["2.891", "1812.462", "0.881", "the paper's"]
     assert rows[3][4] == "measured here, 2 clips"
@@ -228,6 +242,33 @@ def test_ablation(metric_weights: Path, tmp_path: Path):
     # The same photo steers otherwise: the three videos differ.
     clips = [video.read(tmp_path / "ablation" / kind / "clip 0.mp4") for kind in ("global", "local", "both")]
     assert all((a != b).any() for a, b in pairwise(clips))
+
+
+@pytest.mark.slow
+def test_ablation_of_drawn_clips_with_two_training_seeds(tmp_path: Path):
+    """One command on a folder of drawn clips, without weights: every cell is a number with its interval."""
+    models = [
+        build_tiny_model(tmp_path / f"tiny-{seed}", frames=6, seed=seed, conditioning=("both", "local", "global"))
+        for seed in (1, 2)
+    ]
+    synth = ("data", "synth", "-o", "drawn", "--clips", "4", "--frames", "8", "--size", "64x48", "-q")
+    assert run(*synth, cwd=tmp_path).returncode == 0
+    named = [part for kind in ("global", "local", "both") for model in models for part in (f"--model-{kind}", model)]
+    asked = ("--metrics", "drift,pattern,silhouette,psnr,ssim,skin", "--bootstrap", "10")
+    done = run("ablation", *named, "--data", "drawn", *asked, "--report", "report", "--markdown", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
+    cells = {row[0]: row[1:] for row in rows}
+    for metric in ("psnr", "ssim", "silhouette_overlap", "pattern_kept", "garment_drift"):
+        assert report.label(metric) in cells
+    values = next(row[1:4] for row in rows if row[0] == report.label("ssim"))
+    assert len(set(values)) == 3 and all(".." in value for value in values)
+    assert {path.name for path in (tmp_path / "ablation").iterdir() if path.is_dir()} == {
+        *("global", "global-2", "local", "local-2", "both", "both-2"),
+    }
+    record = json.loads((tmp_path / "report" / "ablation.json").read_text())
+    assert len(record) == 6 and all(found["metrics"]["psnr"] > 0 for found in record.values())
+    assert all(clip["compared_frames"] == 6 for found in record.values() for clip in found["clips"])
 
 
 def test_cells_of_markdown_are_kept_apart():
