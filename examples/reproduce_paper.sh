@@ -72,9 +72,11 @@ for seed in $SEEDS; do
                 --set seed="$seed" ${STEPS:+--set schedule.max_steps="$STEPS"} -o "$run" $resume
         else
             half=$((FRAMES / 2))
+            # Without a context there is no image encoder to train.
+            [ $kind = local ] && encoder=false || encoder=true
             "$FASHIONFLOW" train --set preset=mini-latent --set base=start --set data.path=cache --set data.batch_size=2 \
                 --set data.frames=$FRAMES --set data.short_frames=$half --set data.short_part=1 \
-                --set conditioning.kind=$kind --set conditioning.context_dropout=0 \
+                --set conditioning.kind=$kind --set conditioning.context_dropout=0 --set train_image_encoder=$encoder \
                 --set masks.generate=1 --set masks.interpolate=0 --set masks.extend=0 \
                 --set unet.widths=$WIDTHS --set unet.time_dim=96 --set optimizer.lr=1.5e-3 --set optimizer.ema_decay=0.99 \
                 --set schedule.max_minutes=0 --set schedule.max_steps="$STEPS" --set schedule.warmup_steps=30 \

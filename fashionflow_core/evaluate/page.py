@@ -111,7 +111,7 @@ def of_evaluation(result: Mapping[str, Any], pictures: Sequence[Picture]) -> str
         sections.append(Section("Skin tones", tables=[Table(groups)]))
     sections += [Section(title, lines=lines) for title, lines in report.remarks([result]).items()]
     sections.append(Section("Details", tables=[_clips(result), _protocol(result)]))
-    return _rendered(f"Evaluation of {Path(result['fake']).name}", report.heading(result), sections, "evaluation.json")
+    return rendered(f"Evaluation of {Path(result['fake']).name}", report.heading(result), sections, "evaluation.json")
 
 
 def of_ablation(measured: Mapping[str, Runs], pictures: Sequence[Picture]) -> str:
@@ -136,7 +136,7 @@ def of_ablation(measured: Mapping[str, Runs], pictures: Sequence[Picture]) -> st
     one = next(iter(first.values()))
     counts = sorted({len(runs) for runs in measured.values()})
     of_runs = f", {' or '.join(map(str, counts))} runs per method" if counts != [1] else ""
-    return _rendered("Ablation of the conditioning", f"{report.heading(one)}{of_runs}", sections, "ablation.json")
+    return rendered("Ablation of the conditioning", f"{report.heading(one)}{of_runs}", sections, "ablation.json")
 
 
 def _means() -> dict[str, str]:
@@ -178,7 +178,7 @@ def _short(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _rendered(title: str, subtitle: str, sections: Sequence[Section], json_file: str) -> str:
+def rendered(title: str, subtitle: str, sections: Sequence[Section], json_file: str) -> str:
     shown = [s for s in sections if s.tables or s.pictures or s.lines or s.text]
     values = {"title": title, "subtitle": subtitle, "sections": shown, "json_file": json_file}
     return render("fashionflow_core.evaluate", TEMPLATE, **values)
