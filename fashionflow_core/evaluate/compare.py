@@ -68,12 +68,14 @@ class Comparison:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Load a JSON object; for a folder its `evaluation.json`.
+    """Load a JSON object; for a report's folder its `evaluation.json` or `ablation.json`.
 
     Raises:
         FashionFlowError: no such file, or not a JSON object.
     """
-    path = path / "evaluation.json" if path.is_dir() else path
+    if path.is_dir():
+        named = [path / "evaluation.json", path / "ablation.json"]
+        path = next((file for file in named if file.is_file()), named[0])
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

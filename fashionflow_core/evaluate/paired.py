@@ -55,14 +55,26 @@ def paired_difference(
     both = sorted(name for name in a if name in b)
     if len(both) < _FEWEST:
         return None
-    differences = np.array([b[name] - a[name] for name in both], np.float64)
+    values = np.array([[b[name] - a[name]] for name in both], np.float64)
+    return _with_intervals(values, level, replicates, seed)[0]
+
+
+def _with_intervals(values: np.ndarray, level: float, replicates: int, seed: int) -> list[PairedDifference]:
+    """Differences `(photos, measures)` → their means with intervals; all measures see the same draws."""
+    count = len(values)
     rng = np.random.default_rng(seed)
-    means, rows = [], max(1, _CHUNK // len(both))
+    means, rows = [], max(1, _CHUNK // count)
     for start in range(0, replicates, rows):
-        drawn = rng.integers(len(both), size=(min(rows, replicates - start), len(both)))
-        means.append(differences[drawn].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return PairedDifference(len(both), float(differences.mean()), float(low), float(high))
+        drawn = rng.integers(count, size=(min(rows, replicates - start), count))
+        # How often each replicate draws each photo: one matrix product then serves all measures.
+        places = drawn + count * np.arange(len(drawn))[:, None]
+        times = np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        means.append(times @ values / count)
+    ends = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        PairedDifference(count, float(mean), float(low), float(high))
+        for mean, low, high in zip(values.mean(axis=0), *ends, strict=True)
+    ]
 
 
 def differences(
@@ -81,11 +93,18 @@ def differences(
     Returns:
         metric → difference; without distances and other measures of whole sets, and those with too few photos.
     """
-    found = {}
-    for metric in dict.fromkeys(name for result in a for name in result["metrics"]) if metrics is None else metrics:
-        one = paired_difference(by_photo(a, metric), by_photo(b, metric), level)
-        if one is not None:
-            found[metric] = one
+    names = dict.fromkeys(name for result in a for name in result["metrics"]) if metrics is None else metrics
+    # Measures that the same photos have share their draws.
+    groups: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+    for metric in names:
+        one, other = by_photo(a, metric), by_photo(b, metric)
+        both = tuple(sorted(name for name in one if name in other))
+        if len(both) >= _FEWEST:
+            groups.setdefault(both, {})[metric] = np.array([other[name] - one[name] for name in both])
+    found: dict[str, PairedDifference] = {}
+    for columns in groups.values():
+        values = np.stack(list(columns.values()), axis=1)
+        found |= zip(columns, _with_intervals(values, level, REPLICATES, 0), strict=True)
     return found
 
 

@@ -91,11 +91,15 @@ def test_evaluations_of_other_sets_are_not_judged():
     assert compare(a, b).regressions == ["metrics.garment_drift"]
 
 
-def test_ablations():
+def test_ablations(tmp_path: Path):
     before = {"Local only": evaluation(fvd=50.0), "Global only": evaluation(fvd=3.0)}
     found = compare(before, before | {"Local only": evaluation(fvd=100.0)})
     assert verdicts(found) == {"Local only: metrics.fvd": "worse", "Global only: metrics.fvd": "equal"}
     assert found.regressions == ["Local only: metrics.fvd"]
+    for name, value in {"evaluation": evaluation(fvd=7.0), "ablation": before}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text(json.dumps(value))
+        assert read(tmp_path / name) == value  # a report's folder
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_names_that_are_no_text(tmp_path: Path):
         (("--fake", "fake", "--metrics", "is"), 1, "weights-inception-2015-12-05-6726825d.pth"),
         (("--fake", "nowhere", "--metrics", "is"), 1, "nowhere"),
         (("--real", "nowhere", "--fake", "fake", "--metrics", "fvd"), 1, "nowhere"),
-        (("--fake", "fake", "--metrics", "garment"), 1, "--encoder"),
+        (("--fake", "fake", "--metrics", "garment"), 1, "no image encoder"),
         (("--fake", "fake", "--encoder", "nowhere"), 1, "nowhere"),
         (("--fake", "nowhere", "--metrics", "drift"), 1, "nowhere"),
         (("--real", "fake"), 2, "--fake"),

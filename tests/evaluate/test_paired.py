@@ -100,7 +100,7 @@ def test_compare_finds_what_intervals_of_the_sets_hide():
     found = compare(a, b)
     assert found.regressions == ["metrics.garment_error"]
     (row,) = (row for row in found.rows if row.difference is not None)
-    assert row.difference is not None and row.difference.low > 0.5 and row.difference.photos == 60
+    assert row.difference is not None and row.difference.low > 0.3 and row.difference.photos == 60
     assert found.record()["rows"][0]["difference"]["photos"] == 60
     assert "B − A, same photos" in text(found) and f"{row.difference.mean:+.2f} (" in text(found)
     assert compare(b, a).regressions == []
@@ -112,11 +112,11 @@ def test_twenty_metrics_of_one_model_are_seldom_called_worse():
     """Under no difference at all: each experiment judges 20 metrics; Bonferroni keeps the false alarms near 5 %."""
     names = [name for name, (_, arrow, _) in report.LABELS.items() if arrow][:20]
     alarms = 0
-    for experiment in range(40):
+    for experiment in range(15):
         rng = np.random.default_rng(experiment)
-        values = [{name: rng.normal(0, 1, 50) for name in names} for _ in range(2)]
+        values = [{name: rng.normal(0, 1, 30) for name in names} for _ in range(2)]
         alarms += bool(compare(result(**values[0]), result(**values[1])).regressions)
-    assert alarms <= 6
+    assert alarms <= 3
 
 
 def test_tables_of_an_ablation_show_what_was_measured_with_intervals():
