@@ -107,6 +107,7 @@ def serve(
         background=background,
         max_megapixels=max_megapixels,
         scores=scores,
+        one_at_a_time=True,
     )
     limits = ServerLimits(
         queue=queue,

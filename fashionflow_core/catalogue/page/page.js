@@ -1,9 +1,13 @@
 "use strict";
+// The page of a server, and of a folder: with the folder's own page all videos are in it, and there is nobody to ask.
 const at = id => document.getElementById(id);
-const list = at("videos"), look = at("look"), player = at("video"), photo = at("photo"), compare = at("compare");
+const folder = at("folder") && JSON.parse(at("folder").textContent);
+const list = at("videos"), look = at("look"), player = at("video"), animation = at("animation");
+const photo = at("photo"), compare = at("compare");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const videos = new Map();  // by id, as the server describes them
 const cards = new Map();
+const families = new Map();  // videos of one photo: ids, by the id of their group
 const starts = new Map();  // when the first video of a group was asked for
 let show = "", open = null, drawn = "", oldest = null, about = {}, settling = 0;
 
@@ -20,7 +24,9 @@ async function ask(path, options = {}) {
 const post = (path, value = {}) =>
   ask(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(value)});
 const say = text => { at("news").textContent = text; };
-const address = (video, variant) => `/v1/videos/${encodeURIComponent(video.id)}/content?variant=${variant}`;
+// Empty: there is none.
+const address = (video, variant) => video.files ? video.files[variant]
+  : `/v1/videos/${encodeURIComponent(video.id)}/content?variant=${variant}`;
 function element(name, values = {}, ...children) {
   const made = Object.assign(document.createElement(name), values);
   made.append(...children);
@@ -29,59 +35,82 @@ function element(name, values = {}, ...children) {
 
 // Names and states.
 const title = video => video.prompt || video.photo_name || video.id;
-function label(video) {
-  const many = [...videos.values()].filter(one => one.group === video.group).length > 1;
-  return many ? `${title(video)}, variation ${place(video)}` : title(video);
-}
-const family = video => [...videos.values()].filter(one => one.group === video.group)
-  .sort((a, b) => a.created - b.created);
+const label = video => family(video).length > 1 ? `${title(video)}, variation ${place(video)}` : title(video);
+const family = video => [...families.get(video.group) ?? []].map(id => videos.get(id)).sort((a, b) => a.created - b.created);
 const place = video => family(video).indexOf(video) + 1;
 function state(video) {
   if (video.status === "queued") return "Waiting";
   if (video.status === "in_progress") return `Being made, ${video.progress} %`;
   if (video.status === "failed") return `Failed: ${video.error?.message ?? ""}`;
-  return {approved: "Approved", rejected: "Rejected"}[video.review] ?? "To review";
+  return {approved: "Approved", rejected: "Rejected"}[video.review] ?? (folder ? "" : "To review");
+}
+const labelled = video => [label(video), state(video)].filter(Boolean).join(": ");
+const score = (video, name) => video.scores?.[name] ?? -1;
+function scores(video) {
+  return Object.entries(about.scores ?? {}).filter(([key]) => key in (video.scores ?? {}))
+    .map(([key, [name, unit, means]]) => [name, `${Number(video.scores[key].toPrecision(3))}${unit}`, means]);
+}
+function group(video) {
+  if (video.status === "failed") return "failed";
+  if (video.status !== "completed") return "";
+  return video.flags?.length ? "flagged" : video.to_check ? "check" : "fine";
+}
+function belongs(video, show) {
+  if (!show) return true;
+  if (show === "open") return video.status !== "failed" && !video.review;
+  return [group(video), video.review].includes(show);
 }
 function fits(video) {
-  if (!show) return true;
-  if (show === "failed") return video.status === "failed";
-  if (video.status !== "completed") return show === "open" && video.status !== "failed";
-  return show === "open" ? !video.review : video.review === show;
+  const words = at("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const model = at("model").value, seed = at("seed").value.trim();
+  if (!belongs(video, show) || (model && video.model !== model) || (seed && String(video.seed) !== seed)) return false;
+  if (!words.length) return true;
+  const text = [video.photo_name, video.prompt, video.review, video.error?.message, ...video.warnings].join(" ").toLowerCase();
+  return words.every(word => text.includes(word));
 }
-const shown = () => [...list.children].map(card => videos.get(card.dataset.id)).filter(video => video && fits(video));
+const shown = () => [...list.children].filter(card => !card.hidden).map(card => videos.get(card.dataset.id));
 
 // The list.
 function draw(video) {
   let card = cards.get(video.id);
   if (!card) {
-    const picture = element("img", {alt: "", loading: "lazy"});
+    const picture = element("img", {alt: "", loading: "lazy", decoding: "async"});
     // Photos of some kinds, such as HEIC, are not shown by every browser.
-    picture.addEventListener("error", () => { picture.hidden = true; });
-    const button = element("button", {type: "button"}, picture);
-    button.addEventListener("click", () => openVideo(video.id));
+    picture.addEventListener("error", () => {
+      picture.hidden = true;
+      if (videos.get(video.id)?.status === "failed") button.hidden = true;
+    });
+    const button = element("button", {type: "button", className: "shot"}, picture, element("span", {className: "flags"}));
     const bar = element("progress", {max: 100});
-    const text = element("div", {className: "text"}, element("b"), element("span", {className: "state"}), bar);
+    const text = element("div", {className: "text"}, element("b"), element("span", {className: "name"}),
+      element("div", {className: "warnings"}), element("span", {className: "state"}), element("span", {className: "scores"}), bar);
     card = element("li", {}, button, text);
     card.dataset.id = video.id;
     cards.set(video.id, card);
-    const next = [...list.children].find(other => before(video, videos.get(other.dataset.id)));
+    const next = folder ? null : [...list.children].find(other => before(video, videos.get(other.dataset.id)));
     list.insertBefore(card, next ?? null);
   }
-  const done = video.status === "completed", picture = card.querySelector("img");
+  const done = video.status === "completed", picture = card.querySelector("img"), button = card.querySelector(".shot");
   const source = address(video, done ? "thumbnail" : "photo");
-  if (picture.getAttribute("src") !== source) { picture.hidden = false; picture.src = source; }
+  if (source && picture.getAttribute("src") !== source) { picture.hidden = false; picture.src = source; }
+  picture.hidden ||= !source;
   picture.classList.toggle("wait", !done);
   card.className = `card ${video.status === "failed" ? "failed" : video.review}`;
-  card.querySelector("b").textContent = label(video);
-  card.querySelector("b").title = label(video);
-  card.querySelector(".state").textContent = state(video);
-  const bar = card.querySelector("progress");
+  const name = card.querySelector("b"), state_ = card.querySelector(".state"), bar = card.querySelector("progress");
+  name.textContent = name.title = label(video);
+  card.querySelector(".name").textContent = video.prompt ? video.photo_name : "";
+  card.querySelector(".flags").replaceChildren(...(video.flags ?? []).map(flag => element("i", {textContent: flag})));
+  card.querySelector(".warnings").replaceChildren(
+    ...video.warnings.map(line => element("span", {className: "warning", textContent: line})));
+  state_.textContent = state(video);
+  card.querySelector(".scores").textContent = scores(video).filter(([name]) => ["colour drift", "motion"].includes(name))
+    .map(([name, value]) => `${name} ${value}`).join(" · ");
   bar.hidden = done || video.status === "failed";
-  bar.value = video.progress;
+  bar.value = video.progress ?? 0;
   bar.setAttribute("aria-label", `Progress of ${label(video)}`);
-  const button = card.querySelector("button");
   button.disabled = !done;
-  button.setAttribute("aria-label", `${label(video)}: ${state(video)}`);
+  if (video.status === "failed" && !source) button.hidden = true;
+  button.setAttribute("aria-label", labelled(video));
   card.hidden = !fits(video);
 }
 // Newest first; variations of one photo in their order.
@@ -97,27 +126,76 @@ function settle() {
   const visible = shown().length;
   at("count").textContent = `${visible} of ${all.length} shown` + (waiting + making ? `; ${making} being made, ${waiting} waiting` : "");
   at("none").hidden = visible > 0;
+  const counts = name => all.filter(video => belongs(video, name)).length;
+  const noticed = counts("flagged") + counts("check");
+  const reviewed = all.some(video => video.review);
+  for (const button of document.querySelectorAll("[data-show]")) {
+    const name = button.dataset.show, number = counts(name);
+    const needed = {"": true, fine: noticed && number, open: !folder || reviewed}[name] ?? (number || !(folder || "check flagged".includes(name)));
+    button.hidden = !needed && name !== show;
+    button.textContent = `${button.textContent.replace(/ \d+$/, "")}${name ? ` ${number}` : ""}`;
+  }
+  options("model", all.map(video => video.model));
+  options("seed", all.map(video => video.seed));
+}
+// Models and seeds to choose from, where there are several.
+function options(name, values) {
+  const found = [...new Set(values.filter(value => value != null && value !== "").map(String))].sort();
+  at(name).hidden = found.length < 2;
+  const target = name === "seed" ? at("seeds") : at(name);
+  for (const value of found.slice(0, 200)) {
+    if (![...target.children].some(option => option.value === value)) target.append(element("option", {value, textContent: value}));
+  }
 }
 const settleSoon = () => { settling ||= setTimeout(settle, 50); };
 function change(video) {
   const old = videos.get(video.id);
   if (old && video.version < old.version) return;  // an answer that was overtaken by an event
   videos.set(video.id, video);
+  families.set(video.group, (families.get(video.group) ?? new Set()).add(video.id));
   starts.set(video.group, Math.min(video.created, starts.get(video.group) ?? Infinity));
   draw(video);
-  if (!old) for (const one of family(video)) draw(one);
-  if (old && old.status !== video.status && ["completed", "failed"].includes(video.status)) say(`${label(video)}: ${state(video)}`);
+  if (!old && !folder) for (const one of family(video)) draw(one);
+  if (old && old.status !== video.status && ["completed", "failed"].includes(video.status)) say(labelled(video));
   const looked = videos.get(open);
   if (looked && (looked === video || (looked.group === video.group && old?.status !== video.status))) fill(looked);
   settleSoon();
 }
 function forget(id) {
+  families.get(videos.get(id)?.group)?.delete(id);
   videos.delete(id);
   cards.get(id)?.remove();
   cards.delete(id);
   if (open === id) look.close();
   settleSoon();
 }
+
+// Videos in the list play under the mouse and the focus; a page of thousands holds one or two.
+function play(shot) {
+  const video = videos.get(shot.closest(".card").dataset.id);
+  if (shot.querySelector(".moving") || shot.disabled || calm.matches) return;
+  const moving = element(video.is_picture ? "img" : "video", {className: "moving", alt: ""});
+  Object.assign(moving, {muted: true, loop: true, playsInline: true, src: address(video, "video")});
+  shot.append(moving);
+  moving.play?.().catch(() => {});
+}
+function rest(shot) {
+  const moving = shot.querySelector(".moving");
+  moving?.pause?.();
+  moving?.removeAttribute("src");
+  moving?.load?.();
+  moving?.remove();
+}
+const shotOf = event => event.target.closest?.(".shot");
+list.addEventListener("click", event => { const shot = shotOf(event); if (shot) openVideo(shot.closest(".card").dataset.id); });
+list.addEventListener("pointerover", event => { const shot = shotOf(event); if (shot) play(shot); });
+list.addEventListener("focusin", event => { const shot = shotOf(event); if (shot) play(shot); });
+list.addEventListener("pointerout", event => {
+  const shot = shotOf(event);
+  if (shot && !shot.contains(event.relatedTarget) && shot !== document.activeElement) rest(shot);
+});
+list.addEventListener("focusout", event => { const shot = shotOf(event); if (shot && !shot.matches(":hover")) rest(shot); });
+
 async function load() {
   const found = await ask(`/v1/videos?limit=100${oldest ? `&after=${encodeURIComponent(oldest)}` : ""}`);
   for (const video of found.data) change(video);
@@ -130,7 +208,12 @@ function listen() {
   source.addEventListener("video", event => change(JSON.parse(event.data)));
   source.addEventListener("deleted", event => forget(JSON.parse(event.data).id));
   // The list is asked for once events come, and again after a break, so that nothing is missed in between.
-  source.addEventListener("open", () => { oldest = null; load().catch(tell); });
+  source.addEventListener("open", () => {
+    // Versions of a restarted server may begin lower: its clock may have been put back.
+    for (const video of videos.values()) video.version = 0;
+    oldest = null;
+    load().catch(tell);
+  });
 }
 
 // Sending photos: two at a time, and again when the queue is full.
@@ -163,8 +246,9 @@ async function sendNext() {
       sent++;
       break;
     } catch (error) {
-      if (error.status === 429 || error.status === undefined) {
-        at("sending").textContent = "The queue is full; the rest is sent as soon as there is room";
+      if ([429, 503, undefined].includes(error.status)) {
+        at("sending").textContent = error.status === 429 ? "The queue is full; the rest is sent as soon as there is room"
+          : `The server cannot take photos now (${error.message}); the rest is sent as soon as it can`;
         await new Promise(resolve => setTimeout(resolve, 1000 * Math.min(10, error.wait || 2)));
         continue;
       }
@@ -195,28 +279,41 @@ function openVideo(id) {
   const video = videos.get(id);
   if (!video || video.status !== "completed") return;
   open = id;
-  compare.classList.remove("alone");
-  photo.src = address(video, "photo");
-  player.src = address(video, "video");
+  const source = address(video, "video"), beside = address(video, "photo");
+  alone(!beside);
+  if (beside) photo.src = beside; else photo.removeAttribute("src");
+  animation.hidden = !video.is_picture;
+  player.hidden = Boolean(video.is_picture);
+  (video.is_picture ? animation : player).src = source;
   player.poster = address(video, "thumbnail");
   fill(video);
   if (!look.open) look.showModal();
+  look.scrollTop = 0;
   at("look-title").focus({preventScroll: true});
-  if (!calm.matches) player.play().catch(() => {});
+  if (!calm.matches && !video.is_picture) player.play().catch(() => {});
 }
-photo.addEventListener("error", () => compare.classList.add("alone"));
+// A photo that there is not, or that does not open, leaves the video alone.
+function alone(is) {
+  compare.classList.toggle("alone", is);
+  at("splitter").hidden = is;
+}
+photo.addEventListener("error", () => alone(true));
 function fill(video) {
   at("look-title").textContent = label(video);
-  at("look-text").textContent = [state(video), ...video.warnings].join(". ");
+  const flags = video.flags?.length ? `Flagged: ${video.flags.join(", ")}` : "";
+  at("look-text").textContent = [state(video), flags, ...video.warnings].filter(Boolean).join(". ");
   at("approve").setAttribute("aria-pressed", String(video.review === "approved"));
   at("reject").setAttribute("aria-pressed", String(video.review === "rejected"));
   at("again").hidden = !about.can_make;
-  at("delete").hidden = video.id.startsWith("item_");
+  at("delete").hidden = Boolean(folder) || video.id.startsWith("item_");
   at("get").href = address(video, "video");
-  at("get").download = `${(video.photo_name || video.id).replace(/\.\w+$/, "").split("/").pop()}.mp4`;
-  const rows = {Photo: video.photo_name, Caption: video.prompt, Size: video.size, Seconds: video.seconds, Seed: video.seed};
-  at("details").replaceChildren(...Object.entries(rows).filter(([, value]) => value !== "" && value != null)
-    .flatMap(([name, value]) => [element("dt", {textContent: name}), element("dd", {textContent: value})]));
+  at("get").download = (video.photo_name || video.id).split("/").pop().replace(/\.\w+$/, "") + (video.suffix ?? ".mp4");
+  const rows = video.details ?? Object.entries(
+    {Photo: video.photo_name, Caption: video.prompt, Size: video.size, Seconds: video.seconds, Seed: video.seed});
+  const terms = rows => rows.filter(([, value]) => value !== "" && value != null)
+    .flatMap(([name, value, means]) => [element("dt", {textContent: name, title: means ?? ""}), element("dd", {textContent: value})]);
+  at("scores").replaceChildren(...terms(scores(video)));
+  at("details").replaceChildren(...terms(rows));
   const others = family(video).filter(one => one.status === "completed");
   at("siblings").hidden = others.length < 2;
   const now = others.map(one => `${one.id} ${state(one)} ${one === video}`).join();
@@ -232,7 +329,7 @@ function fill(video) {
 }
 async function review(verdict) {
   const video = videos.get(open);
-  if (!video) return;
+  if (!video || folder) return;
   change(await post(`/v1/videos/${video.id}/review`, {verdict: video.review === verdict ? "" : verdict}));
   say(`${label(video)}: ${state(videos.get(video.id))}`);
 }
@@ -264,13 +361,31 @@ look.addEventListener("close", () => {
   player.pause();
   player.removeAttribute("src");
   player.load();
+  animation.removeAttribute("src");
   const card = cards.get(open);
   open = null;
   (card?.querySelector("button") ?? list).focus();
 });
+look.addEventListener("click", event => { if (event.target === look) look.close(); });
+// Arrows go from card to card, and from video to video in the large view; / goes to the search field.
+function walk(key, card) {
+  const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
+  const by = {arrowright: 1, arrowleft: -1, arrowdown: columns, arrowup: -columns}[key];
+  const all = [...list.children].filter(one => !one.hidden && one.querySelector(".shot:enabled:not([hidden])"));
+  const next = by && all[all.indexOf(card) + by];
+  next?.querySelector(".shot").focus();
+  return Boolean(next);
+}
 document.addEventListener("keydown", event => {
-  if (!look.open || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, video")) return;
-  const key = event.key.toLowerCase();
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  const key = event.key.toLowerCase(), card = event.target.closest?.(".card");
+  if (key === "escape" && event.target === at("find")) { at("find").value = ""; refilter(); return; }
+  if (event.target.matches("input, select, video")) return;
+  if (!look.open) {
+    if (key === "/") at("find").focus(); else if (!card || !walk(key, card)) return;
+    event.preventDefault();
+    return;
+  }
   const does = {a: () => review("approved"), r: () => review("rejected"), g: again, arrowright: () => step(1), arrowleft: () => step(-1)}[key];
   if (!does) return;
   event.preventDefault();
@@ -284,8 +399,19 @@ for (const button of document.querySelectorAll("[data-show]")) button.addEventLi
   const only = ["approved", "rejected"].includes(show) ? `&review=${show}` : "";
   at("zip").href = `/v1/download?format=zip${only}`;
   at("csv").href = `/v1/download?format=csv${only}`;
-  for (const video of videos.values()) draw(video);
+  refilter();
+});
+function refilter() {
+  for (const [id, card] of cards) card.hidden = !fits(videos.get(id));
   settle();
+}
+for (const name of ["find", "model", "seed"]) at(name).addEventListener("input", refilter);
+at("sort").addEventListener("change", () => {
+  const all = [...cards.values()].map(card => [card, videos.get(card.dataset.id)]);
+  const drift = at("sort").value, order = [...videos.keys()];
+  all.sort(([, a], [, b]) => drift ? score(b, "garment_drift") - score(a, "garment_drift")
+    : folder ? order.indexOf(a.id) - order.indexOf(b.id) : before(a, b) ? -1 : 1);
+  list.append(...all.map(([card]) => card));
 });
 at("more").addEventListener("click", () => load().catch(tell));
 
@@ -305,6 +431,7 @@ at("key-form").addEventListener("submit", async event => {
 function start(session) {
   if (!session.signed_in) { signIn(); return; }
   about = session;
+  at("verdicts").hidden = at("downloads").hidden = false;
   at("about").textContent = session.can_make ? `${session.model}: ${session.purpose}` : "Review of finished videos";
   at("make").hidden = !session.can_make;
   for (const name of ["motion-field", "amount-field", "loop-field", "size-field"]) at(name).hidden = !session.moves_photos;
@@ -312,4 +439,18 @@ function start(session) {
   at("seconds").max = session.video_seconds;
   listen();
 }
-ask("/session").then(start, tell);
+// The page of a folder: everything is in it.
+function fillFolder() {
+  about = folder;
+  at("title").textContent = folder.title;
+  at("about").textContent = folder.about;
+  for (const video of folder.videos) change(video);
+  settle();
+  at("pages").hidden = folder.pages.length < 2;
+  at("pages").append(...folder.pages.map((name, number) => {
+    const link = element("a", {href: name, textContent: number + 1});
+    if (number === folder.page) link.setAttribute("aria-current", "page");
+    return link;
+  }));
+}
+if (folder) fillFolder(); else ask("/session").then(start, tell);
