@@ -14,7 +14,9 @@ _FIELDS = {
     "input_reference": _field({"type": "string", "format": "binary"}, "The photo: a file, or a data: URL."),
     "model": _field(_TEXT, "The served model; may be omitted."),
     "prompt": _field(_TEXT, "Caption."),
-    "size": _field(_TEXT, "WIDTHxHEIGHT, such as 720x1280. Default: the photo's own size."),
+    "size": _field(
+        _TEXT, "WIDTHxHEIGHT, such as 720x1280, within which the photo's aspect ratio is kept; extra fit=crop fills it."
+    ),
     "seconds": _field(_NUMBER, "Length of the video in seconds."),
     "seed": _field(_WHOLE, "The same seed makes the same video. Default: random."),
     "variations": _field(_WHOLE, "1 to 8 videos of the photo."),

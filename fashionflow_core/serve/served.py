@@ -45,6 +45,9 @@ class Endpoint:
         expires = video.ended + keep if video.ended and keep != float("inf") and not request.item else None
         suffix = PurePath(str(record.get("output", ""))).suffix or self.store.suffix
         size = f"{record['width']}x{record['height']}" if "width" in record else request.size or "auto"
+        smaller = []
+        if request.size and "width" in record and size != request.size:
+            smaller = [f"size: {size} has the photo's aspect ratio; extra fit=crop makes {request.size}"]
         return {
             "id": video.id,
             "object": "video",
@@ -72,7 +75,11 @@ class Endpoint:
             "to_check": bool(record.get("warnings")),
             "suffix": suffix,
             "is_picture": suffix in (".gif", ".webp"),
-            "warnings": [*request.notes, *(self._words(video, line) for line in record.get("warnings") or ())],
+            "warnings": [
+                *request.notes,
+                *smaller,
+                *(self._words(video, line) for line in record.get("warnings") or ()),
+            ],
             "stage_durations": record.get("seconds") or {},
         }
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PHOTO_FIELDS = (FIELD, "image_reference", "reference_url", "photo", "image")
 _MOST_FIELDS = 60
+_MOST_VALUES = 10_000  # of JSON: 64 MB of empty objects would take gigabytes of memory
+_LONGEST_FIELD = 1_000_000  # of an urlencoded form, which takes 60 times as much memory while it is decoded
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ async def read_upload(request: "HttpRequest", limits: ServerLimits) -> Upload:
         raise RequestError("content-type", "charset is not utf-8", "send UTF-8")
     name, photo = "", None
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with request.form(max_files=2, max_fields=_MOST_FIELDS, max_part_size=limits.body_bytes) as form:
+        longest = limits.body_bytes if kind.startswith("multipart") else _LONGEST_FIELD
+        async with request.form(max_files=2, max_fields=_MOST_FIELDS, max_part_size=longest) as form:
             fields: dict[str, Any] = {}
             for key, value in form.multi_items():
                 if isinstance(value, UploadFile):
@@ -72,8 +75,11 @@ async def read_upload(request: "HttpRequest", limits: ServerLimits) -> Upload:
                     fields[key] = value
             fields = nested(fields)
     elif kind == "application/json":
+        body = await request.body()
+        if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            raise RequestError("body", f"has more than {_MOST_VALUES:,} values", "see /docs")
         try:
-            fields = json.loads(await request.body(), object_pairs_hook=_once)
+            fields = json.loads(body, object_pairs_hook=_once)
         except (ValueError, RecursionError):
             raise RequestError("body", "not valid JSON", "see /docs") from None
         if not isinstance(fields, dict) or len(fields) > _MOST_FIELDS:

@@ -141,7 +141,7 @@ CLOSED = "!document.getElementById('look').open && !document.getElementById('vid
 
 def show(page: devtools.Page, name: str) -> None:
     """Click on the video of this name."""
-    page.ask(f"document.querySelector('[aria-label={name!r}]').click()")
+    page.ask(f"document.querySelector({json.dumps(f'[aria-label={json.dumps(name)}]')}).click()")
 
 
 def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:

@@ -268,10 +268,15 @@ def test_the_bundled_model_end_to_end(tmp_path: Path) -> None:
     with serving(tmp_path / "out", "--device", "cpu", model="mini") as server:
         asked = {"size": "128x160", "num_frames": 8, "seed": 3, "extra": '{"motion": "turn"}'}
         made = [server.made(photo, **asked) for _ in range(2)]
+        within, exact = (
+            server.made(photo, size="128x192", num_frames=2, extra=f'{{"fit": "{fit}"}}') for fit in ("pad", "crop")
+        )
         states = server.wait(*made, seconds=240)
+        sizes = [(state["size"], len(state["warnings"])) for state in server.wait(within, exact, seconds=240)]
         files = [server.ask("GET", f"/v1/videos/{name}/content").body for name in made]
     assert [state["status"] for state in states] == ["completed"] * 2, states
     assert {(state["size"], state["model"], state["seed"]) for state in states} == {("128x160", "mini", 3)}
+    assert sizes == [("128x160", 1), ("128x192", 0)]
     (tmp_path / "a.mp4").write_bytes(files[0])
     (tmp_path / "b.mp4").write_bytes(files[1])
     frames = video.read(tmp_path / "a.mp4")

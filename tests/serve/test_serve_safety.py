@@ -16,11 +16,14 @@ import pytest
 from catalogues import conventions
 from command import assert_refused, run
 from serving import Server, form, picture, serving
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
 
 from fashionflow_core.catalogue.jobs import RunSpec
 from fashionflow_core.serve.addresses import PhotoFetcher, is_public
 from fashionflow_core.serve.guard import Bucket, Guard
 from fashionflow_core.serve.settings import ApiKeys, ServerLimits, ServerOptions, read_keys
+from fashionflow_core.serve.upload import read_upload
 from fashionflow_core.serve.video_request import RequestError
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -102,6 +105,7 @@ HOSTILE: dict[str, tuple[tuple[str, str], tuple[bytes, dict[str, str]], int]] = 
     "no photo": (POST, fields(b"{}"), 400),
     "a list as body": (POST, fields(b"[]"), 400),
     "deep JSON": (POST, fields(b"[" * 100_000), 400),
+    "JSON of empty objects": (POST, fields(b'{"extra": [' + b"{}," * 50_000 + b"{}]}"), 400),
     "broken JSON": (POST, fields(b'{"a'), 400),
     "a form without an end": (POST, fields(b"--x\r\n", "multipart/form-data; boundary=x"), 400),
     "a form without a mark": (POST, fields(b"--x\r\n", "multipart/form-data"), 400),
@@ -291,6 +295,18 @@ def test_bodies_are_counted_and_timed() -> None:
     assert guarded([(60, b"x")], limits, {b"content-length": b"101"}) == 413  # before anything is read
     assert guarded([(60, b"x")], limits, {}) == 408
     assert guarded([(0.1, b"x")] * 20, limits, {}) == 408
+
+
+def test_large_fields_come_in_parts_only() -> None:
+    """Decoding percent signs takes 60 times a field's size in memory."""
+    urlencoded = [(b"content-type", b"application/x-www-form-urlencoded")]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"photo=" + b"%41" * 400_000, "more_body": False}
+
+    request = HttpRequest({**scope(), "app": None, "headers": urlencoded}, receive)
+    with pytest.raises(HTTPException, match="exceeded maximum size"):
+        asyncio.run(read_upload(request, ServerLimits()))
 
 
 def test_bodies_that_are_held_together_are_counted() -> None:
