@@ -1,4 +1,4 @@
-"""`fashionflow gallery`: the page of a folder of videos, as files or served for a review."""
+"""`fashionflow gallery`: the page of an output folder, as files or served for review."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ def gallery(
     review: Annotated[
         bool, typer.Option("--review", help="Serve the page on this machine, to approve and reject (extra serve).")
     ] = False,
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Of --review; 0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port for --review; 0: any free one.")] = 8000,
 ) -> None:
-    """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores, and what failed and why."""
+    """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores and failures."""
     from fashionflow_core.catalogue import run, storage
 
     for page in run.rebuild(storage.as_given(out)):

@@ -1,13 +1,14 @@
 """HTTP endpoint: OpenAI's videos API, progress, metrics, reviews and the page."""
 
+import asyncio
 import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -105,7 +106,7 @@ def _add_errors(app: FastAPI) -> None:
 
 def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
     store, options = endpoint.store, endpoint.options
-    fetching = CapacityLimiter(_FETCHES)
+    fetching = asyncio.Semaphore(_FETCHES)
 
     @app.post("/v1/videos", summary="Make a video of a photo", openapi_extra={"requestBody": BODY})
     async def create(request: Request) -> Response:
@@ -122,7 +123,8 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
         mark = hashlib.sha256(f"{client}\n{key}".encode(errors="surrogateescape")).hexdigest() if key else ""
         digest = upload.digest() if key else ""
 
-        photo = await to_thread.run_sync(photo_bytes, upload, endpoint.fetcher, limiter=fetching)
+        async with fetching if upload.is_remote else nullcontext():
+            photo = await run_in_threadpool(photo_bytes, upload, endpoint.fetcher)
 
         def accept() -> list[ServedVideo]:
             check_size(photo, options.limits.photo_megapixels)

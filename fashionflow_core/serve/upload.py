@@ -37,6 +37,11 @@ class Upload:
     photo: bytes | str
     name: str = ""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the photo has to be fetched from another machine."""
+        return isinstance(self.photo, str) and self.photo[:5].lower() != "data:"
+
     def digest(self) -> str:
         """SHA-256 of all fields and the photo: identical requests have the same digest."""
         photo = self.photo if isinstance(self.photo, bytes) else self.photo.encode()
