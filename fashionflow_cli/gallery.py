@@ -1,4 +1,4 @@
-"""`fashionflow gallery`: the page of an output folder, as files or served for review."""
+"""`fashionflow gallery`: the page of a folder of videos, as files or served for a review."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +10,16 @@ from fashionflow_core.errors import UsageError
 
 
 def gallery(
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A folder, or URL, that fashionflow generate wrote with -o.")
-    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder or URL of fashionflow generate.")],
     review: Annotated[
-        bool, typer.Option("--review", help="Serve the page on this machine, to approve and reject (extra serve).")
+        bool,
+        typer.Option("--review", help="Serve the page on this machine to approve and reject videos (extra serve)."),
     ] = False,
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port for --review; 0: any free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port of --review; 0: any free port.")
+    ] = 8000,
 ) -> None:
-    """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores and failures."""
+    """Rebuild OUT/index.html from OUT/manifest.jsonl: posters, videos, scores, failures and their reasons."""
     from fashionflow_core.catalogue import run, storage
 
     for page in run.rebuild(storage.as_given(out)):
@@ -26,7 +27,7 @@ def gallery(
     if not review:
         return
     if storage.is_url(storage.as_given(out)):
-        raise UsageError("--review: needs a folder of this machine", hint="copy the videos here first")
+        raise UsageError("--review: needs a local folder", hint="copy the videos here first")
     from fashionflow_cli import serve
     from fashionflow_core.catalogue.jobs import RunSpec
     from fashionflow_core.serve.settings import ServerLimits, ServerOptions

@@ -7,6 +7,7 @@ posters, videos and photos of this disk.
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -151,6 +152,8 @@ def _shown(record: dict[str, Any], group: str, videos: Path | None, reviews: Map
         "prompt": str(record.get("caption", "")),
         "model": str(record.get("model", "")),
         "seed": str(record.get("seed", "")),
+        "size": f"{record.get('width', 4)}x{record.get('height', 5)}",
+        "photo_box": photo_box(record.get("photo_box")),
         "review": review.of(int(record.get("seed", -1))) if review else "",
         "flags": list(map(str, record.get("flags") or ())),
         "warnings": [_without_name(str(line), record) for line in record.get("warnings") or ()],
@@ -167,6 +170,12 @@ def _shown(record: dict[str, Any], group: str, videos: Path | None, reviews: Map
         },
     }
     return _printable(found)
+
+
+def photo_box(stored: Any) -> list[float] | None:
+    """Where a video shows its photo: left, top, width and height as shares of the video; None: unknown."""
+    numbers = [float(share) for share in stored if isinstance(share, (int, float))] if isinstance(stored, list) else []
+    return numbers if len(numbers) == 4 and all(map(math.isfinite, numbers)) else None
 
 
 def _photo(source: str, videos: Path | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from fashionflow_core.catalogue.gallery import photo_box
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.serve.addresses import PhotoFetcher
 from fashionflow_core.serve.settings import ServerOptions
@@ -74,6 +75,7 @@ class Endpoint:
             "flags": list(record.get("flags") or ()),
             "to_check": bool(record.get("warnings")),
             "suffix": suffix,
+            "photo_box": photo_box(record.get("photo_box")),
             "is_picture": suffix in (".gif", ".webp"),
             "warnings": [
                 *request.notes,

@@ -41,6 +41,7 @@ _KEPT = (
     "scores",
     "flags",
     "warnings",
+    "photo_box",
 )
 _KEPT_OF_FAILED = ("stage", "error_class", "message", "hint")
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "TIFF": ".tif"}

@@ -263,6 +263,36 @@ def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
     assert not [line for line in page.complaints if "broken.jpg" not in str(line)]
 
 
+def test_photo_and_video_lie_on_each_other(page: devtools.Page, tmp_path: Path) -> None:
+    """Where the background was extended (the photo is smaller than the video), and where the photo was cropped."""
+    Image.new("RGB", (64, 80), "teal").save(tmp_path / "a.jpg")
+    wide = record(2, item="wide", output="wide.mp4", poster="", source=str(tmp_path / "a.jpg"), width=128, height=80)
+    wide |= {"photo_box": [0.25, 0, 0.5, 1]}
+    cropped = record(3, item="crop", output="crop.mp4", poster="", source=str(tmp_path / "a.jpg"), width=64, height=64)
+    cropped |= {"photo_box": [0, -0.125, 1, 1.25]}
+    out = catalogue(tmp_path / "out", 0)
+    for one in (wide, cropped):
+        frames = np.full((3, one["height"], one["width"], 3), 120, np.uint8)
+        video.write(frames, out / one["output"], 25, 3)
+    (out / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (wide, cropped)))
+    opened(page, out)
+    boxes = """(() => {
+      const [video, photo] = ["video", "photo"].map(id => document.getElementById(id).getBoundingClientRect());
+      return [(photo.left - video.left) / video.width, (photo.top - video.top) / video.height,
+        photo.width / video.width, photo.height / video.height, video.width / video.height];
+    })()"""
+    for one in (wide, cropped):
+        for width in (1200, 400):
+            page.open((out / "index.html").as_uri(), width=width)
+            show(page, one["item"])
+            page.until("document.getElementById('photo').naturalWidth === 64")
+            *found, shape = page.ask(boxes)
+            assert found == pytest.approx(one["photo_box"], abs=0.01)
+            assert shape == pytest.approx(one["width"] / one["height"], abs=0.01)
+            page.picture(tmp_path / f"{one['item']}-{width}.png")
+    assert page.complaints == []
+
+
 def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
     out = catalogue(tmp_path / "out", 1)
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)

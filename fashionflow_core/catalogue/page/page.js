@@ -62,7 +62,8 @@ function belongs(video, show) {
 }
 function fits(video) {
   const words = at("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const model = at("model").value, seed = at("seed").value.trim();
+  const model = at("model").value, seed = at("seed").value.trim(), reason = at("reason").value;
+  if (reason && !video.flags?.includes(reason)) return false;
   if (!belongs(video, show) || (model && video.model !== model) || (seed && String(video.seed) !== seed)) return false;
   if (!words.length) return true;
   const text = [video.photo_name, video.prompt, video.review, video.error?.message, ...video.warnings].join(" ").toLowerCase();
@@ -137,8 +138,9 @@ function settle() {
   }
   options("model", all.map(video => video.model));
   options("seed", all.map(video => video.seed));
+  options("reason", all.flatMap(video => video.flags ?? []));
 }
-// Models and seeds to choose from, where there are several.
+// Models, seeds and flags to choose from, where there are several.
 function options(name, values) {
   const found = [...new Set(values.filter(value => value != null && value !== "").map(String))].sort();
   at(name).hidden = found.length < 2;
@@ -280,6 +282,7 @@ function openVideo(id) {
   if (!video || video.status !== "completed") return;
   open = id;
   const source = address(video, "video"), beside = address(video, "photo");
+  lay(video);
   alone(!beside);
   if (beside) photo.src = beside; else photo.removeAttribute("src");
   animation.hidden = !video.is_picture;
@@ -291,6 +294,13 @@ function openVideo(id) {
   look.scrollTop = 0;
   at("look-title").focus({preventScroll: true});
   if (!calm.matches && !video.is_picture) player.play().catch(() => {});
+}
+// The video fills its place, and the photo lies where the video shows it: left, top, width, height as shares of the video.
+function lay(video) {
+  const [across, down] = String(video.size).split("x").map(Number), box = video.photo_box;
+  compare.style.setProperty("--wide", across / down || 0.8);
+  photo.classList.toggle("placed", Boolean(box));
+  ["left", "top", "width", "height"].forEach((side, at) => { photo.style[side] = box ? `${100 * box[at]}%` : ""; });
 }
 // A photo that there is not, or that does not open, leaves the video alone.
 function alone(is) {
@@ -312,6 +322,7 @@ function fill(video) {
     {Photo: video.photo_name, Caption: video.prompt, Size: video.size, Seconds: video.seconds, Seed: video.seed});
   const terms = rows => rows.filter(([, value]) => value !== "" && value != null)
     .flatMap(([name, value, means]) => [element("dt", {textContent: name, title: means ?? ""}), element("dd", {textContent: value})]);
+  at("reasons").replaceChildren(...(video.reasons ?? []).map(reason => because(video, reason)));
   at("scores").replaceChildren(...terms(scores(video)));
   at("details").replaceChildren(...terms(rows));
   const others = family(video).filter(one => one.status === "completed");
@@ -326,6 +337,19 @@ function fill(video) {
     button.addEventListener("click", () => openVideo(one.id));
     return button;
   }));
+}
+// Why a video is flagged: in words, with the frame that shows it.
+function because(video, {flag, words, frame, seconds}) {
+  const place = frame == null ? "" : ` (frame ${frame})`, item = element("li");
+  if (place && !video.is_picture) {
+    const still = element("video", {muted: true, playsInline: true, preload: "auto", src: `${address(video, "video")}#t=${seconds}`});
+    const button = element("button", {type: "button", title: `Go to frame ${frame}`}, still);
+    button.setAttribute("aria-label", `Go to frame ${frame}`);
+    button.addEventListener("click", () => { player.pause(); player.currentTime = seconds; });
+    item.append(button);
+  }
+  item.append(element("span", {textContent: `${flag}: ${words}${place}`}));
+  return item;
 }
 async function review(verdict) {
   const video = videos.get(open);
@@ -405,7 +429,7 @@ function refilter() {
   for (const [id, card] of cards) card.hidden = !fits(videos.get(id));
   settle();
 }
-for (const name of ["find", "model", "seed"]) at(name).addEventListener("input", refilter);
+for (const name of ["find", "model", "seed", "reason"]) at(name).addEventListener("input", refilter);
 at("sort").addEventListener("change", () => {
   const all = [...cards.values()].map(card => [card, videos.get(card.dataset.id)]);
   const drift = at("sort").value, order = [...videos.keys()];
