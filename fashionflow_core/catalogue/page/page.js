@@ -1,5 +1,5 @@
 "use strict";
-// The page of a server, and of a folder: with the folder's own page all videos are in it, and there is nobody to ask.
+// Script of the server's page and of a folder's page, in which all videos are embedded (`folder`) and no server is asked.
 const at = id => document.getElementById(id);
 const folder = at("folder") && JSON.parse(at("folder").textContent);
 const list = at("videos"), look = at("look"), player = at("video"), animation = at("animation");
@@ -24,7 +24,7 @@ async function ask(path, options = {}) {
 const post = (path, value = {}) =>
   ask(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(value)});
 const say = text => { at("news").textContent = text; };
-// Empty: there is none.
+// An empty URL: no such file.
 const address = (video, variant) => video.files ? video.files[variant]
   : `/v1/videos/${encodeURIComponent(video.id)}/content?variant=${variant}`;
 function element(name, values = {}, ...children) {
@@ -172,7 +172,7 @@ function forget(id) {
   settleSoon();
 }
 
-// Videos in the list play under the mouse and the focus; a page of thousands holds one or two.
+// Videos in the list play on hover and focus, and are removed afterwards: a page may have thousands.
 function play(shot) {
   const video = videos.get(shot.closest(".card").dataset.id);
   if (shot.querySelector(".moving") || shot.disabled || calm.matches) return;
@@ -295,14 +295,14 @@ function openVideo(id) {
   at("look-title").focus({preventScroll: true});
   if (!calm.matches && !video.is_picture) player.play().catch(() => {});
 }
-// The video fills its place, and the photo lies where the video shows it: left, top, width, height as shares of the video.
+// Place the photo where the video shows it: left, top, width, height as shares of the video.
 function lay(video) {
   const [across, down] = String(video.size).split("x").map(Number), box = video.photo_box;
   compare.style.setProperty("--wide", across / down || 0.8);
   photo.classList.toggle("placed", Boolean(box));
   ["left", "top", "width", "height"].forEach((side, at) => { photo.style[side] = box ? `${100 * box[at]}%` : ""; });
 }
-// A photo that there is not, or that does not open, leaves the video alone.
+// Without a photo, or if it cannot be shown, only the video is shown.
 function alone(is) {
   compare.classList.toggle("alone", is);
   at("splitter").hidden = is;
@@ -338,7 +338,7 @@ function fill(video) {
     return button;
   }));
 }
-// Why a video is flagged: in words, with the frame that shows it.
+// Reason of a flag, with the frame that shows it.
 function because(video, {flag, words, frame, seconds}) {
   const place = frame == null ? "" : ` (frame ${frame})`, item = element("li");
   if (place && !video.is_picture) {
@@ -463,7 +463,7 @@ function start(session) {
   at("seconds").max = session.video_seconds;
   listen();
 }
-// The page of a folder: everything is in it.
+// A folder's page.
 function fillFolder() {
   about = folder;
   at("title").textContent = folder.title;
