@@ -26,12 +26,12 @@ More: docs/guides/serve.md
 """
 _SERVER, _SAFETY = "Server", "Safety"
 
-Host = Annotated[str, option(_SERVER, "host", text="Address to listen at.", default="127.0.0.1", metavar="ADDRESS")]
+Host = Annotated[str, option(_SERVER, "host", text="Address to listen on.", default="127.0.0.1", metavar="ADDRESS")]
 Port = Annotated[int, option(_SERVER, "port", text="0: any free one.", default="8000", **between(0, 65535))]
 Folder = Annotated[Path, option(_SERVER, "folder", text="Folder of queue and videos.", default="served", metavar="DIR")]
-Queue = Annotated[int, option(_SERVER, "queue", text="Videos that may wait.", default="100", **between(1, 100_000))]
+Queue = Annotated[int, option(_SERVER, "queue", text="Largest number of queued videos.", default="100", **between(1, 100_000))]
 TimeLimit = Annotated[
-    float, option(_SERVER, "time-limit", text="Seconds that one video may take.", default="600", **between(1, 86_400))
+    float, option(_SERVER, "time-limit", text="Time limit per video in seconds.", default="600", **between(1, 86_400))
 ]
 Keep = Annotated[
     str,
@@ -42,7 +42,7 @@ ApiKeyFile = Annotated[
     option(
         _SAFETY,
         "api-key-file",
-        text="Keys of clients, one per line; without it only this machine may connect.",
+        text="API keys, one per line; without it only this machine can connect.",
         metavar="FILE",
     ),
 ]
@@ -51,13 +51,13 @@ AllowUrl = Annotated[
     option(_SAFETY, "allow-url", text="Host that photos may be fetched from; repeatable.", metavar="HOST"),
 ]
 Rate = Annotated[
-    int, option(_SAFETY, "rate", text="Requests for videos per minute and key; 0: any.", default="120", **between(0))
+    int, option(_SAFETY, "rate", text="New videos per minute and key; 0: unlimited.", default="120", **between(0))
 ]
 MaxUpload = Annotated[
-    float, option(_SAFETY, "max-upload", text="Megabytes of a request.", default="64", **between(0.01, 512))
+    float, option(_SAFETY, "max-upload", text="Largest request in megabytes.", default="64", **between(0.01, 512))
 ]
 MaxSeconds = Annotated[
-    float, option(_SAFETY, "max-seconds", text="Length of a video in seconds.", default="60", **between(0.1, 3600))
+    float, option(_SAFETY, "max-seconds", text="Longest video in seconds.", default="60", **between(0.1, 3600))
 ]
 
 
@@ -86,12 +86,12 @@ def serve(
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
     scores: Annotated[
-        bool, option(REPORTING, "scores/--no-scores", text="Measure every video.", default="on", flag=True)
+        bool, option(REPORTING, "scores/--no-scores", text="Compute scores of every video.", default="on", flag=True)
     ] = True,
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make videos over HTTP (the API of OpenAI's videos), with a page for people at /. More: docs/guides/serve.md."""
+    """Serve videos over HTTP (OpenAI's videos API) and a page at /. More: docs/guides/serve.md."""
     from fashionflow_core.catalogue.jobs import RunSpec
     from fashionflow_core.serve.run import check_extra
     from fashionflow_core.serve.settings import ApiKeys, ServerLimits, ServerOptions, parse_span, read_keys
@@ -107,6 +107,7 @@ def serve(
         background=background,
         max_megapixels=max_megapixels,
         scores=scores,
+        one_at_a_time=True,
     )
     limits = ServerLimits(
         queue=queue,

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +97,7 @@ def run_server(folder: str, queue: int) -> None:
         out=folder,
         scratch="",
         scores=False,
+        one_at_a_time=True,
         opener="fashionflow_benchmarks.serve_load:open_stub",
     )
     limits = ServerLimits(queue=queue, posts_per_minute=0)
@@ -143,7 +144,7 @@ class LoadClient(threading.Thread):
         time.sleep(self._after)
         for photo in self._photos:
             key = secrets.token_hex(8)
-            body, kind = _form(photo)
+            body, kind = photo_form(photo)
             headers = {"Content-Type": kind, "Idempotency-Key": key}
             while True:
                 status, answer = self._ask("POST", "/v1/videos", body, headers)
@@ -179,9 +180,12 @@ class LoadClient(threading.Thread):
             return 0, None
 
 
-def _form(photo: bytes) -> tuple[bytes, str]:
-    head = 'Content-Disposition: form-data; name="input_reference"; filename="p.png"\r\nContent-Type: image/png'
-    return f"--m\r\n{head}\r\n\r\n".encode() + photo + b"\r\n--m--\r\n", "multipart/form-data; boundary=m"
+def photo_form(photo: bytes, fields: Mapping[str, str] = {}) -> tuple[bytes, str]:
+    """A request for a video as multipart/form-data, and that with its boundary."""
+    parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    head = 'Content-Disposition: form-data; name="input_reference"; filename="p"\r\nContent-Type: image/png\r\n\r\n'
+    parts.append(head.encode() + photo)
+    return b"".join(b"--m\r\n" + part + b"\r\n" for part in parts) + b"--m--\r\n", "multipart/form-data; boundary=m"
 
 
 def _photo(number: int) -> bytes:

@@ -1,14 +1,17 @@
 """Gallery page `index.html` of an output folder.
 
-One file a page that asks nothing of anybody: styles and script are in it, posters and videos are beside it.
+It is the page of the server (`page/`) with styles, script and the list of videos in one file, and loads nothing but
+posters, videos and photos of this disk.
 """
 
+import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -18,14 +21,14 @@ from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
 from fashionflow_core.catalogue.reviews import Review, read_reviews
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
-from fashionflow_core.utils.pages import render
+from fashionflow_core.utils.pages import clean, locked_down
 
 PAGE = "index.html"
 PER_PAGE = 2_000
-TEMPLATE = "gallery.html.j2"
+FILES = Path(__file__).parent / "page"  # what this page and the server's are made of
 SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif")  # photos that browsers open
 GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # what needs a look first
-# Name in the manifest → how a page calls it, with its unit, and what it says.
+# Name in the manifest: label, unit and meaning on the page.
 SCORES = {
     "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
     "first_psnr": ("first frame", " dB", "how like the photo the first frame is; more is better"),
@@ -33,44 +36,6 @@ SCORES = {
     "motion": ("motion", "", "how much moves; near 0 is a still picture"),
     "figure_kept": ("figure kept", "", "the least of the figure that any frame shows; 1 is all"),
 }
-
-
-@dataclass(frozen=True)
-class Card:
-    """One item on the page; paths are escaped for links."""
-
-    name: str
-    caption: str
-    group: str
-    status: str
-    video: str
-    poster: str
-    photo: str
-    is_picture: bool
-    model: str
-    seed: str
-    width: int
-    height: int
-    verdict: str
-    flags: tuple[str, ...]
-    warnings: tuple[str, ...]
-    scores: tuple[tuple[str, str, str], ...]
-    drift: float
-    details: tuple[tuple[str, str], ...]
-    stage: str
-    message: str
-    hint: str
-
-    @property
-    def summary(self) -> str:
-        """The two scores that say most."""
-        values = {label: value for label, value, _ in self.scores}
-        return " · ".join(f"{label} {values[label]}" for label in ("colour drift", "motion") if label in values)
-
-    @property
-    def search(self) -> str:
-        """What the search field looks in."""
-        return f"{self.name} {self.caption} {self.verdict} {self.message} {' '.join(self.warnings)}".casefold()
 
 
 def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
@@ -103,25 +68,39 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         found.sort(key=lambda one: (GROUPS.index(one[0]) if several else 0, one[1]))
         parts = [found[start : start + PER_PAGE] for start in range(0, len(found), PER_PAGE)] or [[]]
         names = [PAGE if number == 1 else f"index-{number}.html" for number in range(1, len(parts) + 1)]
+        title = _printable(os.path.basename(os.path.realpath(out)))
         for number, (part, name) in enumerate(zip(parts, names)):
-            cards = [_card(record_at(manifest, start), group, videos, reviews) for group, _, start in part]
-            text = render(
-                "fashionflow_core.catalogue",
-                TEMPLATE,
-                title=os.path.basename(os.path.realpath(out)),
-                cards=cards,
-                counts=counts,
-                models=sorted({card.model for card in cards if card.model}),
-                seeds=sorted({card.seed for card in cards if card.seed}, key=lambda seed: (len(seed), seed)),
-                pages=names,
-                page=number,
-                built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            )
-            write_text(out / name, text)
+            shown = [_shown(record_at(manifest, start), group, videos, reviews) for group, _, start in part]
+            content = {"title": title, "about": _about(counts), "pages": names, "page": number, "scores": SCORES}
+            write_text(out / name, _page({**content, "videos": shown}))
             pages.append(out / name)
     for old in _surplus(out, len(parts)):
         old.unlink()
     return pages
+
+
+def _about(counts: Mapping[str, int]) -> str:
+    videos, failed = counts[FINE] + counts[CHECK] + counts[FLAGGED], counts[FAILED]
+    parts = [f"{videos:,} video{'' if videos == 1 else 's'}"]
+    parts += [f"{counts[FLAGGED]} of them flagged"] if counts[FLAGGED] else []
+    parts += [f"{counts[CHECK]} to check"] if counts[CHECK] else []
+    parts += [f"{failed} photo{'' if failed == 1 else 's'} failed"] if failed else []
+    return f"{', '.join(parts)} · {datetime.now(UTC).strftime('%Y-%m-%d %H:%M UTC')}"
+
+
+def _page(content: Mapping[str, Any]) -> str:
+    """The page as one file, which may load only what lies beside it, and run only its own script (CSP)."""
+    page, style, script = ((FILES / name).read_text("utf-8") for name in ("index.html", "page.css", "page.js"))
+    data = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")  # no text may end the element
+    parts = {
+        "<title>FashionFlow</title>": f"<title>{escape(content['title'])} · FashionFlow</title>",
+        '<link rel="stylesheet" href="/page.css">': f"<style>\n{style}</style>",
+        '<script src="/page.js" defer></script>\n': "",
+        "</body>": f'<script type="application/json" id="folder">{data}</script>\n<script>\n{script}</script>\n</body>',
+    }
+    for before, after in parts.items():
+        page = page.replace(before, after, 1)
+    return locked_down(page)
 
 
 def _surplus(out: Path, pages: int) -> Iterator[Path]:
@@ -146,39 +125,48 @@ def _order(name: str) -> str:
     return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
-def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapping[str, Review]) -> Card:
-    status, message = str(record["status"]), str(record.get("message", ""))
-    if group == FAILED and status == DONE:
-        status, message = "missing", "the video is gone; the next run makes it again"
-    output, poster = str(record.get("output", "")), str(record.get("poster", ""))
-    found = record.get("scores") or {}
-    review = reviews.get(str(record["item"]))
-    scores = tuple(
-        (SCORES[key][0], f"{found[key]:.3g}{SCORES[key][1]}", SCORES[key][2]) for key in SCORES if key in found
-    )
-    return Card(
-        name=str(record["item"]),
-        caption=str(record.get("caption", "")),
-        group=group,
-        status=status,
-        video=_link(output) if group != FAILED else "",
-        poster=_link(poster) if poster and group != FAILED else "",
-        photo=_photo(str(record.get("source", "")), videos),
-        is_picture=output.lower().endswith((".gif", ".webp")),
-        model=str(record.get("model", "")),
-        seed=str(record.get("seed", "")),
-        width=int(record.get("width", 3)),
-        height=int(record.get("height", 4)),
-        verdict=review.of(int(record.get("seed", -1))) if review else "",
-        flags=tuple(map(str, record.get("flags") or ())),
-        warnings=tuple(_without_name(str(line), record) for line in record.get("warnings") or ()),
-        scores=scores,
-        drift=float(found.get("garment_drift", -1)),
-        details=tuple(_details(record)) if group != FAILED else (),
-        stage=str(record.get("stage", "")),
-        message=message,
-        hint=str(record.get("hint", "")),
-    )
+def _shown(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapping[str, Review]) -> dict[str, Any]:
+    """An item as the page's script takes it: as the server describes its videos, with links to files of this disk."""
+    status, message, hint = str(record["status"]), str(record.get("message", "")), str(record.get("hint", ""))
+    failed = group == FAILED
+    if failed and status == DONE:
+        message, hint = "the video is gone; the next run makes it again", ""
+    output, poster, name = str(record.get("output", "")), str(record.get("poster", "")), str(record["item"])
+    review, scores = reviews.get(name), record.get("scores") or {}
+    found = {
+        "id": name,
+        "group": name,
+        "created": 0,
+        "version": 0,
+        "status": "failed" if failed else "completed",
+        "photo_name": name,
+        "prompt": str(record.get("caption", "")),
+        "model": str(record.get("model", "")),
+        "seed": str(record.get("seed", "")),
+        "size": f"{record.get('width', 4)}x{record.get('height', 5)}",
+        "photo_box": photo_box(record.get("photo_box")),
+        "review": review.of(int(record.get("seed", -1))) if review else "",
+        "flags": list(map(str, record.get("flags") or ())),
+        "warnings": [_without_name(str(line), record) for line in record.get("warnings") or ()],
+        "to_check": group == CHECK,
+        "scores": {} if failed else {key: float(scores[key]) for key in SCORES if key in scores},
+        "details": [] if failed else list(_details(record)),
+        "error": {"message": "; ".join(filter(None, (message, hint)))},
+        "is_picture": output.lower().endswith((".gif", ".webp")),
+        "suffix": os.path.splitext(output)[1],
+        "files": {
+            "video": "" if failed else _link(output),
+            "thumbnail": _link(poster) if poster and not failed else "",
+            "photo": _photo(str(record.get("source", "")), videos),
+        },
+    }
+    return _printable(found)
+
+
+def photo_box(stored: Any) -> list[float] | None:
+    """Where a video shows its photo: left, top, width and height as shares of the video; None: unknown."""
+    numbers = [float(share) for share in stored if isinstance(share, (int, float))] if isinstance(stored, list) else []
+    return numbers if len(numbers) == 4 and all(map(math.isfinite, numbers)) else None
 
 
 def _photo(source: str, videos: Path | None) -> str:
@@ -218,6 +206,16 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _without_name(warning: str, record: dict[str, Any]) -> str:
     """A warning without the photo that it begins with: its card names that."""
     return warning.removeprefix(f"{record.get('source', '')}: ")
+
+
+def _printable(value: Any) -> Any:
+    """Text, or all text of a list or dictionary, that UTF-8 can hold, without control characters: names of files and
+    lines of manifests may have any."""
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(inner) for inner in value]
+    return clean(value)
 
 
 def _link(relative: str) -> str:

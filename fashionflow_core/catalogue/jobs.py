@@ -38,6 +38,8 @@ class RunSpec:
         scores: measure every video.
         gate: flag videos beyond these limits.
         reroll: times that a flagged video is made again with another seed; the least bad one is kept.
+        one_at_a_time: have each video in place before the next one is computed, so that whatever ends a worker only
+            what it computes has to be made again; scores are measured meanwhile. Not together with `gate`.
         opener: `module:function` that opens the model, called as `pipeline.load` is.
     """
 
@@ -56,6 +58,7 @@ class RunSpec:
     scores: bool = True
     gate: QualityLimits | None = None
     reroll: int = 0
+    one_at_a_time: bool = False
     opener: str = "fashionflow_core.pipeline:load"
 
     def files(self, name: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.utils.files import append_durably
 
 REVIEW = "review.jsonl"
 APPROVED, REJECTED, UNDECIDED = "approved", "rejected", ""
@@ -83,7 +84,6 @@ def write_review(out: Path, item: str, verdict: str, seed: int) -> None:
         # A line that a kill cut off is ended first, so that this one is not taken for its rest.
         end = os.fstat(descriptor).st_size
         torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + line.encode())
-        os.fsync(descriptor)
+        append_durably(descriptor, (b"\n" if torn else b"") + line.encode())
     finally:
         os.close(descriptor)

@@ -40,12 +40,17 @@ if TYPE_CHECKING:
     from fashionflow_core.pipeline import Clip, FashionFlowPipeline
     from fashionflow_core.video import VideoInfo
 
+_CANCELLED = "cancelled"
 _DENOISING = 0.5  # of the progress of a video; networks of a motion model take less of its time, others more
 Report = Callable[[Job, dict[str, Any]], None]
 
 
 class Stopped(Exception):
     """The run asked for an end, between two denoising steps."""
+
+
+class Cancelled(FashionFlowError):
+    """Nobody wants this video any more."""
 
 
 class DeviceLost(Exception):
@@ -87,6 +92,7 @@ class Maker:
         self.work, self.report, self.again, self.full = work, report, again, full
         self._takes: dict[int, list[Attempt]] = {}
         self.stop = threading.Event()
+        self.cancelled: set[int] = set()  # numbers of jobs to be dropped; may be added to from any thread
         self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
         # Before there are threads: two that import PyAV at once each get half of it.
         importlib.import_module("av.video.reformatter")
@@ -134,6 +140,9 @@ class Maker:
         ready: list[tuple[Job, OpenedPhoto]] = []
         for one in started:
             photo = one.photo.result()
+            if one.job.number in self.cancelled:
+                self._failed(one.job, photo, "photo", Cancelled(_CANCELLED))
+                continue
             if photo.error is not None:
                 self._failed(one.job, photo, "photo", photo.error)
                 continue
@@ -160,6 +169,8 @@ class Maker:
         def on_step(done: int, steps: int) -> None:
             if self.stop.is_set():
                 raise Stopped
+            if self.cancelled.issuperset(numbers):
+                raise Cancelled(_CANCELLED)
             self.progressed(numbers, "denoise", _DENOISING * done / max(1, steps))
 
         try:
@@ -171,6 +182,10 @@ class Maker:
             )
         except Stopped:
             raise
+        except Cancelled as error:
+            for job, photo in batch:
+                self._failed(job, photo, "denoise", error)
+            return
         except Exception as error:
             if "CUDA error" in str(error):
                 raise DeviceLost(str(error)) from error
@@ -204,11 +219,14 @@ class Maker:
         """Decode on this thread, which has the device, into a queue that the writing thread reads."""
         frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
         seconds = {"photo": photo.seconds, "denoise": denoise}
+        placed = threading.Event()
         self._behind.acquire()
-        self._writing.submit(self._write, job, photo, clip, frames, seconds, distance)
+        self._writing.submit(self._write, job, photo, clip, frames, seconds, distance, placed)
         start = time.perf_counter()
         try:
             for number, frame in enumerate(clip.frames, 1):
+                if job.number in self.cancelled:
+                    raise Cancelled(_CANCELLED)
                 frames.put(frame)
                 if number % 4 == 0:
                     share = _DENOISING + (1 - _DENOISING) * number / max(1, clip.count)
@@ -217,6 +235,8 @@ class Maker:
             frames.put(None)
         except Exception as error:
             frames.put(error)
+        if self.work.one_at_a_time:
+            placed.wait()
 
     def _write(
         self,
@@ -226,10 +246,11 @@ class Maker:
         frames: "queue.SimpleQueue[Any]",
         seconds: dict[str, float],
         distance: float | None,
+        placed: threading.Event,
     ) -> None:
         drained = FrameQueue(frames)
         try:
-            record = self._put_in_place(job, photo, clip, drained, seconds, distance)
+            record = self._put_in_place(job, photo, clip, drained, seconds, distance, placed)
         except Exception as error:
             drained.drain()
             if drained.error is not None:
@@ -240,6 +261,7 @@ class Maker:
             if record is not None:
                 self.report(job, record)
         finally:
+            placed.set()
             self._behind.release()
 
     def _put_in_place(
@@ -250,8 +272,9 @@ class Maker:
         frames: FrameQueue,
         seconds: dict[str, float],
         distance: float | None,
+        placed: threading.Event,
     ) -> dict[str, Any] | None:
-        """Write video and poster into the scratch folder, then move both to where they belong.
+        """Write video and poster into the scratch folder, then move both to where they belong; `placed` is set then.
 
         Returns:
             The record; None if the video is to be made again first.
@@ -269,9 +292,14 @@ class Maker:
             if frames.poster is not None:
                 write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
             seconds["encode"] = time.perf_counter() - start
+            kept = None
+            if self.work.one_at_a_time:
+                kept = self._keep(job, take)
+                placed.set()
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
-                take.scores = self._scores(temporary, photo, finishers[0])
+                place = temporary if kept is None else self.out / self.work.files(job.name)[0]
+                take.scores = self._scores(place, photo, finishers[0])
                 seconds["score"] = time.perf_counter() - start
             takes = [*(self._takes.pop(job.number, None) or earlier_takes(job)), take]
             if self.work.gate is not None:
@@ -283,7 +311,7 @@ class Maker:
                     return None
             there = [one for one in takes if one.video is not None or one.is_in_place]
             best = min(there, key=lambda one: badness(one.scores, self.work.gate or QualityLimits()))
-            size, digest = self._keep(job, best)
+            size, digest = kept or self._keep(job, best)
             for other in takes:
                 other.discard()
         except BaseException:

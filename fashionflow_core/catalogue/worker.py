@@ -17,7 +17,7 @@ from fashionflow_core.utils.text import log_traceback
 
 
 class _Worker:
-    """Messages in: ("work", RunSpec, log), ("job", Job), ("stop",), ("end",). Out: see `main`."""
+    """Messages in: ("work", RunSpec, log), ("job", Job), ("cancel", number), ("stop",), ("end",). Out: see `main`."""
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
@@ -30,7 +30,7 @@ class _Worker:
         with self._sending:
             ipc.send(self._outgoing, message)
 
-    def listen(self, start: Callable[[Job], Started]) -> None:
+    def listen(self, start: Callable[[Job], Started], cancel: Callable[[int], None]) -> None:
         """On a thread of its own: a run that is gone ends this process at once, wherever it is.
 
         Photos are begun as they are named, the first ones while the model is still being opened.
@@ -41,6 +41,8 @@ class _Worker:
                 if kind == "job":
                     if not self.stop.is_set():  # set by a full disk, of which the run may not know yet
                         self.jobs.put(start(rest[0]))
+                elif kind == "cancel":
+                    cancel(rest[0])
                 else:
                     if kind == "stop":
                         self.stop.set()
@@ -55,7 +57,7 @@ class _Worker:
         maker.stop = self.stop
         maker.grown = lambda limit: self.say("room", limit)
         maker.progressed = lambda numbers, stage, share: self.say("progress", numbers, stage, share)
-        threading.Thread(target=self.listen, args=(maker.start,), daemon=True).start()
+        threading.Thread(target=self.listen, args=(maker.start, maker.cancelled.add), daemon=True).start()
         loading = maker.open()
         self.is_ready = True
         self.say("ready", maker.device, maker.limit, loading)

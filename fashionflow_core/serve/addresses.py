@@ -1,4 +1,4 @@
-"""Photos at addresses that a client names: only allowed hosts, no private networks, also after DNS and redirects."""
+"""Photos at URLs of clients: from allowed hosts with public addresses only, also after DNS and redirects."""
 
 import base64
 import binascii
@@ -7,8 +7,10 @@ import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -16,7 +18,7 @@ from fashionflow_core.serve.video_request import RequestError
 
 _REDIRECTS = 3
 _SECONDS = 10.0  # for each connection, and each wait for bytes of it
-_LONGEST = 30.0  # for a photo, however steadily its bytes trickle in
+_LONGEST = 30.0  # for an answer, however steadily its bytes trickle in
 _PORTS = {"http": 80, "https": 443}
 FIELD = "input_reference"
 
@@ -25,14 +27,14 @@ def addresses_of(host: str, port: int) -> list[str]:
     """The IP addresses of a host.
 
     Raises:
-        OSError: none is known.
+        OSError: the host is unknown.
     """
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
 class PhotoFetcher:
-    """Fetches photos.
+    """Fetcher of photos.
 
     Attributes:
         hosts: names of allowed hosts, lower case.
@@ -50,7 +52,7 @@ class PhotoFetcher:
         """The bytes at a `data:`, `http:` or `https:` address.
 
         Raises:
-            RequestError: an address that is not allowed, or where no photo of an allowed size can be had.
+            RequestError: the URL is not allowed, cannot be fetched, or is too large.
         """
         if url[:5].lower() == "data:":
             return _data(url, self.max_bytes)
@@ -64,31 +66,36 @@ class PhotoFetcher:
             if isinstance(answer, bytes):
                 return answer
             url = urljoin(url, answer)
-        raise RequestError(FIELD, f"more than {_REDIRECTS} redirects", "name the address of the photo itself")
+        raise RequestError(FIELD, f"more than {_REDIRECTS} redirects", "send the final URL of the photo")
 
     def _checked(self, url: str) -> SplitResult:
-        hint = "send the photo itself, or ask who runs this server to allow the host"
+        hint = "send the photo itself, or ask the operator of this server to allow the host"
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").rstrip("."), parts.port
         except ValueError:
-            raise RequestError(FIELD, "not a valid address", hint) from None
+            raise RequestError(FIELD, "invalid URL", hint) from None
         if parts.scheme not in _PORTS or not host or re.search(r"[\s\\\x00-\x1f]", url) or not url.isascii():
-            raise RequestError(FIELD, "not a valid http or https address", hint)
+            raise RequestError(FIELD, "invalid http or https URL", hint)
         if parts.username is not None or port not in (None, _PORTS[parts.scheme]):
-            raise RequestError(FIELD, "user names and ports are not allowed in addresses", hint)
+            raise RequestError(FIELD, "user names and ports are not allowed in URLs", hint)
         if host not in self.hosts:
             raise RequestError(FIELD, f"host {host[:60]} is not allowed", hint)
         return parts
 
     def _get(self, parts: SplitResult) -> bytes | str:
-        """The photo, or where a redirect leads."""
+        """The photo, or the target of a redirect."""
         host, port = str(parts.hostname).rstrip("."), _PORTS[parts.scheme]
         addresses = self.resolve(host, port)
         if not addresses or not all(is_public(address) for address in addresses):
             raise RequestError(FIELD, f"host {host} has an address in a private network", "send the photo itself")
-        # Connected to the address that was checked: a second look-up could give another one.
+        # Connect to the checked address: a second DNS query may return another one (DNS rebinding).
         stream = self.connect((addresses[0], port), timeout=_SECONDS)
+        # Also for headers that trickle in: a socket's own limit begins anew with each byte.
+        same, deadline = stream.dup(), time.monotonic() + _LONGEST
+        limit = threading.Timer(_LONGEST, _shut, (same,))
+        limit.daemon = True
+        limit.start()
         try:
             if parts.scheme == "https":
                 stream = ssl.create_default_context().wrap_socket(stream, server_hostname=host)
@@ -100,27 +107,40 @@ class PhotoFetcher:
             if answer.status in (301, 302, 303, 307, 308):
                 return answer.getheader("Location") or ""
             if answer.status != 200:
-                raise RequestError(FIELD, f"the host answered with status {answer.status}", "check the address")
-            data, deadline = bytearray(), time.monotonic() + _LONGEST
+                raise RequestError(FIELD, f"the host answered with status {answer.status}", "check the URL")
+            data = bytearray()
             while len(data) <= self.max_bytes and (part := answer.read1(65_536)):
                 data += part
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"it took more than {_LONGEST:g} s")
+            if time.monotonic() >= deadline:  # what was read ends where the connection was ended
+                raise ConnectionError
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() < deadline:
+                raise
+            raise TimeoutError(f"it took more than {_LONGEST:g} s") from None
         finally:
+            limit.cancel()
+            same.close()
             stream.close()
         if len(data) > self.max_bytes:
             raise RequestError(FIELD, f"more than {self.max_bytes:,} bytes", "send a smaller photo")
+        if answer.length:
+            raise ConnectionError("the connection broke off")
         return bytes(data)
 
 
+def _shut(stream: socket.socket) -> None:
+    with suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
+
+
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet: not loopback, private, link-local, shared or reserved."""
+    """Whether an IP address is public: not loopback, private, link-local, shared or reserved."""
     try:
         found = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
         return False
     if isinstance(found, ipaddress.IPv6Address):
-        # An IPv4 address inside: mapped, 6to4, Teredo, and NAT64's prefix (RFC 6052).
+        # Embedded IPv4 address: mapped, 6to4, Teredo, NAT64 (RFC 6052).
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
         if inner is None and found in ipaddress.ip_network("64:ff9b::/96"):
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
@@ -132,7 +152,7 @@ def is_public(address: str) -> bool:
 def _data(url: str, max_bytes: int) -> bytes:
     head, comma, body = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise RequestError(FIELD, "not a base64 data address", "such as data:image/jpeg;base64,...")
+        raise RequestError(FIELD, "not a base64 data: URL", "such as data:image/jpeg;base64,...")
     if len(body) > max_bytes * 4 // 3 + 4:
         raise RequestError(FIELD, f"more than {max_bytes:,} bytes", "send a smaller photo")
     try:

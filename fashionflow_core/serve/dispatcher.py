@@ -1,4 +1,4 @@
-"""Dispatcher: waiting videos to warm worker processes, results to the store."""
+"""Dispatcher: queued videos to worker processes, results to the store."""
 
 import queue
 import threading
@@ -15,24 +15,24 @@ from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.serve.video_store import PHOTOS, ServedVideo, VideoStore
 
-PATIENCE = 30.0  # seconds that a stopping server gives to the videos in hand
-_STARTS = 3  # workers that may die one after the other before their model is open
-_PAUSE = 10.0  # seconds until a full disk is tried again
-_SWEEP = 20.0  # seconds between two looks for old videos
-_AHEAD = 2  # videos a worker has beside the one that it computes: one is written, of one the photo is opened
+PATIENCE = 30.0  # seconds in which a stopping server finishes the current videos
+_STARTS = 3  # consecutive workers that may die before their model is open
+_PAUSE = 10.0  # seconds until the next attempt with a full disk
+_SWEEP = 20.0  # seconds between two searches for expired videos
+_AHEAD = 2  # videos per worker beside the computed one: one whose scores are measured, one whose photo is opened
 
 
 class Dispatcher:
-    """Gives waiting videos to worker processes, one per device, whose models stay open.
+    """Dispatcher of queued videos to worker processes, one per device, whose models stay open.
 
-    Everything happens on one thread of its own; `start` and `stop` may be called from any.
+    It runs on a thread of its own; `start` and `stop` may be called from any thread.
 
     Args:
-        work: what all videos have in common; its folder is the store's.
-        store: of the videos.
-        devices: one worker each.
-        failed: called, from the thread, with the error that ends it.
-        module: what a worker runs.
+        work: settings of all videos; its folder is the folder of the store.
+        store: the videos.
+        devices: one worker per device.
+        failed: called on that thread with the error that ended it.
+        module: Python module of the worker process.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Dispatcher:
         self._pool = WorkerPool(work, list(devices), Path(work.out) / HIDDEN, self._events, module)
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._unwritten: list[Mapping[str, Any]] = []
-        self._retries: dict[str, int] = {}  # videos that a worker died of
+        self._retries: dict[str, int] = {}  # videos during whose computation a worker died
         self._since: dict[int, float] = {}  # when the computation of a job began
         self._ids: dict[int, str] = {}
         self._number = 0
@@ -61,23 +61,25 @@ class Dispatcher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a worker has its model open, and nothing keeps it from working."""
+        """Whether a worker has its model open and can work."""
         return not self.problem and any(worker.ready for worker in self._pool.workers)
 
     def start(self) -> None:
-        """Start the workers, and the thread that serves them."""
+        """Start the workers and the thread."""
         self._stop_listening = self.store.listen(self._wake)
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the videos in hand, for half a minute at most; what waits stays in the store."""
+        """Finish the current videos, for at most `PATIENCE` seconds; queued ones stay in the store."""
         self._events.put((None, ("stop",)))
         self._thread.join(PATIENCE + 10)
         self._stop_listening()
 
-    def _wake(self, _video: ServedVideo | None, event: str) -> None:
+    def _wake(self, video: ServedVideo | None, event: str) -> None:
         if event == "accepted":
             self._events.put((None, ("nothing",)))
+        elif event == "deleted" and video is not None:
+            self._events.put((None, ("deleted", video.id)))
 
     def _run(self) -> None:
         try:
@@ -112,7 +114,7 @@ class Dispatcher:
                 self.store.expire()
             with suppress(queue.Empty):
                 self._handle(*self._events.get(timeout=0.25))
-                for _ in range(1000):  # all that has come meanwhile shares one flush of the disk
+                for _ in range(1000):  # all pending events share one flush of the disk
                     self._handle(*self._events.get_nowait())
 
     def _start_workers(self, now: float) -> None:
@@ -136,7 +138,7 @@ class Dispatcher:
                 return
             try:
                 job = self._job(video, 2 if alone else 1)
-            except FashionFlowError as error:  # the model was replaced by one that cannot do this
+            except FashionFlowError as error:  # the model was replaced by one that does not support the settings
                 record = {"item": video.id, "source": video.request.photo, "status": FAILED, "stage": "plan"}
                 self._unwritten.append(record | {"error_class": type(error).__name__, "message": error.message})
                 continue
@@ -170,6 +172,8 @@ class Dispatcher:
         kind, *rest = message
         if kind == "stop":
             self._stopping = True
+        elif kind == "deleted":
+            self._cancel(rest[0])
         elif worker is None:
             return
         elif kind == "ready":
@@ -197,6 +201,13 @@ class Dispatcher:
         elif kind == "dead":
             self._bury(worker)
 
+    def _cancel(self, name: str) -> None:
+        """Tell the worker of a deleted video to drop it, which it reports like a failure."""
+        for worker in self._pool.workers:
+            for job in worker.jobs.values():
+                if job.name == name:
+                    worker.child.send(("cancel", job.number))
+
     def _forget(self, job: Job) -> None:
         self._since.pop(job.number, None)
         self._ids.pop(job.number, None)
@@ -204,7 +215,7 @@ class Dispatcher:
     def _fatal(self, worker: WorkerHandle, error: FashionFlowError) -> None:
         if not worker.ready:
             raise error
-        # The disk is full. What the worker has goes back to the queue, and is tried again after a while.
+        # The disk is full: the videos of the worker return to the queue and are retried after a pause.
         self.problem, self._resume = error.message, time.monotonic() + _PAUSE
         worker.ending = True
 
@@ -220,11 +231,11 @@ class Dispatcher:
                 record = died(job, FAILED, words) | {"error_class": "TimeLimit"}
                 self._unwritten.append(record)
             if late:
-                worker.ending = True  # what else it had is not to blame for its end
+                worker.ending = True  # its other videos are not to blame
                 worker.child.process.kill()
 
     def _bury(self, worker: WorkerHandle) -> None:
-        """A worker is gone: what it computed is tried once more, alone; what else it had goes back to the queue."""
+        """A worker is gone: the computed video is retried once, alone; its other videos return to the queue."""
         code = worker.child.kill() if worker.child.process.poll() is None else worker.child.wait()
         self._pool.workers.remove(worker)
         if not worker.ready and not self._stopping:

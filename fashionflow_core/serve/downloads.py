@@ -1,9 +1,10 @@
-"""Downloads of several videos: a zip archive that is written while it is sent, or a table."""
+"""Downloads of several videos: a streamed zip archive, or a CSV table."""
 
 import csv
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 class _ZipSink(io.RawIOBase):
-    """Collects what a zip archive writes, to be sent and forgotten."""
+    """Buffer that a zip archive writes to and the answer is sent from."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -47,17 +48,19 @@ def download(
 
 
 def _names(store: VideoStore, videos: Sequence[ServedVideo]) -> dict[str, str]:
-    """A file name for each video: the photo's, with a number where several have it."""
+    """A file name for each video: the photo's, numbered where several photos share it."""
     taken: set[str] = set()
+    numbers: Counter[str] = Counter()  # phones call every photo the same: counting from 2 each time is quadratic
     found = {}
     for video in videos:
         stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", video.request.photo_name.split("/")[-1])
         stem = re.sub(r"[^\w .-]", "_", stem).strip(" .") or video.id
         path = store.content(video)
         suffix = path.suffix if path else store.suffix
-        name, number = f"{stem}{suffix}", 2
+        name = f"{stem}{suffix}"
         while name.casefold() in taken:
-            name, number = f"{stem}-{number}{suffix}", number + 1
+            numbers[stem.casefold()] += 1
+            name = f"{stem}-{numbers[stem.casefold()] + 1}{suffix}"
         taken.add(name.casefold())
         found[video.id] = name
     return found
@@ -76,7 +79,7 @@ def _table(
 
 
 def _cell(value: Any) -> str:
-    """Text that a spreadsheet does not take for a formula."""
+    """Text that spreadsheets do not interpret as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
@@ -87,9 +90,13 @@ def _zipped(store: VideoStore, videos: Sequence[ServedVideo], names: dict[str, s
         archive.writestr("videos.csv", table)
         for video in videos:
             path = store.content(video)
-            if path is None:
+            try:
+                opened = path.open("rb") if path is not None else None
+            except FileNotFoundError:  # it has just expired
+                opened = None
+            if opened is None:
                 continue
-            with path.open("rb") as file, archive.open(names[video.id], "w") as entry:
+            with opened as file, archive.open(names[video.id], "w") as entry:
                 while chunk := file.read(_CHUNK):
                     entry.write(chunk)
                     yield sink.take()

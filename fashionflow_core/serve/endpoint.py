@@ -1,18 +1,22 @@
-"""HTTP endpoint in the shape of OpenAI's videos API, with progress, metrics, reviews and the page."""
+"""HTTP endpoint: OpenAI's videos API, progress, metrics, reviews and the page."""
 
+import asyncio
 import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from fashionflow_core.catalogue.gallery import FILES, SCORES
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import UsageError
 from fashionflow_core.serve.guard import COOKIE, Guard, Refused, error_json
@@ -26,22 +30,21 @@ from fashionflow_core.serve.video_request import RequestError, VideoRequest, rea
 from fashionflow_core.serve.video_store import (
     BROKEN,
     COMPLETED,
-    QUEUED,
     KeyReused,
     QueueFull,
     ServedVideo,
     new_id,
 )
 
-PAGE = Path(__file__).parent / "page"
 _MOST_LISTED = 100
+_FETCHES = 8  # photos that are fetched at a time: hosts that do not answer must not hold up other requests
 
 
 def build_app(endpoint: Endpoint, metrics: ServerMetrics, log: Callable[[str], None]) -> Guard:
-    """The whole endpoint (ASGI)."""
+    """The complete ASGI application."""
     app = FastAPI(
         title="FashionFlow",
-        description="Short showcase videos of garment photos, in the shape of OpenAI's videos API.",
+        description="Short showcase videos from garment photos, over OpenAI's videos API.",
         docs_url=None,
         redoc_url=None,
     )
@@ -76,8 +79,16 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(content, error.status_code, error.headers)
 
     def disk(_request: Request, error: Any) -> Response:
-        reason = (error.strerror or "").lower() or "the disk"
-        return JSONResponse(error_json("storage", f"the video could not be kept ({reason})"), 507)
+        reason = (error.strerror or "").lower() or "disk error"
+        return JSONResponse(error_json("storage", f"the video could not be stored ({reason})"), 507)
+
+    def unreadable(_request: Request, error: Any) -> Response:
+        first = error.errors()[0]
+        param = str(first["loc"][-1])
+        return JSONResponse(error_json("invalid_value", f"{param}: {first['msg']}", param), 400)
+
+    def internal(_request: Request, _error: Any) -> Response:  # Starlette raises it again, and the guard logs it
+        return JSONResponse(error_json("internal_error", "internal error; see the server's log"), 500)
 
     def gone(_request: Request, _error: Any) -> Response:
         return Response(status_code=400)
@@ -89,10 +100,13 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, other)
     app.add_exception_handler(OSError, disk)
     app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(RequestValidationError, unreadable)
+    app.add_exception_handler(Exception, internal)
 
 
 def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
     store, options = endpoint.store, endpoint.options
+    fetching = asyncio.Semaphore(_FETCHES)
 
     @app.post("/v1/videos", summary="Make a video of a photo", openapi_extra={"requestBody": BODY})
     async def create(request: Request) -> Response:
@@ -109,8 +123,10 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
         mark = hashlib.sha256(f"{client}\n{key}".encode(errors="surrogateescape")).hexdigest() if key else ""
         digest = upload.digest() if key else ""
 
+        async with fetching if upload.is_remote else nullcontext():
+            photo = await run_in_threadpool(photo_bytes, upload, endpoint.fetcher)
+
         def accept() -> list[ServedVideo]:
-            photo = photo_bytes(upload, endpoint.fetcher)
             check_size(photo, options.limits.photo_megapixels)
             ids = [new_id() for _ in range(asked.variations)]
             seed = asked.settings.get("seed", secrets.randbits(31))
@@ -153,7 +169,7 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
         ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
         return JSONResponse({"object": "list", "data": shown, **ends, "has_more": len(videos) > limit})
 
-    @app.get("/v1/videos/{video_id}", summary="A video and how far it is")
+    @app.get("/v1/videos/{video_id}", summary="Status and progress of a video")
     async def retrieve(video_id: str) -> Response:
         return JSONResponse(endpoint.json(endpoint.find(video_id)))
 
@@ -164,7 +180,7 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
         video = endpoint.find(video_id)
         if variant == "photo":
             found = store.photo(video)
-            return _file(*found) if found else _missing("the photo is not there any more")
+            return _file(*found) if found else _missing("the photo no longer exists")
         if variant not in ("video", "thumbnail"):
             raise RequestError("variant", "not video, thumbnail or photo", "such as variant=thumbnail")
         if video.status != COMPLETED:
@@ -172,15 +188,15 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
             return JSONResponse(content, 409 if video.status != BROKEN else 404)
         if variant == "thumbnail":
             path = store.poster(video)
-            return _file(path, "image/jpeg") if path else _missing("the poster is not there any more")
+            return _file(path, "image/jpeg") if path else _missing("the poster no longer exists")
         path = store.content(video)
-        return _file(path, _video_type(path)) if path else _missing("the video is not there any more")
+        return _file(path, _video_type(path)) if path else _missing("the video no longer exists")
 
-    @app.delete("/v1/videos/{video_id}", summary="Delete a video; one in the queue is not made")
+    @app.delete("/v1/videos/{video_id}", summary="Delete a video; one that is being made stops at its next step")
     async def delete(video_id: str) -> Response:
         video = endpoint.find(video_id)
         if video.request.item:
-            raise Refused(409, "not_deletable", "generate made this video; remove it from its folder")
+            raise Refused(409, "not_deletable", "generate made this video; delete it in its folder")
         await run_in_threadpool(store.remove, video_id)
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
@@ -193,11 +209,11 @@ def _add_videos(app: FastAPI, endpoint: Endpoint) -> None:
 def _check_model(name: Any, model: ModelConfig) -> None:
     if name not in (None, "", model.name):
         shown = str(name)[:60]
-        raise Refused(404, "model_not_found", f"model {shown!r} is not served here; this server has {model.name}")
+        raise Refused(404, "model_not_found", f"model {shown!r} is not served; this server has {model.name}")
 
 
 def _file(path: Path, media: str) -> Response:
-    # A photo may be any file that begins as one: a browser is not to take it for a page.
+    # A photo is any file that starts like one: browsers must not render it as a page.
     headers = {"content-security-policy": "default-src 'none'; sandbox", "cache-control": "private, max-age=3600"}
     return FileResponse(path, media_type=media, headers=headers)
 
@@ -211,11 +227,11 @@ def _missing(words: str) -> Response:
 
 
 def _add_operation(app: FastAPI, endpoint: Endpoint, metrics: ServerMetrics) -> None:
-    @app.get("/healthz", summary="Whether the server answers")
+    @app.get("/healthz", summary="Liveness")
     async def healthz() -> Response:
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz", summary="Whether the model is open and videos can be made")
+    @app.get("/readyz", summary="Readiness: the model is open and videos can be made")
     async def readyz() -> Response:
         ready = endpoint.is_ready()
         return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
@@ -231,7 +247,7 @@ def _add_operation(app: FastAPI, endpoint: Endpoint, metrics: ServerMetrics) -> 
 
 def _add_page(app: FastAPI, endpoint: Endpoint, guard: Guard) -> None:
     def page_file(name: str, media: str) -> Callable[[], Response]:
-        text = (PAGE / name).read_text(encoding="utf-8")
+        text = (FILES / name).read_text(encoding="utf-8")
 
         def answer() -> Response:
             return Response(text, media_type=media, headers={"cache-control": "no-cache"})
@@ -248,7 +264,7 @@ def _add_page(app: FastAPI, endpoint: Endpoint, guard: Guard) -> None:
 
     @app.get("/session", include_in_schema=False)
     async def session(request: Request) -> Response:
-        """What the page has to know before it shows anything."""
+        """Settings that the page needs first."""
         named = not endpoint.options.keys or request.scope["fashionflow_client"].startswith("key-")
         return JSONResponse({"signed_in": named, **(_about(endpoint) if named else {})})
 
@@ -262,9 +278,10 @@ def _add_page(app: FastAPI, endpoint: Endpoint, guard: Guard) -> None:
         if name is None:
             if guard.wrong_key(str((request.scope.get("client") or ("",))[0])):
                 raise Refused(429, "rate_limit", "too many wrong keys", **{"retry-after": "60"})
-            raise Refused(401, "invalid_api_key", "this key is not known")
+            raise Refused(401, "invalid_api_key", "unknown API key")
         answer = JSONResponse({"signed_in": True, **_about(endpoint)})
-        secure = request.url.scheme == "https"
+        # From the browser's Origin: behind a proxy with TLS the scheme here is http.
+        secure = request.headers.get("origin", "").startswith("https://")
         answer.set_cookie(
             COOKIE, endpoint.options.keys.session_of(name), httponly=True, samesite="strict", secure=secure
         )
@@ -276,10 +293,11 @@ def _about(endpoint: Endpoint) -> Mapping[str, Any]:
     return {
         "model": model.name,
         "purpose": model.purpose,
+        "scores": SCORES,
         "moves_photos": model.latents == "motion",
         "can_make": bool(endpoint.options.devices),
         "queue": limits.queue,
         "video_seconds": limits.video_seconds,
         "seconds": round(model.frames / model.fps, 2),
-        "waiting": sum(video.status == QUEUED for video in endpoint.store.videos.values()),
+        "waiting": len(endpoint.store.waiting),
     }

@@ -1,4 +1,4 @@
-"""Guard in front of the endpoint: hosts, keys, rates, sizes and times of requests, headers of answers, log lines."""
+"""Request guard: hosts, keys, rates, sizes and time limits of requests, security headers, log lines."""
 
 import asyncio
 import ipaddress
@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "fashionflow_session"
-# Without a key: the page itself, whose script asks for one, and what tells a balancer or systemd that this is alive.
+# Open without a key: the page, whose script asks for one, and the probes of load balancers.
 OPEN = frozenset(("/", "/page.css", "/page.js", "/session", "/healthz", "/readyz"))
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -36,18 +36,19 @@ POLICY = (
 )
 _FAILED_KEYS_PER_MINUTE = 20  # wrong keys from one address
 _HEADER_BYTES = 16_384
-_ADDRESSES = 10_000  # that are counted at a time
+_ADDRESSES = 10_000  # whose rates are kept at a time
+_BODIES = 16  # requests of full size that may be in memory together
 
 
 class Bucket:
-    """Token buckets, one per client: so many requests per minute, and as many at once."""
+    """Token buckets, one per client: N requests per minute, in bursts of at most N."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_minute, self._clock = per_minute, clock
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, client: str) -> float:
-        """Seconds until a request is allowed; 0: now, and it is counted."""
+        """Seconds until the next request is allowed; 0: now, and this one is counted."""
         if not self.per_minute:
             return 0.0
         now = self._clock()
@@ -61,7 +62,7 @@ class Bucket:
 
 
 class Refused(Exception):
-    """A request that ends here."""
+    """A refused request."""
 
     def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
@@ -73,9 +74,9 @@ class Guard:
 
     Args:
         app: the endpoint.
-        options: of the server.
-        log: is given each log line.
-        answered: is given the status of each answer.
+        options: settings of the server.
+        log: called with each log line.
+        answered: called with the status of each answer.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Guard:
         self.app, self.options, self._log, self._answered = app, options, log, answered
         self._posts = Bucket(options.limits.posts_per_minute)
         self._wrong_keys = Bucket(_FAILED_KEYS_PER_MINUTE)
+        self._held = 0  # bytes of requests that are being received or answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,6 +95,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, status, started = time.monotonic(), 0, False
+        body: _LimitedBody | None = None
 
         async def answer(message: Message) -> None:
             nonlocal status, started
@@ -104,7 +107,8 @@ class Guard:
         try:
             client = self._check(scope)
             scope["fashionflow_client"] = client
-            await self.app(scope, self._limited(scope, receive), answer)
+            body = _LimitedBody(receive, self._body_limit(scope), self.options.limits.body_seconds, self._hold)
+            await self.app(scope, body, answer)
         except Refused as refusal:
             if not started:
                 await _refuse(answer, refusal)
@@ -113,6 +117,8 @@ class Guard:
             if not started:
                 await _refuse(answer, Refused(500, "internal_error", "internal error; see the server's log"))
         finally:
+            if body is not None:
+                self._held -= body.got
             self._answered(status)
             self._write(scope, status=status, seconds=round(time.monotonic() - start, 4))
 
@@ -127,23 +133,25 @@ class Guard:
         self._log(json.dumps(line | more))
 
     def _check(self, scope: Scope) -> str:
-        """Who asks: the name of a key, or an address.
+        """The client: the name of its key, or its address.
 
         Raises:
-            Refused: nobody who may.
+            Refused: the request is not allowed.
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         method, path = scope["method"], scope["path"]
         address = str((scope.get("client") or ("",))[0])
         if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
-            raise Refused(431, "headers_too_large", f"headers may have {_HEADER_BYTES:,} bytes", connection="close")
+            raise Refused(
+                431, "headers_too_large", f"headers may have at most {_HEADER_BYTES:,} bytes", connection="close"
+            )
         host = headers.get(b"host", b"").decode("latin-1")
         if sum(name == b"host" for name, _ in scope["headers"]) != 1:
-            raise Refused(400, "bad_host", "a request has one Host header")
+            raise Refused(400, "bad_host", "a request must have one Host header")
         if not self.options.keys and not self._is_own_name(host):
-            # Without keys whoever can make a browser of this machine ask could use the server: by a name that leads
-            # here (DNS rebinding), or by a form on a foreign page.
-            raise Refused(421, "bad_host", "this server answers to its own address only")
+            # Without keys, pages of other sites in a browser of this machine could use the server: through a name that
+            # resolves to this machine (DNS rebinding), or through a form.
+            raise Refused(421, "bad_host", "this server answers to its own address only; open it by that")
         if method not in ("GET", "HEAD", "OPTIONS"):
             self._check_origin(headers, host)
         client = self._identify(headers, address) if self.options.keys else address
@@ -151,7 +159,8 @@ class Guard:
             if path not in OPEN:
                 raise Refused(401, "invalid_api_key", "a valid API key is needed", **{"www-authenticate": "Bearer"})
             client = address
-        if method == "POST" and path == "/v1/videos" and (seconds := self._posts.wait(client)):
+        makes = path == "/v1/videos" or path.endswith("/again")
+        if method == "POST" and makes and (seconds := self._posts.wait(client)):
             raise Refused(429, "rate_limit", "too many requests", **{"retry-after": str(math.ceil(seconds))})
         return client
 
@@ -164,7 +173,7 @@ class Guard:
         origin = headers.get(b"origin", b"").decode("latin-1")
         site = headers.get(b"sec-fetch-site", b"").decode("latin-1")
         if (origin and origin.partition("://")[2] != host) or site not in ("", "same-origin", "none"):
-            raise Refused(403, "cross_site", "requests of other sites' pages are refused")
+            raise Refused(403, "cross_site", "requests from pages of other sites are refused")
 
     def _identify(self, headers: dict[bytes, bytes], address: str) -> str | None:
         keys = self.options.keys
@@ -175,41 +184,68 @@ class Guard:
         found = keys.name_of(key.strip()) if key and scheme.lower() == "bearer" else None
         if found is None and cookie:
             found = keys.name_of_session(cookie)
-        # Right keys are never held up: behind a proxy all clients have one address.
+        # Only wrong keys are limited: behind a proxy all clients share one address.
         if found is None and (seconds := self.wrong_key(address)):
             raise Refused(429, "rate_limit", "too many wrong keys", **{"retry-after": str(math.ceil(seconds))})
         return found
 
     def wrong_key(self, address: str) -> float:
-        """Count a wrong key; returns the seconds to wait for another one if there were too many, else 0."""
+        """Count a wrong key; returns 0, or the seconds to wait if there were too many."""
         return self._wrong_keys.wait(_network(address))
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """The body, up to so many bytes within so many seconds; what announces more is refused before it is read."""
-        limits = self.options.limits
+    def _body_limit(self, scope: Scope) -> int:
+        """Bytes that the body of a request may have.
+
+        Raises:
+            Refused: it announces more, or its length in two ways.
+        """
         headers = dict(scope["headers"])
-        limit = limits.body_bytes if scope["path"] == "/v1/videos" else 65_536
+        limit = self.options.limits.body_bytes if scope["path"] == "/v1/videos" else 65_536
         length = headers.get(b"content-length", b"")
+        if length and b"transfer-encoding" in headers:
+            # A proxy in front may have gone by the other one (request smuggling; RFC 9112, 6.3).
+            raise Refused(400, "bad_length", "Content-Length beside Transfer-Encoding", connection="close")
         if length and (not length.isdigit() or int(length) > limit):
-            raise Refused(413, "too_large", f"a request may have {limit:,} bytes", connection="close")
-        got, deadline, done = 0, time.monotonic() + limits.body_seconds, False
+            raise Refused(413, "too_large", f"a request may have at most {limit:,} bytes", connection="close")
+        return limit
 
-        async def limited() -> Message:
-            nonlocal got, done
-            if done:  # waits for the end of the connection, which takes as long as a stream
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                raise Refused(408, "timeout", "the request did not arrive in time", connection="close") from None
-            if message["type"] == "http.request":
-                got += len(message.get("body", b""))
-                done = not message.get("more_body", False)
-                if got > limit:
-                    raise Refused(413, "too_large", f"a request may have {limit:,} bytes", connection="close")
-            return message
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > _BODIES * self.options.limits.body_bytes:
+            headers = {"retry-after": "5", "connection": "close"}
+            raise Refused(503, "busy", "too many large requests at once", **headers)
 
-        return limited
+
+class _LimitedBody:
+    """The body of a request (ASGI's `receive`), up to so many bytes within so many seconds.
+
+    Args:
+        receive: of the web server.
+        limit: bytes.
+        seconds: in which it must have arrived.
+        hold: called with the size of each part.
+    """
+
+    def __init__(self, receive: Receive, limit: int, seconds: float, hold: Callable[[int], None]) -> None:
+        self._receive, self._limit, self._hold = receive, limit, hold
+        self._deadline, self._done = time.monotonic() + seconds, False
+        self.got = 0
+
+    async def __call__(self) -> Message:
+        if self._done:  # from now on this waits for the end of the connection
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._deadline - time.monotonic()))
+        except TimeoutError:
+            raise Refused(408, "timeout", "the request did not arrive in time", connection="close") from None
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self.got += size
+            self._hold(size)
+            self._done = not message.get("more_body", False)
+            if self.got > self._limit:
+                raise Refused(413, "too_large", f"a request may have at most {self._limit:,} bytes", connection="close")
+        return message
 
 
 def _with_security(headers: Any) -> list[tuple[bytes, bytes]]:
@@ -247,7 +283,7 @@ def _cookie(header: str) -> str:
 
 
 def _network(address: str) -> str:
-    """An IPv4 address, or the network of an IPv6 one: a customer has a whole /64 of these."""
+    """An IPv4 address, or the /64 network of an IPv6 address, which is what one customer gets."""
     try:
         found = ipaddress.ip_address(address.split("%")[0])
     except ValueError:

@@ -6,20 +6,20 @@ from collections import Counter
 from fashionflow_core.serve.video_store import COMPLETED, IN_PROGRESS, ServedVideo, VideoStore
 
 _HELP = {
-    "videos_total": ("counter", "Videos by how they ended: accepted, completed, failed, deleted, expired."),
+    "videos_total": ("counter", "Videos by event: accepted, completed, failed, deleted, expired."),
     "failures_total": ("counter", "Failed videos by stage."),
     "stage_seconds_total": ("counter", "Seconds spent on completed videos, by stage."),
     "requests_total": ("counter", "Answered HTTP requests by status."),
-    "queue_length": ("gauge", "Videos that wait."),
-    "queue_limit": ("gauge", "Videos that may wait."),
-    "in_progress": ("gauge", "Videos that are being computed."),
-    "stored": ("gauge", "Videos that are kept, in any state."),
+    "queue_length": ("gauge", "Queued videos."),
+    "queue_limit": ("gauge", "Limit of queued videos."),
+    "in_progress": ("gauge", "Videos in computation."),
+    "stored": ("gauge", "Stored videos, with any status."),
     "ready": ("gauge", "1 if a worker has its model open and can work."),
 }
 
 
 class ServerMetrics:
-    """Counts what happens to videos and requests."""
+    """Counters of videos and requests."""
 
     def __init__(self, store: VideoStore) -> None:
         self._store, self._lock = store, threading.Lock()

@@ -1,4 +1,4 @@
-"""OpenAPI description of requests, and a page of it that loads nothing."""
+"""OpenAPI description of requests, and a page of it without scripts."""
 
 from html import escape
 from typing import Any
@@ -11,17 +11,19 @@ def _field(kind: dict[str, Any], about: str) -> dict[str, Any]:
 
 
 _FIELDS = {
-    "input_reference": _field({"type": "string", "format": "binary"}, "The photo: a file, or a data: address."),
-    "model": _field(_TEXT, "The model that is served, or nothing."),
+    "input_reference": _field({"type": "string", "format": "binary"}, "The photo: a file, or a data: URL."),
+    "model": _field(_TEXT, "The served model; may be omitted."),
     "prompt": _field(_TEXT, "Caption."),
-    "size": _field(_TEXT, "WIDTHxHEIGHT, such as 720x1280. Default: the photo's own size."),
-    "seconds": _field(_NUMBER, "Length of the video."),
+    "size": _field(
+        _TEXT, "WIDTHxHEIGHT, such as 720x1280, within which the photo's aspect ratio is kept; extra fit=crop fills it."
+    ),
+    "seconds": _field(_NUMBER, "Length of the video in seconds."),
     "seed": _field(_WHOLE, "The same seed makes the same video. Default: random."),
     "variations": _field(_WHOLE, "1 to 8 videos of the photo."),
-    "num_frames": _field(_WHOLE, "Frames, in place of seconds."),
+    "num_frames": _field(_WHOLE, "Number of frames, instead of seconds."),
     "fps": _field(_NUMBER, "Frames per second."),
     "num_inference_steps": _field(_WHOLE, "Denoising steps."),
-    "guidance_scale": _field(_NUMBER, "Classifier-free guidance; 1: none."),
+    "guidance_scale": _field(_NUMBER, "Classifier-free guidance scale; 1: none."),
     "extra": _field({"type": "object"}, "Other settings, such as motion, motion_amount, loop, fit, interpolate."),
 }
 BODY = {

@@ -1,4 +1,4 @@
-"""Log of a server's requests: `requests.jsonl`, one line per accepted or removed video, also after a kill."""
+"""Request log: `requests.jsonl`, one line per accepted or removed video."""
 
 import json
 import os
@@ -14,7 +14,7 @@ REQUESTS = "requests.jsonl"
 
 
 class RequestLog:
-    """The log, opened to be added to; by one thread at a time.
+    """The log, opened for appending; for one thread at a time.
 
     Raises:
         FashionFlowError: it cannot be written.
@@ -29,10 +29,10 @@ class RequestLog:
             ) from None
 
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines; they are on the disk when this returns.
+        """Append lines; they are on the disk when this returns.
 
         Raises:
-            OSError: they are not, and nothing of them is left in the file.
+            OSError: nothing was appended.
         """
         append_durably(self._descriptor, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
@@ -42,7 +42,7 @@ class RequestLog:
 
 
 def read_requests(path: Path) -> tuple[dict[str, VideoRequest], set[str]]:
-    """Requests that stand, by id, and ids of removed ones; a line that a kill cut off was never answered for."""
+    """Valid requests by id, and ids of removed ones; incomplete lines, which were never answered, are skipped."""
     found: dict[str, VideoRequest] = {}
     removed: set[str] = set()
     try:

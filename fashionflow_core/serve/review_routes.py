@@ -1,4 +1,4 @@
-"""Routes of reviews: approve, reject, again, and the download of what was approved."""
+"""Review routes: approve, reject, again, download."""
 
 import json
 import secrets
@@ -57,7 +57,7 @@ def add_reviews(app: FastAPI, endpoint: Endpoint) -> None:
             )
             found = store.photo(video)
             if found is None:
-                raise Refused(409, "no_photo", "the photo is not there any more")
+                raise Refused(409, "no_photo", "the photo no longer exists")
             return store.accept([new], None if old.photo else found[0].read_bytes())
 
         (made,) = await run_in_threadpool(accept)
@@ -67,6 +67,6 @@ def add_reviews(app: FastAPI, endpoint: Endpoint) -> None:
     async def archive(format: str = "zip", review: str = "all") -> Response:
         if format not in ("zip", "csv") or review not in ("all", "approved", "rejected"):
             raise RequestError("format, review", "zip or csv; all, approved or rejected", "such as format=zip")
-        videos = [video for video in store.videos.values() if video.status == COMPLETED]
+        videos = [video for video in tuple(store.videos.values()) if video.status == COMPLETED]
         videos = [video for video in videos if review in ("all", video.verdict)]
-        return download(store, videos, format, endpoint.json)
+        return await run_in_threadpool(download, store, videos, format, endpoint.json)

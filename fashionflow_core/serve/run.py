@@ -1,4 +1,4 @@
-"""A server from start to graceful stop."""
+"""Server lifecycle: start, listen, graceful stop."""
 
 import asyncio
 import socket
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue.outputs import opened
 from fashionflow_core.config import ModelConfig
@@ -17,17 +16,12 @@ from fashionflow_core.serve.dispatcher import Dispatcher
 from fashionflow_core.serve.metrics import ServerMetrics
 from fashionflow_core.serve.settings import ServerOptions
 from fashionflow_core.serve.video_store import VideoStore
+from fashionflow_core.serve.web_server import logged_as_json, web_server
 from fashionflow_core.utils import extras
-
-if TYPE_CHECKING:
-    import uvicorn
-
-_HEADER_SECONDS = 20.0  # within which a connection must have sent the headers of a request
-_CONNECTIONS = 1000  # beyond which requests are answered with status 503
 
 
 def check_extra() -> None:
-    """Refuse to start without the packages of the extra.
+    """Check that the packages of the extra are installed.
 
     Raises:
         FashionFlowError: one is missing.
@@ -43,16 +37,16 @@ def check_extra() -> None:
 
 
 def serve(options: ServerOptions, announce: Callable[[str], None], log: Callable[[str], None]) -> None:
-    """Serve until a signal comes; accepted videos that are not made yet stay in the folder for the next start.
+    """Serve until a signal arrives; videos that are still queued stay in the folder for the next start.
 
     Args:
-        options: of the server.
+        options: settings of the server.
         announce: called with the server's address once it listens.
         log: called with each log line, from any thread.
 
     Raises:
-        UsageError: settings that the model cannot meet.
-        FashionFlowError: the port or the folder is taken, or the model cannot be opened.
+        UsageError: the model does not support the settings.
+        FashionFlowError: the port or the folder is in use, or the model cannot be opened.
     """
     check_extra()
     work = options.work
@@ -61,19 +55,20 @@ def serve(options: ServerOptions, announce: Callable[[str], None], log: Callable
     work.load.check(config)
     with opened(Path(work.out)) as scratch, listening(options.host, options.port) as listener:
         store = VideoStore(Path(work.out), options.limits, work.suffix)
-        words, Wording.current = Wording.current, Wording()  # clients know settings by their names, not by flags
+        words, Wording.current = Wording.current, Wording()  # messages to clients name settings, not flags
         try:
-            _Run(replace(options, work=replace(work, scratch=str(scratch))), store, config, log)(listener, announce)
+            with logged_as_json(log):
+                _Run(replace(options, work=replace(work, scratch=str(scratch))), store, config, log)(listener, announce)
         finally:
             Wording.current = words
             store.close()
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Raises:
-        FashionFlowError: the address is taken, or not this machine's.
+        FashionFlowError: the address is in use, or is not an address of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -84,7 +79,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 class _Run:
-    """One server: its web server on one thread, its dispatcher on another, signals on the main one."""
+    """One server: the web server and the dispatcher on a thread each, signals on the main thread."""
 
     def __init__(
         self, options: ServerOptions, store: VideoStore, config: ModelConfig, log: Callable[[str], None]
@@ -110,10 +105,10 @@ class _Run:
         return self.dispatcher is None or self.dispatcher.is_ready
 
     def _problem(self) -> str:
-        return "this server only shows videos" if self.dispatcher is None else self.dispatcher.problem
+        return "this server only displays videos" if self.dispatcher is None else self.dispatcher.problem
 
     def __call__(self, listener: socket.socket, announce: Callable[[str], None]) -> None:
-        server = _web_server(self.app)
+        server = web_server(self.app)
         loop: list[asyncio.AbstractEventLoop] = []
 
         async def run() -> None:
@@ -137,7 +132,7 @@ class _Run:
             while not self.ended.wait(0.2):
                 pass
         except BaseException as interruption:
-            # Ctrl-C or `kill`: the normal end of a server, unless another one comes while it ends.
+            # Ctrl-C or SIGTERM: the normal end of a server; a second one interrupts the graceful stop below.
             if isinstance(interruption, Exception):
                 raise
         finally:
@@ -149,43 +144,3 @@ class _Run:
             thread.join(10)
         if self.error is not None:
             raise self.error
-
-
-def _web_server(app: Any) -> "uvicorn.Server":
-    import uvicorn
-
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=_protocol(),
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # X-Forwarded-For would let clients choose their address
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=5,
-            h11_max_incomplete_event_size=16_384,
-        )
-    )
-
-
-def _protocol() -> type[asyncio.Protocol]:
-    """uvicorn's protocol, which closes connections that do not send the headers of a first request in time."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class TimedProtocol(H11Protocol):
-        """With a limit for the headers of the first request; uvicorn has one for those of later ones."""
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.loop.call_later(_HEADER_SECONDS, self._check_headers)
-
-        def _check_headers(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.abort()
-
-    return TimedProtocol

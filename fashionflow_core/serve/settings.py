@@ -1,4 +1,4 @@
-"""Settings of a server: limits, keys, hosts that photos may be fetched from."""
+"""Server settings: limits, API keys, hosts that photos may be fetched from."""
 
 import hashlib
 import hmac
@@ -21,15 +21,15 @@ FOREVER = "forever"
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What a client may ask for.
+    """Limits for clients.
 
     Attributes:
-        queue: videos that may wait; more are refused with status 429.
+        queue: videos that may wait; further ones are refused with status 429.
         job_seconds: time limit of one video, from the start of its computation.
         keep_seconds: age at which a finished video is removed; infinite: never.
         posts_per_minute: new videos per minute and key (without keys: per address); 0: no limit.
-        body_bytes: size of a request.
-        body_seconds: time in which a request must have arrived.
+        body_bytes: size of a request body.
+        body_seconds: time in which a request body must arrive.
         photo_megapixels: size of a photo.
         video_seconds: length of a video.
         video_pixels: size of a video's frame.
@@ -50,10 +50,10 @@ class ServerLimits:
 
 @dataclass(frozen=True)
 class ApiKeys:
-    """The keys that clients may present; none: everybody on this machine may use the server.
+    """API keys of clients; without any, every program of this machine may use the server.
 
     Attributes:
-        digests: SHA-256 of each key, by its name, which is what logs and metrics know of it.
+        digests: (name, SHA-256) of each key; logs contain the name only.
     """
 
     digests: tuple[tuple[str, bytes], ...] = ()
@@ -62,20 +62,20 @@ class ApiKeys:
         return bool(self.digests)
 
     def name_of(self, key: str) -> str | None:
-        """The name of a key that is presented; None if it is unknown. Takes the same time for every key."""
-        found, presented = None, hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        """The name of a presented key; None if it is unknown. Takes the same time for every key."""
+        found, presented = None, hashlib.sha256(key.encode(errors="surrogatepass")).digest()
         for name, digest in self.digests:
             if hmac.compare_digest(presented, digest):
                 found = name
         return found
 
     def session_of(self, name: str) -> str:
-        """The value of the cookie by which a browser shows that its user knew the key of this name."""
+        """The session cookie of a browser whose user entered the key of this name."""
         digest = dict(self.digests)[name]
         return f"{name}.{hmac.digest(digest, b'fashionflow session', 'sha256').hex()}"
 
     def name_of_session(self, cookie: str) -> str | None:
-        """The name of the key that a cookie was made of; None if it is unknown."""
+        """The name of the key of a session cookie; None if it is unknown."""
         found = None
         for name, _ in self.digests:
             if hmac.compare_digest(cookie.encode(errors="surrogateescape"), self.session_of(name).encode()):
@@ -88,13 +88,13 @@ class ServerOptions:
     """A server.
 
     Attributes:
-        work: what all videos have in common, with the model's folder and the folder of the videos.
-        host, port: where it listens; port 0: any free one.
-        devices: one worker process each; none: videos are shown and reviewed, and none is made.
-        keys: of clients.
+        work: settings of all videos, with the folders of model and videos.
+        host, port: address to listen on; port 0: any free one.
+        devices: one worker process per device; empty: videos are displayed and reviewed only.
+        keys: API keys of clients.
         url_hosts: names of hosts that photos may be fetched from.
-        limits: what a client may ask for.
-        module: what a worker runs.
+        limits: for clients.
+        module: Python module of the worker process.
     """
 
     work: RunSpec
@@ -110,13 +110,13 @@ class ServerOptions:
         if not self.keys and not is_loopback(self.host):
             raise SettingError(
                 "host",
-                f"{self.host} can be reached from other machines, and no API key is set",
+                f"{self.host} is reachable from other machines, and no API key is set",
                 hint="write a long random line into a file and name it with the setting api_key_file, or use 127.0.0.1",
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
+    """Whether a host name or address is a loopback one."""
     if host.rstrip(".").lower() == "localhost":
         return True
     try:
@@ -132,7 +132,7 @@ def read_keys(path: Path) -> ApiKeys:
         FashionFlowWarning: other users of this machine can read the file.
 
     Raises:
-        FashionFlowError: the file cannot be read, or holds no key.
+        FashionFlowError: the file cannot be read, or contains no key.
         SettingError: a key is too short.
     """
     try:
@@ -143,7 +143,7 @@ def read_keys(path: Path) -> ApiKeys:
         raise FashionFlowError(f"{path}: {reason.lower()}", hint=f"check the file: ls -l {path}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        raise FashionFlowError(f"{path}: no key in it", hint=f"create one: openssl rand -hex 32 > {path}")
+        raise FashionFlowError(f"{path}: contains no key", hint=f"create one: openssl rand -hex 32 > {path}")
     for number, key in enumerate(keys, 1):
         if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
             raise SettingError(

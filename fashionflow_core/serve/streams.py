@@ -1,8 +1,9 @@
-"""Progress as server-sent events, of one video or of all."""
+"""Progress as server-sent events, of one or all videos."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from fastapi import FastAPI
 from fastapi.responses import Response, StreamingResponse
@@ -36,7 +37,7 @@ def _stream(endpoint: Endpoint, only: str | None) -> Response:
 
 
 async def _events(endpoint: Endpoint, only: str | None) -> AsyncIterator[str]:
-    """A line per change, the present state first; ends with the video, or with the server."""
+    """One event per change, the current state first; ends with the video or the server."""
     loop, store = asyncio.get_running_loop(), endpoint.store
     changed: set[str] = set()
     gone: set[str] = set()
@@ -47,8 +48,9 @@ async def _events(endpoint: Endpoint, only: str | None) -> AsyncIterator[str]:
         news.set()
 
     def heard(video: ServedVideo | None, event: str) -> None:
-        if video is not None and only in (None, video.id) and not loop.is_closed():
-            loop.call_soon_threadsafe(note, video.id, event)
+        if video is not None and only in (None, video.id):
+            with suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(note, video.id, event)
 
     endpoint.streams += 1
     stop_listening = store.listen(heard)

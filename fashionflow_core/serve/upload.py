@@ -1,4 +1,4 @@
-"""Uploads: what a POST request carries, as fields and the bytes of one photo."""
+"""Uploads: fields and photo of a POST request."""
 
 import hashlib
 import io
@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.images.formats import describe, sniff
@@ -20,42 +19,55 @@ if TYPE_CHECKING:
 
 _PHOTO_FIELDS = (FIELD, "image_reference", "reference_url", "photo", "image")
 _MOST_FIELDS = 60
+_MOST_VALUES = 10_000  # of JSON: 64 MB of empty objects would take gigabytes of memory
+_LONGEST_FIELD = 1_000_000  # of an urlencoded form, which takes 60 times as much memory while it is decoded
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request carries.
+    """Content of a request.
 
     Attributes:
         fields: all but the photo.
-        photo: the file, or the address that it is to be fetched from.
-        name: the client's name of the photo, without folders; to be shown, never to be opened.
+        photo: the file, or the URL to fetch it from.
+        name: file name of the photo at the client, without folders; displayed, never opened.
     """
 
     fields: Mapping[str, Any]
     photo: bytes | str
     name: str = ""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the photo has to be fetched from another machine."""
+        return isinstance(self.photo, str) and self.photo[:5].lower() != "data:"
+
     def digest(self) -> str:
-        """Of everything that is asked: requests with the same one are the same."""
-        photo = self.photo if isinstance(self.photo, bytes) else self.photo.encode(errors="surrogateescape")
+        """SHA-256 of all fields and the photo: identical requests have the same digest."""
+        photo = self.photo if isinstance(self.photo, bytes) else self.photo.encode()
         fields = json.dumps(self.fields, sort_keys=True, default=str)
-        return hashlib.sha256(fields.encode(errors="surrogatepass") + hashlib.sha256(photo).digest()).hexdigest()
+        return hashlib.sha256(fields.encode() + hashlib.sha256(photo).digest()).hexdigest()
 
 
 async def read_upload(request: "HttpRequest", limits: ServerLimits) -> Upload:
     """Read a form or JSON.
 
     Raises:
-        RequestError: another media type, malformed, or not one photo.
+        RequestError: unknown media type, malformed body, or not exactly one photo.
         HTTPException: a form that cannot be parsed.
     """
     from starlette.datastructures import UploadFile
 
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _, more = request.headers.get("content-type", "").partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset\s*=\s*[\"']?([^\s;\"']*)", more, re.IGNORECASE)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        # Python has codecs that take minutes for a megabyte, and some whose text is not Unicode.
+        raise RequestError("content-type", "charset is not utf-8", "send UTF-8")
     name, photo = "", None
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with request.form(max_files=2, max_fields=_MOST_FIELDS, max_part_size=limits.body_bytes) as form:
+        longest = limits.body_bytes if kind.startswith("multipart") else _LONGEST_FIELD
+        async with request.form(max_files=2, max_fields=_MOST_FIELDS, max_part_size=longest) as form:
             fields: dict[str, Any] = {}
             for key, value in form.multi_items():
                 if isinstance(value, UploadFile):
@@ -68,24 +80,60 @@ async def read_upload(request: "HttpRequest", limits: ServerLimits) -> Upload:
                     fields[key] = value
             fields = nested(fields)
     elif kind == "application/json":
+        body = await request.body()
+        if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            raise RequestError("body", f"has more than {_MOST_VALUES:,} values", "see /docs")
         try:
-            fields = json.loads(await request.body())
+            fields = json.loads(body, object_pairs_hook=_once)
         except (ValueError, RecursionError):
             raise RequestError("body", "not valid JSON", "see /docs") from None
         if not isinstance(fields, dict) or len(fields) > _MOST_FIELDS:
             raise RequestError("body", "not a JSON object of fields", "see /docs")
     else:
         raise RequestError("content-type", "not multipart/form-data or application/json", "see /docs")
+    _check_text(fields)
     address = _address(fields)
     if (photo is None) == (address is None):
         raise RequestError(FIELD, "one photo is needed", f"send it as the file {FIELD}")
-    if photo is None:
-        return Upload(fields, str(address), PurePosixPath(str(address).partition("?")[0]).name[:80])
+    if address is not None:
+        path = "" if address[:5].lower() == "data:" else address.partition("?")[0]
+        return Upload(fields, address, _shown_name(path))
+    assert photo is not None
     return Upload(fields, photo, _shown_name(name))
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a name that comes twice is refused: programs differ in which one counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(ascii(twice)[1:-1][:40], "given twice", "send it once")
+    return found
+
+
+def _check_text(value: Any) -> None:
+    """Refuse names and texts that no answer could repeat.
+
+    Raises:
+        RequestError: one holds half of a surrogate pair, or is nested too deeply.
+    """
+    try:
+        if isinstance(value, str):
+            value.encode()
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                _check_text(name)
+                _check_text(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                _check_text(inner)
+    except (UnicodeEncodeError, RecursionError):
+        raise RequestError("body", "holds text that is not Unicode", "send UTF-8") from None
+
+
 def _address(fields: dict[str, Any]) -> str | None:
-    """The address that a photo is to be fetched from, taken out of the fields."""
+    """The URL of the photo, removed from the fields."""
     found = None
     for key in _PHOTO_FIELDS:
         value = fields.pop(key, None)
@@ -99,7 +147,7 @@ def _address(fields: dict[str, Any]) -> str | None:
         if isinstance(value, dict):
             value = value.get("image_url")
         if not isinstance(value, str) or found is not None:
-            raise RequestError(key, "not a photo or an address of one", "send a file, or a data: address")
+            raise RequestError(key, "not a photo or its URL", "send a file, or a data: URL")
         found = value
     return found
 
@@ -110,10 +158,10 @@ def _shown_name(name: str) -> str:
 
 
 def photo_bytes(upload: Upload, fetcher: PhotoFetcher) -> bytes:
-    """The photo's file, fetched if need be, and checked as far as its header tells.
+    """The photo's file, fetched if necessary; checked by its first bytes.
 
     Raises:
-        RequestError: not a photo, or one that the photo door refuses by its size.
+        RequestError: not a photo, or its URL cannot be fetched.
     """
     photo = upload.photo if isinstance(upload.photo, bytes) else fetcher.fetch(upload.photo)
     kind = sniff(photo[:4096])
@@ -124,10 +172,10 @@ def photo_bytes(upload: Upload, fetcher: PhotoFetcher) -> bytes:
 
 
 def check_size(photo: bytes, megapixels: float) -> None:
-    """Refuse a photo by the size in its header; what the header does not tell is left to the photo process.
+    """Check a photo's size by its header; all else is left to the photo process.
 
     Raises:
-        RequestError: too large, too small, or too long.
+        RequestError: too many or too few pixels, or too elongated.
     """
     from PIL import Image
 
@@ -143,9 +191,9 @@ def check_size(photo: bytes, megapixels: float) -> None:
                 width, height = image.size
     except Image.DecompressionBombError:
         raise RequestError(FIELD, f"has more than {megapixels:g} megapixels", "send a smaller photo") from None
-    except Exception:  # damaged: the photo process repairs what can be, and says what is wrong with the rest
+    except Exception:  # damaged: the photo process repairs it, or reports the reason
         return
     if width * height > megapixels * 1e6:
         raise RequestError(FIELD, f"has more than {megapixels:g} megapixels", "send a smaller photo")
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
-        raise RequestError(FIELD, f"{width}x{height} pixels are too few or too long", "send a photo of a person")
+        raise RequestError(FIELD, f"{width}x{height} pixels are too few, or too elongated", "send a photo of a person")

@@ -1,4 +1,4 @@
-"""Requests for videos: fields of an HTTP request to generation settings, checked against the model and the limits."""
+"""Video requests: HTTP fields converted to generation settings and checked against model and limits."""
 
 import json
 import math
@@ -15,7 +15,8 @@ from fashionflow_core.utils.nearest import did_you_mean
 MOST_VARIATIONS = 8
 _MOST_TEXT = 4000  # characters of a prompt
 _SHORTEST_SIDE = 32  # pixels, of a video
-# Fields of other servers of this API that change nothing here: accepted, so that their clients work, and told of.
+_MOST_STEPS = 1000  # noise levels that models are trained with; more steps would repeat some
+# Fields of other servers of this API without effect here: accepted, so that their clients work, and noted.
 _WITHOUT_EFFECT = frozenset(
     (
         "background",
@@ -44,7 +45,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 class RequestError(UsageError):
-    """A field of a request that cannot be meant.
+    """Invalid field of a request.
 
     Args:
         field: its name.
@@ -60,7 +61,10 @@ def _whole(value: Any) -> int:
     number = _number(value)
     if number != int(number):
         raise ValueError("not a whole number")
-    return int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else int(number)
+    # Not by way of a float, which has 53 bits: seeds have 63.
+    if isinstance(value, str):
+        return int(value.strip().partition(".")[0])
+    return value if isinstance(value, int) else int(number)
 
 
 def _number(value: Any) -> float:
@@ -116,23 +120,23 @@ _SYNONYMS = {
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """One accepted request, as it is kept on the disk.
+    """Accepted request, as it is stored.
 
     Attributes:
         id: of the video; also the name of its files.
         created: seconds since 1970.
-        photo: name of the photo in the folder of photos.
-        photo_name: the client's name of it, to be shown.
+        photo: file name in the folder of photos.
+        photo_name: file name at the client, for display.
         prompt: caption.
-        settings: fields of `GenerateSettings` that were asked for, seed included.
-        variation: with the seed it fixes all randomness.
-        group: id of the first video of the same upload; variations share it.
-        size: WIDTHxHEIGHT that was asked for, or empty.
+        settings: requested fields of `GenerateSettings`, and the seed.
+        variation: number that, with the seed, determines the random noise.
+        group: id of the first video of the same photo; shared by variations.
+        size: requested WIDTHxHEIGHT, or empty.
         seconds: length of the video.
-        again_of: the video that this one is to replace, or empty.
+        again_of: id of the video that this one was requested instead of, or empty.
         idempotency: hash of client and Idempotency-Key, or empty.
-        digest: of everything that was asked.
-        notes: fields that change nothing.
+        digest: of the request (`Upload.digest`).
+        notes: about fields without effect.
         item: name in the manifest of a video that `generate` made in the same folder; empty: its id.
     """
 
@@ -160,30 +164,30 @@ class VideoRequest:
         return GenerateSettings(**values)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields, for a line of JSON."""
+        """The fields, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The request of such a line.
+        """The request of such fields.
 
         Raises:
-            TypeError, KeyError: another one.
+            TypeError, KeyError: other fields.
         """
         return cls(**{**values, "notes": tuple(values.get("notes", ()))})
 
 
 @dataclass(frozen=True)
 class AskedVideo:
-    """What the fields of a request say.
+    """Checked fields of a request.
 
     Attributes:
         prompt: caption.
-        settings: fields of `GenerateSettings` that were asked for.
-        resolved: all settings.
-        size: WIDTHxHEIGHT that was asked for, or empty.
+        settings: requested fields of `GenerateSettings`.
+        resolved: all settings, with defaults of the model.
+        size: requested WIDTHxHEIGHT, or empty.
         variations: videos to make.
-        notes: fields that change nothing.
+        notes: about fields without effect.
     """
 
     prompt: str
@@ -215,13 +219,13 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_fields(fields: Mapping[str, Any], model: ModelConfig, limits: ServerLimits) -> AskedVideo:
-    """The settings that the fields of a request ask for; photo and model are the caller's.
+    """Convert the fields of a request, without photo and model.
 
     Args:
         fields: of a form or of JSON, after `nested`. `size` is WIDTHxHEIGHT, as in OpenAI's API.
 
     Raises:
-        UsageError: an unknown field, a value that cannot be meant, or more than the limits allow.
+        UsageError: unknown field, invalid value, or above a limit.
     """
     settings: dict[str, Any] = {}
     notes: list[str] = []
@@ -258,6 +262,8 @@ def read_fields(fields: Mapping[str, Any], model: ModelConfig, limits: ServerLim
             raise RequestError(name[:40], "unknown field", hint)
     if fields.get("width") and fields.get("height") and not size:
         settings["size"], size = _size(f"{fields['width']}x{fields['height']}", limits)
+    if settings.get("steps", 0) > _MOST_STEPS:
+        raise RequestError("num_inference_steps", f"must be at most {_MOST_STEPS}", hint="such as 20")
     resolved = GenerateSettings(**settings).resolve(model)
     _check_length(resolved, limits)
     if prompt and model.latents == "motion":

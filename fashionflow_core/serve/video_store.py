@@ -1,4 +1,4 @@
-"""Store of a server's videos: accepted requests, results and reviews in one folder, whole after a kill."""
+"""Store of a server's videos: accepted requests, results and reviews in one folder, consistent after a kill."""
 
 import hashlib
 import json
@@ -41,6 +41,7 @@ _KEPT = (
     "scores",
     "flags",
     "warnings",
+    "photo_box",
 )
 _KEPT_OF_FAILED = ("stage", "error_class", "message", "hint")
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "TIFF": ".tif"}
@@ -57,7 +58,7 @@ _DEAD = 1000  # removed videos that are left in the files before these are rewri
 
 
 class QueueFull(FashionFlowError):
-    """No more videos may wait.
+    """The queue is full.
 
     Args:
         seconds: after which there may be room.
@@ -69,7 +70,7 @@ class QueueFull(FashionFlowError):
 
 
 class KeyReused(FashionFlowError):
-    """An Idempotency-Key that came with another request before."""
+    """An Idempotency-Key that was used with another request."""
 
     def __init__(self) -> None:
         super().__init__("Idempotency-Key: was used for another request", hint="send a new key with each new request")
@@ -77,17 +78,17 @@ class KeyReused(FashionFlowError):
 
 @dataclass(frozen=True)
 class ServedVideo:
-    """A video and how far it is; replaced as a whole when something about it changes.
+    """Immutable state of a video; each change replaces it.
 
     Attributes:
-        request: what was asked.
+        request: that it was made for.
         status: queued, in_progress, completed or failed.
         progress: 0 to 100.
-        stage: what is being done: opening, denoise, decode.
+        stage: current stage: opening, denoise, decode.
         started, ended: seconds since 1970; 0: not yet.
-        record: of the manifest, as far as it is shown.
+        record: fields of its manifest line that are displayed.
         review: the last decision about it.
-        version: grows with each change, also over restarts: of two states the one with the larger number is newer.
+        version: increases with each change, also across restarts: of two states the larger one is newer.
     """
 
     request: VideoRequest
@@ -102,7 +103,7 @@ class ServedVideo:
 
     @property
     def id(self) -> str:
-        """Its name in addresses, files and manifest."""
+        """Its name in URLs, files and manifest."""
         return self.request.id
 
     @property
@@ -115,7 +116,7 @@ Listener = Callable[[ServedVideo | None, str], None]
 
 
 class VideoStore:
-    """All videos of a folder. Everything that returns is on the disk; may be called from any thread.
+    """All videos of a folder. Methods return once changes are on the disk, and may be called from any thread.
 
     Args:
         folder: of the videos; the caller holds its lock.
@@ -140,7 +141,7 @@ class VideoStore:
         self._by_key: dict[str, str] = {}
         self._listeners: set[Listener] = set()
         self._sources: dict[str, str] = {}  # photos of videos that `generate` made
-        self.seconds_each = 10.0  # moving mean of what a video takes, for Retry-After
+        self.seconds_each = 10.0  # moving mean of seconds per video, for Retry-After
         self._open()
 
     def _open(self) -> None:
@@ -171,7 +172,7 @@ class VideoStore:
         self._open_files()
 
     def _results(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """What the manifest says last of each item, as far as it is shown, and photos of items that have no request."""
+        """Last manifest line of each item, and sources of all items."""
         records: dict[str, dict[str, Any]] = {}
         sources: dict[str, str] = {}
         for record in read_manifest(self.folder / MANIFEST):
@@ -183,7 +184,7 @@ class VideoStore:
 
     def _open_files(self) -> None:
         self._manifest = Manifest(self.folder)
-        self._manifest.states.clear()  # of no use here, and they grow
+        self._manifest.states.clear()  # unused here, and they grow
         self._requests = RequestLog(self.folder / REQUESTS)
 
     def close(self) -> None:
@@ -194,18 +195,18 @@ class VideoStore:
     # what clients do
 
     def accept(self, requests: Sequence[VideoRequest], photo: bytes | None) -> list[ServedVideo]:
-        """Put videos of one photo into the queue, all or none.
+        """Queue videos of one photo, all or none.
 
         Args:
-            requests: their `photo` is set here, unless `photo` is None: it is there already.
+            requests: their `photo` is set here, unless `photo` is None: it is stored already.
             photo: a photo file.
 
         Returns:
-            The videos; those of the first request with the same Idempotency-Key, if there was one.
+            The videos, or those of an earlier request with the same Idempotency-Key.
 
         Raises:
-            QueueFull: there is no room for all of them.
-            KeyReused: the Idempotency-Key came with another request before.
+            QueueFull: there is no room for all.
+            KeyReused: the Idempotency-Key was used with another request.
             OSError: the disk is full.
         """
         with self._lock:
@@ -245,7 +246,7 @@ class VideoStore:
         return accepted
 
     def remove(self, name: str, why: str = "deleted") -> bool:
-        """Remove a video and its files; one that is being made vanishes when it is done.
+        """Remove a video and its files; those of one that is being made go when its worker has dropped it.
 
         Returns:
             False if there is none, or if `generate` made it: its folder is the user's own.
@@ -280,13 +281,13 @@ class VideoStore:
             return self._update(name, "reviewed", review=Review(verdict, seed))
 
     def retry_after(self) -> int:
-        """Seconds until one more video may fit."""
+        """Estimated seconds until there is room for a video."""
         return max(1, min(600, math.ceil(self.seconds_each)))
 
     # what workers do
 
     def take(self) -> ServedVideo | None:
-        """The video that has waited longest; None: none waits. It is in hand from now on."""
+        """Take the oldest waiting video out of the queue; None: the queue is empty."""
         with self._lock:
             while self.waiting:
                 video = self.videos.get(self.waiting.popleft())
@@ -295,7 +296,7 @@ class VideoStore:
         return None
 
     def give_back(self, name: str) -> None:
-        """Put a video at the head of the queue again."""
+        """Return a video to the head of the queue."""
         with self._lock:
             if name in self.videos:
                 self.waiting.appendleft(name)
@@ -306,14 +307,14 @@ class VideoStore:
         self._update(name, "started", status=IN_PROGRESS, started=self.clock(), stage="opening")
 
     def progressed(self, name: str, stage: str, share: float) -> None:
-        """Note how far a video is, 0 to 1."""
+        """Note the progress of a video, 0 to 1."""
         video = self.videos.get(name)
         progress = min(99, int(100 * share))
         if video is not None and video.status == IN_PROGRESS and (progress, stage) != (video.progress, video.stage):
             self._update(name, "progressed", progress=progress, stage=stage)
 
     def finish(self, records: Iterable[Mapping[str, Any]]) -> list[ServedVideo]:
-        """Write manifest lines of videos that are done or failed, with one flush of the disk.
+        """Write manifest lines of finished and failed videos with one flush of the disk.
 
         Raises:
             OSError: the disk is full; nothing changed.
@@ -347,7 +348,7 @@ class VideoStore:
         return found
 
     def expire(self) -> int:
-        """Remove what is older than the limit; returns how many. Rewrites files that are mostly of removed videos."""
+        """Remove videos older than the limit and return their number. Compacts files that are mostly removed videos."""
         oldest = self.clock() - self.limits.keep_seconds
         with self._lock:
             old = [video.id for video in self.videos.values() if 0 < video.ended < oldest and not video.request.item]
@@ -364,15 +365,15 @@ class VideoStore:
     # files
 
     def content(self, video: ServedVideo) -> Path | None:
-        """The video file; None: it is not there."""
+        """The video file, or None."""
         return self._file(str(video.record.get("output", "")))
 
     def poster(self, video: ServedVideo) -> Path | None:
-        """The poster; None: it is not there."""
+        """The poster, or None."""
         return self._file(str(video.record.get("poster", "")))
 
     def photo(self, video: ServedVideo) -> tuple[Path, str] | None:
-        """The photo as it was sent and its media type; None: it is not there, or is not a photo any more."""
+        """The photo as it was sent and its media type; None: it is gone, or no photo."""
         if video.request.photo:
             path = self.folder / PHOTOS / video.request.photo
             return (path, _MEDIA.get(path.suffix, "application/octet-stream")) if path.is_file() else None
@@ -398,7 +399,7 @@ class VideoStore:
         return name
 
     def _rewrite(self, removed: set[str]) -> None:
-        """Leave what is removed out of the files."""
+        """Rewrite the files without removed videos."""
         requests = [video.request for video in self.videos.values() if video.request.photo]
         text = "".join(json.dumps({"accepted": request.as_json()}) + "\n" for request in requests)
         manifest = self.folder / MANIFEST
@@ -442,12 +443,12 @@ class VideoStore:
 
 
 def new_id() -> str:
-    """An id that nobody can guess, and that is valid in file names."""
+    """An unguessable id that is a valid file name."""
     return f"video_{secrets.token_hex(16)}"
 
 
 def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What is held of a manifest line while the server runs."""
+    """The fields of a manifest line that are kept in memory."""
     kept = _KEPT if record["status"] == DONE else _KEPT_OF_FAILED
     return {key: record[key] for key in kept if key in record} | {"time": record.get("time", "")}
 

@@ -59,19 +59,23 @@ def catalogue(out: Path, count: int, *extra: dict[str, Any]) -> Path:
     return out
 
 
+def content(page: Path) -> dict[str, Any]:
+    """What a page shows."""
+    found = re.search(r'<script type="application/json" id="folder">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
 def test_what_was_noticed_about_a_photo_is_on_its_card_and_in_a_group_of_its_own(tmp_path: Path) -> None:
     """Fine: nothing was noticed."""
     line = "photos/women/dress-7.jpg: no figure found in this photo"
     out = catalogue(tmp_path / "out", 5, record(6, warnings=["the camera moves"]), record(7, warnings=[line]))
-    gallery.build(out)
-    text = (out / "index.html").read_text()
-    for label in ("Fine 4", "Check 2", "Flagged 1"):
-        assert f">{label}</button>" in text
-    assert "7 videos, 1 of them flagged, 2 to check" in text
-    cards = re.findall(r'<article class="card" data-group="(\w+)".*?</article>', text, re.S)
-    assert sorted(cards) == ["check"] * 2 + ["fine"] * 4 + ["flagged"]
-    assert '<span class="warning">the camera moves</span>' in text
-    assert '<span class="warning">no figure found in this photo</span>' in text
+    (page,) = gallery.build(out)
+    found = content(page)
+    assert found["about"].startswith("7 videos, 1 of them flagged, 2 to check · ")
+    assert [len(video["flags"]) for video in found["videos"]] == [1, 0, 0, 0, 0, 0, 0]
+    warnings = {video["photo_name"]: video["warnings"] for video in found["videos"] if video["to_check"]}
+    assert warnings == {"women/dress-6": ["the camera moves"], "women/dress-7": ["no figure found in this photo"]}
 
 
 def failed(number: int, message: str = "photos/x.jpg: is damaged") -> dict[str, Any]:
@@ -128,7 +132,16 @@ def visible(page: devtools.Page) -> int:
 
 def enter(page: devtools.Page, name: str, value: str) -> None:
     """Put a value into a field."""
-    page.ask(f"field({name!r}).value = {value!r}; field({name!r}).dispatchEvent(new Event('input'))")
+    field = f"document.getElementById({name!r})"
+    page.ask(f"{field}.value = {value!r}; {field}.dispatchEvent(new Event('input'))")
+
+
+CLOSED = "!document.getElementById('look').open && !document.getElementById('video').hasAttribute('src')"
+
+
+def show(page: devtools.Page, name: str) -> None:
+    """Click on the video of this name."""
+    page.ask(f"document.querySelector({json.dumps(f'[aria-label={json.dumps(name)}]')}).click()")
 
 
 def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
@@ -167,15 +180,16 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     page.until(f"document.querySelector('dialog h2').textContent !== {json.dumps(before)}")
     page.picture(tmp_path / "large.png")
     page.press("Escape")
-    page.until("!document.querySelector('dialog').open && document.activeElement.matches('.shot')")
-    page.until("document.querySelectorAll('dialog video').length === 0")
+    page.until(f"{CLOSED} && document.activeElement.matches('.shot')")
 
     # Filters
-    count = "document.querySelector('.count').textContent"
+    count = "document.getElementById('count').textContent"
     for group, number in (("flagged", 3), ("failed", 2), ("fine", 10), ("", 15)):
-        page.ask(f"document.querySelector('button[data-group=\"{group}\"]').click()")
+        page.ask(f"document.querySelector('button[data-show=\"{group}\"]').click()")
         assert visible(page) == number
-    assert page.ask(count) == "15 shown"
+    assert page.ask(count) == "15 of 15 shown"
+    labels = "[...document.querySelectorAll('.filters button:not([hidden])')].map(b => b.textContent)"
+    assert page.ask(labels) == ["All", "Fine 10", "Flagged 3", "Failed 2"]
     page.press("/")
     page.type("dress-1")
     assert visible(page) == 3  # dress-1, dress-10, dress-11
@@ -187,16 +201,24 @@ def test_in_chromium(page: devtools.Page, tmp_path: Path) -> None:
     enter(page, "seed", "1")
     assert visible(page) == 2  # 1 and 7
     enter(page, "find", "nothing")
-    assert visible(page) == 0 and not page.ask("document.querySelector('.none').hidden")
-    page.ask("['find', 'model', 'seed'].forEach(n => document.getElementById(n).value = ''); filter()")
-    page.ask("sort.value = 'drift'; sort.dispatchEvent(new Event('change'))")
-    assert page.ask("document.querySelector('.card').dataset.drift") == "98.0"
+    assert visible(page) == 0 and not page.ask("document.getElementById('none').hidden")
+    for name in ("find", "model", "seed"):
+        enter(page, name, "")
+    page.ask("at('sort').value = 'drift'; at('sort').dispatchEvent(new Event('change'))")
+    assert "98" in page.ask("document.querySelector('.card .scores').textContent")
+    page.ask("at('sort').value = ''; at('sort').dispatchEvent(new Event('change'))")
+    assert "98" in page.ask("document.querySelector('.card .scores').textContent")  # 'odd' is before 'women'
+    assert "1 · " in page.ask("document.querySelectorAll('.card .scores')[2].textContent")
 
-    # On a telephone the large view begins with its video, and the keyboard is still at its button
+    # Nothing can be changed here, as there is no server
+    hidden = "document.querySelectorAll('#make[hidden], #downloads[hidden], #verdicts[hidden], #delete[hidden]').length"
+    assert page.ask(hidden) == 4
+
+    # On a telephone the large view begins with its video
     page.open((out / "index.html").as_uri(), width=390, height=844)
     page.ask("document.querySelector('.shot').click()")
     page.until("document.querySelector('dialog[open] video')?.getBoundingClientRect().top >= 0")
-    assert page.ask("document.activeElement.textContent") == "Close"
+    assert page.ask("document.activeElement.id") == "look-title"
     assert page.ask("document.documentElement.scrollWidth <= innerWidth")
 
     assert page.complaints == []
@@ -221,28 +243,54 @@ def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
         *(failed(n) | {"source": str(photos / name)} for n, name in enumerate(("b.jpg", "broken.jpg", "raw.heic"))),
     )
     opened(page, out)
-    page.until("document.querySelectorAll('.failed img.photo').length === 1")
-    page.until("document.querySelector('.failed img.photo').naturalWidth === 64")
+    pictures = "document.querySelectorAll('.failed .shot:not([hidden]) img')"
+    page.until(f"{pictures}.length === 1 && {pictures}[0].naturalWidth === 64")
     assert page.ask("document.querySelectorAll('.failed .text').length") == 3
-    # One video has a photo, the other, whose photo is gone, is shown alone.
-    page.ask("document.querySelector('.shot[data-photo]').click()")
-    page.until("document.querySelector('dialog .pair img')?.naturalWidth === 64")
-    wiped = "getComputedStyle(document.querySelector('dialog .pair img')).clipPath"
-    half = page.ask(wiped)
-    page.ask("(wipe => { wipe.value = 100; wipe.dispatchEvent(new Event('input')); })(document.querySelector('.wipe'))")
-    assert page.ask(wiped) != half
+    # One video has a photo, another one's is gone, and a third one's does not open.
+    show(page, "women/dress-1")
+    page.until("document.getElementById('photo').naturalWidth === 64")
+    clip = "getComputedStyle(document.getElementById('video')).clipPath"
+    half = page.ask(clip)
+    page.ask("at('split').value = 100; at('split').dispatchEvent(new Event('input'))")
+    assert page.ask(clip) != half and page.ask("!at('splitter').hidden")
     page.picture(tmp_path / "beside.png")
-    page.press("Escape")
-    page.until("document.querySelectorAll('dialog video').length === 0")
-    page.ask("document.querySelector('.shot:not([data-photo])').click()")
-    page.until("document.querySelectorAll('dialog video').length === 1")
-    assert page.ask("document.querySelectorAll('dialog .wipe, dialog .pair').length") == 0
+    for name in ("women/dress-0", "women/dress-2"):
+        page.press("Escape")
+        page.until(CLOSED)
+        show(page, name)
+        page.until("at('video').currentTime > 0 && at('splitter').hidden")
+        assert page.ask(clip) == "none"
     assert not [line for line in page.complaints if "broken.jpg" not in str(line)]
-    # A photo that does not open leaves the video alone.
-    page.press("Escape")
-    page.until("document.querySelectorAll('dialog video').length === 0")
-    page.ask("document.querySelector('.shot[data-photo*=broken]').click()")
-    page.until("!!document.querySelector('dialog video') && !document.querySelector('dialog .wipe')")
+
+
+def test_photo_and_video_lie_on_each_other(page: devtools.Page, tmp_path: Path) -> None:
+    """Where the background was extended (the photo is smaller than the video), and where the photo was cropped."""
+    Image.new("RGB", (64, 80), "teal").save(tmp_path / "a.jpg")
+    wide = record(2, item="wide", output="wide.mp4", poster="", source=str(tmp_path / "a.jpg"), width=128, height=80)
+    wide |= {"photo_box": [0.25, 0, 0.5, 1]}
+    cropped = record(3, item="crop", output="crop.mp4", poster="", source=str(tmp_path / "a.jpg"), width=64, height=64)
+    cropped |= {"photo_box": [0, -0.125, 1, 1.25]}
+    out = catalogue(tmp_path / "out", 0)
+    for one in (wide, cropped):
+        frames = np.full((3, one["height"], one["width"], 3), 120, np.uint8)
+        video.write(frames, out / one["output"], 25, 3)
+    (out / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (wide, cropped)))
+    opened(page, out)
+    boxes = """(() => {
+      const [video, photo] = ["video", "photo"].map(id => document.getElementById(id).getBoundingClientRect());
+      return [(photo.left - video.left) / video.width, (photo.top - video.top) / video.height,
+        photo.width / video.width, photo.height / video.height, video.width / video.height];
+    })()"""
+    for one in (wide, cropped):
+        for width in (1200, 400):
+            page.open((out / "index.html").as_uri(), width=width)
+            show(page, one["item"])
+            page.until("document.getElementById('photo').naturalWidth === 64")
+            *found, shape = page.ask(boxes)
+            assert found == pytest.approx(one["photo_box"], abs=0.01)
+            assert shape == pytest.approx(one["width"] / one["height"], abs=0.01)
+            page.picture(tmp_path / f"{one['item']}-{width}.png")
+    assert page.complaints == []
 
 
 def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
@@ -281,9 +329,12 @@ def test_addresses_of_a_manifest_stay_inside_the_folder(tmp_path: Path, place: s
     out = catalogue(tmp_path / "out", 2)
     with (out / "manifest.jsonl").open("a") as manifest:
         manifest.write(json.dumps(record(98, item="odd", output=place, poster=place)) + "\n")
-    text = gallery.build(out, everything_is_there=True)[0].read_text()
-    links = re.findall(r'(?:src|href|data-video)="([^"]*)"', text)
-    assert links and not [link for link in links if link.startswith(("/", "\\", "%5C")) or ".." in link]
+    (page,) = gallery.build(out, everything_is_there=True)
+    text = page.read_text()
+    links = [link for video in content(page)["videos"] for link in video["files"].values()]
+    assert len(list(filter(None, links))) == 4 and not [
+        link for link in links if link.startswith(("/", "\\", "%5C")) or ".." in link
+    ]
     assert "default-src 'none'" in text and "script-src 'sha256-" in text
 
 
@@ -313,8 +364,10 @@ def test_large_catalogues_get_several_pages_what_needs_a_look_first(
     out = catalogue(tmp_path / "out", 12, failed(1))
     pages = gallery.build(out)
     assert [page.name for page in pages] == ["index.html", "index-2.html", "index-3.html"]
-    assert pages[0].read_text().count('class="card failed"') == 1
-    assert pages[0].read_text().count('data-group="flagged" data-model') == 3
+    videos = content(pages[0])["videos"]
+    assert [video["status"] for video in videos].count("failed") == 1
+    assert sum(bool(video["flags"]) for video in videos) == 3
+    assert [content(page)["page"] for page in pages] == [0, 1, 2]
     monkeypatch.setattr(gallery, "PER_PAGE", 50)
     assert len(gallery.build(out)) == 1
     assert not (out / "index-2.html").exists() and not (out / "index-3.html").exists()
@@ -333,7 +386,7 @@ def test_of_a_large_catalogue_little_is_held(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < 40e6, peak  # 100 MB when every card was held
     assert len(others) == 2
-    assert first.read_text().count("<i>still</i>") == 60
+    assert sum(video["flags"] == ["still"] for video in content(first)["videos"]) == 60
 
 
 def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
@@ -342,8 +395,10 @@ def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
     shutil.copy(out / "first.mp4", out / f"{name}.mp4")
     with (out / "manifest.jsonl").open("a") as file:
         file.write(json.dumps(record(3, item=name, output=f"{name}.mp4", poster="", caption="half \ud800")) + "\n")
-    text = gallery.build(out)[0].read_text(encoding="utf-8")
-    assert text.index("women/dress-9<") < text.index("women/dress-10<")
-    assert 'data-video="%FF%FE.mp4"' in text and "half \ufffd" in text
+    videos = content(gallery.build(out)[0])["videos"]
+    names = [video["photo_name"] for video in videos]
+    assert names.index("women/dress-9") < names.index("women/dress-10")
+    (odd,) = (video for video in videos if video["files"]["video"] == "%FF%FE.mp4")
+    assert (odd["photo_name"], odd["prompt"]) == ("\ufffd\ufffd", "half \ufffd")
     with pytest.raises(FashionFlowError, match=r"holds no manifest\.jsonl"):
         gallery.build(tmp_path)

@@ -1,6 +1,7 @@
 """Reviews: `review.jsonl`, `generate --retry rejected`, the marks in the gallery, and `gallery --review`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,7 @@ def test_the_gallery_shows_reviews_of_the_videos_that_are_there(tmp_path: Path) 
         write_review(tmp_path, name, verdict, seed)
     gallery.build(tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert page.count(">Approved</small>") == page.count(">Rejected</small>") == 1
-    assert 'data-search="a  approved' in page
+    assert re.findall('"review": "([a-z]*)"', page) == ["approved", "rejected", ""]
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_a_folder_is_reviewed_in_the_page_of_the_server(tmp_path: Path) -> None:
         assert not server.ask("GET", "/session").json["can_make"]
         process.terminate()
         assert process.wait(30) == 0
-    assert ">Rejected</small>" in (out / "index.html").read_text()
+    assert re.findall('"review": "([a-z]*)"', (out / "index.html").read_text()) == ["", "rejected"]
     again = quick("photos", "-o", "out", "--model", "model", "--device", "cpu", "--retry", "rejected", cwd=tmp_path)
     assert again.returncode == 0 and last(out)["women/001"]["seed"] != one["seed"]
     assert len(lines(out)) == 3

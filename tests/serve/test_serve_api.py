@@ -14,10 +14,14 @@ from quick_model import HELD, HOLD
 from serving import Server, form, picture, serving
 
 from fashionflow_core import video
+from fashionflow_core.catalogue.jobs import RunSpec
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import UsageError
-from fashionflow_core.serve.settings import ServerLimits
+from fashionflow_core.serve.addresses import PhotoFetcher
+from fashionflow_core.serve.served import Endpoint
+from fashionflow_core.serve.settings import ServerLimits, ServerOptions
 from fashionflow_core.serve.video_request import nested, read_fields
+from fashionflow_core.serve.video_store import VideoStore
 from fashionflow_core.store.registry import ASSETS
 
 # The client warns of the end of one company's service; the API is served by others.
@@ -75,6 +79,7 @@ def test_a_photo_may_come_as_json(server: Server) -> None:
     assert made.json["warnings"] == ["negative_prompt has no effect"]
     body, kind = form({"input_reference[image_url]": url})
     second = server.ask("POST", "/v1/videos", body, {"Content-Type": kind})
+    assert made.json["photo_name"] == second.json["photo_name"] == ""
     assert {one["status"] for one in server.wait(made.json["id"], second.json["id"])} == {"completed"}
 
 
@@ -173,9 +178,37 @@ def test_operation(server: Server) -> None:
     assert {"time", "method", "path", "status", "seconds", "address", "client"} <= set(log[-1])
 
 
+def test_captions_and_names_of_any_script(server: Server) -> None:
+    text = 'Été 👗 "夏" \u202e\x00\x1b[31m'
+    made = server.ask("POST", "/v1/videos", *_posted(text, "Kleid – été 👗.png"))
+    assert (made.status, made.json["prompt"], made.json["photo_name"]) == (200, text, "Kleid – été 👗.png")
+    (state,) = server.wait(made.json["id"])
+    assert state["status"] == "completed" and state["prompt"] == text
+    assert text.replace('"', '""') in server.ask("GET", "/v1/download?format=csv").body.decode()
+
+
+def _posted(prompt: str, name: str) -> tuple[bytes, dict[str, str]]:
+    body, kind = form({"prompt": "MARK", "input_reference": (name, picture(12))})
+    return body.replace(b"MARK", prompt.encode()), {"Content-Type": kind}
+
+
+def test_names_of_a_catalogue_that_are_not_unicode(tmp_path: Path) -> None:
+    """`generate` names items by their files, which may be any bytes; answers are UTF-8."""
+    line = {"item": "a\udcff", "source": "a\udcff.jpg", "status": "done", "seed": 1, "caption": "half \ud800"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(line) + "\n")
+    store = VideoStore(tmp_path, LIMITS)
+    options = ServerOptions(RunSpec(str(ASSETS / "mini"), str(tmp_path), ""), devices=())
+    endpoint = Endpoint(options, store, MINI, lambda: True, str, PhotoFetcher(frozenset(), 0))
+    (video,) = store.videos.values()
+    found = endpoint.json(video)
+    store.close()
+    assert json.dumps(found, ensure_ascii=False).encode()
+    assert (found["photo_name"], found["prompt"]) == ("a?", "half ?")
+
+
 def test_a_size_is_width_by_height() -> None:
     """As in OpenAI's API; settings have height first."""
-    asked = read_fields({"size": "720x1280", "seconds": "4", "seed": "7"}, MINI, LIMITS)
+    asked = read_fields({"size": "720x1280", "seconds": "4", "seed": "7.0"}, MINI, LIMITS)
     assert (asked.resolved.size, asked.size, asked.seconds) == ((1280, 720), "720x1280", 4.0)
     assert asked.resolved.seed == 7
     assert read_fields({"width": 720, "height": "1280"}, MINI, LIMITS).resolved.size == (1280, 720)
@@ -208,6 +241,7 @@ def test_fields_of_other_servers_and_of_this_one() -> None:
         ({"fps": "100000", "seconds": "1"}, "fps"),
         ({"fps": "900", "seconds": "60"}, "frames"),
         ({"seed": "1.5"}, "whole number"),
+        ({"num_inference_steps": 1001}, "num_inference_steps: must be at most 1000"),
         ({"seed": "-1"}, "seed"),
         ({"seed": True}, "not a number"),
         ({"variations": "9"}, "from 1 to 8"),
@@ -234,10 +268,15 @@ def test_the_bundled_model_end_to_end(tmp_path: Path) -> None:
     with serving(tmp_path / "out", "--device", "cpu", model="mini") as server:
         asked = {"size": "128x160", "num_frames": 8, "seed": 3, "extra": '{"motion": "turn"}'}
         made = [server.made(photo, **asked) for _ in range(2)]
+        within, exact = (
+            server.made(photo, size="128x192", num_frames=2, extra=f'{{"fit": "{fit}"}}') for fit in ("pad", "crop")
+        )
         states = server.wait(*made, seconds=240)
+        sizes = [(state["size"], len(state["warnings"])) for state in server.wait(within, exact, seconds=240)]
         files = [server.ask("GET", f"/v1/videos/{name}/content").body for name in made]
     assert [state["status"] for state in states] == ["completed"] * 2, states
     assert {(state["size"], state["model"], state["seed"]) for state in states} == {("128x160", "mini", 3)}
+    assert sizes == [("128x160", 1), ("128x192", 0)]
     (tmp_path / "a.mp4").write_bytes(files[0])
     (tmp_path / "b.mp4").write_bytes(files[1])
     frames = video.read(tmp_path / "a.mp4")

@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from catalogues import last, lines
-from quick_model import DEADLY, HELD, HOLD, LOG, POISON, SECONDS
+from quick_model import DEADLY, ENDLESS, HELD, HOLD, LOG, POISON, SECONDS
 from serving import picture, serving
 
 from fashionflow_core.serve.settings import ServerLimits, parse_span
@@ -21,6 +22,15 @@ def made(log: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
+def until_made(log: Path, count: int) -> int:
+    """Wait until the model was asked for so many videos; returns how many."""
+    deadline = time.monotonic() + 60
+    while made(log) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return made(log)
+
+
 @pytest.mark.slow
 def test_a_kill_loses_nothing_and_repeats_what_was_in_hand(tmp_path: Path) -> None:
     out, log, hold = tmp_path / "out", tmp_path / "made", tmp_path / "hold"
@@ -31,8 +41,7 @@ def test_a_kill_loses_nothing_and_repeats_what_was_in_hand(tmp_path: Path) -> No
         server.wait(done)
         held = server.made(picture(250, 5, HELD))
         waiting = [server.made(picture(10 * number)) for number in range(2, 8)]
-        server.until(held, "in_progress")
-        before = made(log)
+        before = until_made(log, 2)
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
     hold.unlink()
@@ -45,6 +54,45 @@ def test_a_kill_loses_nothing_and_repeats_what_was_in_hand(tmp_path: Path) -> No
     assert [one["id"] for one in reversed(listed)] == [done, held, *waiting]
     assert (before, made(log)) == (2, 2 + 1 + len(waiting))
     assert len(lines(out)) == 2 + len(waiting)
+
+
+@pytest.mark.slow
+def test_each_kill_repeats_one_video_at_most(tmp_path: Path) -> None:
+    """Also where one is written and scored while the next one is computed."""
+    out, log, count, kills = tmp_path / "out", tmp_path / "made", 16, 0
+    env = {LOG: str(log)}
+    with serving(out, env=env) as server:
+        videos = [server.made(picture(10 * number)) for number in range(count)]
+        os.kill(server.process.pid, signal.SIGKILL)
+        kills += 1
+    for done in (3, 8):
+        with serving(out, env=env) as server:
+            server.wait(*videos[:done])
+            os.kill(server.process.pid, signal.SIGKILL)
+            kills += 1
+    with serving(out, env=env) as server:
+        assert {state["status"] for state in server.wait(*videos)} == {"completed"}
+    assert count <= made(log) <= count + kills
+    assert sorted(record["item"] for record in lines(out)) == sorted(videos)
+    assert {record.get("scores") is not None for record in lines(out)} == {True}
+
+
+@pytest.mark.slow
+def test_a_video_that_is_deleted_while_it_is_made_ends_at_its_next_step(tmp_path: Path) -> None:
+    out, log, hold = tmp_path / "out", tmp_path / "made", tmp_path / "hold"
+    hold.touch()
+    with serving(out, env={HOLD: str(hold), LOG: str(log)}) as server:
+        endless, same = server.post(picture(250, 5, ENDLESS), variations=2).json["variations"]
+        after = server.made(picture(30))
+        while not server.state(endless)["progress"]:
+            time.sleep(0.01)
+        for name in (endless, same):
+            assert server.ask("DELETE", f"/v1/videos/{name}").json["deleted"]
+        assert server.wait(after)[0]["status"] == "completed"
+        metrics = server.ask("GET", "/metrics").body.decode()
+    assert hold.exists() and made(log) == 2
+    assert 'state="failed"' not in metrics and 'fashionflow_videos_total{state="deleted"} 2' in metrics
+    assert [record["item"] for record in lines(out)] == [after] and len(list((out / "photos").iterdir())) == 1
 
 
 @pytest.mark.slow
@@ -89,7 +137,7 @@ def test_a_full_queue_answers_429_and_a_deleted_video_is_not_made(tmp_path: Path
     hold.touch()
     with serving(out, "--queue", "4", env={LOG: str(log), HOLD: str(hold)}) as server:
         held = server.made(picture(250, 5, HELD))
-        server.until(held, "in_progress")
+        until_made(log, 1)
         answers = [server.post(picture(number)) for number in range(12)]
         taken = [answer.json["id"] for answer in answers if answer.status == 200]
         refused = [answer for answer in answers if answer.status != 200]

@@ -22,9 +22,9 @@ LOG = "QUICK_MODEL_LOG"  # a file that gets a line for each batch: how many phot
 SECONDS = "QUICK_MODEL_SECONDS"  # how long a clip takes
 MEMORY = "QUICK_MODEL_MEMORY"  # how many photos fit
 PATIENCE = "QUICK_MODEL_PATIENCE"  # seconds that a run waits for what is being made, once it is to stop
-HOLD = "QUICK_MODEL_HOLD"  # a file: while it is there, HELD photos take for ever
+HOLD = "QUICK_MODEL_HOLD"  # a file: while it is there, HELD photos take for ever, ENDLESS ones step by step
 # Blue of a photo whose mean is (red 250, green 5): what it does.
-DARK, DEADLY, POISON, STILL, UNLUCKY, HELD = 40, 80, 120, 160, 200, 240
+ENDLESS, DARK, DEADLY, POISON, STILL, UNLUCKY, HELD = 0, 40, 80, 120, 160, 200, 240
 
 
 @dataclass
@@ -77,6 +77,9 @@ class QuickPipeline:
                     raise OutOfMemory("out of memory, always")
                 while abs(blue - HELD) < 10 and Path(os.environ.get(HOLD, "")).is_file():
                     time.sleep(0.01)
+                while abs(blue - ENDLESS) < 10 and Path(os.environ.get(HOLD, "")).is_file():
+                    time.sleep(0.01)
+                    on_step(1, 10)
         requests = [self.resolve(one) for one in settings]
         for step in range(10):
             time.sleep(float(os.environ.get(SECONDS, "0")) / 10)
