@@ -53,9 +53,7 @@ def check_base(folder: Path, key: str = "base") -> None:
             hint=f"make or pull it again: {command('models list')}",
         )
     if (folder / ENGINES_FILE).is_file():
-        raise FashionFlowError(
-            f"{key}: {folder}: an engine folder cannot be trained", hint="use the model it came from"
-        )
+        raise FashionFlowError(f"{key}: {folder}: engines cannot be trained", hint="use the model it came from")
     model = ModelConfig.load(folder)
     if model.latents == "appearance" and (wrong := _misfits(folder, model)):
         raise FashionFlowError(

@@ -50,9 +50,7 @@ def test_golden_ddpm_step(
 
 @pytest.mark.parametrize(("name", "variance"), [("ddpm", "fixed_large"), ("ddpm-large", "fixed_small")])
 @pytest.mark.parametrize("steps", [1000, 50])
-def test_equation_2_of_the_paper(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, name: str, variance: str
-):
+def test_equation_2_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, name: str, variance: str):
     """x_(t-1) = mean + sqrt(beta_t) z, in every step but the last, where DDPM's algorithm 2 sets z to 0.
 
     With fewer steps beta_t is that of the longer step, 1 - abar_t / abar_prev. `variance` is that of the folder.
