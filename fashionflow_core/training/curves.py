@@ -27,18 +27,19 @@ def averaged(points: Sequence[tuple[float, float]], most: int = _MOST) -> list[t
     return [(sum(x for x, _ in one) / len(one), sum(y for _, y in one) / len(one)) for one in runs]
 
 
-def chart(curves: Sequence[Curve], label: str) -> str:
-    """An SVG element with axes and one polyline per curve, logarithmic in y above 0; empty without points.
+def chart(curves: Sequence[Curve], label: str, logarithmic: bool = True) -> str:
+    """An SVG element with axes and one polyline per curve over the steps; empty without points.
 
     Args:
         curves: names are used for tooltips; colours come from the page's rules for their classes.
         label: description of the chart for screen readers.
+        logarithmic: whether the y axis is, if all values are above 0.
     """
     lines = [Curve(curve.name, curve.kind, averaged(curve.points)) for curve in curves if curve.points]
     values = [y for line in lines for _, y in line.points]
     if not values:
         return ""
-    is_log = min(values) > 0 and max(values) > 1.5 * min(values)
+    is_log = logarithmic and min(values) > 0 and max(values) > 1.5 * min(values)
     low, high = _padded(min(values), max(values), is_log)
     first = min(line.points[0][0] for line in lines)
     last = max(*(line.points[-1][0] for line in lines), first + 1)
@@ -55,7 +56,10 @@ def chart(curves: Sequence[Curve], label: str) -> str:
         parts.append(f'<text x="{_LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{number(y)}</text>')
     for x in _ticks(first, last):
         column = place(x, high)[0]
+        if column > WIDTH - _RIGHT - 45:  # the axis's name is there
+            continue
         parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.0f}</text>')
+    parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 8}" text-anchor="end">step</text>')
     for line in lines:
         path = " ".join(f"{column:.1f},{row:.1f}" for column, row in (place(*point) for point in line.points))
         if len(line.points) == 1:

@@ -53,16 +53,20 @@ def write_report(folder: RunFolder, config: TrainConfig) -> None:
     page = environment.get_template("run_report.html.j2").render(
         title=folder.path.absolute().name,
         facts=_facts(lines, config),
-        loss=chart([Curve("loss", "total", [(line["step"], line["loss"]) for line in lines])], "loss over steps"),
+        loss=chart([Curve("loss", "total", _values(lines, "loss"))], "loss over steps"),
         by_noise=chart(by_noise, "loss by noise level over steps"),
         levels=[(curve.kind, curve.name) for curve in by_noise if curve.points],
-        rate=chart([Curve("learning rate", "total", [(line["step"], line["lr"]) for line in lines])], "learning rate"),
+        rate=chart([Curve("learning rate", "total", _values(lines, "lr"))], "learning rate over steps", False),
         previews=_previews(folder, records),
         events=[(record["step"], text) for record in records if (text := _event(record))],
         settings=to_yaml(config),
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     write_text(folder.report, page)
+
+
+def _values(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(line["step"], line[key]) for line in lines]
 
 
 def _points(lines: list[dict[str, Any]], level: int) -> list[tuple[float, float]]:
