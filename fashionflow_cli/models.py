@@ -242,7 +242,7 @@ def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\nfashionflow models new paper\n\n"
-    "fashionflow models new small --vae mini-latent --clip mini-latent --preset paper -o models/small",
+    "fashionflow models new small --vae mini-latent --clip mini-latent --size 384x256 -o models/small",
     no_args_is_help=True,
 )
 def new(

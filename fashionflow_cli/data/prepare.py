@@ -87,9 +87,7 @@ def prepare(
     dtype: options.Dtype = "auto",
     workers: Annotated[
         int,
-        options.option(
-            options.MACHINE, "workers", "-j", text="Videos decoded in parallel.", min=1, max=256
-        ),
+        options.option(options.MACHINE, "workers", "-j", text="Videos decoded in parallel.", min=1, max=256),
     ] = 2,
     shard_mb: Annotated[
         float, options.option(options.MACHINE, "shard-mb", text="Approximate size of a shard in MB.", min=0.001)

@@ -65,9 +65,7 @@ class Style(StrEnum):
 
 
 def synth(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Target folder, created if missing.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Target folder, created if missing.", show_default=False)],
     clips: Annotated[int, typer.Option(min=1, max=MAX_CLIPS, help="Number of clips.")] = 16,
     size: Annotated[
         Size,

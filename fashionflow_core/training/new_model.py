@@ -171,7 +171,12 @@ def _conventions(source: str, vae: Any, options: NewModelOptions, config: TrainC
     levels = max(1, len(config.unet.widths))
     unit = base.vae_patch_size * 2 ** (len(vae.config.block_out_channels) - 1) * 2**levels
     if height % unit or width % unit:
-        raise SettingError("size", f"{height}x{width}: both sides must be multiples of {unit} for these networks")
+        fitting = "x".join(str(-(-side // unit) * unit) for side in (height, width))
+        raise SettingError(
+            "size",
+            f"{height}x{width}: both sides must be multiples of {unit} for these networks",
+            hint=f"set {option('size', fitting)}, or fewer levels with unet.widths and unet.cross_heads",
+        )
     if frames % 2:
         raise SettingError("frames", f"must be even (the U-Net halves the frames), not {frames}")
     return dataclasses.replace(base, height=height, width=width, frames=frames)

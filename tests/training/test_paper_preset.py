@@ -119,6 +119,7 @@ def test_refusals_of_new(sources: Path, tmp_path: Path):
     home = {"FASHIONFLOW_HOME": str(tmp_path / "home")}
     assert_refused(run(*words, "--preset", "mini-motion", cwd=tmp_path, env=home), 2, "--preset: unknown preset")
     assert_refused(run(*words, "--size", "100x100", cwd=tmp_path, env=home), 2, "--size: 100x100", "multiples of 128")
+    assert "--size 128x128" in run(*words, "--size", "100x100", cwd=tmp_path, env=home).stderr
     assert_refused(run(*words, "--frames", "5", cwd=tmp_path, env=home), 2, "--frames: must be even")
     alone = run("models", "new", "mine", "-q", cwd=tmp_path, env=home)
     assert_refused(alone, 1, "--vae: not set")
