@@ -132,7 +132,7 @@ def prepare(
         _name_left_out(plan.left_out)
     if not plan.clips:
         raise FashionFlowError(
-            f"{where}: none of the {len(named)} videos can be used", hint="the lines above say why; see --frames"
+            f"{where}: none of the {len(named)} videos can be used", hint="see the lines above, and --frames"
         )
     if dry_run:
         _print_plan(plan, prepare.estimate(plan, out, folder, recipe, overwrite), recipe, warned, as_json)
@@ -144,7 +144,7 @@ def prepare(
     seconds = round(time.perf_counter() - start, 3)
     note(f"{made.encoded} clips encoded, {made.kept} kept, {made.clips} in all, in {seconds} s", quiet)
     if not made.encoded + made.kept:
-        raise FashionFlowError(f"{where}: none of the {len(named)} videos can be used", hint="the lines above say why")
+        raise FashionFlowError(f"{where}: none of the {len(named)} videos can be used", hint="see the lines above")
     if as_json:
         summary = {"folder": str(out), "videos": len(named), **asdict(made), "seconds": seconds}
         result_json(summary | {"warnings": warned.take()})
@@ -165,7 +165,7 @@ def _finish(left_out: "list[LeftOut]", videos: int) -> None:
     if folders := sum(not entry.source for entry in left_out):
         parts.append(f"folders that cannot be read: {folders}")
     if parts:
-        raise PartialError("; ".join(parts), hint="the lines above say why; the clips of the others are done")
+        raise PartialError("; ".join(parts), hint="see the lines above; the clips of the others are done")
 
 
 def _print_plan(plan: "CachePlan", estimate: dict[str, Any], recipe: "Recipe", warned: Warnings, as_json: bool) -> None:

@@ -88,7 +88,7 @@ def _facts(lines: list[dict[str, Any]], config: TrainConfig) -> list[tuple[str, 
         ("epoch", " ".join([f"{last['epoch']:.2f}", *epochs])),
         (f"loss, mean of the last {len(recent)} lines", number(sum(recent) / len(recent))),
         ("time in steps", duration(last["seconds"] / 3600)),
-        ("clips a second", number(speed) if speed else "-"),
+        ("clips per second", number(speed) if speed else "-"),
         ("learning rate", f"{last['lr']:.2g}"),
     ]
 
