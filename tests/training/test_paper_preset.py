@@ -177,6 +177,7 @@ def test_a_base_of_parts_that_do_not_fit(fresh: Path, tmp_path: Path, part: str,
 # ---- from nothing to a video
 
 
+@pytest.mark.slow
 def test_recipe_runs_from_nothing_to_a_video(fresh: Path, tmp_path: Path):
     """prepare, dry run, train, generate and interpolate, on the real preset with narrow networks."""
     (tmp_path / "videos").mkdir()
