@@ -201,6 +201,27 @@ def progress(label: str, total: int, unit: str, quiet: bool = False) -> Iterator
         yield show
 
 
+@contextmanager
+def live_line(quiet: bool = False) -> Iterator[Callable[[Callable[[int], str]], None]]:
+    """One line on stderr that is rewritten; the yielded function takes what writes it for a number of columns (0: any).
+
+    In log files it is written every ten seconds.
+    """
+    from tqdm import tqdm
+
+    on_terminal = sys.stderr.isatty()
+    width = shutil.get_terminal_size().columns - 1 if on_terminal else 0
+    interval = 0.1 if on_terminal else 10.0
+    with tqdm(bar_format="{desc}", file=sys.stderr, disable=quiet, mininterval=interval, miniters=0) as line:
+
+        def show(text: Callable[[int], str]) -> None:
+            if not quiet:
+                line.set_description_str(one_line(text(width)), refresh=False)
+                line.update(1)
+
+        yield show
+
+
 def quiet_libraries() -> None:
     """Keep progress bars and advice of libraries off stderr.
 

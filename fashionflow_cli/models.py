@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
+from fashionflow_cli.console import note, parse_size, progress, quiet_libraries, result, result_json
 
 app = typer.Typer(help="List, describe, fetch, import and remove models.", no_args_is_help=True)
 
@@ -136,6 +136,7 @@ def pull(
         typer.Argument(
             metavar="NAME",
             help="[bold]published[/bold]; the hub id ORGANISATION/NAME of a model folder or a pipeline of diffusers; "
+            "[bold]base[/bold]: VAE and CLIP alone, for [bold]models new[/bold]; "
             "[bold]parser[/bold]: a SegFormer for clothes, used by motion models to find figures; or "
             "[bold]metrics[/bold]: the networks of [bold]fashionflow evaluate[/bold].",
             show_default=False,
@@ -235,6 +236,80 @@ def _transfers(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             current[1](done // 1000)
 
         yield show
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nfashionflow models new paper\n\n"
+    "fashionflow models new small --vae mini-latent --clip mini-latent --size 384x256 -o models/small",
+    no_args_is_help=True,
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", show_default=False)],
+    vae: Annotated[
+        str,
+        typer.Option(
+            help="VAE: a folder, hub id or model. [dim]\\[default: that of [/dim]base[dim]][/dim]",
+            metavar="SRC",
+            show_default=False,
+        ),
+    ] = "",
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="CLIP image encoder: a folder, hub id or model. [dim]\\[default: that of [/dim]base[dim]][/dim]",
+            metavar="SRC",
+            show_default=False,
+        ),
+    ] = "",
+    preset: Annotated[
+        str, typer.Option(help="Training preset with the form of the networks.", metavar="NAME")
+    ] = "paper",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="GROUP.KEY=VALUE", help="Override one setting of the preset; may be repeated."),
+    ] = None,
+    size: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_size,
+            metavar="HxW",
+            help="Frame size. [dim]\\[default: that of the VAE's model, or 640x512][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Frames per clip. [dim]\\[default: those of the VAE's model, or 70][/dim]",
+            show_default=False,
+        ),
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Model folder. [dim]\\[default: NAME among the installed models][/dim]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model folder.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a model folder with fresh networks, to train: `train --set base=NAME`.
+
+    VAE and CLIP are those of [bold]models pull base[/bold], of a folder, of the hub or of another model.
+    """
+    quiet_libraries()
+    from fashionflow_core.training.new_model import NewModelOptions, new_model
+
+    asked = NewModelOptions(
+        vae=vae,
+        clip=clip,
+        preset=preset,
+        settings=tuple(settings or ()),
+        size=None if size is None else (size.height, size.width),
+        frames=frames,
+        overwrite=overwrite,
+    )
+    result(str(new_model(name, out, asked, lambda line: note(line, quiet))))
 
 
 @app.command(

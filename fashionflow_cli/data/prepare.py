@@ -44,56 +44,53 @@ def prepare(
         list[Path],
         typer.Argument(
             metavar="VIDEOS",
-            help="Folders, searched with what is below them, or video files. Folders named train, test and so on are "
-            "remembered.",
+            help="Folders, searched recursively, or video files. Folders named train, test and so on become splits.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path,
-        options.option(CLIPS, "out", "-o", text="The cache: a folder, made where missing.", show_default=False),
+        options.option(CLIPS, "out", "-o", text="Folder of the cache, created if missing.", show_default=False),
     ],
     frames: Annotated[
         int | None,
-        options.option(CLIPS, "frames", text="Frames of a clip.", default="the model's", min=1, max=100_000),
+        options.option(CLIPS, "frames", text="Frames per clip.", default="the model's", min=1, max=100_000),
     ] = None,
     strides: Annotated[
         Any,
         options.option(
             CLIPS,
             "strides",
-            text="A clip takes every n-th frame of its video; these take turns.",
+            text="Use every n-th frame of a video; the values alternate.",
             parser=parse_strides,
             metavar="N,N,...",
             show_default="1,2,4",
         ),
     ] = (1, 2, 4),
     clips_per_video: Annotated[
-        int, options.option(CLIPS, "clips-per-video", text="Clips drawn from each video, all different.", min=1)
+        int, options.option(CLIPS, "clips-per-video", text="Different clips per video.", min=1)
     ] = 1,
     seed: Annotated[
         int,
         options.option(
-            CLIPS, "seed", text="The same seed draws the same clips.", min=0, max=2**63 - 1, metavar="<int>"
+            CLIPS, "seed", text="The same seed selects the same clips.", min=0, max=2**63 - 1, metavar="<int>"
         ),
     ] = 0,
     limit: Annotated[
-        int | None, options.option(CLIPS, "limit", text="Only the first so many videos.", min=1, metavar="<int>")
+        int | None, options.option(CLIPS, "limit", text="Use only the first N videos.", min=1, metavar="<int>")
     ] = None,
     overwrite: Annotated[
-        bool, options.option(CLIPS, "overwrite", text="Throw away what the cache holds, and begin again.")
+        bool, options.option(CLIPS, "overwrite", text="Delete the content of the cache and start again.")
     ] = False,
     model: options.Model = "mini-latent",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     workers: Annotated[
         int,
-        options.option(
-            options.MACHINE, "workers", "-j", text="Videos decoded at a time, beside the encoding.", min=1, max=256
-        ),
+        options.option(options.MACHINE, "workers", "-j", text="Videos decoded in parallel.", min=1, max=256),
     ] = 2,
     shard_mb: Annotated[
-        float, options.option(options.MACHINE, "shard-mb", text="About the size of a file of clips, in MB.", min=0.001)
+        float, options.option(options.MACHINE, "shard-mb", text="Approximate size of a shard in MB.", min=0.001)
     ] = 256,
     config: options.Config = None,
     dry_run: options.DryRun = False,
@@ -102,7 +99,7 @@ def prepare(
 ) -> None:
     """Encode clips of videos for training: latents of the model's VAE, first frames, and CLIP features.
 
-    An interrupted run goes on where it stopped, new and changed videos are added; what cannot be used is named.
+    An interrupted run resumes; new and changed videos are added; unusable videos are listed.
     """
     start, warned = time.perf_counter(), ctx.ensure_object(Warnings)
     quiet_libraries()
@@ -116,7 +113,7 @@ def prepare(
     if not named:
         why = "".join(f"; {line}" for line in unreadable)
         raise FashionFlowError(
-            f"{where}: no videos found{why}", hint="name a folder with .mp4 or other video files in it"
+            f"{where}: no videos found{why}", hint="name a folder that contains .mp4 or other video files"
         )
 
     from fashionflow_core.dataset import cache, prepare
@@ -135,7 +132,7 @@ def prepare(
         _name_left_out(plan.left_out)
     if not plan.clips:
         raise FashionFlowError(
-            f"{where}: none of the {len(named)} videos can be used", hint="the lines above say why; see --frames"
+            f"{where}: none of the {len(named)} videos can be used", hint="see the lines above, and --frames"
         )
     if dry_run:
         _print_plan(plan, prepare.estimate(plan, out, folder, recipe, overwrite), recipe, warned, as_json)
@@ -147,7 +144,7 @@ def prepare(
     seconds = round(time.perf_counter() - start, 3)
     note(f"{made.encoded} clips encoded, {made.kept} kept, {made.clips} in all, in {seconds} s", quiet)
     if not made.encoded + made.kept:
-        raise FashionFlowError(f"{where}: none of the {len(named)} videos can be used", hint="the lines above say why")
+        raise FashionFlowError(f"{where}: none of the {len(named)} videos can be used", hint="see the lines above")
     if as_json:
         summary = {"folder": str(out), "videos": len(named), **asdict(made), "seconds": seconds}
         result_json(summary | {"warnings": warned.take()})
@@ -168,11 +165,11 @@ def _finish(left_out: "list[LeftOut]", videos: int) -> None:
     if folders := sum(not entry.source for entry in left_out):
         parts.append(f"folders that cannot be read: {folders}")
     if parts:
-        raise PartialError("; ".join(parts), hint="the lines above say why; the clips of the others are done")
+        raise PartialError("; ".join(parts), hint="see the lines above; the clips of the others are done")
 
 
 def _print_plan(plan: "CachePlan", estimate: dict[str, Any], recipe: "Recipe", warned: Warnings, as_json: bool) -> None:
-    """What `--dry-run` says: what would be decoded, how many clips that makes, and how large they are."""
+    """Print the plan: videos, clips and their size."""
     described: dict[str, Any] = {
         "videos": len(plan.clips),
         "left_out": [asdict(entry) for entry in plan.left_out],

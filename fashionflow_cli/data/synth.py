@@ -25,7 +25,7 @@ DEFAULT_SIZE = Size(320, 256)
 ATTRIBUTES_FILE = "attributes.jsonl"
 MOTION_SUFFIX = ".safetensors"
 MAX_CLIPS = 1_000_000  # clip names have six digits
-# Each clip carries what it was made from, so that a later run knows whether it is the one that is wanted.
+# Each clip contains its request, so that a later run can tell whether it needs to be rendered again.
 REQUEST_KEY, ATTRIBUTES_KEY = "fashionflow_request", "fashionflow_attributes"
 
 EXAMPLES = (
@@ -38,7 +38,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """What fixes every pixel of a clip."""
+    """Settings that determine every pixel of a clip."""
 
     seed: int
     frames: int
@@ -49,7 +49,7 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class MotionRequest:
-    """What fixes every byte of a motion clip, and of its video if it has one."""
+    """Settings that determine every byte of a motion clip, and of its video if it has one."""
 
     seed: int
     style: str
@@ -58,16 +58,14 @@ class MotionRequest:
 
 
 class Style(StrEnum):
-    """What figures are made of."""
+    """Kind of figures."""
 
     DRAWN = "drawn"
     THREE_D = "3d"
 
 
 def synth(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder to fill; made where missing.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Target folder, created if missing.", show_default=False)],
     clips: Annotated[int, typer.Option(min=1, max=MAX_CLIPS, help="Number of clips.")] = 16,
     size: Annotated[
         Size,
@@ -75,7 +73,7 @@ def synth(
             parser=parse_size, metavar="HxW", help="Height and width in pixels, both even.", show_default="320x256"
         ),
     ] = DEFAULT_SIZE,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip.")] = 70,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per clip.")] = 70,
     fps: Annotated[float, typer.Option(min=1, max=1000, help="Frames per second.")] = 25.0,
     seed: Annotated[
         int,
@@ -95,19 +93,19 @@ def synth(
     ] = False,
     style: Annotated[
         Style,
-        typer.Option(help="Of motion clips: drawn figures, or 3-D bodies in simulated clothes (extra synth3d)."),
+        typer.Option(help="Figures of motion clips: drawn, or 3-D bodies in simulated clothes (extra synth3d)."),
     ] = Style.DRAWN,
     with_video: Annotated[
-        bool, typer.Option("--with-video", help="Next to each motion clip, write its frames as a video of 640x512.")
+        bool, typer.Option("--with-video", help="Also write each motion clip as a video of 640x512.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that render.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel processes.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Render existing clips again.")] = False,
     quiet: options.Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON summary on stdout, instead of the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of the folder.")] = False,
 ) -> None:
     """Render clips of dressed figures that turn, step and sway: clip-000000.mp4 and so on, with attributes.jsonl.
 
-    An interrupted run goes on where it stopped: finished clips are kept.
+    An interrupted run resumes; finished clips are kept.
     """
     if size.height % 2 or size.width % 2:
         raise UsageError(f"--size: {size.height}x{size.width} is odd", hint="H.264 video needs even sides")
@@ -189,7 +187,7 @@ def _render_motion(path: Path, request: MotionRequest) -> dict[str, Any]:
 
 
 def files_of(path: Path, request: ClipRequest | MotionRequest) -> list[Path]:
-    """What a request writes: the clip, and a motion clip's video if it has one."""
+    """Files of a request: the clip, and a motion clip's video if it has one."""
     shown = isinstance(request, MotionRequest) and request.frames
     return [path, path.with_suffix(".mp4")] if shown else [path]
 
@@ -228,14 +226,14 @@ def _read_video(path: Path, request: ClipRequest | MotionRequest) -> dict[str, s
 
 def _other_settings(path: Path) -> FashionFlowError:
     return FashionFlowError(
-        f"{path}: exists, and was made with other settings", hint="pass --overwrite, or another folder with -o"
+        f"{path}: exists and was made with other settings", hint="pass --overwrite, or choose another folder with -o"
     )
 
 
 def _render_all(
     missing: list[tuple[Path, ClipRequest | MotionRequest]], jobs: int
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Render clips as they are asked for, or in `jobs` processes; yields each path with its attributes when done."""
+    """Render clips here or in `jobs` processes; yields each path with its attributes when done."""
     if jobs == 1 or len(missing) < 2:
         for path, request in missing:
             yield path, render(path, request)
@@ -251,12 +249,12 @@ def _render_all(
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        # Not `with`: its end would wait for every clip that is still to come.
+        # Not `with`, whose end would wait for all remaining clips.
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """Signals are for the parent, which then lets running clips finish; SIGTERM ends a worker without half a file."""
+    """Ignore the signals that the parent handles; SIGTERM ends a worker without leaving half a file."""
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         sys.exit(143)

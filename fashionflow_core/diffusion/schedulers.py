@@ -111,6 +111,7 @@ class _LCM(_LCMBase):
 # 2010.02502, equation 14), available under its common name.
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpm": (_DDPM, {}),
+    "ddpm-large": (_DDPM, {"variance_type": "fixed_large"}),  # beta_t, the paper's equation 2
     "ddim": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 1}),
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "dpm++-sde": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
@@ -126,7 +127,8 @@ def make_scheduler(folder: Path, name: str) -> Any:
     """A diffusers scheduler of kind `name` on the noise schedule of a model folder's `scheduler/`.
 
     The folder determines betas, prediction type, timestep spacing and variance (`fixed_small` is the posterior variance
-    of the published code, `fixed_large` the paper's equation 2); the kind determines the solver.
+    of the published code, `fixed_large` the paper's equation 2); the kind determines the solver. `ddpm-large` is DDPM
+    with `fixed_large`, whatever the folder contains.
 
     Raises:
         UsageError: no such scheduler.

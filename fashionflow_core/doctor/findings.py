@@ -229,7 +229,9 @@ def models() -> Iterator[Check]:
             needed = {"checkpoint": registry.CHECKPOINT} if name == registry.PUBLISHED else {}
             yield Check("models", NOTE, f"{name}: not installed", command("models pull", name, **needed))
         else:
-            damage, size = model_folder.damage(entry.path), model_folder.size(entry.path)
+            is_model = model_folder.is_model(entry.path)
+            damage = (model_folder.damage if is_model else model_folder.network_damage)(entry.path)
+            size = model_folder.size(entry.path)
             details = {"name": name, "path": str(entry.path), "size_bytes": size, "damage": damage}
             if not damage:
                 yield (

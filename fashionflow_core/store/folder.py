@@ -72,13 +72,18 @@ def damage(folder: Path) -> list[str]:
 
 
 def network_damage(folder: Path) -> list[str]:
-    """The same of a folder that holds one network, at its top."""
-    found = [] if (folder / "config.json").is_file() else ["config.json is missing"]
-    try:
-        if not parameters(folder):
-            found.append("no weights")
-    except FashionFlowError as error:
-        found.append(error.message)
+    """The same of a folder that holds one network at its top, or several in subfolders, and no model."""
+    parts = [part for part in NETWORKS if (folder / part).is_dir()] or ["."]
+    found = []
+    for part in parts:
+        name = "" if part == "." else f"{part}/"
+        if not (folder / part / "config.json").is_file():
+            found.append(f"{name}config.json is missing")
+        try:
+            if not parameters(folder / part):
+                found.append(f"{name} holds no weights" if name else "no weights")
+        except FashionFlowError as error:
+            found.append(error.message)
     return found + _resized(folder)
 
 

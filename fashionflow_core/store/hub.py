@@ -16,7 +16,7 @@ from typing import Any
 
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.store.registry import HubPart
-from fashionflow_core.utils.download import Progress, check_room, explained, is_connection, persistent, status
+from fashionflow_core.utils.download import OnBytes, check_room, explained, is_connection, persistent, status
 from fashionflow_core.utils.files import write_text
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.network import check_network, check_token
@@ -59,7 +59,7 @@ def fetch(
     repo: str,
     revision: str | None = None,
     choose: Callable[[list[str]], list[str]] = list,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
 ) -> Snapshot:
     """Download files of a hub repository into the hub's cache and check them.
 
@@ -110,11 +110,11 @@ def fetch(
     return Snapshot(repo, commit, folder, files)
 
 
-def fetch_part(part: HubPart, folders: tuple[str, ...], progress: Progress | None = None) -> Path:
+def fetch_part(part: HubPart, folders: tuple[str, ...], progress: OnBytes | None = None) -> Snapshot:
     """One network: its configuration and weights, from the first of its commits and of `folders` ("." is the top).
 
     Returns:
-        The snapshot, in which that folder is.
+        The snapshot, which contains that folder.
 
     Raises:
         FashionFlowError: as `fetch`; also when none of them holds safetensors.
@@ -140,7 +140,7 @@ def fetch_part(part: HubPart, folders: tuple[str, ...], progress: Progress | Non
             failure = error  # offline the cache may still hold the next one
             continue
         if snapshot.files:
-            return snapshot.folder
+            return snapshot
     raise failure
 
 
@@ -211,7 +211,7 @@ def _note_revision(cache: Path, revision: str, commit: str) -> None:
         write_text(ref, commit)
 
 
-def _bar(label: str, file: HubFile, progress: Progress | None) -> Any:
+def _bar(label: str, file: HubFile, progress: OnBytes | None) -> Any:
     """A progress bar class for the hub's client; in place of drawing it calls `progress`."""
     from tqdm import tqdm
 

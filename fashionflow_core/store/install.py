@@ -24,9 +24,9 @@ from fashionflow_core.store.folder import (
     network_damage,
 )
 from fashionflow_core.store.hub import fetch, fetch_part
-from fashionflow_core.store.registry import KNOWN, NETWORKS_BESIDE, check_name, metrics_home, models_home
+from fashionflow_core.store.registry import BASE, KNOWN, NETWORKS_BESIDE, check_name, metrics_home, models_home
 from fashionflow_core.utils import hashing
-from fashionflow_core.utils.download import Progress, check_room, download
+from fashionflow_core.utils.download import OnBytes, check_room, download
 from fashionflow_core.utils.files import sync
 from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.paths import expanded
@@ -53,14 +53,14 @@ def pull(
     sha256: str | None = None,
     overwrite: bool = False,
     report: Report = lambda line: None,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
     accept: Accept = lambda licence: False,
 ) -> Path:
     """Install a model, as a whole or not at all.
 
     Args:
         name: a known model, the hub id `organisation/name` of a repository that is a model folder or in diffusers'
-            layout, `parser` (a SegFormer for clothes) or `metrics`.
+            layout, `base` (VAE and CLIP for new models), `parser` (a SegFormer for clothes) or `metrics`.
         revision: branch, tag or commit of a hub id, or of the parser.
         store_as: the name it gets here; by default the last part of the hub id.
         checkpoint: for `published`: the authors' file, or an address to fetch it from.
@@ -84,6 +84,8 @@ def pull(
             raise UsageError(f"{METRICS}: takes no option of a model", hint=command("models pull", METRICS))
         return pull_metrics(overwrite, report, progress)
     beside = name in NETWORKS_BESIDE
+    if name == BASE and revision:
+        raise SettingError("revision", f"{name} is always fetched at its pinned commits", hint="omit it")
     if beside and store_as:
         raise SettingError("name", f"{name} has a name of its own", hint=f"leave {option('name')} out")
     published = name in KNOWN and bool(KNOWN[name].parts)
@@ -121,12 +123,16 @@ def pull(
         _check_target(target, overwrite)  # another process may have been at it meanwhile
         if published:
             return _pull_published(name, target, checkpoint, sha256, overwrite, report, progress)
+        if name == BASE:
+            from fashionflow_core.store.base_networks import pull_base
+
+            return pull_base(target, report, progress)
         if beside:
             return _pull_network(name, revision, target, report, progress)
         return _pull_folder(name, revision, target, report, progress, accept)
 
 
-def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: Progress | None = None) -> Path:
+def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: OnBytes | None = None) -> Path:
     """Fetch the public weights of the feature networks into `metrics_home()`; what is there and whole stays.
 
     Raises:
@@ -173,7 +179,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 
 def _pull_folder(
-    repo: str, revision: str | None, target: Path, report: Report, progress: Progress | None, accept: Accept
+    repo: str, revision: str | None, target: Path, report: Report, progress: OnBytes | None, accept: Accept
 ) -> Path:
     report(f"asking the hub for {repo}")
     # First the small file that says what it is: the weights of something else may be gigabytes.
@@ -241,13 +247,14 @@ def fetch_lora(repo: str) -> Path:
     return snapshot.folder / next(iter(snapshot.files))
 
 
-def _pull_network(name: str, revision: str | None, target: Path, report: Report, progress: Progress | None) -> Path:
+def _pull_network(name: str, revision: str | None, target: Path, report: Report, progress: OnBytes | None) -> Path:
     """The SegFormer for clothes: its configuration and safetensors, once its labels are found to be known."""
     known = NETWORKS_BESIDE[name]
-    repo = known.place.repo
+    place = known.parts["."]
+    repo = place.repo
     report(f"licence: {known.licence}")
     report(f"asking the hub for {repo}")
-    revision = revision or next(iter(known.place.revisions), None)
+    revision = revision or next(iter(place.revisions), None)
     head = fetch(repo, revision, lambda names: [file for file in names if file == "config.json"])
     try:
         content = read_object(head.folder / "config.json")
@@ -290,7 +297,7 @@ def _pull_published(
     sha256: str | None,
     overwrite: bool,
     report: Report,
-    progress: Progress | None,
+    progress: OnBytes | None,
 ) -> Path:
     known = KNOWN[name]
     local = expanded(checkpoint) if checkpoint and "://" not in checkpoint else None

@@ -20,7 +20,7 @@ from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.models import FashionFlowUNet, ImageContextAdapter
 from fashionflow_core.models.noise_schedules import published_betas
 from fashionflow_core.store.folder import atomic_folder, check_target
-from fashionflow_core.store.hub import fetch_part
+from fashionflow_core.store.network_sources import CLIP_FOLDERS, VAE_FOLDERS, library_reason, open_part
 from fashionflow_core.store.published_names import (
     State,
     adapter_to_ours,
@@ -28,9 +28,8 @@ from fashionflow_core.store.published_names import (
     ours_to_published,
     published_to_ours,
 )
-from fashionflow_core.store.registry import KNOWN, HubPart
+from fashionflow_core.store.registry import KNOWN
 from fashionflow_core.utils.libraries import quiet_libraries
-from fashionflow_core.utils.model_parts import open_network
 
 __all__ = [
     "adapter_to_ours",
@@ -106,7 +105,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
             hint="weights need no code: get the file from its authors again",
         ) from None
     except Exception as error:  # a damaged archive raises anything from EOFError to KeyError
-        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+        raise FashionFlowError(
+            f"{path}: is damaged, or no PyTorch checkpoint ({library_reason(error)})", _HINT
+        ) from None
     if not isinstance(content, Mapping):
         raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
     problems = [f"missing {part}" for part in ("net", "adapter") if not isinstance(content.get(part), Mapping)]
@@ -134,7 +135,9 @@ def _check_sizes(path: Path) -> None:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     # NotImplementedError: zipfile, of a version of the format that it does not read.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+        raise FashionFlowError(
+            f"{path}: is damaged, or no PyTorch checkpoint ({library_reason(error)})", _HINT
+        ) from None
     pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
     if sum(sizes.values()) > path.stat().st_size or pickled > _MAX_PICKLE:
         raise FashionFlowError(
@@ -148,56 +151,10 @@ def _without_prefix(state: State) -> dict[str, Tensor]:
     return {str(name).removeprefix("module.") if wrapped else str(name): tensor for name, tensor in state.items()}
 
 
-def _reason(error: Exception) -> str:
-    """The first sentence of a library's error: the rest is advice to programmers."""
-    lines = (line.strip() for line in str(error).splitlines() if line.strip())
-    return next(lines, type(error).__name__).split(". ")[0].rstrip(".")
-
-
-def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...], known: HubPart) -> Any:
-    """One network from a folder or the hub, safetensors only, every weight accounted for."""
-    asked, folder = option(setting, source), Path(source)
-    if not folder.is_dir():
-        if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
-            raise FashionFlowError(f"{asked}: no such folder", hint="check the spelling of the path")
-        try:
-            folder = fetch_part(known if source == known.repo else HubPart(source), subfolders)
-        except FashionFlowError as error:
-            raise FashionFlowError(
-                f"{asked}: cannot be fetched from the Hugging Face hub ({error.message})",
-                hint=error.hint
-                or f"give {option(setting)} a folder that holds it as safetensors; that also works offline",
-            ) from error
-    places = [folder / name for name in subfolders if (folder / name / "config.json").is_file()][:1]
-    if not places:
-        raise FashionFlowError(
-            f"{asked}: holds no config.json, nor does a {' or '.join(subfolders)} in it",
-            hint=f"give {option(setting)} a model folder in the layout of the hub",
-        )
-    if not any(places[0].glob("*.safetensors")):
-        raise FashionFlowError(
-            f"{asked}: has no .safetensors file" + (", only .bin" if any(places[0].glob("*.bin")) else ""),
-            hint="pickled weights are not opened; save that model as safetensors first",
-        )
-    try:
-        network, report = open_network(kind, places[0])
-    except Exception as error:  # of our checks, and of both libraries
-        raise FashionFlowError(
-            f"{asked}: cannot be opened ({_reason(error)})",
-            hint=f"give {option(setting)} a folder that holds it as safetensors",
-        ) from error
-    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise FashionFlowError(
-            f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...",
-            hint=f"give {option(setting)} the model that the checkpoint was trained with",
-        )
-    return network
-
-
-def _open_vae(source: str) -> Any:
+def open_vae(source: str) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    vae = _open_part(AutoencoderKL, "vae", source, ("vae", "."), _VAE)
+    vae = open_part(AutoencoderKL, "vae", source, VAE_FOLDERS, _VAE)
     found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
     if found != (3, 4, 8):
         raise FashionFlowError(
@@ -208,10 +165,10 @@ def _open_vae(source: str) -> Any:
     return vae
 
 
-def _open_clip(source: str) -> dict[str, Any]:
+def open_clip(source: str) -> dict[str, Any]:
     from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
-    encoder = _open_part(CLIPVisionModel, "clip", source, (".", "image_encoder"), _CLIP)
+    encoder = open_part(CLIPVisionModel, "clip", source, CLIP_FOLDERS, _CLIP)
     found = (encoder.config.hidden_size, encoder.config.image_size, encoder.config.patch_size)
     if found != (768, 224, 32):
         raise FashionFlowError(
@@ -244,7 +201,7 @@ def import_checkpoint(
     net, adapter = read_checkpoint(path)
     unet_state, adapter_state = published_to_ours(net), adapter_to_ours(adapter)
     with quiet_libraries():
-        parts = {"vae": _open_vae(vae or _VAE.repo), **_open_clip(clip or _CLIP.repo)}
+        parts = {"vae": open_vae(vae or _VAE.repo), **open_clip(clip or _CLIP.repo)}
         parts["scheduler"] = published_scheduler()
         for name, kind, state in (
             ("unet", FashionFlowUNet, unet_state),

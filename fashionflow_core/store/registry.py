@@ -87,26 +87,36 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """A network that is no model of its own, pulled by name into `models_home()`.
+    """Networks that are not a model, pulled by name into `models_home()`.
 
     Attributes:
         summary: one line.
-        place: where it is on the hub.
-        licence: what is known of its licence, one line.
+        parts: their places on the hub, by subfolder ("." is the top).
+        licence: what is known of their licences, one line.
+        use: a command that uses them.
     """
 
     summary: str
-    place: HubPart
+    parts: Mapping[str, HubPart]
     licence: str
+    use: tuple[str, ...]
 
 
-CLOTHES_PARSER = "parser"
+CLOTHES_PARSER, BASE = "parser", "base"
 NETWORKS_BESIDE = {
+    BASE: KnownNetwork(
+        summary="VAE and CLIP of the paper alone, for new models: Stable Diffusion v1-4, ViT-B/32",
+        parts={"vae": KNOWN[PUBLISHED].parts["vae"], "image_encoder": KNOWN[PUBLISHED].parts["clip"]},
+        licence="VAE: CreativeML Open RAIL-M, which restricts some uses; CLIP: see its model card; read "
+        "https://huggingface.co/CompVis/stable-diffusion-v1-4 and https://huggingface.co/openai/clip-vit-base-patch32",
+        use=("models new", "NAME"),
+    ),
     CLOTHES_PARSER: KnownNetwork(
         summary="optional SegFormer for clothes: finds the figure and its parts for motion models",
-        place=HubPart("mattmdjaga/segformer_b2_clothes"),
+        parts={".": HubPart("mattmdjaga/segformer_b2_clothes")},
         licence="derived from NVIDIA's SegFormer, whose licence allows non-commercial use only; read the page "
         "https://huggingface.co/mattmdjaga/segformer_b2_clothes before any other use",
+        use=("generate", "PHOTO"),
     ),
 }
 
@@ -140,8 +150,13 @@ def metrics_home() -> Path:
 
 def pulled_parser() -> Path | None:
     """The folder of the installed SegFormer, or None."""
+    return pulled_network(CLOTHES_PARSER)
+
+
+def pulled_network(name: str) -> Path | None:
+    """The folder of installed networks of `NETWORKS_BESIDE`, or None."""
     with suppress(NoHome):
-        folder = models_home() / CLOTHES_PARSER
+        folder = models_home() / name
         return folder if os.path.isfile(folder / SOURCE_FILE) and not is_model(folder) else None
     return None
 
@@ -192,9 +207,10 @@ def find(name_or_folder: str) -> Path:
             hint=command("models pull", name_or_folder, checkpoint=CHECKPOINT),
         )
     if name_or_folder in NETWORKS_BESIDE:
+        network = NETWORKS_BESIDE[name_or_folder]
         raise FashionFlowError(
-            f"{name_or_folder}: not a model but a network that motion models use where it is installed",
-            hint=f"name a model: {command('models list')}",
+            f"{name_or_folder}: not a model but networks ({network.summary})",
+            hint=f"name a model: {command('models list')}; these are used by: {command(*network.use)}",
         )
     if is_hub_id(name_or_folder):
         raise FashionFlowError(
@@ -223,10 +239,10 @@ def list_models() -> list[ModelEntry]:
     """The known models, then the imported ones that are only known by their folder."""
     installed = _installed()
     entries = [ModelEntry(name, installed.get(name), name in installed, model.summary) for name, model in KNOWN.items()]
-    if CLOTHES_PARSER not in installed:
-        path = pulled_parser()
-        beside = NETWORKS_BESIDE[CLOTHES_PARSER]
-        entries.append(ModelEntry(CLOTHES_PARSER, path, path is not None, beside.summary))
+    for name, beside in NETWORKS_BESIDE.items():
+        if name not in installed:
+            path = pulled_network(name)
+            entries.append(ModelEntry(name, path, path is not None, beside.summary))
     for name, path in installed.items():
         if name not in KNOWN:
             try:
@@ -295,16 +311,17 @@ def _show_generator(path: Path) -> dict[str, Any]:
 
 
 def _show_beside(name: str) -> dict[str, Any]:
-    path = pulled_parser()
+    path = pulled_network(name)
     if path is None:
         raise FashionFlowError(f"{name}: not installed", hint=command("models pull", name))
-    count = parameters(path)
+    places = NETWORKS_BESIDE[name].parts
+    counts = {name if part == "." else part: parameters(path / part) for part in places}
     return {
         "path": str(path),
         "source": _source(path) or f"folder {path}",
         "licence": NETWORKS_BESIDE[name].licence,
         "size_bytes": size(path),
-        "parameters": {name: count, "total": count},
+        "parameters": counts | {"total": sum(counts.values())},
     }
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.training.status import NOISE_LEVELS
 from fashionflow_core.utils.files import atomic_path, set_mode
 
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Progress of a run.
 
     Attributes:
@@ -32,6 +33,7 @@ class Progress:
         micro: clips per forward pass on one device.
         skipped: consecutive steps up to now with gradients that are not finite.
         losses: losses of the steps since the last line of the log; the next line logs their mean.
+        level_losses, level_clips: of the clips of those steps, by noise level: sum of losses, and number.
     """
 
     step: int = 0
@@ -41,6 +43,12 @@ class Progress:
     micro: int = 0
     skipped: int = 0
     losses: list[float] = field(default_factory=list)
+    level_losses: list[float] = field(default_factory=lambda: [0.0] * NOISE_LEVELS)
+    level_clips: list[int] = field(default_factory=lambda: [0] * NOISE_LEVELS)
+
+    def clear_losses(self) -> None:
+        """Forget the losses, once they are in the log."""
+        self.losses, self.level_losses, self.level_clips = [], [0.0] * NOISE_LEVELS, [0] * NOISE_LEVELS
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -80,7 +88,7 @@ def collect(parameters: dict[str, Any], optimizer: Any, ema: Any) -> dict[str, T
     return tensors
 
 
-def save(folder: Path, tensors: dict[str, Tensor], progress: Progress, keep: int) -> Path:
+def save(folder: Path, tensors: dict[str, Tensor], progress: RunProgress, keep: int) -> Path:
     """Write a checkpoint, then remove all but the last `keep`.
 
     Raises:
@@ -110,7 +118,7 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def read(path: Path) -> tuple[dict[str, Tensor], RunProgress]:
     """Tensors and progress of a checkpoint.
 
     Raises:
@@ -121,7 +129,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads((file.metadata() or {})["progress"]))
+            progress = RunProgress(**json.loads((file.metadata() or {})["progress"]))
         return load_file(path), progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FashionFlowError(
@@ -129,7 +137,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
         ) from None
 
 
-def latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path] | None:
+def latest(folder: Path) -> tuple[dict[str, Tensor], RunProgress, Path] | None:
     """The last readable checkpoint; damaged ones are skipped with a warning."""
     for path in reversed(found(folder)):
         try:
@@ -140,7 +148,7 @@ def latest(folder: Path) -> tuple[dict[str, Tensor], Progress, Path] | None:
 
 
 def restore(
-    tensors: dict[str, Tensor], progress: Progress, parameters: dict[str, Any], optimizer: Any, ema: Any, path: Path
+    tensors: dict[str, Tensor], progress: RunProgress, parameters: dict[str, Any], optimizer: Any, ema: Any, path: Path
 ) -> None:
     """Load a checkpoint's tensors into parameters, optimizer and averaged weights.
 

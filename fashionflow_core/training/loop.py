@@ -4,21 +4,24 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError, UsageError, option
 from fashionflow_core.training import checkpoints
-from fashionflow_core.training.checkpoints import Progress
+from fashionflow_core.training.checkpoints import RunProgress
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.data import Steps, loader
 from fashionflow_core.training.interruption import Interruption
 from fashionflow_core.training.run_folder import RunFolder
+from fashionflow_core.training.run_report import write_report
 from fashionflow_core.training.schedules import Course
+from fashionflow_core.training.status import NOISE_LEVELS, TrainingStatus, hours_left, level_means
 from fashionflow_core.training.targets import Target
 from fashionflow_core.utils.device import is_out_of_memory
 
@@ -28,12 +31,33 @@ class Report:
     """Callbacks for progress and notes, on the main process only.
 
     Attributes:
-        progress: called after each step with (completed share of the run, loss of the step).
+        progress: called after each step.
         note: called with one line for the user.
     """
 
-    progress: Callable[[float, float], None] = lambda part, loss: None
+    progress: Callable[[TrainingStatus], None] = lambda status: None
     note: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class StepLosses:
+    """Losses of one step on one process.
+
+    Attributes:
+        mean: this process's share of the mean over all clips.
+        sums, clips: sum of losses and number of clips at each noise level.
+    """
+
+    mean: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0] * NOISE_LEVELS)
+    clips: list[int] = field(default_factory=lambda: [0] * NOISE_LEVELS)
+
+    def add(self, losses: Tensor, levels: Tensor | None) -> None:
+        """Add the clips of a micro-batch: their losses and noise levels, (b,)."""
+        if levels is not None:
+            for loss, level in zip(losses.tolist(), levels.tolist()):
+                self.sums[level] += loss
+                self.clips[level] += 1
 
 
 class Loop:
@@ -65,10 +89,11 @@ class Loop:
         self.ema: EMAModel | None = None
         if asked.ema_decay:
             self.ema = EMAModel(list(self.parameters.values()), decay=asked.ema_decay, foreach=True)
-        self.progress = Progress(micro=config.data.micro_batch_size)
+        self.progress = RunProgress(micro=config.data.micro_batch_size)
         self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
         self._saved = 0.0  # time of the last checkpoint
         self._logged = (0.0, 0)  # seconds and clips drawn at the last line of the log
+        self._by_noise: list[float | None] = [None] * NOISE_LEVELS  # the latest known
 
     # ---- checkpoints
 
@@ -85,6 +110,8 @@ class Loop:
             self.report.note(f"resumed from {path}, step {self.progress.step}")
         if self.accelerator.is_main_process:
             self.folder.rewind_log(self.progress.step)
+            for record in self.folder.records():
+                self._know(record.get("loss_by_noise", []))
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
@@ -95,6 +122,7 @@ class Loop:
             path = checkpoints.save(self.folder.checkpoints, tensors, self.progress, self.config.checkpoints.keep)
             self.folder.log(event="checkpoint", step=self.progress.step, path=path.name)
             self.folder.draw_loss()
+            write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
 
     def _due(self) -> bool:
@@ -150,9 +178,9 @@ class Loop:
         with Interruption(lambda name: self.report.note(f"{name}: saving after this step (again to stop now)")) as stop:
             while self.part() < 1:
                 began = time.monotonic()
-                loss, norm, rate, clips = self._step(next(batches))
-                loss, signum, seconds = self._agree(loss, stop.signum, time.monotonic() - began)
-                self._finish_step(loss, norm, rate, clips, seconds)
+                losses, norm, rate, clips = self._step(next(batches))
+                losses, signum, seconds = self._agree(losses, stop.signum, time.monotonic() - began)
+                self._finish_step(losses, norm, rate, clips, seconds)
                 after_step()
                 if signum or self._due():
                     self.save()
@@ -162,23 +190,23 @@ class Loop:
                     return signum
         return 0
 
-    def _step(self, batch: Any) -> tuple[float, float, float, int]:
-        """Forward, backward and optimizer; returns this process's share of the loss, gradient norm, rate, clips."""
+    def _step(self, batch: Any) -> tuple[StepLosses, float, float, int]:
+        """Forward, backward and optimizer; returns this process's losses, gradient norm, learning rate, clips."""
         progress = self.progress
         clips = len(batch) * self.world
         rate = self.course.learning_rate(progress.step, self.part())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._gradients(batch, clips)
-        while loss is None:
+        losses = self._gradients(batch, clips)
+        while losses is None:
             self._halve(len(batch))
-            loss = self._gradients(batch, clips)
+            losses = self._gradients(batch, clips)
         limit = self.config.optimizer.max_grad_norm or math.inf
         norm: Any = self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # sharded under FSDP
         # oneDNN's bfloat16 weight gradient of a temporal convolution over two frames is sometimes NaN (torch 2.13,
         # AVX-512); one such step would destroy all weights.
-        if math.isfinite(norm) and math.isfinite(loss):
+        if math.isfinite(norm) and math.isfinite(losses.mean):
             self.optimizer.step()
             progress.skipped = 0
             if self.ema is not None:
@@ -187,26 +215,28 @@ class Loop:
         else:
             progress.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
-        return loss, norm, rate, clips
+        return losses, norm, rate, clips
 
-    def _gradients(self, batch: Any, clips: int) -> float | None:
+    def _gradients(self, batch: Any, clips: int) -> StepLosses | None:
         """Gradients of the whole batch, accumulated over micro-batches; None: out of memory."""
         parts = batch.split(self.progress.micro or len(batch))
-        total = 0.0
+        total, fits = StepLosses(), True
         try:
             for number, part in enumerate(parts):
                 last = number == len(parts) - 1
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
-                    losses = self.target.losses(self.module, self.target.prepare(part.to(self.accelerator.device)))
+                    placed = self.target.prepare(part.to(self.accelerator.device))
+                    losses = self.target.losses(self.module, placed)
                     loss = losses.sum() / clips
                     # DDP averages over processes, but the loss is the mean over all clips.
                     self.accelerator.backward(loss * self.world)
-                total += float(loss.detach())
+                total.mean += float(loss.detach())
+                total.add(losses.detach(), self.target.noise_levels(placed))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            total = math.nan
-        else:
+            fits = False
+        if fits:
             return total
         # Outside of the except block the tensors of the failed pass are freed.
         self.optimizer.zero_grad(set_to_none=True)
@@ -233,18 +263,20 @@ class Loop:
         )
         self.folder.log(event="out_of_memory", step=step, micro_batch_size=self.progress.micro)
 
-    def _agree(self, loss: float, signum: int, seconds: float) -> tuple[float, int, float]:
-        """The step's loss over all processes, a signal of any of them, the main process's time."""
+    def _agree(self, losses: StepLosses, signum: int, seconds: float) -> tuple[StepLosses, int, float]:
+        """The step's losses over all processes, a signal of any of them, the main process's time."""
         if self.world == 1:
-            return loss, signum, seconds
+            return losses, signum, seconds
         main = self.accelerator.is_main_process
-        mine = torch.tensor([loss, float(signum == 15), float(signum == 2), seconds if main else 0.0])
-        everyone: Any = self.accelerator.reduce(mine.to(self.accelerator.device), reduction="sum")
-        total, terminated, interrupted, seconds = everyone.tolist()
-        return total, 15 if terminated else 2 if interrupted else 0, seconds
+        mine = [losses.mean, float(signum == 15), float(signum == 2), seconds if main else 0.0]
+        sent = torch.tensor([*mine, *losses.sums, *losses.clips])
+        everyone: Any = self.accelerator.reduce(sent.to(self.accelerator.device), reduction="sum")
+        total, terminated, interrupted, seconds, *levels = everyone.tolist()
+        sums, clips = levels[:NOISE_LEVELS], [round(count) for count in levels[NOISE_LEVELS:]]
+        return StepLosses(total, sums, clips), 15 if terminated else 2 if interrupted else 0, seconds
 
-    def _finish_step(self, loss: float, norm: float, rate: float, clips: int, seconds: float) -> None:
-        progress, config = self.progress, self.config
+    def _finish_step(self, losses: StepLosses, norm: float, rate: float, clips: int, seconds: float) -> None:
+        progress, config, loss = self.progress, self.config, losses.mean
         progress.step, progress.drawn = progress.step + 1, progress.drawn + clips
         progress.seconds += seconds
         if not math.isfinite(loss):
@@ -257,20 +289,37 @@ class Loop:
                     f"a lower lr, or {option('dtype', 'fp32')}",
                 )
         progress.losses.append(loss)
-        self.report.progress(self.part(), loss)
-        if progress.step % config.log.every == 0 or self.part() >= 1:
-            spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
+        for level in range(NOISE_LEVELS):
+            progress.level_losses[level] += losses.sums[level]
+            progress.level_clips[level] += losses.clips[level]
+        spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
+        mean, epoch = sum(progress.losses) / len(progress.losses), progress.drawn / self.course.clips
+        by_noise = level_means(progress.level_losses, progress.level_clips)
+        speed = drawn / spent if spent else None
+        log = progress.step % config.log.every == 0 or self.part() >= 1
+        if log or None in self._by_noise:
+            self._know(by_noise)
+        shown = tuple(self._by_noise) if any(value is not None for value in self._by_noise) else ()
+        left = hours_left(self.part(), progress.seconds)
+        self.report.progress(TrainingStatus(self.part(), progress.step, epoch, mean, shown, rate, speed, left))
+        if log:
             self._log(
                 step=progress.step,
-                epoch=round(progress.drawn / self.course.clips, 4),
-                loss=sum(progress.losses) / len(progress.losses),
+                epoch=round(epoch, 4),
+                loss=mean,
+                loss_by_noise=by_noise,
                 lr=rate,
                 grad_norm=norm,
                 seconds=round(progress.seconds, 3),
-                clips_per_second=round(drawn / spent, 4) if spent else None,
+                clips_per_second=round(speed, 4) if speed else None,
                 micro_batch_size=progress.micro or clips // self.world,
             )
-            progress.losses, self._logged = [], (progress.seconds, progress.drawn)
+            progress.clear_losses()
+            self._logged = (progress.seconds, progress.drawn)
+
+    def _know(self, by_noise: list[float | None]) -> None:
+        """Keep the latest mean loss of each noise level for the status line."""
+        self._by_noise = [old if new is None else new for old, new in zip(self._by_noise, by_noise)] or self._by_noise
 
     def _log(self, **record: Any) -> None:
         if self.accelerator.is_main_process:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.training.config import LossConfig
+from fashionflow_core.training.status import NOISE_LEVELS
 
 
 def target_of(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction: str) -> Tensor:
@@ -34,6 +35,11 @@ def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """Noisy latents: sqrt(abar) latents + sqrt(1 - abar) noise, abar (b,)."""
     abar = rearrange(alphas_cumprod, "b -> b 1 1 1 1")
     return abar.sqrt() * latents + (1 - abar).sqrt() * noise
+
+
+def levels_of(timesteps: Tensor, train_timesteps: int) -> Tensor:
+    """Noise level of each timestep, (b,) long from 0, the least noise: equal parts of the noise schedule."""
+    return (timesteps * NOISE_LEVELS // train_timesteps).clamp(max=NOISE_LEVELS - 1)
 
 
 def timestep_weights(alphas_cumprod: Tensor, prediction: str, loss: LossConfig) -> Tensor:

@@ -29,7 +29,7 @@ from fashionflow_core.synthetic.motion_clips import KEYS, MotionClip, read_motio
 from fashionflow_core.training import build
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.data import Batched, Draw, Examples
-from fashionflow_core.training.losses import add_noise, target_of, timestep_weights
+from fashionflow_core.training.losses import add_noise, levels_of, target_of, timestep_weights
 from fashionflow_core.training.motion_augment import View, damaged, mirrored, mirrored_channels, recoloured
 from fashionflow_core.training.randomness import stream, uniform, whole
 from fashionflow_core.training.schedules import noise_scheduler
@@ -269,6 +269,9 @@ class MotionTarget:
         error = (prediction.float() - target).square() * counted
         total = error.sum(dim=(1, 2, 3, 4)) / (CHANNELS * counted.sum(dim=(1, 2, 3, 4)))
         return timestep_weights(abar, self.prediction, self.config.loss) * total
+
+    def noise_levels(self, batch: MotionBatch) -> Tensor:
+        return levels_of(batch.timestep, len(self.alphas_cumprod))
 
     def write(self, folder: Path, dtype: torch.dtype) -> None:
         """All parts of a model folder, with the current weights."""

@@ -2,19 +2,31 @@
 
 from typing import Any
 
-# Sources: paper 4.2 (2500 epochs, AdamW 2e-4 with betas 0.5 and 0.999, cosine schedule of 1000 steps); the published
-# inference code; docs/concepts/mini-latent.md for mini-latent.
-_PAPER: dict[str, Any] = {
+# Sources: the paper (docs/concepts/paper-recipe.md quotes each sentence); the published inference code;
+# docs/concepts/mini-latent.md for mini-latent.
+_NETWORK: dict[str, Any] = {  # 4.2; heads as in the published checkpoint
     "unet": {"widths": (64, 128, 256, 512), "heads": 8, "head_dim": 64, "cross_heads": (1, 1, 2, 4), "time_dim": 256},
     "schedule": {"max_epochs": 2500.0},
-    "optimizer": {"lr": 2e-4, "adam_betas": (0.5, 0.999)},
-    "noise": {"betas": "squared_cosine", "prediction": "epsilon"},
     "loss": {"frame_loss": "sum", "given_target": "zero"},
-    "sampler": {"name": "ddpm", "steps": 1000},
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": _PAPER,
-    "published": _PAPER | {"optimizer.lr": 1e-4, "noise.betas": "published", "conditioning": {"known_content": "none"}},
+    "paper": _NETWORK
+    | {
+        "base": "paper",
+        "conditioning": {"known_content": "rgb", "mask_fill": "zero"},  # 3.3: four extra channels
+        "masks": {"generate": 0.5, "interpolate": 0.5, "interpolate_strides": (2,)},  # 3.3: half of the frames
+        "noise": {"betas": "squared_cosine", "prediction": "epsilon"},
+        "optimizer": {"lr": 2e-4, "adam_betas": (0.5, 0.999)},
+        "sampler": {"name": "ddpm-large", "steps": 1000},  # eq. 2
+    },
+    "published": _NETWORK
+    | {
+        "base": "published",
+        "conditioning": {"known_content": "none"},
+        "noise": {"betas": "published", "prediction": "epsilon"},
+        "optimizer": {"lr": 1e-4, "adam_betas": (0.5, 0.999)},
+        "sampler": {"name": "ddpm", "steps": 1000},
+    },
     "mini-latent": {
         "train_image_encoder": True,
         "save_dtype": "fp16",

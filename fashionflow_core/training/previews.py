@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from fashionflow_core import video
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.pipeline import FashionFlowPipeline
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.targets import Target
+from fashionflow_core.utils.files import atomic_path
+
+_STRIP_FRAMES, _STRIP_HEIGHT = 6, 160  # frames side by side, and their height in pixels
 
 
 class Previews:
@@ -27,7 +32,7 @@ class Previews:
             self.photos = [np.asarray(clips[i].first_frame) for i in range(min(config.previews.count, len(clips)))]
 
     def make(self, step: int) -> list[Path]:
-        """Write `previews/step-STEP-N.mp4` with the current weights."""
+        """Write `previews/step-STEP-N.mp4` with the current weights, and a strip of its frames as `.jpg`."""
         networks: Any = self.target.networks
         training = [(module, module.training) for module in (networks.unet, networks.adapter, networks.image_encoder)]
         for module, _ in training:
@@ -45,7 +50,20 @@ class Previews:
                 clip = pipe.generate(photo, settings, item=number)
                 paths.append(folder / f"step-{step:09}-{number}.mp4")
                 clip.save(paths[-1])
+                write_strip(paths[-1], paths[-1].with_suffix(".jpg"))
         finally:
             for module, mode in training:
                 module.train(mode)
         return paths
+
+
+def write_strip(clip: Path, target: Path) -> None:
+    """Write evenly spaced frames of a video side by side as a JPEG, the first and the last included."""
+    frames = list(video.iter_frames(clip))
+    count = min(_STRIP_FRAMES, len(frames))
+    chosen = [frames[round(index * (len(frames) - 1) / max(count - 1, 1))] for index in range(count)]
+    height, width = chosen[0].shape[:2]
+    size = (max(1, round(width * _STRIP_HEIGHT / height)), _STRIP_HEIGHT)
+    strip = np.concatenate([np.asarray(Image.fromarray(frame).resize(size)) for frame in chosen], axis=1)
+    with atomic_path(target) as temporary:
+        Image.fromarray(strip).save(temporary, format="JPEG", quality=88)

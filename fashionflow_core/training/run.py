@@ -1,11 +1,9 @@
 """Training run from settings to a model folder."""
 
 import contextlib
-import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowWarning, SettingError, UsageError, command, option
+from fashionflow_core.errors import FashionFlowWarning, UsageError, command, option
 from fashionflow_core.store.folder import atomic_folder
 from fashionflow_core.training import checkpoints
 from fashionflow_core.training.config import TrainConfig
@@ -23,10 +21,11 @@ from fashionflow_core.training.loop import Loop, Report
 from fashionflow_core.training.motion import MotionClips, MotionTarget
 from fashionflow_core.training.previews import Previews
 from fashionflow_core.training.run_folder import RunFolder
+from fashionflow_core.training.run_report import write_report
 from fashionflow_core.training.targets import Target, UNetTarget, open_cache, write_model
 from fashionflow_core.training.vae import VAETarget
 from fashionflow_core.utils import extras
-from fashionflow_core.utils.device import DTYPES, resolve_device
+from fashionflow_core.utils.device import DTYPES, autocast_dtype, resolve_device
 from fashionflow_core.utils.libraries import quiet_libraries
 
 
@@ -55,28 +54,6 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
     if config.target == "motion":
         return MotionTarget(config, MotionClips(config.data.path), base, name)
     return UNetTarget(config, open_cache(config), base, name)
-
-
-def plan(config: TrainConfig, base: Path, name: str) -> dict[str, Any]:
-    """Description of a run for a dry run; nothing is written or trained."""
-    target = make_target(config, base, name)
-    learning = sum(p.numel() for p in target.module.parameters() if p.requires_grad)
-    clips = len(target.examples)  # type: ignore[arg-type]
-    ends = config.schedule
-    by_epochs = math.ceil(ends.max_epochs * clips / config.data.batch_size)
-    # Weights, gradients, two moments and the averaged weights, in float32.
-    state = 4 * learning * (5 if config.optimizer.ema_decay else 4)
-    return {
-        "target": config.target,
-        "base": str(base),
-        "clips": clips,
-        "frames": target.frames,
-        "learning_parameters": learning,
-        "state_bytes": state,
-        "steps": min((steps for steps in (ends.max_steps, by_epochs) if steps), default=None),
-        "minutes": ends.max_minutes or None,
-        "settings": asdict(config),
-    }
 
 
 def train(
@@ -175,6 +152,7 @@ def _train(
             _write(config, target, result)
     if main:
         folder.log(event="done", step=loop.progress.step, path=result.name)
+        write_report(folder, config)
     accelerator.wait_for_everyone()
     return result
 
@@ -211,14 +189,10 @@ def _tensorboard(folder: RunFolder, step: int) -> Any:
 def _accelerator(device: str, dtype: str) -> Iterator[Accelerator]:
     """accelerate's state of this process, reset afterwards."""
     chosen = resolve_device(device)
-    if dtype not in ("auto", "fp32", "bf16"):
-        raise SettingError("dtype", f"{dtype!r} is not supported in training", hint="use auto, fp32 or bf16")
-    if dtype == "auto":
-        half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
-        dtype = "bf16" if half else "fp32"
+    half = autocast_dtype(dtype, chosen)
     if chosen.type == "cuda" and chosen.index is not None and "RANK" not in os.environ:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)
-    accelerator = Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=chosen.type == "cpu")
+    accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=chosen.type == "cpu")
     try:
         yield accelerator
         accelerator.end_training()

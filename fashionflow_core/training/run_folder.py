@@ -21,8 +21,9 @@ SETTINGS = "config.yaml"
 class RunFolder:
     """Paths and log of a run.
 
-    config.yaml: all settings. log.jsonl: one JSON object per line. loss.png: loss curve. checkpoints/, previews/,
-    tensorboard/. scheduler/: the noise schedule. model/ (or lora/): the result, once the run has finished.
+    config.yaml: all settings. log.jsonl: one JSON object per line. loss.png: loss curve. report.html: curves, previews
+    and events as a page. checkpoints/, previews/, tensorboard/. scheduler/: the noise schedule. model/ (or lora/): the
+    result, once the run has finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +33,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.log_file = path / "log.jsonl"
         self.plot = path / "loss.png"
+        self.report = path / "report.html"
         self.last: dict[str, Any] = {}
         self._lock = ExitStack()
 
@@ -81,7 +83,7 @@ class RunFolder:
         if overwrite:
             for name in ("checkpoints", "previews", "tensorboard", "scheduler", "model", "lora"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-            for name in ("log.jsonl", "loss.png"):
+            for name in ("log.jsonl", "loss.png", "report.html"):
                 (self.path / name).unlink(missing_ok=True)
         write_text(self.path / SETTINGS, to_yaml(config))
 

@@ -11,14 +11,16 @@ from fashionflow_core.models import noise_schedules
 from fashionflow_core.training.config import NoiseConfig, TrainConfig
 
 
-def noise_scheduler(noise: NoiseConfig, base: Path) -> Any:
+def noise_scheduler(noise: NoiseConfig, base: Path | None) -> Any:
     """The noise schedule of a run as a diffusers scheduler; unset settings are those of the base model.
 
     Args:
-        base: folder of the base model.
+        base: folder of the base model; None: `noise` sets the schedule.
     """
-    loaded: Any = DDPMScheduler.load_config(base / "scheduler", local_files_only=True)
-    values: dict[str, Any] = dict(loaded)
+    values: dict[str, Any] = {}
+    if base is not None:
+        loaded: Any = DDPMScheduler.load_config(base / "scheduler", local_files_only=True)
+        values = dict(loaded)
     if noise.betas:
         n = noise.train_timesteps
         shift = (noise.shift,) if noise.betas == "shifted_cosine" else ()

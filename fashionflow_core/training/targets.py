@@ -18,7 +18,7 @@ from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS
 from fashionflow_core.training import build
 from fashionflow_core.training.config import NoiseConfig, TrainConfig
 from fashionflow_core.training.data import Batch, ClipExamples
-from fashionflow_core.training.losses import add_noise, clip_losses, target_of, timestep_weights
+from fashionflow_core.training.losses import add_noise, clip_losses, levels_of, target_of, timestep_weights
 from fashionflow_core.training.schedules import noise_scheduler
 
 
@@ -53,6 +53,10 @@ class Target(Protocol):
 
     def losses(self, module: nn.Module, batch: Any) -> Tensor:
         """The loss of each clip of a micro-batch, (b,), through `module`, which wraps the target's own."""
+        ...
+
+    def noise_levels(self, batch: Any) -> Tensor | None:
+        """The noise level of each clip, (b,) long below `NOISE_LEVELS`; None for targets without timesteps."""
         ...
 
 
@@ -199,6 +203,9 @@ class UNetTarget:
         prediction = module(shown, timestep, clip, batch.photo_latents, batch.keep)
         weights = timestep_weights(abar, self.prediction, self.config.loss)
         return clip_losses(prediction, target, uncounted, weights, self.channels, self.config.loss)
+
+    def noise_levels(self, batch: Batch) -> Tensor | None:
+        return None if self.config.target == "interpolator" else levels_of(batch.timestep, len(self.alphas_cumprod))
 
 
 @torch.no_grad()

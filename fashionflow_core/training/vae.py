@@ -130,3 +130,6 @@ class VAETarget:
         difference = batch.pixels - redrawn.float()
         plain = difference.abs().mean(dim=(1, 2, 3)) + 2 * difference.square().mean(dim=(1, 2, 3))
         return plain + self.config.vae.kl * divergence
+
+    def noise_levels(self, batch: FrameBatch) -> None:
+        return None

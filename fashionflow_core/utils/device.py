@@ -1,5 +1,6 @@
 """Selection of device and dtype."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashionflow_core.errors import SettingError, option
@@ -52,6 +53,36 @@ def resolve_dtype(name: str, device: "torch.device") -> "torch.dtype":
     if name not in DTYPES:
         raise SettingError("dtype", f"unknown dtype {name!r}", hint=f"use auto, {', '.join(DTYPES)}")
     return getattr(torch, DTYPES[name])
+
+
+def autocast_dtype(name: str, device: "torch.device") -> "torch.dtype | None":
+    """The dtype of arithmetic in training, whose weights stay in float32; None is float32.
+
+    Args:
+        name: auto (bf16 on a GPU that has it, else fp32), fp32 or bf16.
+
+    Raises:
+        UsageError: any other dtype.
+    """
+    import torch
+
+    if name not in ("auto", "fp32", "bf16"):
+        raise SettingError("dtype", f"{name!r} is not supported in training", hint="use auto, fp32 or bf16")
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported() if name == "auto" else name == "bf16"
+    return torch.bfloat16 if half else None
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Free bytes of a GPU, or of the machine for the CPU; None where that is unknown."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def dtype_name(dtype: "torch.dtype") -> str:

@@ -32,7 +32,7 @@ _PASSING = (408, 429, 500, 502, 503, 504)  # HTTP status codes that a retry may 
 
 _ADDRESS = "check the address"
 
-Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
+OnBytes = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
 T = TypeVar("T")
 
 
@@ -92,7 +92,7 @@ def _transfer(
     partial: Path,
     size: int | None,
     label: str,
-    progress: Progress | None,
+    progress: OnBytes | None,
     version: str | None = None,
 ) -> None:
     """Download into `partial`, resuming at its end; cut connections are retried.
@@ -196,7 +196,7 @@ def _answer(url: str, ask: Callable[[], T]) -> T:
     return found[0]
 
 
-def download(url: str, folder: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def download(url: str, folder: Path, sha256: str | None = None, progress: OnBytes | None = None) -> Path:
     """Download one file into `folder` (created if missing), check it, and return its path.
 
     An interrupted download is resumed if the file on the server is unchanged.

@@ -315,8 +315,8 @@ def test_the_command_says_what_it_did(clip: bytes, tmp_path: Path):
         assert first.startswith(f"failed: {site.url}/gone.mp4") and rest[0].startswith("error: 1 of 3 files")
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
-    assert_refused(run("data", "download", "empty", "-o", "out", cwd=tmp_path), 1, "empty: holds no addresses")
-    assert_refused(run("data", "download", "binary", "-o", "out", cwd=tmp_path), 1, "binary: is no text file")
+    assert_refused(run("data", "download", "empty", "-o", "out", cwd=tmp_path), 1, "empty: contains no addresses")
+    assert_refused(run("data", "download", "binary", "-o", "out", cwd=tmp_path), 1, "binary: not a text file")
     assert_refused(run("data", "download", "gone", "-o", "out", cwd=tmp_path), 1, "gone: no such file")
 
 

@@ -22,6 +22,7 @@ STD = torch.tensor([0.5, 1.0, 2.0, 0.2]).reshape(1, 4, 1, 1, 1)
 # Bias of the solver in the deviation, measured against 1: 61 and 600 do not divide 1000.
 BIAS = [
     ("ddpm", 1000, 0.03),
+    ("ddpm-large", 1000, 0.03),
     ("ddim", 600, 0.03),
     ("dpm++", 61, 0.06),
     ("dpm++", 1000, 0.01),

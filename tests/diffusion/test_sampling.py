@@ -48,16 +48,17 @@ def test_golden_ddpm_step(
     np.testing.assert_allclose(found.numpy(), values[f"ddpm_a_step_{timestep}"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "variance"), [("ddpm", "fixed_large"), ("ddpm-large", "fixed_small")])
 @pytest.mark.parametrize("steps", [1000, 50])
-def test_equation_2_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int):
+def test_equation_2_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, name: str, variance: str):
     """x_(t-1) = mean + sqrt(beta_t) z, in every step but the last, where DDPM's algorithm 2 sets z to 0.
 
-    With fewer steps beta_t is that of the longer step, 1 - abar_t / abar_prev.
+    With fewer steps beta_t is that of the longer step, 1 - abar_t / abar_prev. `variance` is that of the folder.
     """
     x, eps, z = _ddpm_inputs()
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: z)
-    folder = scheduler_folder(tmp_path, variance_type="fixed_large")
-    scheduler = make_scheduler(folder, "ddpm")
+    folder = scheduler_folder(tmp_path, variance_type=variance)
+    scheduler = make_scheduler(folder, name)
     scheduler.set_timesteps(steps)
     kept = np.cumprod(1 - np.array(published_betas()))
     timesteps = [int(t) for t in scheduler.timesteps]

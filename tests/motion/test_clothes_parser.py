@@ -24,7 +24,7 @@ from fashionflow_core.store.folder import network_damage
 
 LABELS = ["Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress", "Belt", "Left-shoe"]
 LABELS += ["Right-shoe", "Face", "Left-leg", "Right-leg", "Left-arm", "Right-arm", "Bag", "Scarf"]
-REPO = registry.NETWORKS_BESIDE["parser"].place.repo
+REPO = registry.NETWORKS_BESIDE["parser"].parts["."].repo
 
 
 def build_tiny_segformer(folder: Path, labels: list[str] = LABELS) -> Path:

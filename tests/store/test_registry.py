@@ -66,7 +66,8 @@ def test_known_models_are_listed_first(home: Path):
     (home / ".published.x7" / "model.json").write_text("{}")  # an import under way
     (home / "notes").mkdir()  # no model
     entries = registry.list_models()
-    assert [entry.name for entry in entries] == ["mini", "mini-latent", "published", "parser", "broken", "shoes"]
+    names = [entry.name for entry in entries]
+    assert names == ["mini", "mini-latent", "published", "base", "parser", "broken", "shoes"]
     named = {entry.name: entry for entry in entries}
     assert not named["published"].installed and named["published"].path is None
     assert named["shoes"] == registry.ModelEntry("shoes", home / "shoes", True, "sells shoes")

@@ -1,6 +1,7 @@
 """`fashionflow train` on a tiny model and a tiny cache: real processes, killed ones too."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from fashionflow_core import pipeline
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.training import run as training
-from fashionflow_core.training.loop import Loop, Report
+from fashionflow_core.training.dry_run import make_plan
+from fashionflow_core.training.loop import Loop, Report, StepLosses
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.settings import load_config
+from fashionflow_core.training.status import NOISE_LEVELS, TrainingStatus
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +101,8 @@ def test_the_logged_loss_of_a_resumed_run_is_that_of_a_run_without_a_break(place
     class Died(BaseException):
         pass
 
-    def die(part: float, _loss: float) -> None:
-        if part >= 9 / 12:
+    def die(status: TrainingStatus) -> None:
+        if status.part >= 9 / 12:
             raise Died
 
     changes: dict[str, Any] = {"log_every": 4, "checkpoint_steps": 6, "max_steps": 12}
@@ -109,6 +112,10 @@ def test_the_logged_loss_of_a_resumed_run_is_that_of_a_run_without_a_break(place
     train(place, tmp_path / "run", resume=True, **changes)
     assert len(losses(tmp_path / "whole")) == 3
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    by_noise = [
+        [record["loss_by_noise"] for record in records(tmp_path / out) if "loss" in record] for out in ("whole", "run")
+    ]
+    assert by_noise[0] == by_noise[1] and any(value is not None for value in by_noise[0][0])
 
 
 @pytest.mark.slow
@@ -208,7 +215,7 @@ def test_steps_without_finite_gradients_are_skipped_but_not_for_ever(
 ):
     honest, bad = Loop._gradients, {3, 4}
 
-    def sometimes(loop: Loop, batch: Any, clips: int) -> float | None:
+    def sometimes(loop: Loop, batch: Any, clips: int) -> StepLosses | None:
         loss = honest(loop, batch, clips)
         if loop.progress.step + 1 in bad:
             next(iter(loop.parameters.values())).grad.fill_(float("inf"))
@@ -268,21 +275,61 @@ def test_a_longer_run_goes_on_from_a_finished_one(place: Path, whole: Path, tmp_
 def test_previews_plot_and_events(place: Path, tmp_path: Path):
     out = tmp_path / "run"
     train(place, out, max_steps=2, preview_every=1, preview_count=1, preview_steps=1, tensorboard="true")
-    assert sorted(path.name for path in (out / "previews").iterdir()) == [
-        "step-000000001-0.mp4",
-        "step-000000002-0.mp4",
-    ]
+    names = {path.name for path in (out / "previews").iterdir()}
+    assert names == {f"step-00000000{step}-0.{kind}" for step in (1, 2) for kind in ("mp4", "jpg")}
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
 
 
-@pytest.mark.slow
-def test_dry_run_shows_the_plan_and_writes_nothing(place: Path, tmp_path: Path):
-    result = run("train", *flags(place, max_steps=0, max_epochs=4), "-o", "run", "--dry-run", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    plan = json.loads(result.stdout)
-    assert (plan["clips"], plan["frames"], plan["steps"]) == (3, 4, 6)
+def test_status_of_every_step_by_noise_level(place: Path, tmp_path: Path):
+    """Levels are equal parts of the noise schedule; the mean over the clips of all levels is the loss."""
+    seen: list[TrainingStatus] = []
+    train(place, tmp_path / "run", max_steps=8, log_every=8, report=Report(progress=seen.append))
+    (line,) = [record for record in records(tmp_path / "run") if "loss" in record]
+    assert [status.step for status in seen] == list(range(1, 9)) and seen[-1].part == 1
+    assert seen[-1].loss == line["loss"] and seen[-1].hours_left == 0
+    assert len(line["loss_by_noise"]) == NOISE_LEVELS
+    known = [value for value in line["loss_by_noise"] if value is not None]
+    assert min(known) <= line["loss"] <= max(known)
+    assert all(status.hours_left is not None and status.clips_per_second for status in seen)
+
+
+def test_dry_run_in_plain_words_and_as_json(place: Path, tmp_path: Path):
+    words = ["train", *flags(place, max_steps=0, max_epochs=4), "-o", "run", "--dry-run", "--device", "cpu"]
+    said = run(*words, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    for part in (
+        "3 clips",
+        "4 frames of 64x48, latents 4x16x12",
+        "6 steps, 4.0 epochs",
+        "parameters",
+        " on cpu in fp32",
+    ):
+        assert part in said.stdout
+    plan = json.loads(run(*words, "--json", cwd=tmp_path).stdout)
+    assert (plan["clips"], plan["frames"], plan["steps"], plan["limit"]) == (3, 4, 6, "schedule.max_epochs")
+    assert plan["hours"] == pytest.approx(6 * plan["seconds_per_step"] / 3600) and plan["activation_bytes"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_counts_what_the_checkpoint_holds(place: Path, whole: Path, tmp_path: Path):
+    plan = make_plan(load_config(None, settings(place)), place / "model", tmp_path / "run", "cpu")
+    assert plan.checkpoint_bytes == pytest.approx(sum(tensor.nbytes for tensor in state(whole).values()), rel=0.01)
+    longer = make_plan(load_config(None, settings(place, frames=8)), place / "model", tmp_path / "run", "cpu")
+    assert longer.activation_bytes == pytest.approx(2 * plan.activation_bytes, rel=0.05)
+
+
+def test_the_report_of_a_run_is_a_page_of_its_own(place: Path, tmp_path: Path):
+    """Curves of every noise level, previews next to the page, nothing from elsewhere."""
+    out = tmp_path / "run"
+    train(place, out, max_steps=12, preview_every=6, preview_count=1, preview_steps=1)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert [f"level-{level}" in page for level in range(NOISE_LEVELS)] == [True] * NOISE_LEVELS
+    assert page.count("<polyline") == 1 + NOISE_LEVELS + 1  # loss, its levels, learning rate
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len([link for link in links if link.endswith(".mp4")]) == 2
+    assert all((out / link).is_file() for link in links if not link.startswith("data:"))
+    assert "finished: model" in page and "http" not in page.replace("http-equiv", "")
 
 
 def test_refusals_of_the_command(place: Path, tmp_path: Path):

@@ -1,7 +1,7 @@
 """Training of motion models: windows, augmentation, the preset in miniature, resuming, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from fashionflow_core.synthetic.motion_clips import MotionClip, make_motion_clip
 from fashionflow_core.training import run
 from fashionflow_core.training.config import LoRAConfig, TrainConfig
 from fashionflow_core.training.data import Draw
+from fashionflow_core.training.dry_run import describe, make_plan
 from fashionflow_core.training.motion import MotionClips, MotionTarget, draw_window, shown
 from fashionflow_core.training.motion_augment import View, damaged, mirrored, recoloured
 from fashionflow_core.training.randomness import stream
@@ -239,7 +240,7 @@ def test_videos_are_refused_for_a_motion_model(trained: Path, tmp_path: Path) ->
     assert "true motion channels" in refused.message and "data synth (motion=True)" in (refused.hint or "")
 
 
-def test_the_plan_counts_what_learns(clips: Path, base: Path) -> None:
-    planned = run.plan(config(clips, "max_steps=3"), base, "x")
-    assert planned["target"] == "motion" and planned["clips"] == 2 and planned["steps"] == 3
-    assert json.dumps(planned)
+def test_the_plan_counts_what_learns(clips: Path, base: Path, tmp_path: Path) -> None:
+    planned = make_plan(config(clips, "max_steps=3"), base, tmp_path / "run", "cpu")
+    assert planned.target == "motion" and planned.clips == 2 and planned.steps == 3
+    assert json.dumps(asdict(planned)) and describe(planned)
