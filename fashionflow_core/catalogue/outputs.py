@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_OURS = b"poster of a fashionflow catalogue"
+POSTER_COMMENT = b"poster of a fashionflow catalogue"
+_HEAD = 1 << 18  # bytes of a JPEG within which its comment lies; a signature comes before it
 
 
 class DiskFull(FashionFlowError):
@@ -83,22 +84,11 @@ def is_full(error: BaseException, folder: Path) -> bool:
     return free_bytes(folder) < 65_536  # encoders may hide what the system said
 
 
-def write_poster(path: Path, frame: "np.ndarray | None", mark: bool) -> None:
-    """Write a video's poster, uint8 (h, w, 3), as JPEG; its comment says whose it is, `mark` that it was generated."""
-    from PIL import Image
-
-    from fashionflow_core.video.marking import XMP
-
-    assert frame is not None
-    with atomic_path(path) as temporary:
-        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS, xmp=XMP if mark else b"")
-
-
 def is_ours(path: Path) -> bool:
     """Whether a video or poster was made by a catalogue."""
     with path.open("rb") as file:
-        start = file.read(4096)  # a comment is among the first things in a JPEG
-    return _OURS in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)
+        start = file.read(_HEAD)
+    return POSTER_COMMENT in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)
 
 
 @dataclass

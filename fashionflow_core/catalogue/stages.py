@@ -2,13 +2,14 @@
 
 import importlib
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue import storage
@@ -16,6 +17,7 @@ from fashionflow_core.catalogue.gpu_memory import batch_that_fits, free_memory, 
 from fashionflow_core.catalogue.jobs import DONE, FAILED, FINGERPRINT, Job, RunSpec, failure, fingerprint
 from fashionflow_core.catalogue.naming import POSTER
 from fashionflow_core.catalogue.outputs import (
+    POSTER_COMMENT,
     Attempt,
     DiskFull,
     FrameQueue,
@@ -24,7 +26,6 @@ from fashionflow_core.catalogue.outputs import (
     metadata,
     of_takes,
     outputs,
-    write_poster,
 )
 from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
@@ -34,6 +35,7 @@ from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
 from fashionflow_core.video import finishing
+from fashionflow_core.video import poster as posters
 from fashionflow_core.video.finishing import Finisher, Footage, is_loop
 
 if TYPE_CHECKING:
@@ -264,10 +266,12 @@ class Maker:
         take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
             finishers = self._finishers(job, photo, clip.count)
-            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, job.source)
-            info = infos[0]
-            if frames.poster is not None:
-                write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
+            with self._sources(job, photo) as sources:
+                infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, sources)
+                info = infos[0]
+                if frames.poster is not None:
+                    picture = finishers[0].still(frames.poster)
+                    posters.write(poster, picture, self.work.encode, clip.metadata, sources, POSTER_COMMENT)
             seconds["encode"] = time.perf_counter() - start
             if self.work.scores and photo.fitted is not None:
                 start = time.perf_counter()
@@ -314,20 +318,39 @@ class Maker:
         return replace(self.work.finish, caption=job.label).finishers(footage)
 
     def _write_files(
-        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str], photo: str
+        self,
+        finishers: list[Finisher],
+        paths: list[Path],
+        frames: FrameQueue,
+        metadata: dict[str, str],
+        sources: Sequence[str],
     ) -> "list[VideoInfo]":
-        """Write a clip's files; frames that are needed more than once wait on the disk."""
-        encode = self.work.encode
-        photo = "" if storage.is_url(photo) else photo  # a signature names those that are of this machine
-        if len(paths) == 1 and finishers[0].is_streamed(self.work.suffix):
-            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode, None, photo)]
-        with finishing.FrameStore(paths[0]) as store:
-            for frame in frames:
-                store.add(frame)
+        """Write the files of a clip."""
+        with finishing.replayed(frames, finishers, paths) as generated:
             return [
-                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode, None, photo)
+                finishing.write(finisher, generated(finisher), path, metadata, self.work.encode, None, sources)
                 for finisher, path in zip(finishers, paths, strict=True)
             ]
+
+    @contextmanager
+    def _sources(self, job: Job, photo: OpenedPhoto) -> Iterator[tuple[str, ...]]:
+        """Files that a signature names: the photo, which is fetched again where it is elsewhere.
+
+        Raises:
+            FashionFlowError: it cannot be fetched, or was replaced since the video was generated.
+        """
+        if self.work.encode.sign is None or not storage.is_url(job.source):
+            yield (job.source,)
+            return
+        folder = self.scratch / f"source-{job.number}-{job.attempt}-{job.reroll}"
+        folder.mkdir()
+        try:
+            local = storage.fetch(job.source, folder / PurePosixPath(job.source).name)
+            if sha256(local) != photo.sha256:
+                raise FashionFlowError(f"{job.source}: changed during the run", hint="run the same again")
+            yield (str(local),)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
         """Of a video, compared with its photo finished as its frames are."""

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
 from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
 from fashionflow_core.video.reading import explained
+from fashionflow_core.video.reproduction import encoding
 from fashionflow_core.video.targets import PlatformLimits, find_target
 from fashionflow_core.video.timeline import adapted, timeline
 
 Tap = Callable[[NDArray[np.uint8]], None]
+Generated = Callable[[], Iterable[NDArray[np.uint8]]]
 _SMALLEST = 64  # pixels of a side: files are not made to fit by smaller pictures
 
 
@@ -260,12 +264,12 @@ class Finisher:
 
 def write(
     finisher: Finisher,
-    generated: Callable[[], Iterable[NDArray[np.uint8]]],
+    generated: Generated,
     path: Path,
     metadata: Mapping[str, str],
     encode: EncodeOptions,
     tap: Tap | None = None,
-    photo: str = "",
+    sources: Sequence[str] = (),
 ) -> VideoInfo:
     """Write one file, as `video.write` does, within the bytes that its target takes.
 
@@ -277,15 +281,15 @@ def write(
         generated: gives the generated frames, in the finisher's order, each time it is called.
         path, metadata, encode: as for `video.write`.
         tap: called with each frame of the file once.
-        photo: file that the frames were made of, which a signature names.
+        sources: files that the frames were made from, which a signature names.
 
     Raises:
         FashionFlowError: as `video.write`; and if no quality fits.
     """
     options = finisher.encode(encode, path.suffix.lower())
-    if options.sign is not None and photo:
-        options = replace(options, sign=replace(options.sign, photo=photo))
-    metadata = {**metadata, **finisher.metadata()}
+    if options.sign is not None and sources:
+        options = replace(options, sign=replace(options.sign, sources=tuple(sources)))
+    metadata = {**metadata, **finisher.metadata(), **encoding(encode)}
     try:
         frames = finisher.frames(generated())
         frames = _tapped(frames, tap) if tap is not None else frames
@@ -338,6 +342,31 @@ def _tapped(frames: Iterable[NDArray[np.uint8]], tap: Tap) -> Iterator[NDArray[n
     for frame in frames:
         tap(frame)
         yield frame
+
+
+@contextmanager
+def replayed(
+    frames: Iterable[NDArray[np.uint8]], finishers: Sequence[Finisher], paths: Sequence[Path]
+) -> Iterator[Callable[[Finisher], Generated]]:
+    """The generated frames of a clip for each of its files; yields a function from a finisher to its frames.
+
+    Frames that are needed once, in their own order, are passed on as they come; others are stored on the disk of the
+    files meanwhile.
+
+    Args:
+        frames: the generated ones, uint8 (h, w, 3), in their own order.
+        finishers, paths: of all files, in one order.
+
+    Raises:
+        FashionFlowError: the disk is full.
+    """
+    if len(paths) == 1 and finishers[0].is_streamed(paths[0].suffix.lower()):
+        yield lambda _: lambda: frames
+        return
+    with FrameStore(paths[0]) as store:
+        for frame in frames:
+            store.add(frame)
+        yield lambda finisher: partial(store.read, finisher.order)
 
 
 class FrameStore:

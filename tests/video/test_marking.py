@@ -14,8 +14,7 @@ from places import ROOT
 
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.images.fitting import write_png
-from fashionflow_core.video import marking, provenance
+from fashionflow_core.video import marking, poster, provenance
 
 FRAMES = [np.full((48, 64, 3), 20 * number, np.uint8) for number in range(8)]
 PHOTO = ROOT / "examples" / "dress.jpg"
@@ -53,8 +52,8 @@ def test_exiftool_reads_the_mark(tmp_path: Path, suffix: str):
 
 
 def test_pictures(tmp_path: Path):
-    write_png(tmp_path / "poster.png", FRAMES[1], marking.png_text())
-    Image.fromarray(FRAMES[1]).save(tmp_path / "poster.jpg", xmp=marking.XMP)
+    for name in ("poster.png", "poster.jpg"):
+        poster.write(tmp_path / name, FRAMES[1])
     with video.FrameFolder(tmp_path / "frames", mark=True) as folder:
         folder.add(FRAMES[1])
     files = [tmp_path / "poster.png", tmp_path / "poster.jpg", tmp_path / "frames" / "frame-0001.png"]
