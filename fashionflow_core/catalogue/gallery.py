@@ -38,7 +38,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Card:
-    """One item on the page; paths are escaped for links."""
+    """One item on the page; paths are escaped for links, `photo_box` is that of the manifest, in percent."""
 
     name: str
     caption: str
@@ -47,6 +47,7 @@ class Card:
     video: str
     poster: str
     photo: str
+    photo_box: str
     is_picture: bool
     model: str
     seed: str
@@ -191,6 +192,7 @@ def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapp
         video=_link(output) if group != FAILED else "",
         poster=_link(poster) if poster and group != FAILED else "",
         photo=_photo(str(record.get("source", "")), videos),
+        photo_box=" ".join(f"{100 * float(share):g}%" for share in record.get("photo_box") or (0, 0, 1, 1)),
         is_picture=output.lower().endswith((".gif", ".webp")),
         model=str(record.get("model", "")),
         seed=str(record.get("seed", "")),

@@ -48,6 +48,7 @@ class OpenedPhoto:
     Attributes:
         sha256, bytes: of the file; empty and 0 where it could not be read at all.
         mtime_ns: when it was changed last.
+        shape: height and width of the photo in pixels.
     """
 
     fitted: Fitted | None
@@ -57,6 +58,7 @@ class OpenedPhoto:
     mtime_ns: int = 0
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    shape: tuple[int, int] = (0, 0)
 
 
 def open_photo(request: PhotoRequest) -> OpenedPhoto:
@@ -65,7 +67,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
     from fashionflow_core.images.person import warn_if_no_figure
 
     start = time.perf_counter()
-    fitted, error = None, None
+    fitted, error, shape = None, None, (0, 0)
     read = hashlib.sha256()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -76,7 +78,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
             )
             if request.needs_figure:
                 warn_if_no_figure(photo, request.path)
-            fitted = request.frame.fit(photo)
+            fitted, shape = request.frame.fit(photo), (photo.shape[0], photo.shape[1])
         except Exception as problem:
             error = problem if isinstance(problem, FashionFlowError) else _named(problem)
         digest, size, changed = storage.identify(request.path)
@@ -84,7 +86,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
             # Another file took its name: the next run finds that one. What was decoded is what this record is of.
             digest, changed = read.hexdigest(), 0
     lines = [str(warning.message) for warning in caught]
-    return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines)
+    return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines, shape)
 
 
 def _named(problem: Exception) -> FashionFlowError:

@@ -36,6 +36,7 @@ from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
 from fashionflow_core.video import finishing
 from fashionflow_core.video import poster as posters
+from fashionflow_core.video.canvas import photo_box
 from fashionflow_core.video.finishing import Finisher, Footage, is_loop
 
 if TYPE_CHECKING:
@@ -302,6 +303,7 @@ class Maker:
             **({} if clip.lock is None else {"lock": clip.lock.summary()}),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
             **({} if info.frames == clip.count else {"generated_frames": clip.count}),
+            **_photo_box(photo, finishers[0]),
             poster=job.name + POSTER,
             encoder=info.encoder,
             scheduler=clip.metadata["fashionflow_scheduler"],
@@ -427,6 +429,7 @@ class Maker:
                 **self._of_video(job, info, path.stat().st_size, sha256(path)),
                 **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
+                **_photo_box(photo, self._finishers(job, photo)[0]),
                 seconds={},
                 **{"judged" if job.judge else "recovered": True},
             )
@@ -449,6 +452,15 @@ class Maker:
             "input_bytes": photo.bytes,
             "input_mtime_ns": photo.mtime_ns,
         }
+
+
+def _photo_box(photo: OpenedPhoto, finisher: Finisher) -> dict[str, Any]:
+    """Where the photo lies in a video, for the manifest; nothing if it fills it."""
+    if photo.fitted is None:
+        return {}
+    found = photo_box(finisher.size, photo.fitted.source, photo.shape)
+    fills = all(abs(share - whole) < 0.005 for share, whole in zip(found, (0, 0, 1, 1)))
+    return {} if fills else {"photo_box": [round(share, 5) for share in found]}
 
 
 def _smaller(job: Job, photo: OpenedPhoto) -> tuple[Job, OpenedPhoto]:

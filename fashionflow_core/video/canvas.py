@@ -1,6 +1,7 @@
 """Canvas of a video: frames inside a larger picture, the photo's background continued to its borders."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -84,6 +85,26 @@ def enclosed(height: int, width: int, high: int, wide: int) -> CanvasSize:
     # Even offsets keep the frames' pixels on the same chroma samples.
     top, left = ((high - inner[0]) // 4 * 2, (wide - inner[1]) // 4 * 2)
     return CanvasSize(high, wide, top, left, *inner)
+
+
+def photo_box(size: CanvasSize, source: Sequence[float], photo: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Where the whole photo would lie in a video: left, top, width and height as shares of the video's sides.
+
+    Beyond 0 and 1 where the photo was cropped; (0, 0, 1, 1) where it fills the video.
+
+    Args:
+        size: canvas of the video.
+        source: left, top, right, bottom of the part of the photo that the frames show, in its pixels (`Fitted.source`).
+        photo: (height, width) of the photo in pixels.
+    """
+    left, top, right, bottom = source
+    across, down = size.inner_width / (right - left), size.inner_height / (bottom - top)
+    return (
+        (size.left - left * across) / size.width,
+        (size.top - top * down) / size.height,
+        photo[1] * across / size.width,
+        photo[0] * down / size.height,
+    )
 
 
 def _even(length: float) -> int:

@@ -227,7 +227,7 @@ def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
     # One video has a photo, the other, whose photo is gone, is shown alone.
     page.ask("document.querySelector('.shot[data-photo]').click()")
     page.until("document.querySelector('dialog .pair img')?.naturalWidth === 64")
-    wiped = "getComputedStyle(document.querySelector('dialog .pair img')).clipPath"
+    wiped = "getComputedStyle(document.querySelector('dialog .before')).clipPath"
     half = page.ask(wiped)
     page.ask("(wipe => { wipe.value = 100; wipe.dispatchEvent(new Event('input')); })(document.querySelector('.wipe'))")
     assert page.ask(wiped) != half
@@ -243,6 +243,38 @@ def test_photos_beside_videos(page: devtools.Page, tmp_path: Path) -> None:
     page.until("document.querySelectorAll('dialog video').length === 0")
     page.ask("document.querySelector('.shot[data-photo*=broken]').click()")
     page.until("!!document.querySelector('dialog video') && !document.querySelector('dialog .wipe')")
+
+
+def test_photo_and_video_lie_on_each_other(page: devtools.Page, tmp_path: Path) -> None:
+    """Where the canvas was extended (the photo is smaller than the video) and where the photo was cropped (larger)."""
+    Image.new("RGB", (64, 80), "teal").save(tmp_path / "a.jpg")
+    wide = record(2, item="wide", output="wide.mp4", poster="", source=str(tmp_path / "a.jpg"), width=128, height=80)
+    wide |= {"photo_box": [0.25, 0, 0.5, 1]}
+    cropped = record(3, item="crop", output="crop.mp4", poster="", source=str(tmp_path / "a.jpg"), width=64, height=64)
+    cropped |= {"photo_box": [0, -0.125, 1, 1.25]}
+    out = catalogue(tmp_path / "out", 0)
+    for one in (wide, cropped):
+        frames = np.full((3, one["height"], one["width"], 3), 120, np.uint8)
+        video.write(frames, out / one["output"], 25, 3)
+    (out / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (wide, cropped)))
+    opened(page, out)
+    boxes = """(() => {
+      const [video, photo] = ["video", "img"].map(kind => {
+        return document.querySelector(`dialog .pair ${kind}`).getBoundingClientRect();
+      });
+      return [(photo.left - video.left) / video.width, (photo.top - video.top) / video.height,
+        photo.width / video.width, photo.height / video.height, video.width / video.height];
+    })()"""
+    for one in (wide, cropped):
+        for width in (1200, 400):
+            page.open((out / "index.html").as_uri(), width=width)
+            page.ask(f"document.querySelector('.shot[data-video=\"{one['output']}\"]').click()")
+            page.until("document.querySelector('dialog .pair img')?.naturalWidth === 64")
+            *found, shape = page.ask(boxes)
+            assert found == pytest.approx(one["photo_box"], abs=0.01)
+            assert shape == pytest.approx(one["width"] / one["height"], abs=0.01)
+            page.picture(tmp_path / f"{one['item']}-{width}.png")
+    assert page.complaints == []
 
 
 def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:

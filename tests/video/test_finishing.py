@@ -17,9 +17,10 @@ from places import ROOT
 from fashionflow_core import video
 from fashionflow_core.config import RATIOS, TARGETS, EncodeOptions, GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.images.fitting import fit
 from fashionflow_core.store import registry
 from fashionflow_core.video import boxes, finishing, targets
-from fashionflow_core.video.canvas import VideoCanvas, plan_canvas, ratio_of
+from fashionflow_core.video.canvas import VideoCanvas, photo_box, plan_canvas, ratio_of
 from fashionflow_core.video.finishing import Finisher, FinishOptions, Footage, FrameStore
 from fashionflow_core.video.timeline import adapted, timeline
 
@@ -108,6 +109,22 @@ def test_bars_continue_the_background_without_the_figure():
     busy = np.random.default_rng(0).integers(0, 256, (90, 72, 3), np.uint8)
     noisy = VideoCanvas(busy, plan_canvas(90, 72, ratio=Fraction(1, 1))).place(busy)
     assert noisy[:, :8].std(axis=(0, 1)).max() < 90
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("ratio", ["1:1", "9:16", "16:9"])
+def test_the_place_of_a_photo_in_a_video(mode: str, ratio: str):
+    """A spot of the photo is where its box says: after a crop, in a frame, on a canvas."""
+    photo = np.full((200, 150, 3), 240, np.uint8)
+    photo[90:94, 70:74] = 0
+    fitted = fit(photo, 120, 100, mode)
+    frame = fitted.box.cut(fitted.pixels)
+    (finisher,) = FinishOptions(ratio=ratio).finishers(Footage(1, 25, *frame.shape[:2]))
+    shown = finisher.still(frame)
+    left, top, width, height = photo_box(finisher.size, fitted.source, (200, 150))
+    rows, columns = np.nonzero(shown[..., 0] < 150)
+    assert (rows.mean() + 0.5) / shown.shape[0] == pytest.approx(top + height * 92 / 200, abs=0.012)
+    assert (columns.mean() + 0.5) / shown.shape[1] == pytest.approx(left + width * 72 / 150, abs=0.012)
 
 
 def test_timelines():
@@ -243,6 +260,7 @@ def test_catalogues_write_every_target(tmp_path: Path):
     record = last(tmp_path / "out")["000"]
     assert (record["output"], record["more_outputs"]) == ("000.reels.mp4", ["000.gif"])
     assert record["generated_frames"] == 4 and record["frames"] >= 75
+    assert record["photo_box"][1] > 0.1 and record["photo_box"][2] == pytest.approx(1, abs=0.02)
     assert record["width"] * 16 == record["height"] * 9 and record["scores"]["first_psnr"] > 25
     for name in ("000.reels.mp4", "000.gif"):
         assert not targets.check(tmp_path / "out" / name, targets.find_target("gif" if "gif" in name else "reels"))
