@@ -3,12 +3,12 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 from catalogues import assert_whole, conventions, files, last, lines, plain, quick, quick_started, shop, workers
 from command import started, wait_until
@@ -167,23 +167,14 @@ def test_the_real_model_stops_between_steps(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, 3 MB large."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with disks.small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
-def test_a_full_disk_stops_the_run(tmp_path: Path, small_disk: Path) -> None:
-    photos, out, model = shop(tmp_path / "photos", 40), small_disk / "out", conventions(tmp_path / "model")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(2_950_000))
+def test_a_full_disk_stops_the_run(tmp_path: Path, disk: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 40), disk / "out", conventions(tmp_path / "model")
+    ballast = disks.fill(disk, leave=195_000)
     command = (photos, "-o", out, "--model", model, "--devices", "cpu,cpu")
     result = quick(*command, cwd=tmp_path)
     assert result.returncode == 1, result.stderr

@@ -1,8 +1,6 @@
 """Files for shops and platforms: one generation, each target's limits kept, backgrounds continued, nothing cut."""
 
-import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -216,36 +214,6 @@ def test_hevc_for_streaming_has_closed_groups(tmp_path: Path):
     frames = (_studio(64, 48, number % 7) for number in range(300))
     video.write(frames, tmp_path / "v.mp4", 25, 300, options=EncodeOptions(codec="hevc", streaming=True))
     assert not reading.has_open_groups(tmp_path / "v.mp4") and b"elst" not in boxes.kinds(tmp_path / "v.mp4")
-
-
-@pytest.mark.slow
-def test_one_generation_for_several_targets(tmp_path: Path):
-    """Of a real photo; each file passes `check` and ffprobe, and the command that it names makes it again."""
-    shutil.copy(PHOTO, tmp_path / "dress.jpg")
-    arguments = ("--size", "160x128", "--steps", "2", "--ratio", "4:5")
-    names = "shopify,google,amazon,reels,tiktok,web,gif"
-    done = run("generate", "dress.jpg", "-o", "v.mp4", "--for", names, "--json", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("denoising") >= 1
-    made = {report["target"]: report for report in map(json.loads, done.stdout.splitlines())}
-    assert list(made) == list(TARGETS)
-    for name, report in made.items():
-        assert run("check", report["path"], "--for", name, cwd=tmp_path).returncode == 0, name
-        if shutil.which("ffprobe"):
-            command = ["ffprobe", "-v", "error", "-count_frames", "-of", "json", "-show_streams", report["path"]]
-            printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-            (stream,) = json.loads(printed.stdout)["streams"]
-            assert (int(stream["nb_read_frames"]), stream["width"]) == (report["frames"], report["width"])
-            assert not printed.stderr
-    assert {(report["height"], report["width"]) for report in made.values()} >= {(160, 128), (720, 1280), (450, 360)}
-    import shlex
-
-    found = json.loads(run("inspect", "v.reels.mp4", "--json", cwd=tmp_path).stdout)
-    first = (tmp_path / "v.reels.mp4").read_bytes()
-    words = shlex.split(found["again"].replace("PHOTO", "dress.jpg"))[1:]
-    again = run(*words, "--overwrite", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "v.reels.mp4").read_bytes() == first
 
 
 def test_catalogues_write_every_target(tmp_path: Path):
