@@ -192,7 +192,7 @@ def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapp
         video=_link(output) if group != FAILED else "",
         poster=_link(poster) if poster and group != FAILED else "",
         photo=_photo(str(record.get("source", "")), videos),
-        photo_box=" ".join(f"{100 * float(share):g}%" for share in record.get("photo_box") or (0, 0, 1, 1)),
+        photo_box=_photo_box(record.get("photo_box")),
         is_picture=output.lower().endswith((".gif", ".webp")),
         model=str(record.get("model", "")),
         seed=str(record.get("seed", "")),
@@ -221,6 +221,13 @@ def _photo(source: str, videos: Path | None) -> str:
         return quote_from_bytes(os.fsencode(relative.replace(os.sep, "/")))
     except ValueError:  # another drive of Windows, or characters that no file name can have
         return ""
+
+
+def _photo_box(stored: Any) -> str:
+    """`photo_box` of a record as percentages; those of the whole video where it has none, or no four numbers."""
+    numbers = isinstance(stored, list) and [share for share in stored if isinstance(share, (int, float))]
+    shares = numbers if numbers and len(numbers) == 4 else (0, 0, 1, 1)
+    return " ".join(f"{100 * float(share):g}%" for share in shares)
 
 
 def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:

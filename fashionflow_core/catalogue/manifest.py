@@ -22,7 +22,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("output", "poster", "caption", "message", "hint", "stage", "scheduler", "codec"), (str,)),
     **dict.fromkeys(("input_bytes", "input_mtime_ns", "frames", "output_bytes", "width", "height", "seed"), (int,)),
     **dict.fromkeys(("scores", "seconds"), (dict,)),
-    **dict.fromkeys(("flags", "takes", "warnings", "more_outputs"), (list,)),
+    **dict.fromkeys(("flags", "takes", "warnings", "more_outputs", "photo_box"), (list,)),
     "fps": (int, float),
     "steps": (int,),
 }
