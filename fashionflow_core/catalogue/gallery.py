@@ -91,7 +91,8 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     out = Path(out)
     if not (out / MANIFEST).is_file():
         raise FashionFlowError(
-            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
         )
     videos = None if everything_is_there else out
     pages = []

@@ -37,9 +37,7 @@ def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text", as Excel calls it
         data = data.decode("utf-16", errors="replace").encode()
     if b"\0" in data:
-        raise UsageError(
-            f"{name}: is not a list of photos", hint=f"one photo needs a video: {option('out', 'NAME')}.mp4"
-        )
+        raise UsageError(f"{name}: not a list of photos", hint=f"one photo needs a video: {option('out', 'NAME')}.mp4")
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")  # line ends of old Macs, which Excel still offers
@@ -101,9 +99,9 @@ def _json(line: str, where: str) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # numbers and brackets without end are no JSONDecodeError
         reason = getattr(error, "msg", "a number or brackets without end")
-        raise UsageError(f"{where}: is not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
+        raise UsageError(f"{where}: not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
     if not isinstance(row, dict):
-        raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
+        raise UsageError(f"{where}: not a JSON object", hint='a line is {"photo": "dress.jpg"}')
     return {str(key).lower(): value for key, value in row.items() if value is not None}
 
 
@@ -113,10 +111,10 @@ def _row(row: dict[str, Any], where: str, more: Collection[str]) -> Any:
     if "guidance" in row:
         row["guidance_scale"] = row.pop("guidance")
     if unknown := [key for key in row if key not in known]:
-        raise UsageError(f"{where}: {unknown[0]!r} is no column", hint=f"columns: {', '.join(known)}")
+        raise UsageError(f"{where}: unknown column {unknown[0]!r}", hint=f"columns: {', '.join(known)}")
     source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
     if not isinstance(source, str) or not source:
-        raise UsageError(f"{where}: names no photo", hint="the column is called photo")
+        raise UsageError(f"{where}: no photo in this row", hint="name it in the column photo")
     source = _source(source)
     row = {key: _respelled(value) if isinstance(value, str) else value for key, value in row.items()}
     for value in (source, *(str(row[key]) for key in (*NAME_COLUMNS, "caption") if key in row)):

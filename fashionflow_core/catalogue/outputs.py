@@ -144,7 +144,7 @@ def opened(out: Path) -> Iterator[Path]:
         FashionFlowError: another run has it, or it cannot be made or written to.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise FashionFlowError(f"{out}: is no folder", hint=f"choose another one with {option('out')}")
+        raise FashionFlowError(f"{out}: not a folder", hint=f"choose another one with {option('out')}")
     hidden = out / HIDDEN
     with locked(hidden, "run of fashionflow", shown=out):  # of `generate` or `evaluate`, which fill it in one way
         scratch = hidden / f"scratch-{os.getpid()}"
@@ -204,7 +204,7 @@ class Local:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() and not job.redo and not followed(path).is_relative_to(os.path.realpath(self.out)):
             raise FashionFlowError(
-                f"{path}: is a link that leads out of {self.out}",
+                f"{path}: a link that leads out of {self.out}",
                 hint=f"remove it, or pass {option('overwrite', True)} to write to its target",
             )
         if path.is_dir():

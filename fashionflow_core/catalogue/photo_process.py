@@ -201,7 +201,9 @@ class Photos:
                 # It may have been ended from outside, such as by a system short of memory.
                 return opener(request, job)
         except EOFError:
-            problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
+            problem = HelperDied(
+                f"{job.source}: crashed the process that opened it", hint="save the photo again as JPEG"
+            )
         except TimeoutError as error:
             problem = HelperDied(f"{job.source}: could not be opened ({error})", hint="save the photo again as JPEG")
         return OpenedPhoto(None, problem, *storage.identify(job.source))

@@ -55,7 +55,7 @@ class QualityLimits:
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             name, _, value = part.partition("=")
             if name.strip() not in known:
-                raise SettingError("gate_limits", f"{name!r} is no limit", hint=f"limits: {', '.join(known)}")
+                raise SettingError("gate_limits", f"unknown limit {name!r}", hint=f"limits: {', '.join(known)}")
             try:
                 values[name.strip()] = float(value)
             except ValueError:

@@ -187,5 +187,5 @@ def _pass(ray: Any, jobs: list[Job], work: RunSpec, devices: Sequence[str]) -> I
     )
     for row in made.iter_rows():
         if row["fatal"]:
-            raise FashionFlowError(row["fatal"], hint="then run the same again")
+            raise FashionFlowError(row["fatal"], hint="then run the command again")
         yield row["number"], json.loads(row["record"])

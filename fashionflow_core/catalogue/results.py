@@ -34,7 +34,8 @@ def write(out: str | Path) -> list[Path]:
     out = Path(out)
     if not (out / MANIFEST).is_file():
         raise FashionFlowError(
-            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
         )
     # Of all items only where their lines begin is held: there may be a million.
     starts = list(latest(out / MANIFEST).values())

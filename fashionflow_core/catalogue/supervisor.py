@@ -77,7 +77,7 @@ class Supervisor:
                 if interruption is None:
                     interruption, deadline = error, time.monotonic() + PATIENCE
                     self._events.put((None, ("stop",)))
-                    self.watcher.said("stopping after what is being written; once more stops at once")
+                    self.watcher.said("finishing the current video (Ctrl-C again to stop now)")
                 else:
                     deadline = 0
                     self._crew.kill()
@@ -208,7 +208,7 @@ class Supervisor:
             self._deaths_before_ready += 1
             if self._deaths_before_ready >= _STARTS:
                 raise FashionFlowError(f"a worker {how} while it opened the model", hint=f"see {worker.log}")
-        self.watcher.warned(f"a worker on {self._crew.devices[worker.number]} {how}; another takes its place")
+        self.watcher.warned(f"a worker on {self._crew.devices[worker.number]} {how}; it is replaced")
         for job in reversed(worker.jobs.values()):
             if job.number not in worker.begun:
                 self._todo.appendleft(job)

@@ -172,11 +172,11 @@ class Engines:
             content = read_object(path, _again())
         except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
-                f"{folder}: is no engine folder (no {ENGINES_FILE})", hint=f"make one: {command('export', onnx=True)}"
+                f"{folder}: not an engine folder (no {ENGINES_FILE})", hint=f"make one: {command('export', onnx=True)}"
             ) from None
         if content.get("schema") != SCHEMA:
             found = f"schema {content['schema']!r}" if "schema" in content else "no schema"
-            raise FashionFlowError(f"{path}: is of {found}, this version reads {SCHEMA}", hint=_again())
+            raise FashionFlowError(f"{path}: has {found}, this version reads {SCHEMA}", hint=_again())
         engines = build(cls, content, path, _again())
         if wrong := engines._wrong():
             raise FashionFlowError(f"{path}: {wrong}", hint=_again())
@@ -201,13 +201,13 @@ class Engines:
             for runtime, file in network.files.items():
                 # What no state is known of would run unseen.
                 if runtime not in self.runtimes:
-                    return f"networks.{name} has a file for {runtime}, of which runtimes says nothing"
+                    return f"networks.{name} has a file for {runtime}, which runtimes does not list"
                 if file not in self.files:
                     return f"{file} has no hash"
         for file, entry in self.files.items():
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or not path.parts:
-                return f"files: {file!r} is no place inside the folder"
+                return f"files: {file!r} is not a path inside the folder"
             if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
                 return f"files: {file} has no size or no SHA-256"
         return ""
@@ -266,5 +266,5 @@ def refusal(folder: Path, runtime: str, record: RuntimeRecord) -> FashionFlowErr
     """The error for engines that failed verification."""
     return FashionFlowError(
         f"{folder}: its {runtime} engines failed verification ({record.reason})",
-        hint=f"export the model again; {option('allow_unverified')} runs them all the same",
+        hint=f"export the model again; {option('allow_unverified')} runs them anyway",
     )

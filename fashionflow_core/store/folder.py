@@ -130,7 +130,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     )
     if (target.exists() or target.is_symlink()) and not (overwrite and replaceable):
         hint = (
-            f"it is no model folder: name another one with {option('out')}"
+            f"not a model folder: name another one with {option('out')}"
             if overwrite
             else f"pass {option('overwrite', True)}, or another name with {option('out')}"
         )

@@ -99,8 +99,8 @@ def fetch(
                     path.unlink(missing_ok=True)
             else:
                 raise FashionFlowError(
-                    f"{repo}/{name}: is not what the hub promised (its size or hash differs); it was thrown away",
-                    hint="try again; if it stays so, a proxy or mirror changes files: check HF_ENDPOINT",
+                    f"{repo}/{name}: size or hash differs from the hub's; the file was deleted",
+                    hint="try again; if it recurs, check HF_ENDPOINT: a proxy or mirror changes files",
                 )
         if listed and files:
             _note_revision(cache, revision or "main", commit)
@@ -171,7 +171,7 @@ def _listing(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]] 
         lfs = file.lfs
         entry = HubFile(lfs.size, sha256=lfs.sha256) if lfs else HubFile(file.size or 0, sha1=file.blob_id)
         if not (entry.sha256 or entry.sha1):
-            message = f"{repo}/{file.rfilename}: {constants.ENDPOINT} gives no hash to check it by"
+            message = f"{repo}/{file.rfilename}: {constants.ENDPOINT} gives no hash for it"
             raise FashionFlowError(message, hint="check HF_ENDPOINT")
         files[file.rfilename] = entry
     return str(found.sha), files
@@ -267,4 +267,4 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
             raise
         raise FashionFlowError(f"{repo}: {message}", hint) from None
     except errors.HFValidationError:
-        raise FashionFlowError(f"{repo!r}: is no name of a repository", hint="write organisation/name") from None
+        raise FashionFlowError(f"{repo!r}: not the id of a repository", hint="write organisation/name") from None

@@ -85,14 +85,16 @@ def pull(
         return pull_metrics(overwrite, report, progress)
     beside = name in NETWORKS_BESIDE
     if beside and store_as:
-        raise SettingError("name", f"{name} has a name of its own", hint=f"leave {option('name')} out")
+        raise SettingError("name", f"the name of {name} is fixed", hint=f"leave {option('name')} out")
     published = name in KNOWN and bool(KNOWN[name].parts)
     if not published and (checkpoint or sha256):
         raise SettingError("checkpoint", f"belongs to the model published, not to {name}")
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise SettingError("sha256", f"{sha256!r} is no SHA-256", hint="64 hexadecimal digits, as sha256sum prints")
+        raise SettingError(
+            "sha256", f"{sha256!r} is not a SHA-256", hint="pass 64 hexadecimal digits, as sha256sum prints them"
+        )
     if name in KNOWN and (revision or store_as):
-        raise SettingError("revision" if revision else "name", f"model {name} is always the same, under its own name")
+        raise SettingError("revision" if revision else "name", f"model {name} has one revision and one name")
     if name in KNOWN and KNOWN[name].bundled:
         raise FashionFlowError(
             f"model {name} comes with fashionflow: there is nothing to pull",
@@ -151,7 +153,7 @@ def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, pr
         if not is_public(kind, found):
             fetched.unlink()
             raise FashionFlowError(
-                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; it was thrown away",
+                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; the file was deleted",
                 hint="a proxy may have changed it: try again, or get it elsewhere and put it into " + str(home),
             )
         sync(fetched)
@@ -180,8 +182,8 @@ def _pull_folder(
     head = fetch(repo, revision, lambda names: [name for name in names if name in (MODEL_FILE, INDEX_FILE)])
     if not head.files:
         raise FashionFlowError(
-            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE}) and no pipeline of diffusers ({INDEX_FILE})",
-            hint=f"{command('models pull')} takes repositories that are model folders",
+            f"{repo}: neither a FashionFlow model (no {MODEL_FILE}) nor a pipeline of diffusers (no {INDEX_FILE})",
+            hint=f"name a repository that is a model folder: {command('models pull')}",
         )
     choose = _model_files
     if MODEL_FILE in head.files:
@@ -204,9 +206,7 @@ def _pull_folder(
             shutil.copyfile(snapshot.folder / name, folder / name)
         (folder / SOURCE_FILE).write_text(json.dumps(snapshot.record(), indent=2) + "\n", encoding="utf-8")
         if problems := damage(folder):
-            raise FashionFlowError(
-                f"{repo}: is no whole model folder: {problems[0]}", hint="tell those who published it"
-            )
+            raise FashionFlowError(f"{repo}: incomplete model folder: {problems[0]}", hint="report it to the publisher")
     return target
 
 
@@ -295,7 +295,7 @@ def _pull_published(
     known = KNOWN[name]
     local = expanded(checkpoint) if checkpoint and "://" not in checkpoint else None
     if local and not local.is_file():
-        raise FashionFlowError(f"{option('checkpoint', checkpoint)}: is no file", hint=f"get it from {known.authors}")
+        raise FashionFlowError(f"{option('checkpoint', checkpoint)}: no such file", hint=f"get it from {known.authors}")
     if local and sha256 and (found := hashing.sha256(local)) != sha256.lower():
         raise FashionFlowError(
             f"{local}: its SHA-256 is {found}, not {sha256.lower()}", hint=f"check {option('sha256')}"

@@ -102,11 +102,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it would run {code[1]} when opened" if code else "it is damaged, or holds more than weights"
         raise FashionFlowError(
-            f"{path}: refused, {what}; nothing of it was run",
+            f"{path}: refused, {what}; none of it was run",
             hint="weights need no code: get the file from its authors again",
         ) from None
     except Exception as error:  # a damaged archive raises anything from EOFError to KeyError
-        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+        raise FashionFlowError(f"{path}: damaged, or not a PyTorch checkpoint ({_reason(error)})", _HINT) from None
     if not isinstance(content, Mapping):
         raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
     problems = [f"missing {part}" for part in ("net", "adapter") if not isinstance(content.get(part), Mapping)]
@@ -134,7 +134,7 @@ def _check_sizes(path: Path) -> None:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     # NotImplementedError: zipfile, of a version of the format that it does not read.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FashionFlowError(f"{path}: is damaged, or no PyTorch checkpoint ({_reason(error)})", _HINT) from None
+        raise FashionFlowError(f"{path}: damaged, or not a PyTorch checkpoint ({_reason(error)})", _HINT) from None
     pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
     if sum(sizes.values()) > path.stat().st_size or pickled > _MAX_PICKLE:
         raise FashionFlowError(
@@ -188,7 +188,7 @@ def _open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...]
         ) from error
     if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise FashionFlowError(
-            f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...",
+            f"{asked}: {len(lacking)} weights are missing or have another shape: {lacking[0]} ...",
             hint=f"give {option(setting)} the model that the checkpoint was trained with",
         )
     return network
@@ -201,8 +201,8 @@ def _open_vae(source: str) -> Any:
     found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
     if found != (3, 4, 8):
         raise FashionFlowError(
-            f"{option('vae', source)}: makes of {found[0]} channels {found[1]} at 1/{found[2]} the size, "
-            "not of 3 4 at 1/8",
+            f"{option('vae', source)}: encodes {found[0]} channels as {found[1]} at 1/{found[2]} of the size, "
+            "not 3 as 4 at 1/8",
             hint=f"the checkpoint was trained with {_VAE.repo}",
         )
     return vae

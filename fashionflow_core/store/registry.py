@@ -341,7 +341,7 @@ def remove(name: str) -> tuple[Path, int]:
     """
     if name in KNOWN and KNOWN[name].bundled:
         raise FashionFlowError(
-            f"model {name} is part of fashionflow and cannot be removed", hint="it goes with: pip uninstall fashionflow"
+            f"model {name} is part of fashionflow and cannot be removed", hint="uninstall it: pip uninstall fashionflow"
         )
     folder = models_home() / check_name(name)
     if folder.is_symlink():
@@ -354,11 +354,11 @@ def remove(name: str) -> tuple[Path, int]:
             hint=f"installed there: {', '.join(names)}" if names else "nothing is installed there",
         )
     if not any((folder / part).exists() for part in (MODEL_FILE, INDEX_FILE, SOURCE_FILE, *NETWORKS, PARSER)):
-        raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
+        raise FashionFlowError(f"{folder}: not a model folder", hint="delete it by hand if it should go")
     freed = size(folder)
     # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
     with scratch_folder(folder) as scratch:
         folder.rename(scratch / "removed")
     if scratch.exists():
-        raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
+        raise FashionFlowError(f"{scratch}: deleted only in part", hint="look at its permissions: ls -lR")
     return folder, freed

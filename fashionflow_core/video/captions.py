@@ -24,7 +24,9 @@ def filled(template: str, values: Mapping[str, str]) -> str:
         name = _key(found[1])
         if name not in values:
             known = ", ".join(sorted(values))
-            raise SettingError("caption", f"this photo has no {{{name}}}", hint=f"it has: {known}; lists add columns")
+            raise SettingError(
+                "caption", f"this photo has no {{{name}}}", hint=f"available: {known}; columns of a list add more"
+            )
         return values[name]
 
     return COLUMN.sub(value, template).strip()

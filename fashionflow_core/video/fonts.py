@@ -50,7 +50,7 @@ def load_font(name: str, text: str, size: int) -> "FreeTypeFont":
         if (path := known.get(family.casefold())) and not _lacking(font := _opened(path, text, size), text):
             return font
     raise FashionFlowError(
-        f"no font of this system has {lacking!r}", hint=f"name one that has: {option('font', 'FILE')}"
+        f"no installed font has {lacking!r}", hint=f"name a font file that has it: {option('font', 'FILE')}"
     )
 
 
@@ -63,7 +63,7 @@ def _found(name: str) -> Path:
     known = installed()
     if (path := known.get(name.casefold())) is None:
         near = did_you_mean(name, known)
-        raise SettingError("font", f"no font {name!r} in this system", hint=f"{near}name its .ttf or .otf file")
+        raise SettingError("font", f"{name!r} is not installed", hint=f"{near}name its .ttf or .otf file")
     return path
 
 

@@ -133,7 +133,7 @@ def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **
     plan(Path(path), options.crf, options.codec, options.encoder)
     if options.sign is not None and Path(path).suffix.lower() not in SIGNED:
         kinds = ", ".join(SIGNED)
-        raise SettingError("c2pa_cert", f"{path}: C2PA has no place in such files", hint=f"write {kinds}")
+        raise SettingError("c2pa_cert", f"{path}: C2PA cannot sign such files", hint=f"write {kinds}")
 
 
 def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> EncodePlan:
@@ -159,7 +159,7 @@ def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) ->
             raise SettingError(
                 "crf",
                 f"must be from {least} to {most} for {codec}, not {crf} ({path})",
-                hint=f"less is better and larger; the default is {default}",
+                hint=f"lower is better and larger; the default is {default}",
             )
     if encoder in (None, "software", kind.software):
         return EncodePlan(container, codec, crf, None, (kind.software,))
@@ -190,12 +190,14 @@ def _check_codec(path: Path, container: Container, codec: str) -> None:
     if codec in container.codecs:
         return
     if codec not in CODECS:
-        raise SettingError("codec", f"there is no {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
+        raise SettingError("codec", f"unknown codec {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
     if len(container.codecs) == 1:
-        raise SettingError("codec", f"{path} has only its own, not {codec}", hint=f"leave it out, or {_home(codec)}")
+        raise SettingError(
+            "codec", f"{path} takes only {container.codecs[0]}, not {codec}", hint=f"leave it out, or {_home(codec)}"
+        )
     raise SettingError(
         "codec",
-        f"{codec} does not go into {path}",
+        f"{codec} cannot be stored in {path}",
         hint=f"{path.suffix.lower()} takes {', '.join(container.codecs)}; or {_home(codec)}",
     )
 

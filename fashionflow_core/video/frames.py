@@ -139,7 +139,7 @@ class FrameFolder:
 
     def _finish(self, temporary: Path) -> None:
         if not self.count:
-            raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
+            raise FashionFlowError(f"{self.path}: got no frames", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
         set_mode(temporary)  # temporary folders are private

@@ -92,7 +92,7 @@ def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
     frames = list(iter_frames(path, limit))
     if not frames:
         hint = "make or download the video again"
-        raise FashionFlowError(f"{path}: holds no frames: it is empty, or cut off", hint=hint)
+        raise FashionFlowError(f"{path}: contains no frames: empty, or cut off", hint=hint)
     return np.stack(frames)
 
 
@@ -243,7 +243,9 @@ class _Orientation:
         if max(abs(value / unit - part) for value, part in zip((a, b, c, d), found)) > 0.01 or sorted(
             map(abs, found)
         ) != [0, 0, 1, 1]:
-            raise FashionFlowError(f"{path}: is to be shown askew (its display matrix)", hint="turn it upright first")
+            raise FashionFlowError(
+                f"{path}: rotated by a part of a right angle (its display matrix)", hint="rotate it upright first"
+            )
         return cls((found[0], found[1], found[2], found[3]))
 
     @property
@@ -301,10 +303,10 @@ def _animated(path: Path) -> str | None:
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
     except PermissionError:
-        raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
+        raise FashionFlowError(f"{path}: permission denied", hint=f"check its permissions: ls -l {path}") from None
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
         ) from None
 
 
@@ -320,18 +322,16 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise FashionFlowError(
-            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
         ) from None
     with container:
         # A sound file's cover is stored as a video of one picture.
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
-            raise FashionFlowError(f"{path}: holds no video stream", hint="name a video file")
+            raise FashionFlowError(f"{path}: contains no video stream", hint="name a video file")
         stream = streams[0]
         if stream.codec_context is None:
-            raise FashionFlowError(
-                f"{path}: is of an unknown codec, or damaged", hint="make or download the video again"
-            )
+            raise FashionFlowError(f"{path}: unknown codec, or damaged", hint="make or download the video again")
         _check_sdr(stream, path)
         # FFmpeg reads a file that ends early as a shorter video, without an error.
         if any(entry.pos + entry.size > container.size for entry in stream.index_entries) or _ends_early(path):

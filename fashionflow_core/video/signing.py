@@ -88,7 +88,7 @@ def state_of(path: Path) -> str:
         return f"invalid ({' '.join(str(error).split())[:100]})"
     if state == "Invalid":
         return f"invalid: {', '.join(codes)}"
-    return f"valid, signed by {signer}; nobody vouches for that name unless you trust the certificate"
+    return f"valid, signed by {signer}; the certificate was not compared with a list of trusted ones"
 
 
 def _read(path: Path, settings: dict[str, Any]) -> tuple[str, list[str], str]:
@@ -195,7 +195,7 @@ def _algorithm(options: SigningOptions) -> tuple[bytes, bytes, Any]:
     curves = {"secp256r1": kinds.ES256, "secp384r1": kinds.ES384, "secp521r1": kinds.ES512}
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in curves:
         return chain, key, curves[private.curve.name]
-    raise FashionFlowError(f"{options.key}: C2PA does not know this kind of key", hint="use P-256, Ed25519 or RSA")
+    raise FashionFlowError(f"{options.key}: unsupported kind of key", hint="use P-256, Ed25519 or RSA")
 
 
 def _pem(file: str) -> bytes:

@@ -154,9 +154,7 @@ def _encode(
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise FashionFlowError(
-            f"{path}: no frames came, {count} were announced", hint="announce as many frames as are given"
-        )
+        raise FashionFlowError(f"{path}: got no frames, expected {count}", hint="pass the number of frames as count")
     shape = np.shape(first)
     check_frame(first, shape, f"{path}: frame 0")
     height, width = (shape[0], shape[1]) if plan.container.tick else (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
@@ -169,7 +167,7 @@ def _encode(
         for frame in chain([first], iterator):
             if written == count:
                 raise FashionFlowError(
-                    f"{path}: more frames came than the {count} announced", hint="announce as many frames as are given"
+                    f"{path}: got more frames than the expected {count}", hint="pass the number of frames as count"
                 )
             check_frame(frame, shape, f"{path}: frame {written}")
             with explained(path, "could not be written"):
@@ -177,8 +175,8 @@ def _encode(
             written += 1
         if written < count:
             raise FashionFlowError(
-                f"{path}: only {written} frames came of the {count} announced",
-                hint="announce as many frames as are given",
+                f"{path}: got only {written} of {count} frames",
+                hint="pass the number of frames as count",
             )
         with explained(path, "could not be written"):
             sink.finish()
@@ -327,7 +325,7 @@ def _verify(
         stored = reading.read_metadata(temporary)
     except FashionFlowError as error:
         reason = error.message.removeprefix(f"{temporary}: ")
-        raise FashionFlowError(f"{path}: what was written {reason}", hint="check the disk, then try again") from None
+        raise FashionFlowError(f"{path}: the written file {reason}", hint="check the disk, then try again") from None
     checks: dict[str, tuple[object, object]] = {
         "frames, height, width": ((found.frames, found.height, found.width), expected)
     }
@@ -343,4 +341,4 @@ def _verify(
     checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
-            raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")
+            raise FashionFlowError(f"{path}: the written file has {name} {is_}, not {should}", hint="try again")

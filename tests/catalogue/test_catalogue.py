@@ -269,7 +269,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("empty", "-o", "out"), 1, "empty: no photos found"),
         (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
         (("missing", "-o", "out"), 1, "missing: no such file"),
-        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: is no folder"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: not a folder"),
         (("photos", "-o", "out", "--format", "webm", "--codec", "h264"), 2, "webm"),
         (("photos", "-o", "out", "--fps", "1e6"), 2, "--fps"),
         (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: is for one photo"),

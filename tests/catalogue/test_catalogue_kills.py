@@ -85,7 +85,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
         held = f"1 (250, 5, {HELD})\n"
         wait_until(lambda: batches.exists() and batches.read_text() == 2 * held, process, tmp_path / "log")
         os.kill(workers(process.pid)[0], signal.SIGKILL)
-        wait_until(lambda: "another takes its place" in (tmp_path / "log").read_text(), process, tmp_path / "log")
+        wait_until(lambda: "it is replaced" in (tmp_path / "log").read_text(), process, tmp_path / "log")
         hold.unlink()
         assert process.wait(120) == 0, (tmp_path / "log").read_text()
     assert len(assert_whole(out)) == 12
@@ -93,7 +93,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     (retried,) = [record for record in lines(out) if record["status"] == "retried"]
     assert "signal 9" in retried["message"] and "held" in retried["item"]
     assert last(out)[retried["item"]]["attempt"] == 2
-    assert "was killed by signal 9; another takes its place" in (tmp_path / "log").read_text()
+    assert "was killed by signal 9; it is replaced" in (tmp_path / "log").read_text()
 
 
 def test_items_that_do_harm_do_it_alone(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_one_signal_stops_between_steps(tmp_path: Path, signum: int, code: int) 
         wait_until(lambda: len(done(out)) >= 2, process, log)
         for pid in (*workers(process.pid), process.pid):  # a terminal sends it to all
             os.kill(pid, signum)
-        wait_until(lambda: "stopping after what is being written" in log.read_text(), process, log)
+        wait_until(lambda: "finishing the current video" in log.read_text(), process, log)
         before = len(done(out))
         assert process.wait(60) == code, log.read_text()
     made = len(assert_whole(out))

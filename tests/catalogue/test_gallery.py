@@ -332,7 +332,7 @@ def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
     assert "the video is gone" in (out / "index.html").read_text()
     moved = out.rename(tmp_path / "elsewhere")  # links are relative
     assert str(out) not in (moved / "index.html").read_text()
-    assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: holds no manifest.jsonl")
+    assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: contains no manifest.jsonl")
     (moved / "manifest.jsonl").write_text("not json\n")
     result = run("gallery", "elsewhere", cwd=tmp_path)
     assert result.returncode == 0 and "line 1 is not a record" in result.stderr
@@ -377,5 +377,5 @@ def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
     text = gallery.build(out)[0].read_text(encoding="utf-8")
     assert text.index("women/dress-9<") < text.index("women/dress-10<")
     assert 'data-video="%FF%FE.mp4"' in text and "half \ufffd" in text
-    with pytest.raises(FashionFlowError, match=r"holds no manifest\.jsonl"):
+    with pytest.raises(FashionFlowError, match=r"contains no manifest\.jsonl"):
         gallery.build(tmp_path)

@@ -99,7 +99,7 @@ def test_frames_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         folder.add(flat((1, 2, 3), 32, 34))
     with pytest.raises(FashionFlowError, match="must be uint8"), FrameFolder(path) as folder:
         folder.add(np.zeros((8, 8, 3)).astype("float32"))
-    with pytest.raises(FashionFlowError, match="no frames came"), FrameFolder(path):
+    with pytest.raises(FashionFlowError, match="got no frames"), FrameFolder(path):
         pass
     assert listing(tmp_path) == []
 
