@@ -223,7 +223,7 @@ def generate(
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
     for output in outputs[: max(1, len(finish.targets))]:
-        video.check_options(output.video, encode)
+        video.check_options(output.video, finish.encode(encode, output.video))
     name = "<stdin>" if photo == STDIN else str(photo)
     kept = StdinBytes() if photo == STDIN and encode.sign is not None else None
     pixels = load_photo(photo, background=background, max_megapixels=max_megapixels, digest=kept)

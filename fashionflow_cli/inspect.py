@@ -1,4 +1,4 @@
-"""`fashionflow inspect`: what a video says of its making."""
+"""`fashionflow inspect`: provenance of a video."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ def inspect(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video, poster or frame.")],
     as_json: options.Json = False,
 ) -> None:
-    """Show what a video says of its making: model, seed, settings, marks, and the command that makes it again.
+    """Show how a video was made: model, seed, settings, marks, signature, and the command that makes it again.
 
-    Anybody can write such data into a file: only a signature is proof, of who signed it.
+    Such data can be written by anybody; a signature proves who signed the file and that it has not changed.
     """
     from fashionflow_core.video import provenance
 

@@ -1,6 +1,6 @@
 """Gallery page `index.html` of an output folder.
 
-One file a page that asks nothing of anybody: styles and script are in it, posters and videos are beside it.
+Each page is one file with its styles and script, and loads only photos, posters and videos by relative paths.
 """
 
 import base64
@@ -24,15 +24,15 @@ from fashionflow_core.utils.files import write_text
 PAGE = "index.html"
 PER_PAGE = 2_000
 TEMPLATE = "gallery.html.j2"
-SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif")  # photos that browsers open
-GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # what needs a look first
-# Name in the manifest → how a page calls it, with its unit, and what it says.
+SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif")  # photos that browsers show
+GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # in the order of attention
+# Name in the manifest → label, unit and meaning.
 SCORES = {
-    "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
-    "first_psnr": ("first frame", " dB", "how like the photo the first frame is; more is better"),
-    "flicker": ("flicker", "", "change from frame to frame that is no movement; less is better"),
-    "motion": ("motion", "", "how much moves; near 0 is a still picture"),
-    "figure_kept": ("figure kept", "", "the least of the figure that any frame shows; 1 is all"),
+    "garment_drift": ("colour drift", "", "difference of the garment's colour from the photo's; above 6 is visible"),
+    "first_psnr": ("first frame", " dB", "similarity of the first frame to the photo; higher is better"),
+    "flicker": ("flicker", "", "change between frames that is not motion; lower is better"),
+    "motion": ("motion", "", "amount of motion; near 0 is a still picture"),
+    "figure_kept": ("figure kept", "", "smallest share of the figure in any frame; 1 is all of it"),
 }
 
 
@@ -65,13 +65,13 @@ class Card:
 
     @property
     def summary(self) -> str:
-        """The two scores that say most."""
+        """The two most telling scores."""
         values = {label: value for label, value, _ in self.scores}
         return " · ".join(f"{label} {values[label]}" for label in ("colour drift", "motion") if label in values)
 
     @property
     def search(self) -> str:
-        """What the search field looks in."""
+        """Text that the search field matches."""
         return f"{self.name} {self.caption} {self.verdict} {self.message} {' '.join(self.warnings)}".casefold()
 
 
@@ -80,10 +80,10 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
 
     Args:
         out: the folder.
-        everything_is_there: do not look for the videos, which are somewhere else.
+        everything_is_there: do not check that videos exist; they are on remote storage.
 
     Returns:
-        The pages; the first one is `index.html`. Where there are several, what failed or is flagged comes first.
+        The pages; the first one is `index.html`. With several pages, failed and flagged items come first.
 
     Raises:
         FashionFlowError: no manifest there, or the page cannot be written.
@@ -97,7 +97,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     videos = None if everything_is_there else out
     pages = []
     with (out / MANIFEST).open("rb") as manifest:
-        # Of all items only what orders them is held: there may be a million.
+        # Only the keys for sorting are held: there may be a million items.
         starts = latest(out / MANIFEST)
         reviews = read_reviews(out)
         found = [(_group(record_at(manifest, start), videos), _order(name), start) for name, start in starts.items()]
@@ -127,10 +127,10 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
 
 
 def _locked_down(page: str) -> str:
-    """A page that may load only what lies beside it, and run only its own script (Content-Security-Policy)."""
+    """The page with a Content-Security-Policy: local files and its own script only."""
     script = re.search("<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode() if script else ""
-    # Browsers differ in whether a page of a disk is its own 'self'; file: names what is on the disk.
+    # Browsers differ in whether 'self' includes local files; file: names them.
     policy = (
         "default-src 'none'; img-src 'self' file: data:; media-src 'self' file:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -154,7 +154,7 @@ def _template() -> Any:
 
 
 def _surplus(out: Path, pages: int) -> Iterator[Path]:
-    """Pages of an earlier, longer page set."""
+    """Surplus pages of an earlier build."""
     number = pages + 1
     while (path := out / f"index-{max(number, 2)}.html").is_file():
         yield path
@@ -162,7 +162,7 @@ def _surplus(out: Path, pages: int) -> Iterator[Path]:
 
 
 def _group(record: dict[str, Any], videos: Path | None) -> str:
-    """Which of `GROUPS` an item is in; what is done but not among the videos has failed, too."""
+    """One of `GROUPS`; a done item without its video counts as failed."""
     if record["status"] != DONE or (videos is not None and not (videos / str(record.get("output", ""))).is_file()):
         return FAILED
     if record.get("flags"):
@@ -171,7 +171,7 @@ def _group(record: dict[str, Any], videos: Path | None) -> str:
 
 
 def _order(name: str) -> str:
-    """By which dress-2 is before dress-10."""
+    """Sort key: dress-2 before dress-10."""
     return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
@@ -212,7 +212,7 @@ def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapp
 
 
 def _photo(source: str, videos: Path | None) -> str:
-    """The photo as an address relative to the page; empty where it is not on this disk, or of no kind for browsers."""
+    """URL of the photo relative to the page; empty if it is not a local file of a kind that browsers show."""
     if videos is None or os.path.splitext(source)[1].lower() not in SHOWN:
         return ""
     try:
@@ -220,7 +220,7 @@ def _photo(source: str, videos: Path | None) -> str:
             return ""
         relative = os.path.relpath(os.path.realpath(source), os.path.realpath(videos))
         return quote_from_bytes(os.fsencode(relative.replace(os.sep, "/")))
-    except ValueError:  # another drive of Windows, or characters that no file name can have
+    except ValueError:  # another drive of Windows, or an invalid path
         return ""
 
 
@@ -253,17 +253,17 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _without_name(warning: str, record: dict[str, Any]) -> str:
-    """A warning without the photo that it begins with: its card names that."""
+    """A warning without the name of the photo, which its card shows."""
     return warning.removeprefix(f"{record.get('source', '')}: ")
 
 
 def _printable(value: Any) -> Any:
-    """Text that UTF-8 can hold, without control characters: names of files and lines of manifests may have any."""
+    """Text without lone surrogates and control characters, which file names and manifests may contain."""
     return re.sub("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", value) if isinstance(value, str) else value
 
 
 def _link(relative: str) -> str:
-    """A path inside the folder as an address; empty for one that leads elsewhere, which a manifest may claim."""
+    """URL of a path inside the folder; empty for a path that leads elsewhere."""
     path = PurePosixPath(relative.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
         return ""

@@ -90,7 +90,7 @@ class Clip:
         path, options = Path(path), replace(options, **changes)
         paths = [path.with_name(name) for name in finish.files(path.stem, path.suffix)]
         for file in paths:
-            video.check_options(file, options)
+            video.check_options(file, finish.encode(options, file))
         finishers = finish.finishers(self._footage)
         with finishing.replayed(self.frames, finishers, paths) as generated:
             return [

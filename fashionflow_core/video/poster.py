@@ -13,11 +13,11 @@ from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.video import marking, signing
 
-# Frame 0 is the photo, the same for all variations: posters show at least this part of the largest change from it.
+# Frame 0 is the photo, the same for all variations: a poster's distance from it is at least this share of the largest.
 FAR = 0.5
-# Frames held at a time, at most: of those that may still be chosen, the most distant ones.
+# Maximum number of candidates held: the most distant ones.
 HELD = 8
-STEP = 8  # pixels between those by which distance is measured
+STEP = 8  # stride in pixels of the measured distance
 _JPEG_QUALITY = 88
 
 
@@ -33,11 +33,11 @@ class PosterPicker:
 
     def __init__(self) -> None:
         self._first: np.ndarray | None = None
-        # No candidate is both nearer to the first frame and blurrier than another one.
+        # Pareto set: no candidate is both nearer to the first frame and blurrier than another one.
         self._held: list[_Candidate] = []
 
     def add(self, frame: np.ndarray) -> None:
-        """Look at the next frame, uint8 (h, w, 3)."""
+        """Consider the next frame, uint8 (h, w, 3)."""
         small = frame[::STEP, ::STEP].astype(np.int16)
         if self._first is None:
             self._first = small
@@ -55,7 +55,7 @@ class PosterPicker:
 
     @property
     def poster(self) -> np.ndarray | None:
-        """The sharpest of the frames that are far enough from the first; None before any came."""
+        """The sharpest frame far enough from the first; None before any frame."""
         return max(self._held, key=lambda one: one.sharpness).frame if self._held else None
 
 

@@ -144,7 +144,7 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     video.write(np.zeros((2, 16, 16, 3), np.uint8), out / "000.mp4", fps=5, count=2)
     before = (out / "000.mp4").read_bytes()
     result = quick("photos", "-o", "out", "--model", tiny, cwd=tmp_path)
-    assert result.returncode == 3 and "already exists, and this catalogue did not make it" in result.stderr
+    assert result.returncode == 3 and "already exists and was not made by a catalogue" in result.stderr
     assert (out / "000.mp4").read_bytes() == before
     assert files(out) == ["000.mp4", "001-poster.jpg", "001.mp4"]
     for more in ("--retry-failed", "--seed=3"):  # that it failed before makes it no more ours

@@ -208,6 +208,15 @@ def _limited(options: EncodeOptions, most: int) -> EncodeOptions:
     return replace(options, max_bytes=most)
 
 
+def test_several_files_take_the_options_of_their_format():
+    finish, options = FinishOptions(("reels", "gif")), EncodeOptions(crf=30, codec="hevc", encoder="hardware")
+    assert finish.encode(options, "v.reels.mp4") == options
+    assert finish.encode(options, "v.gif") == EncodeOptions()
+    assert finish.encode(options, "v.webm") == EncodeOptions(crf=30)
+    assert finish.encode(EncodeOptions(encoder="av1_nvenc"), "v.mp4").encoder == "av1_nvenc"
+    assert FinishOptions(("gif",)).encode(options, "v.gif") == options, "for one file all of them are asked for"
+
+
 def test_hevc_for_streaming_has_closed_groups(tmp_path: Path):
     from fashionflow_core.video import reading
 

@@ -46,7 +46,7 @@ def place(tmp_path: Path) -> Path:
         ("v-2.mp4", "v.mp4", ("--variations", "2", "--loop", "--motion-amount", "20", "--seed", "7")),
         ("v.mp4", "v.mp4", ("--crf", "30", "--codec", "hevc", "--no-mark", "--fps", "12.5")),
         ("v.webm", "v.webm", ("--crf", "40", "--motion", "sway")),
-        ("v.tiktok.mp4", "v.mp4", ("--for", "tiktok,web", "--ratio", "4:5", "--crf", "28", "--visible-mark", "AI $x")),
+        ("v.tiktok.mp4", "v.mp4", ("--for", "tiktok,gif", "--ratio", "4:5", "--crf", "28", "--visible-mark", "AI $x")),
         ("v.gif", "v.gif", ("--for", "gif", "--caption", "Dress '{name}'")),
         ("v.webp", "v.webp", ("--fit", "crop")),
     ],
