@@ -19,7 +19,7 @@ SIGNED = (".mp4", ".gif", ".webp")  # formats that C2PA defines
 class VideoInfo:
     """Properties of a video file: number of frames, stored size in pixels, frames per second.
 
-    `codec` is one of `CODECS`, gif or webp, or FFmpeg's name of another one. `encoder` is the one that `write` used, and
+    `codec` is one of `CODECS`, gif or webp, or FFmpeg's name of another one. `encoder` is the one `write` used, and
     empty for files that were read. Both are ignored in comparisons.
     """
 
