@@ -113,7 +113,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     if unreadable := len(inputs.skipped.unreadable):
         raise PartialError(
             f"{unreadable} folders of photos cannot be read" if unreadable > 1 else inputs.skipped.unreadable[0],
-            hint="check their permissions, then run the command again",
+            hint="check their permissions, then run the same command again",
         )
 
 
@@ -240,5 +240,5 @@ def _report(summary: "Summary", out: str, quiet: bool) -> None:
         note(f"{'failed before':15} {old:<6} tried again with --retry failed", quiet)
     raise PartialError(
         f"{bad} of {summary.total} items failed: see {out + '/manifest.jsonl'}",
-        hint="mend the photos and run the command again, or pass --retry failed",
+        hint="mend the photos and run the same command again, or pass --retry failed",
     )

@@ -1,4 +1,4 @@
-"""`fashionflow inspect`: provenance of a video."""
+"""`fashionflow inspect`: metadata, marks and signature of a video."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ def inspect(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video, poster or frame.")],
     as_json: options.Json = False,
 ) -> None:
-    """Show how a video was made: model, seed, settings, marks, signature, and the command that makes it again.
+    """Show a video's metadata: model, seed, settings, marks, signature, and the command that reproduces it.
 
-    Such data can be written by anybody; a signature proves who signed the file and that it has not changed.
+    Metadata can be written by anyone; only a valid signature proves who signed the file.
     """
     from fashionflow_core.video import provenance
 

@@ -314,7 +314,7 @@ class EncodeOptions:
     """How a video is encoded; what goes together depends on the file's suffix (`video.check_options`).
 
     Attributes:
-        crf: constant rate factor, lower is better and larger; None: the codec's default, which looks like the original.
+        crf: constant rate factor, less is better and larger; None: the codec's default, which looks like the original.
             Not for GIF and WebP.
         codec: one of `CODECS` that the container holds; None: its default.
         encoder: software, hardware (the first that works of those known for the codec), or FFmpeg's name.

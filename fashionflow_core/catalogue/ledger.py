@@ -95,7 +95,7 @@ class Ledger:
         except OSError as error:
             raise FashionFlowError(
                 f"{self.manifest.path}: could not be written ({(error.strerror or str(error)).lower()})",
-                hint="free some space, then run the command again",
+                hint="free some space, then run the same command again",
             ) from None
         if self.now_and_then is not None and time.monotonic() - self._then > SECONDS:
             self.now_and_then()

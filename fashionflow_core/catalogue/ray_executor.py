@@ -186,5 +186,5 @@ def _pass(ray: Any, jobs: list[Job], work: RunSpec, devices: Sequence[str]) -> I
     )
     for row in made.iter_rows():
         if row["fatal"]:
-            raise FashionFlowError(row["fatal"], hint="run the command again")
+            raise FashionFlowError(row["fatal"], hint="run the same command again")
         yield row["number"], json.loads(row["record"])

@@ -349,7 +349,7 @@ class Maker:
         try:
             local = storage.fetch(job.source, folder / PurePosixPath(job.source).name)
             if sha256(local) != photo.sha256:
-                raise FashionFlowError(f"{job.source}: changed during the run", hint="run the command again")
+                raise FashionFlowError(f"{job.source}: changed during the run", hint="run the same command again")
             yield (str(local),)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -438,7 +438,7 @@ class Maker:
 
     def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:
         if stage in ("photo", "write") and is_full(error, self.scratch):
-            self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the command again"))
+            self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same command again"))
             return
         if not isinstance(error, FashionFlowError):
             log_traceback(error)

@@ -150,4 +150,4 @@ def put(source: Path, url: str) -> None:
         files.put_file(str(source), path)
         files.invalidate_cache()
         if files.info(path)["size"] != source.stat().st_size:
-            raise FashionFlowError(f"{url}: stored incompletely", hint="run the command again")
+            raise FashionFlowError(f"{url}: stored incompletely", hint="run the same command again")
