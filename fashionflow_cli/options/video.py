@@ -24,7 +24,9 @@ Targets = Annotated[
 VisibleMark = Annotated[
     str | None, option(SHOPS, "visible-mark", text='Small disclosure, e.g. "AI-generated".', metavar="TEXT")
 ]
-Caption = Annotated[str | None, option(SHOPS, "caption", text="Text at the foot; {name} or {COLUMN} of a list.", metavar="TEXT")]
+Caption = Annotated[
+    str | None, option(SHOPS, "caption", text="Text at the foot; {name} or {COLUMN} of a list.", metavar="TEXT")
+]
 Font = Annotated[str | None, option(SHOPS, "font", text="Installed font, or a font file.", metavar="NAME")]
 Logo = Annotated[Path | None, option(SHOPS, "logo", text="Picture in a corner.", metavar="FILE")]
 LogoPlace = Annotated[

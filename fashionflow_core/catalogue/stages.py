@@ -438,7 +438,9 @@ class Maker:
 
     def _failed(self, job: Job, photo: OpenedPhoto, stage: str, error: BaseException) -> None:
         if stage in ("photo", "write") and is_full(error, self.scratch):
-            self.full(DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same command again"))
+            self.full(
+                DiskFull(f"{self.out}: the disk is full", hint="free some space, then run the same command again")
+            )
             return
         if not isinstance(error, FashionFlowError):
             log_traceback(error)
