@@ -259,7 +259,7 @@ def test_targets(tmp_path: Path, hollow: Path, sources: Path, monkeypatch: pytes
     # --overwrite replaces models, not whatever folder was named by mistake.
     with pytest.raises(FashionFlowError, match="already exists") as error:
         import_checkpoint(hollow, target, vae, clip, overwrite=True)
-    assert "no model folder" in str(error.value.hint)
+    assert "not a model folder" in str(error.value.hint)
     (target / "model.json").write_text("{}")
 
     def interrupted(*args: Any, **kwargs: Any) -> None:
