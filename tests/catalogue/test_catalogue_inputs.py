@@ -197,7 +197,7 @@ def test_names_of_lists_are_kept_or_refused() -> None:
 
     (first, none), (other, why), (_, under), (_, empty) = planned("red", "RED.mp4", ".FashionFlow/lock", "")
     assert (first, none) == ("red", None) and other == "RED.jpg"
-    assert why and "'RED.mp4' is that of another photo" in why
+    assert why and "'RED.mp4' is already that of another photo" in why
     assert under and "hidden folder of the run" in under and empty and "would leave" in empty
     # A list that gives the name to another photo than last time means it.
     assert planned("red", known={"last-year.jpg": ["red"]}) == [("red", None)]

@@ -146,7 +146,7 @@ def test_a_second_signal_stops_now(tmp_path: Path) -> None:
     with quick_started(photos, "-o", out, "--model", model, cwd=tmp_path, env=env) as process:
         wait_until(batches.exists, process, log)
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: "once more stops at once" in log.read_text(), process, log)
+        wait_until(lambda: "Ctrl-C again to stop now" in log.read_text(), process, log)
         time.sleep(1.2)  # another one within a second is taken for an echo of the first
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
