@@ -24,7 +24,7 @@ def check(
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Name every limit of a shop or platform that a video does not keep.
+    """Check videos of any origin against the limits of shops and platforms.
 
     Limits and their sources: docs/guides/targets.md.
 
@@ -48,8 +48,10 @@ def check(
                 for problem in problems:
                     result(f"{path}: {target.name}: {problem}")
                 if not problems:
-                    result(f"{path}: {target.name}: keeps all {len(target.limits())} limits")
+                    count = len(target.limits())
+                    kept = f"keeps all {count} limits" if count > 1 else "keeps its only limit"
+                    result(f"{path}: {target.name}: {kept}")
     if as_json:
         result_json(found)
     if bad:
-        raise PartialError(f"{bad} of {len(found)} checks failed", hint="generate the video again for that target")
+        raise PartialError(f"{bad} of {len(found)} checks failed", hint="generate the video again with --for")

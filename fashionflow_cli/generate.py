@@ -1,7 +1,10 @@
 """`fashionflow generate`."""
 
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +15,12 @@ from fashionflow_cli import generate_catalogue, options
 from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.models import found, lora_of
-from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets
+from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets, signing_of
 from fashionflow_core.config import (
     VIDEO_SUFFIXES,
     EncodeOptions,
     GenerateSettings,
     LoadOptions,
-    SigningOptions,
 )
 from fashionflow_core.errors import FashionFlowWarning, UsageError
 
@@ -221,9 +223,10 @@ def generate(
     if fps is not None and not fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {fps}")
     for output in outputs[: max(1, len(finish.targets))]:
-        video.check_options(output.video, encode)
+        video.check_options(output.video, finish.encode(encode, output.video))
     name = "<stdin>" if photo == STDIN else str(photo)
-    pixels = load_photo(photo, background=background, max_megapixels=max_megapixels)
+    kept = StdinBytes() if photo == STDIN and encode.sign is not None else None
+    pixels = load_photo(photo, background=background, max_megapixels=max_megapixels, digest=kept)
     folder = found(model, quiet)
     model_config = config_of(folder)
     settings = finish.adapted(settings, model_config)
@@ -244,10 +247,13 @@ def generate(
     from fashionflow_core.motion.distance import Variations
 
     variations_made = Variations()
-    for item in range(variations):
-        warned.lines = of_photo + warned.lines
-        files = [output for output in outputs if output.item == item]
-        make_video(studio, pixels, settings, finish, files, name, mask, variations_made)
+    about = {"fashionflow_background": "#{:02x}{:02x}{:02x}".format(*background)} if background != options.WHITE else {}
+    about |= {"fashionflow_matte": matte.name} if matte is not None else {}
+    with source_files(photo, kept) as named:
+        for item in range(variations):
+            warned.lines = of_photo + warned.lines
+            files = [output for output in outputs if output.item == item]
+            make_video(studio, pixels, settings, finish, files, name, mask, variations_made, about, named)
 
 
 def make_video(
@@ -259,8 +265,15 @@ def make_video(
     name: str,
     mask: "np.ndarray | None",
     variations: "Variations",
+    about: Mapping[str, str],
+    sources: Sequence[str],
 ) -> None:
-    """Generate one video; write and report its files with their posters and frames."""
+    """Generate one video; write and report its files with their posters and frames.
+
+    Args:
+        about: metadata besides that of the clip.
+        sources: files that signatures name.
+    """
     from fashionflow_core.video.finishing import Footage, is_loop
 
     pipe = studio.pipe
@@ -281,37 +294,42 @@ def make_video(
         distance = round(found, 4)
         note(f"motion distance from the nearest variation: {distance:.2f}", studio.quiet)
     generated = time.perf_counter()
-    source = name if Path(name).is_file() else ""  # none for stdin
     footage = Footage(clip.count, clip.fps, clip.height, clip.width, is_loop(request))
-    made = studio.write(clip.frames, files, finish.finishers(footage), clip.metadata, "decoding", source)
+    made = studio.write(clip.frames, files, finish.finishers(footage), {**clip.metadata, **about}, "decoding", sources)
     seconds = {"denoise": generated - start, "decode": time.perf_counter() - generated}
     if clip.lock is not None and clip.lock.reason:
         note(f"lock: {clip.lock.level} instead of {clip.lock.asked}: {clip.lock.reason}", studio.quiet)
     for one in made:
-        about: dict[str, Any] = {
+        details: dict[str, Any] = {
             "item": files[0].item,
             "lock": clip.lock.summary() if clip.lock else None,
             "motion": asdict(request.motion) if request.motion else None,
             "motion_distance": distance,
         }
-        studio.report(one | about, request, seconds)
+        studio.report(one | details, request, seconds)
 
 
-def signing_of(cert: Path | None, key: Path | None) -> SigningOptions | None:
-    """Certificate and key for signing; None: no signature.
+class StdinBytes:
+    """The bytes of a photo on standard input, which a signature names; collected as hash objects are fed."""
 
-    Raises:
-        UsageError, FashionFlowError: only one of both; as `signing.check`.
-    """
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise UsageError("--c2pa-cert, --c2pa-key: only one of them", hint="pass both")
-    from fashionflow_core.video import signing
+    def __init__(self) -> None:
+        self.data = bytearray()
 
-    found = SigningOptions(str(cert.absolute()), str(key.absolute()))
-    signing.check(found)
-    return found
+    def update(self, data: bytes, /) -> None:
+        """Add the next bytes."""
+        self.data += data
+
+
+@contextmanager
+def source_files(photo: Path, kept: StdinBytes | None) -> Iterator[tuple[str, ...]]:
+    """Files that a signature names: the photo, or for the time being a copy of standard input."""
+    if kept is None:
+        yield () if photo == STDIN else (str(photo),)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "stdin"
+        copy.write_bytes(kept.data)
+        yield (str(copy),)
 
 
 def read_mask(path: Path, shape: tuple[int, ...], max_megapixels: float) -> "np.ndarray":

@@ -86,7 +86,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     if work.settings.fps is not None and not work.settings.fps <= video.MAX_FPS:
         raise UsageError(f"--fps: must be above 0 and at most {video.MAX_FPS}, not {work.settings.fps}")
     for name in work.files("NAME"):
-        video.check_options(out / name, work.encode)
+        video.check_options(out / name, work.finish.encode(work.encode, name))
     if request.ray_address is not None and request.executor != run.RAY:
         raise UsageError("--ray-address: requires --executor ray", hint="add --executor ray")
     url = storage.as_given(out) if storage.is_url(storage.as_given(out)) else ""

@@ -9,7 +9,7 @@ import typer
 
 from fashionflow_cli import options
 from fashionflow_cli.console import Warnings, progress, quiet_libraries
-from fashionflow_cli.videos import Studio, plan_targets
+from fashionflow_cli.videos import Studio, plan_targets, signing_of
 from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, GenerateSettings, LoadOptions, ModelConfig
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
 
@@ -41,6 +41,8 @@ def interpolate(
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
     no_mark: options.NoMark = False,
+    c2pa_cert: options.C2paCert = None,
+    c2pa_key: options.C2paKey = None,
     fps: Annotated[
         float | None,
         options.option(
@@ -92,7 +94,7 @@ def interpolate(
         interpolate=factor,
     )
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
-    encode = EncodeOptions(crf, codec, encoder, not no_mark)
+    encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
     out = out if out is not None else Path(f"{source.stem}-x{factor}.mp4")
     (target,) = plan_targets(source, out, 1, False, frames_dir, overwrite)
     quiet_libraries()
@@ -133,15 +135,18 @@ def interpolate(
     start = time.perf_counter()
     about = {
         "title": f"FashionFlow, model {pipe.config.name}",
+        "fashionflow_command": "interpolate",
         "fashionflow_model": pipe.config.name,
         "fashionflow_interpolate": str(factor),
         "fashionflow_seed": str(seed),
         "fashionflow_scheduler": request.scheduler,
         "fashionflow_steps": str(request.steps),
+        "fashionflow_fit": request.fit,
     }
+    about |= {f"fashionflow_{name}": f"{value:g}" for name, value in (("fps", fps), ("frames", frames)) if value}
     with progress("denoising", plan.steps * plan.clips, "step", quiet) as denoised:
         given = clips.steady_frames(found)
         made = pipe.interpolate(given, found.frames, settings, on_step=lambda done, _steps: denoised(done))
         footage = Footage(plan.frames, rate, plan.height, plan.width)
-        (report,) = studio.write(made, [target], FinishOptions().finishers(footage), about, bar="")
+        (report,) = studio.write(made, [target], FinishOptions().finishers(footage), about, "", [str(source)])
     studio.report(report | {"given": found.frames}, request, {"interpolate": time.perf_counter() - start})

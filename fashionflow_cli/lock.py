@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from fashionflow_cli import options
 from fashionflow_cli.console import note, progress, result, result_json
-from fashionflow_cli.videos import plan_targets
+from fashionflow_cli.videos import plan_targets, signing_of
 from fashionflow_core.config import LOCK_LEVELS, VIDEO_SUFFIXES, EncodeOptions
 from fashionflow_core.errors import FashionFlowError, UsageError
 
@@ -53,6 +54,8 @@ def lock(
     crf: options.Crf = None,
     encoder: options.Encoder = "software",
     no_mark: options.NoMark = False,
+    c2pa_cert: options.C2paCert = None,
+    c2pa_key: options.C2paKey = None,
     background: options.Background = options.WHITE,
     max_megapixels: options.MaxMegapixels = 50.0,
     config: options.Config = None,
@@ -60,7 +63,10 @@ def lock(
     as_json: options.Json = False,
 ) -> None:
     """Put a photo's colours, print and face back into a video made from it. More: docs/concepts/lock.md."""
-    encode = EncodeOptions(crf, codec, encoder, not no_mark)
+    sign = signing_of(c2pa_cert, c2pa_key)
+    if sign is not None:
+        sign = replace(sign, sources=(str(photo), str(source)))
+    encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=sign)
     out = out or Path(f"{source.stem}-locked.mp4")
     (target,) = plan_targets(source, out, 1, False, None, overwrite)
     if photo.exists() and out.exists() and out.samefile(photo):
@@ -73,6 +79,7 @@ def lock(
     from fashionflow_core.lock.flow import opencv
     from fashionflow_core.lock.options import LockOptions
     from fashionflow_core.lock.photo_lock import locked
+    from fashionflow_core.video.reproduction import relocked
 
     video.check_options(target.video, encode)
     if level == "full":
@@ -86,13 +93,13 @@ def lock(
     pixels = fit(pixels, found.height, found.width, "crop").pixels
     asked = LockOptions(level or "full")
     frames, report = locked(lambda: clips.steady_frames(found), pixels, asked)
-    about = {name: value for name, value in video.read_metadata(source).items() if name.startswith("fashionflow_")}
+    about = relocked(video.read_metadata(source), asked.level, encode)
+    if background != options.WHITE:
+        about["fashionflow_background"] = "#{:02x}{:02x}{:02x}".format(*background)
     start = time.perf_counter()
     with progress("locking", found.frames, "frame", quiet) as done:
         fps = found.fps or 25.0
-        info = video.write(
-            _counted(frames(), done), target.video, fps, found.frames, about | {"fashionflow_lock": asked.level}, encode
-        )
+        info = video.write(_counted(frames(), done), target.video, fps, found.frames, about, encode)
     if report.reason:
         note(f"lock: {report.level} instead of {report.asked}: {report.reason}", quiet)
     if not as_json:

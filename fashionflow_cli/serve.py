@@ -29,7 +29,9 @@ _SERVER, _SAFETY = "Server", "Safety"
 Host = Annotated[str, option(_SERVER, "host", text="Address to listen on.", default="127.0.0.1", metavar="ADDRESS")]
 Port = Annotated[int, option(_SERVER, "port", text="0: any free one.", default="8000", **between(0, 65535))]
 Folder = Annotated[Path, option(_SERVER, "folder", text="Folder of queue and videos.", default="served", metavar="DIR")]
-Queue = Annotated[int, option(_SERVER, "queue", text="Largest number of queued videos.", default="100", **between(1, 100_000))]
+Queue = Annotated[
+    int, option(_SERVER, "queue", text="Largest number of queued videos.", default="100", **between(1, 100_000))
+]
 TimeLimit = Annotated[
     float, option(_SERVER, "time-limit", text="Time limit per video in seconds.", default="600", **between(1, 86_400))
 ]

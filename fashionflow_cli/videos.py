@@ -1,15 +1,14 @@
-"""Opening, writing and reporting shared by generate and interpolate."""
+"""Opening, writing and reporting shared by generate, interpolate and lock."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_cli.console import Warnings, note, progress, result, result_json
-from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, LoadOptions
+from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, LoadOptions, SigningOptions
 from fashionflow_core.errors import UsageError
 from fashionflow_core.utils.extras import install
 from fashionflow_core.utils.files import check_target
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from fashionflow_core.config import ResolvedSettings
     from fashionflow_core.pipeline import FashionFlowPipeline, RunCost
     from fashionflow_core.video import VideoInfo
-    from fashionflow_core.video.finishing import Finisher, FinishOptions
+    from fashionflow_core.video.finishing import Finisher, FinishOptions, Generated
 
 STDIN = Path("-")
 
@@ -82,6 +81,23 @@ def plan_targets(
     return targets
 
 
+def signing_of(cert: Path | None, key: Path | None) -> SigningOptions | None:
+    """Certificate and key that sign a command's files; None: they are not signed.
+
+    Raises:
+        UsageError, FashionFlowError: one without the other; as `signing.check`.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--c2pa-cert, --c2pa-key: only one of them", hint="pass both")
+    from fashionflow_core.video import signing
+
+    found = SigningOptions(str(cert.absolute()), str(key.absolute()))
+    signing.check(found)
+    return found
+
+
 @dataclass(frozen=True)
 class Studio:
     """A loaded model with the options for writing and reporting its videos.
@@ -132,7 +148,7 @@ class Studio:
         finishers: "Sequence[Finisher]",
         metadata: dict[str, str],
         bar: str,
-        photo: str = "",
+        sources: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Write a video's files, posters and frames; returns the fields that both commands report per file.
 
@@ -140,30 +156,22 @@ class Studio:
             frames: generated frames, uint8 (h, w, 3), sRGB.
             targets, finishers: one of each per file, in the same order.
             bar: label of a progress bar over the frames; empty: none.
-            photo: source file.
+            sources: files that they were made from, for signatures.
         """
-        from fashionflow_core.images import fitting
-        from fashionflow_core.video.finishing import FrameStore
-        from fashionflow_core.video.marking import png_text
-        from fashionflow_core.video.poster import PosterPicker
+        from fashionflow_core.video import poster
+        from fashionflow_core.video.finishing import replayed
 
-        picker = PosterPicker() if any(target.poster is not None for target in targets) else None
+        picker = poster.PosterPicker() if any(target.poster is not None for target in targets) else None
         found = []
         with ExitStack() as stack:
             count = finishers[0].generated
             written = stack.enter_context(progress(bar, count, "frame", self.quiet)) if bar else lambda done: None
             frames = _watched(frames, written, [picker.add] if picker is not None else [])
-            store = None
-            if len(targets) > 1 or not finishers[0].is_streamed(targets[0].video.suffix.lower()):
-                store = stack.enter_context(FrameStore(targets[0].video))
-                for frame in frames:
-                    store.add(frame)
+            generated = stack.enter_context(replayed(frames, finishers, [target.video for target in targets]))
             for target, finisher in zip(targets, finishers, strict=True):
-                source = frames if store is None else partial(store.read, finisher.order)
-                info = self._write_one(source, target, finisher, metadata, photo)
+                info = self._write_one(generated(finisher), target, finisher, metadata, sources)
                 if target.poster is not None and picker is not None and picker.poster is not None:
-                    picture = finisher.still(picker.poster)
-                    fitting.write_png(target.poster, picture, png_text() if self.encode.mark else None)
+                    poster.write(target.poster, finisher.still(picker.poster), self.encode, metadata, sources)
                 found.append(
                     {
                         "path": str(target.video),
@@ -183,22 +191,21 @@ class Studio:
 
     def _write_one(
         self,
-        source: "Iterator[np.ndarray] | Callable[[], Iterator[np.ndarray]]",
+        generated: "Generated",
         target: VideoOutput,
         finisher: "Finisher",
         metadata: dict[str, str],
-        photo: str,
+        sources: Sequence[str],
     ) -> "VideoInfo":
         from fashionflow_core import video
         from fashionflow_core.video import finishing
 
-        generated = source if callable(source) else lambda: source
         with ExitStack() as stack:
             tap = None
             if target.frames_dir is not None:
                 # Its own check was made before the work; what it replaces is replaced only when the video is in place.
                 tap = stack.enter_context(video.FrameFolder(target.frames_dir, True, self.encode.mark)).add
-            return finishing.write(finisher, generated, target.video, metadata, self.encode, tap, photo)
+            return finishing.write(finisher, generated, target.video, metadata, self.encode, tap, sources)
 
     def report(self, made: dict[str, Any], request: "ResolvedSettings", seconds: dict[str, float]) -> None:
         """Print a finished video: its path, or all that is known of it."""

@@ -294,17 +294,17 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class SigningOptions:
-    """C2PA signing of videos (`video.signing`).
+    """Certificate and key that sign videos and posters (`video.signing`).
 
     Attributes:
         cert: file of the certificate chain in PEM, the signer's first.
         key: file of its private key in PEM.
-        photo: file of the source photo; empty: none.
+        sources: files that a video is made from, which its manifest names with their hashes.
     """
 
     cert: str
     key: str
-    photo: str = ""
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ SETTINGS = (
     ("Generation", "config", "GenerateSettings", "One request. `None`: as in the model's `model.json`."),
     ("Loading", "config", "LoadOptions", "How a model is opened."),
     ("Encoding", "config", "EncodeOptions", "How a video is encoded."),
+    ("Finishing", "video/finishing", "FinishOptions", "Targets, canvas and overlays of a video."),
+    ("Signing", "config", "SigningOptions", "Certificate and key of C2PA signatures."),
     ("model.json", "config", "ModelConfig", "Conventions that a model's weights depend on."),
     ("Catalogue", "catalogue/jobs", "RunSpec", "Settings shared by all items of a run."),
     ("Quality limits", "catalogue/quality_gate", "QualityLimits", "Limits of `--gate` and `--gate-limits`."),

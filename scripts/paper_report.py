@@ -21,9 +21,9 @@ from fashionflow_core.utils.files import write_text
 
 TITLE = "The paper's experiments"
 INTRODUCTION = (
-    "Rows marked as the paper's are copied from Islam, Miron, Liu and Li, FashionFlow (tables 1 and 2, section 4.5). All "
-    "other numbers were measured by this run. Its data, sizes and training differ from the paper's, so only the order of "
-    "the methods can be compared."
+    "Rows marked as the paper's are copied from Islam, Miron, Liu and Li, FashionFlow (tables 1 and 2, section 4.5). "
+    "All other numbers were measured by this run. Its data, sizes and training differ from the paper's, so only the "
+    "order of the methods can be compared."
 )
 FIGURES = {
     "ablation/clips.png": "Section 4.6: the real clip, then global conditioning, local conditioning, and both",
@@ -87,7 +87,9 @@ def main() -> None:
     folder = parser.parse_args().folder
     parts = sections(folder)
     write_text(folder / "report.md", markdown(parts))
-    write_text(folder / page.PAGE, page.rendered(TITLE, "Islam et al., FashionFlow, 2023", parts, "ablation.json"))
+    write_text(
+        folder / page.PAGE, page.rendered(TITLE, "Islam, Miron, Liu and Li, FashionFlow", parts, "ablation.json")
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Out = Annotated[
     option(VIDEO, "out", "-o", text=f"The video: {', '.join(VIDEO_SUFFIXES)}.", metavar="PATH"),
 ]
 Fps = Annotated[float | None, option(VIDEO, "fps", text="Frames per second.", default="the model's", metavar="N")]
-Poster = Annotated[bool, option(VIDEO, "poster", text="Also write a PNG of a telling frame.", flag=True)]
+Poster = Annotated[bool, option(VIDEO, "poster", text="Also write a PNG of one frame.", flag=True)]
 Overwrite = Annotated[bool, option(VIDEO, "overwrite", text="Replace existing files.", flag=True)]
 Ratio = Annotated[
     str | None,
@@ -19,20 +19,22 @@ Ratio = Annotated[
 ]
 Targets = Annotated[
     str | None,
-    option(SHOPS, "for", text=f"Keep the limits of: {', '.join(TARGETS)}.", metavar="LIST"),
+    option(SHOPS, "for", text=f"Files within the limits of: {', '.join(TARGETS)}.", metavar="LIST"),
 ]
 VisibleMark = Annotated[
-    str | None, option(SHOPS, "visible-mark", text='A small text, e.g. "AI-generated".', metavar="TEXT")
+    str | None, option(SHOPS, "visible-mark", text='Small disclosure, e.g. "AI-generated".', metavar="TEXT")
 ]
-Caption = Annotated[str | None, option(SHOPS, "caption", text="Text; {name} or {COLUMN} of a list.", metavar="TEXT")]
-Font = Annotated[str | None, option(SHOPS, "font", text="A font of the system, or its file.", metavar="NAME")]
-Logo = Annotated[Path | None, option(SHOPS, "logo", text="A picture in a corner.", metavar="FILE")]
+Caption = Annotated[
+    str | None, option(SHOPS, "caption", text="Text at the foot; {name} or {COLUMN} of a list.", metavar="TEXT")
+]
+Font = Annotated[str | None, option(SHOPS, "font", text="Installed font, or a font file.", metavar="NAME")]
+Logo = Annotated[Path | None, option(SHOPS, "logo", text="Picture in a corner.", metavar="FILE")]
 LogoPlace = Annotated[
     str, option(SHOPS, "logo-place", text=f"{', '.join(PLACES)}.", default="top-right", **one_of(PLACES, "NAME"))
 ]
-LogoOpacity = Annotated[float, option(SHOPS, "logo-opacity", text="0 to 1.", default="1", metavar="N")]
-EndCardFile = Annotated[Path | None, option(SHOPS, "end-card", text="A picture at the end.", metavar="FILE")]
-EndCardSeconds = Annotated[float, option(SHOPS, "end-card-seconds", text="How long.", default="2", metavar="N")]
+LogoOpacity = Annotated[float, option(SHOPS, "logo-opacity", text="Opacity, 0 to 1.", default="1", metavar="N")]
+EndCardFile = Annotated[Path | None, option(SHOPS, "end-card", text="Picture after the last frame.", metavar="FILE")]
+EndCardSeconds = Annotated[float, option(SHOPS, "end-card-seconds", text="Its duration.", default="2", metavar="N")]
 C2paCert = Annotated[
     Path | None, option(SHOPS, "c2pa-cert", text="Sign with this certificate chain (extra c2pa).", metavar="PEM")
 ]

@@ -13,24 +13,24 @@ from fashionflow_core.catalogue.run import Request, about_other_models, planner_
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError, option
 
-_RECENT = 1000  # last lines of the manifest that seconds and bytes a video are taken from
-# Of more items some should be made first: what they took says more than one timed call, and planning stays small.
+_RECENT = 1000  # last lines of the manifest that are averaged
+# With more items, some should be made first: their times are better than one timed call.
 _TIMED_UP_TO = 100_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run before it happens; `dataclasses.asdict` makes it JSON-able.
+    """Estimate of a run; `dataclasses.asdict` gives JSON.
 
     Attributes:
-        items: of the catalogue, and how many of them are `to_do`, `done` and `failed` already.
+        items: of the catalogue, of which `to_do`, `done` and `failed` are counted.
         devices: one worker each.
-        seconds_each: for one video on one device; `measured` says from what: videos of the same model, frames and steps
-            that were made before, else one timed call.
+        seconds_each: for one video on one device, by `measured`: earlier videos of the same model, frames and steps, or
+            one timed call.
         seconds: of the whole run.
-        bytes_each: of a video, where the folder has such ones already.
+        bytes_each: of a video, if the folder has such videos.
         model, frames, steps, scheduler: of items without settings of their own.
-        notes: what becomes of finished videos that another model made.
+        notes: what happens to finished videos of another model.
         requirements: of a pipeline of diffusers: fields of `generators.requirements.Requirements`.
     """
 
@@ -55,7 +55,7 @@ def estimate(request: Request) -> Estimate:
     """Plan a run over a catalogue; takes no lock and writes nothing.
 
     Raises:
-        UsageError: settings that the model cannot meet.
+        UsageError: settings that the model does not support.
         FashionFlowError: the model is broken, or the manifest cannot be read.
     """
     out = Path(request.work.out)
@@ -90,7 +90,7 @@ def estimate(request: Request) -> Estimate:
 
 
 def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int | None]:
-    """Mean seconds that a device had a video, and its mean size, of the last ones with these values."""
+    """Mean seconds on the device and mean size of the last videos with these values."""
     last: deque[dict[str, Any]] = deque(maxlen=_RECENT)
     for record in read(out / MANIFEST):
         frames = {"frames": record.get("generated_frames", record.get("frames"))}
@@ -103,17 +103,14 @@ def _from_manifest(out: Path, alike: dict[str, Any]) -> tuple[float | None, int 
 
 
 def _timed(request: Request) -> tuple[float | None, dict[str, Any] | None]:
-    """Seconds of denoising and decoding, timed in a process of its own: the planning one stays small.
-
-    Of a generator, which nobody times, what it needs.
-    """
+    """Seconds of denoising and decoding, timed in a separate process; for a generator, its requirements instead."""
     child = ipc.Child(__name__)
     try:
         child.send((request.work, request.devices[0], request.work.settings))
         found = child.receive()
     except EOFError:
         raise FashionFlowError(
-            "the process that timed the model died", hint=f"try again with {option('device', 'cpu')}"
+            "the process that timed the model ended", hint=f"try again with {option('device', 'cpu')}"
         ) from None
     finally:
         child.kill()
@@ -123,7 +120,7 @@ def _timed(request: Request) -> tuple[float | None, dict[str, Any] | None]:
 
 
 def main() -> None:
-    """In the child: open the model, plan one video and time its parts."""
+    """Child process: open the model, plan one video and time its parts."""
     incoming, outgoing = ipc.streams()
     work, device, settings = ipc.receive(incoming)
     try:

@@ -27,14 +27,14 @@ PAGE = "index.html"
 PER_PAGE = 2_000
 FILES = Path(__file__).parent / "page"  # what this page and the server's are made of
 SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif")  # photos that browsers open
-GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # what needs a look first
-# Name in the manifest: label, unit and meaning on the page.
+GROUPS = FAILED, FLAGGED, CHECK, FINE = "failed", "flagged", "check", "fine"  # in the order of attention
+# Name in the manifest → label, unit and meaning.
 SCORES = {
-    "garment_drift": ("colour drift", "", "how far the garment's colour is from the photo's; above 6 is visible"),
-    "first_psnr": ("first frame", " dB", "how like the photo the first frame is; more is better"),
-    "flicker": ("flicker", "", "change from frame to frame that is no movement; less is better"),
-    "motion": ("motion", "", "how much moves; near 0 is a still picture"),
-    "figure_kept": ("figure kept", "", "the least of the figure that any frame shows; 1 is all"),
+    "garment_drift": ("colour drift", "", "difference of the garment's colour from the photo's; above 6 is visible"),
+    "first_psnr": ("first frame", " dB", "similarity of the first frame to the photo; higher is better"),
+    "flicker": ("flicker", "", "change between frames that is not motion; lower is better"),
+    "motion": ("motion", "", "amount of motion; near 0 is a still picture"),
+    "figure_kept": ("figure kept", "", "smallest share of the figure in any frame; 1 is all of it"),
 }
 
 
@@ -43,10 +43,10 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
 
     Args:
         out: the folder.
-        everything_is_there: do not look for the videos, which are somewhere else.
+        everything_is_there: do not check that videos exist; they are on remote storage.
 
     Returns:
-        The pages; the first one is `index.html`. Where there are several, what failed or is flagged comes first.
+        The pages; the first one is `index.html`. With several pages, failed and flagged items come first.
 
     Raises:
         FashionFlowError: no manifest there, or the page cannot be written.
@@ -54,12 +54,13 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
     out = Path(out)
     if not (out / MANIFEST).is_file():
         raise FashionFlowError(
-            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
         )
     videos = None if everything_is_there else out
     pages = []
     with (out / MANIFEST).open("rb") as manifest:
-        # Of all items only what orders them is held: there may be a million.
+        # Only the keys for sorting are held: there may be a million items.
         starts = latest(out / MANIFEST)
         reviews = read_reviews(out)
         found = [(_group(record_at(manifest, start), videos), _order(name), start) for name, start in starts.items()]
@@ -104,7 +105,7 @@ def _page(content: Mapping[str, Any]) -> str:
 
 
 def _surplus(out: Path, pages: int) -> Iterator[Path]:
-    """Pages of an earlier, longer page set."""
+    """Surplus pages of an earlier build."""
     number = pages + 1
     while (path := out / f"index-{max(number, 2)}.html").is_file():
         yield path
@@ -112,7 +113,7 @@ def _surplus(out: Path, pages: int) -> Iterator[Path]:
 
 
 def _group(record: dict[str, Any], videos: Path | None) -> str:
-    """Which of `GROUPS` an item is in; what is done but not among the videos has failed, too."""
+    """One of `GROUPS`; a done item without its video counts as failed."""
     if record["status"] != DONE or (videos is not None and not (videos / str(record.get("output", ""))).is_file()):
         return FAILED
     if record.get("flags"):
@@ -121,7 +122,7 @@ def _group(record: dict[str, Any], videos: Path | None) -> str:
 
 
 def _order(name: str) -> str:
-    """By which dress-2 is before dress-10."""
+    """Sort key: dress-2 before dress-10."""
     return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
 
 
@@ -170,7 +171,7 @@ def photo_box(stored: Any) -> list[float] | None:
 
 
 def _photo(source: str, videos: Path | None) -> str:
-    """The photo as an address relative to the page; empty where it is not on this disk, or of no kind for browsers."""
+    """URL of the photo relative to the page; empty if it is not a local file of a kind that browsers show."""
     if videos is None or os.path.splitext(source)[1].lower() not in SHOWN:
         return ""
     try:
@@ -178,8 +179,15 @@ def _photo(source: str, videos: Path | None) -> str:
             return ""
         relative = os.path.relpath(os.path.realpath(source), os.path.realpath(videos))
         return quote_from_bytes(os.fsencode(relative.replace(os.sep, "/")))
-    except ValueError:  # another drive of Windows, or characters that no file name can have
+    except ValueError:  # another drive of Windows, or an invalid path
         return ""
+
+
+def _photo_box(stored: Any) -> str:
+    """`photo_box` of a record as percentages; those of the whole video where it has none, or no four numbers."""
+    numbers = isinstance(stored, list) and [share for share in stored if isinstance(share, (int, float))]
+    shares = numbers if numbers and len(numbers) == 4 else (0, 0, 1, 1)
+    return " ".join(f"{100 * float(share):g}%" for share in shares)
 
 
 def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -204,7 +212,7 @@ def _details(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _without_name(warning: str, record: dict[str, Any]) -> str:
-    """A warning without the photo that it begins with: its card names that."""
+    """A warning without the name of the photo, which its card shows."""
     return warning.removeprefix(f"{record.get('source', '')}: ")
 
 
@@ -219,7 +227,7 @@ def _printable(value: Any) -> Any:
 
 
 def _link(relative: str) -> str:
-    """A path inside the folder as an address; empty for one that leads elsewhere, which a manifest may claim."""
+    """URL of a path inside the folder; empty for a path that leads elsewhere."""
     path = PurePosixPath(relative.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
         return ""

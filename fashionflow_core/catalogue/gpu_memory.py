@@ -3,22 +3,22 @@
 import gc
 from typing import Any
 
-MOST = 8  # from there on a GPU is busy, and more in one call only makes its losses larger
-_SPARE = 0.15  # of the free memory, for what allocators cannot hand out again
+MOST = 8  # saturates a GPU; a larger batch loses more items to an error
+_SPARE = 0.15  # share of the free memory for fragmentation
 
 
 def batch_that_fits(free: int, used: int) -> int:
-    """Photos at a time, at least 1.
+    """Batch size, at least 1.
 
     Args:
-        free: bytes that were free once the model was open.
-        used: most bytes that one photo took beyond the model.
+        free: free bytes after the model was opened.
+        used: peak bytes of one photo in addition to the model.
     """
     return max(1, min(MOST, int(free * (1 - _SPARE) / max(used, 1))))
 
 
 def free_memory(device: Any) -> int | None:
-    """Free bytes of a GPU, from which on the most is counted; None for other devices, where batches gain nothing."""
+    """Free bytes of a GPU, whose peak counter is reset; None for other devices, where batches gain nothing."""
     if getattr(device, "type", None) != "cuda":
         return None
     import torch
@@ -28,14 +28,14 @@ def free_memory(device: Any) -> int | None:
 
 
 def used_memory(device: Any) -> int:
-    """Most bytes that were in use above what still is, since `free_memory`."""
+    """Peak bytes since `free_memory`, without what is still in use."""
     import torch
 
     return torch.cuda.max_memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def release_memory() -> None:
-    """Give back what is held for reuse."""
+    """Release cached memory of the allocator."""
     import torch
 
     gc.collect()

@@ -20,7 +20,7 @@ from fashionflow_core.utils.folders import is_aside, walk
 PHOTOS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".heic", ".heif")
 )
-# Pictures that cannot be read: each is told of as failed, where a text file beside the photos is passed over.
+# Pictures that cannot be read: they fail by name, whereas other files are skipped.
 OTHER_PICTURES = frozenset(
     (".bmp", ".psd", ".psb", ".pdf", ".svg", ".eps", ".ai", ".jp2", ".jxl", ".ico", ".tga", ".exr", ".hdr", ".xcf")
 ) | frozenset((".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
@@ -30,16 +30,16 @@ STDIN = "-"
 
 
 class Entry(NamedTuple):
-    """One photo as it was named; a tuple, because a catalogue may have a million.
+    """One photo of the inputs; a tuple, because a catalogue may have a million.
 
     Attributes:
         source: path, as it was given, or URL.
-        name: of the video inside the output folder, `/` between folders, without a suffix.
-        own_name: the name was chosen in a list: it is kept as it is, or refused.
+        name: of the video in the output folder, `/` between folders, without suffix.
+        own_name: the name comes from a list and is kept or refused.
         caption: for the gallery.
-        settings: fields of `GenerateSettings` that this photo has of its own.
-        problem: why nothing can come of it.
-        columns: its values of further columns of a list.
+        settings: fields of `GenerateSettings` for this photo alone.
+        problem: why it cannot be processed.
+        columns: its values of additional columns of a list.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Skipped:
-    """What a search for photos left out.
+    """Files and folders that a search for photos left out.
 
     Attributes:
         files: number of files that are not photos, by suffix.
@@ -66,14 +66,14 @@ class Skipped:
     unreadable: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """What is worth telling: `skipped 4 files (not photos): 3 .txt, 1 .mp4`."""
+        """Messages: `skipped 4 files (not photos): 3 .txt, 1 .mp4`."""
         found = [f"skipped {_counted(self.files)}"] if self.files else []
         return found + [f"skipped {folder}: the output folder of another run" for folder in self.outputs]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All photos of a run, what was skipped, and the number of entries that came twice."""
+    """All photos of a run, what was skipped, and the number of duplicates."""
 
     entries: Sequence[Entry]
     skipped: Skipped
@@ -97,16 +97,16 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes],
 
     Args:
         arguments: folders, patterns (`*`, `?`, `[...]`, `**`), photos, lists, and `-` for a list on standard input.
-        out: the output folder; photos inside it are none.
+        out: the output folder; pictures in it are not photos.
         stdin: reads standard input.
-        columns: further columns that lists may have.
+        columns: additional columns of lists.
 
     Raises:
-        UsageError: a list that cannot be understood, or a folder that is the output folder too.
-        FashionFlowError: nothing there, or not readable.
+        UsageError: an invalid list, or a folder that is also the output folder.
+        FashionFlowError: no photos, or not readable.
     """
     found: list[Any] = []  # a source, or a source and its row of a list
-    bases: set[str | None] = set()  # folders that names are relative to; None: to what all have in common
+    bases: set[str | None] = set()  # folders that names are relative to; None: to the common folder of all
     skipped = Skipped()
     url, real = storage.as_given(out), os.path.realpath(out)
     for argument in arguments:
@@ -154,7 +154,7 @@ def _counted(files: Mapping[str, int]) -> str:
 
 
 def _check_apart(argument: str, folder: str, out: str) -> None:
-    """Photos are not looked for among the videos, whose posters are pictures too."""
+    """Refuse the output folder as input: its posters are pictures too."""
     if os.path.realpath(folder) == out:
         raise SettingError(
             "out", f"is where the photos of {argument} are", hint=f"choose another folder: {option('out', 'videos/')}"
@@ -162,7 +162,7 @@ def _check_apart(argument: str, folder: str, out: str) -> None:
 
 
 def _walk(folder: str, out: str, skipped: Skipped, skip: Callable[[str], bool] = lambda folder: False) -> Iterator[str]:
-    """Every file below a folder, but for those in this run's output folder and in those of others."""
+    """Files below a folder, except those in output folders of this and other runs."""
     is_in_out = _is_in(folder, out)
 
     def leave_out(here: str) -> bool:
@@ -176,7 +176,7 @@ def _walk(folder: str, out: str, skipped: Skipped, skip: Callable[[str], bool] =
 
 
 def _pictures(files: Iterable[str], skipped: Skipped) -> Iterator[str]:
-    """The pictures among files; the others are counted."""
+    """Pictures among the files; other files are counted."""
     for file in files:
         if _is_picture(file):
             yield file
@@ -186,7 +186,7 @@ def _pictures(files: Iterable[str], skipped: Skipped) -> Iterator[str]:
 
 
 def _remote(argument: str, out: str, skipped: Skipped) -> Iterator[str]:
-    """Every picture below a URL, but for those in output folders."""
+    """Pictures below a URL, except those in output folders."""
     files = storage.find(argument)
     if files == [argument]:
         yield argument
@@ -207,9 +207,9 @@ def _remote(argument: str, out: str, skipped: Skipped) -> Iterator[str]:
 
 
 def _absolute(path: str) -> str:
-    """A path, or a URL in the form of one, that names can be relative to."""
+    """An absolute path, or a URL in the form of one."""
     if path.startswith(("http://", "https://")):
-        path = re.split(r"[?#]", path)[0]  # a query is no part of a name
+        path = re.split(r"[?#]", path)[0]  # a query is not part of the name
     return f"/{path}".rstrip("/").replace("://", ":/", 1) if storage.is_url(path) else os.path.abspath(path)
 
 
@@ -227,9 +227,9 @@ def _is_picture(path: str) -> bool:
 
 
 def _matches(pattern: str, out: str, skipped: Skipped) -> Iterator[str]:
-    """Every file that matches a pattern, but for those in output folders.
+    """Files that match a pattern, except those in output folders.
 
-    Not by `glob`, which hides folders that cannot be read, and follows a link that leads in a circle forty times.
+    `glob` is not used: it hides unreadable folders and follows circular links forty times.
     """
     base = _fixed_part(pattern)
     wanted = Path(pattern).parts[len(Path(base).parts) :]
@@ -250,7 +250,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether a path matches a pattern, both by their parts; `**` stands for any number of folders."""
+    """Whether the parts of a path match those of a pattern; `**` stands for any number of folders."""
     if not wanted or not parts:
         return not parts and all(part == "**" for part in wanted)
     if wanted[0] == "**":
@@ -268,7 +268,7 @@ def _fixed_part(pattern: str) -> str:
 
 
 class Entries(Sequence[Entry]):
-    """Entries that are made as they are asked for: of a million paths only the paths are held."""
+    """Entries created on access: of a million paths only the paths are held."""
 
     def __init__(self, found: list[Any], root: str | None) -> None:
         self._found, self._root = found, root
@@ -299,14 +299,14 @@ class Entries(Sequence[Entry]):
 
 
 def _named(found: list[Any], bases: set[str | None], skipped: Skipped) -> Inputs:
-    """Names as relative as can be: to the one folder that was given, or to what all sources have in common."""
+    """Entries named relative to the only folder given, or to the common folder of all sources."""
     if len(bases) == 1 and (only := next(iter(bases))) is not None:
         root = _absolute(only)
     else:
         sources = (one if isinstance(one, str) else one[0] for one in found)
         folders = (os.path.dirname(_absolute(source)) for source in sources)
         root = _common(chain((_absolute(base) for base in bases if base is not None), folders))
-    # The numbers instead of the entries: a set of a million of them is small.
+    # Hashes instead of entries keep a set of a million small.
     seen: set[int] = set()
     unique = []
     for one in found:
@@ -318,7 +318,7 @@ def _named(found: list[Any], bases: set[str | None], skipped: Skipped) -> Inputs
 
 
 def _common(folders: Iterator[str]) -> str | None:
-    """The deepest folder that holds all of these; None where there is none (drives of Windows)."""
+    """The deepest common folder; None if there is none (drives of Windows)."""
     common: str | None = None
     last = None
     for folder in folders:

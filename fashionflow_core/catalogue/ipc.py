@@ -1,7 +1,7 @@
 """Inter-process messages: pickled tuples over pipes.
 
-Processes are started anew, not forked: CUDA cannot be used after a fork. `multiprocessing` would run the user's own
-script again in each of them.
+Processes are spawned, not forked: CUDA cannot be used after a fork. `multiprocessing` would run the user's script again
+in each of them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def send(stream: IO[bytes], message: Any) -> None:
     """Write one message.
 
     Raises:
-        OSError: nobody reads any more.
+        OSError: the reader is gone.
     """
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     stream.write(_LENGTH.pack(len(data)) + data)
@@ -37,7 +37,7 @@ def receive(stream: IO[bytes]) -> Any:
     """Read one message.
 
     Raises:
-        EOFError: the other end is gone, perhaps in the middle of one.
+        EOFError: the writer is gone, possibly within a message.
     """
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
@@ -50,20 +50,19 @@ def receive(stream: IO[bytes]) -> Any:
 
 
 class Child:
-    """A process of ours, running a module's `main`, with its two pipes.
+    """Child process that runs the `main` of a module, with two pipes.
 
     Args:
         module: to run.
-        log: gets whatever it prints; None: nowhere.
-        environment: variables that it gets beside those of this process.
+        log: receives its output; None: discarded.
+        environment: variables in addition to those of this process.
     """
 
     def __init__(self, module: str, log: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
         sink: Any = subprocess.DEVNULL if log is None else log.open("wb")
         try:
             self.process = subprocess.Popen(
-                # -P: a file of the user's in the current folder is no module. Not -m: classes of a module that runs as
-                # `__main__` cannot be sent.
+                # -P: files in the current folder are not modules. Not -m: classes of `__main__` cannot be pickled.
                 [sys.executable, "-P", "-c", f"from {module} import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -100,19 +99,19 @@ class Child:
         return receive(self._from)
 
     def kill(self) -> int:
-        """End it at once; returns how it ended, a signal as a negative number."""
+        """Kill it; returns the exit code, negative for a signal."""
         self.process.kill()
         return self.wait()
 
     def wait(self) -> int:
-        """Close the pipes and wait for its end, which a closed pipe tells it to come to."""
+        """Close the pipes, at which it ends, and wait; returns the exit code."""
         for stream in (self._to, self._from):
             with contextlib.suppress(OSError):
                 stream.close()
         return self.process.wait()
 
     def end(self, patience: float) -> None:
-        """Tell it to end by closing its pipe, and end it if it does not."""
+        """Close its pipe and kill it if it does not end within `patience` seconds."""
         with contextlib.suppress(OSError):
             self._to.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -121,7 +120,7 @@ class Child:
 
 
 def streams() -> tuple[IO[bytes], IO[bytes]]:
-    """In a child: its pipes. What anything prints goes to the log instead, and signals are the parent's business."""
+    """In a child: its pipes. Output of libraries goes to the log, and stop signals are left to the parent."""
     for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)
     incoming = os.fdopen(os.dup(0), "rb")

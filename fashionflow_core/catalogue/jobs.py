@@ -15,29 +15,29 @@ from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.video.finishing import FinishOptions
 
-FINGERPRINT = "fashionflow_fingerprint"  # in a video's metadata: what input, settings and model it was made of
+FINGERPRINT = "fashionflow_fingerprint"  # key in a video's metadata: hash of photo, settings and model
 DONE, FAILED, LOST, RETRIED = "done", "failed", "lost", "retried"
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What all items of a run have in common; every worker is given it once.
+    """Settings shared by all items of a run; each worker receives them once.
 
     Attributes:
         model: model folder.
         out: output folder.
-        remote: URL of the output folder, where that is not of this machine; `out` is then what is kept of it here.
-        scratch: folder on the same file system, for files that are not whole yet; what is in it is worth nothing.
-        settings: of all items, but for what entries have of their own.
-        load: how the model is opened; the device is each worker's own.
+        remote: URL of the output folder on remote storage; `out` is then its local mirror.
+        scratch: folder on the same file system for unfinished files.
+        settings: of all items; entries may override them.
+        load: how the model is opened; each worker has its own device.
         encode: how the videos are written.
-        finish: what is made of the generated frames.
-        batch: photos in one call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU.
+        finish: targets, canvas and overlays.
+        batch: photos per call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU.
         suffix: of the videos.
         background, max_megapixels: of `loading.load_photo`.
         scores: measure every video.
         gate: flag videos beyond these limits.
-        reroll: times that a flagged video is made again with another seed; the least bad one is kept.
+        reroll: retries of a flagged video with other seeds; the least bad one is kept.
         one_at_a_time: have each video in place before the next one is computed, so that whatever ends a worker only
             what it computes has to be made again; scores are measured meanwhile. Not together with `gate`.
         opener: `module:function` that opens the model, called as `pipeline.load` is.
@@ -62,11 +62,11 @@ class RunSpec:
     opener: str = "fashionflow_core.pipeline:load"
 
     def files(self, name: str) -> list[str]:
-        """An item's files inside the output folder; the first one is its video."""
+        """File names of an item in the output folder; the first one is its video."""
         return self.finish.files(name, self.suffix)
 
     def on(self, device: str) -> Self:
-        """The same on a worker's own device."""
+        """The same on the device of a worker."""
         return replace(self, load=replace(self.load, device=device))
 
 
@@ -79,16 +79,16 @@ class Job:
         name: of the item: `Item.name`.
         source: the photo.
         settings: the request; seed included.
-        variation: with the seed it fixes all randomness.
-        settings_hash, revision: with the photo's own hash they make the fingerprint.
-        attempt: 1, or 2 after a worker died of it.
-        replace: whether a file that is no known video of ours may be replaced.
-        redo: make it even if the very same video is in place.
+        variation: determines all randomness together with the seed.
+        settings_hash, revision: together with the photo's hash they give the fingerprint.
+        attempt: 1, or 2 after a worker died with it.
+        replace: whether files that no catalogue made may be replaced.
+        redo: make it even if the same video is in place.
         caption: for the gallery.
         label: caption of the video, its columns filled in.
-        reroll: how often it was made before with another seed.
-        earlier: tries of an earlier run, as the manifest has them; `kept` is the one that is in place.
-        judge: the video is finished, and only has no scores.
+        reroll: number of earlier attempts with other seeds.
+        earlier: attempts of an earlier run, from the manifest; `kept` marks the one in place.
+        judge: the video is finished and lacks scores only.
     """
 
     number: int
@@ -124,7 +124,7 @@ class Job:
 
 
 def failure(stage: str, error: BaseException) -> dict[str, Any]:
-    """What a manifest line says of an error."""
+    """Fields of a manifest line for an error."""
     text = " ".join(str(error).split())[:1000]
     kind = type(error).__name__
     if stage == "photo" and kind == "FashionFlowError":
@@ -135,26 +135,26 @@ def failure(stage: str, error: BaseException) -> dict[str, Any]:
 
 
 def died(job: Job, status: str, message: str) -> dict[str, Any]:
-    """The record of a job that its worker died of; what the photo is nobody has told, so it is looked at here."""
+    """Record of a job whose worker died; the photo is identified here."""
     digest, size, changed = storage.identify(job.source)
     photo = {"input_hash": digest, "input_bytes": size, "input_mtime_ns": changed}
     return job.record(status, **photo, stage="worker", error_class="WorkerDied", message=message)
 
 
 def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> str:
-    """Of everything but photo and model that a video's pixels depend on."""
+    """Hash of everything that a video's pixels depend on, except photo and model."""
     values = asdict(request)
-    del values["decode_chunk"]  # a matter of memory
+    del values["decode_chunk"]  # affects memory only
     if values["generator"] is None:
         del values["generator"]
-    if values["motion"] is None:  # so that hashes of appearance models stay what they were without this field
+    if values["motion"] is None:  # hashes of appearance models predate this field
         del values["motion"]
     if values["lock"] == "off":
         del values["lock"]
     values |= {
         "variation": variation,
         "suffix": work.suffix,
-        # As the names and defaults were when finished catalogues were hashed: other ones would remake their videos.
+        # Names and defaults must not change: other hashes would remake finished catalogues.
         "coding": {
             key: value
             for key, value in vars(work.encode).items()
@@ -169,21 +169,21 @@ def settings_hash(request: ResolvedSettings, work: RunSpec, variation: int) -> s
         },
         "dtype": work.load.dtype,
         **({} if work.finish == FinishOptions() else {"finish": work.finish.hashed()}),
-        "reroll": None,  # the gate judges videos that are finished; it is no reason to make them again
+        "reroll": None,  # the gate judges finished videos and does not remake them
     }
     return _short(json.dumps(values, sort_keys=True, default=str).encode())
 
 
 def fingerprint(input_hash: str, settings: str, revision: str) -> str:
-    """Of all that makes a video what it is."""
+    """Hash of photo, settings and model."""
     return _short(f"{input_hash} {settings} {revision}".encode())
 
 
 def model_revision(folder: str | Path) -> str:
-    """Of a model folder's files: names and bytes, but for notes that nothing is computed from.
+    """Hash of a model folder: names and bytes of its files, without Markdown and hidden ones.
 
-    Of a pulled pipeline of diffusers, which may hold 70 GB: of the hashes that were checked when it was pulled. Of a
-    remote model: of its address, which is all that is known.
+    For a pulled pipeline of diffusers, which may have 70 GB, of the hashes that were checked when it was pulled; for a
+    remote model, of its address.
     """
     if is_remote(folder):
         return _short(str(folder).encode())
@@ -199,7 +199,7 @@ def model_revision(folder: str | Path) -> str:
 
 
 def _content(value: Any) -> str:
-    """A file or folder by what is in it, anything else by itself."""
+    """Hash of a file or folder; other values as text."""
     path = Path(str(value))
     if path.is_dir():
         return model_revision(path)

@@ -16,13 +16,13 @@ SECONDS = 15.0
 
 @dataclass
 class Summary:
-    """What came of a run.
+    """Result of a run.
 
     Attributes:
         total: items of the catalogue.
         made: videos that this run made.
-        kept: videos that were there already.
-        flagged: of both, those that the gate flags.
+        kept: videos that were already there.
+        flagged: how many of both the gate flags.
         failed, lost: items without a video, those of earlier runs included.
         failures: by item, the last records of those that failed in this run.
         seconds: of the run.
@@ -40,12 +40,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told what happens, from a thread of the run's own.
+    """Callbacks for the progress of a run, called from one of its threads.
 
     Attributes:
-        recorded: called with every line of the manifest, once it is on the disk.
-        skipped: called with every item that needs no work.
-        said: called with a line about the run itself.
+        recorded: called with each line of the manifest after it was flushed to the disk.
+        skipped: called with each item that needs no work.
+        said: called with a message about the run.
         warned: called with a warning.
     """
 
@@ -56,17 +56,17 @@ class Watcher:
 
 
 class Ledger:
-    """The books of one run.
+    """Record keeper of one run.
 
     Args:
         manifest: of the output folder, whose lock the caller holds.
-        watcher: is told what happens.
+        watcher: callbacks for progress.
         total: items of the catalogue.
     """
 
     def __init__(self, manifest: Manifest, watcher: Watcher, total: int) -> None:
         self.manifest, self.watcher, self.summary = manifest, watcher, Summary(total)
-        self.now_and_then: Callable[[], None] | None = None  # called after lines were written, not more than that often
+        self.now_and_then: Callable[[], None] | None = None  # called after lines were written, at most every SECONDS
         self._then = time.monotonic()
 
     def skip(self, decision: Decision) -> None:
@@ -81,10 +81,10 @@ class Ledger:
         self.watcher.skipped(decision)
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Put records into the manifest, with one flush of the disk for all, then count and tell of them.
+        """Append records to the manifest with a single flush, then count and report them.
 
         Raises:
-            FashionFlowError: the disk takes no more.
+            FashionFlowError: the disk is full.
         """
         if not records:
             return

@@ -23,26 +23,24 @@ SETTINGS = {field.name: field for field in fields(GenerateSettings) if field.nam
 
 
 def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -> Iterator[Any]:
-    """A list's rows: a source, or (source, the row's other columns).
+    """Rows of a list: a source, or (source, the other columns of the row).
 
     Args:
         data: the file.
-        name: what errors call it.
-        suffix: of its name, which says what kind it is; empty: its first line does.
-        more: further columns that rows may have, such as those of captions.
+        name: its name in errors.
+        suffix: of its name, which determines the format; empty: the first line does.
+        more: additional columns, such as those of captions.
 
     Raises:
-        UsageError: it cannot be understood.
+        UsageError: not a list, an unknown column, or a row without a photo.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text", as Excel calls it
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
         data = data.decode("utf-16", errors="replace").encode()
     if b"\0" in data:
-        raise UsageError(
-            f"{name}: is not a list of photos", hint=f"one photo needs a video: {option('out', 'NAME')}.mp4"
-        )
+        raise UsageError(f"{name}: not a list of photos", hint=f"one photo needs a video: {option('out', 'NAME')}.mp4")
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\n" not in data:
-        data = data.replace(b"\r", b"\n")  # line ends of old Macs, which Excel still offers
+        data = data.replace(b"\r", b"\n")  # line ends of classic Mac OS, which Excel can write
     separator = ""
     if stated := _SEPARATOR.match(data):  # Excel's own first line
         separator, data = stated[1].decode(), data[stated.end() :]
@@ -62,7 +60,7 @@ def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -
                 if any(row.pop("", None) or ()):
                     raise UsageError(f"{where}: has more values than the header has columns", hint="quote commas")
                 if not any(value and value.strip() for value in row.values()):
-                    continue  # spreadsheets write empty rows as commas
+                    continue  # empty row, as spreadsheets write it
                 yield _row({column: value for column, value in row.items() if value not in (None, "")}, where, more)
         except csv.Error as error:
             raise UsageError(f"{name}, line {max(rows.line_num, 1)}: {error}", hint="check the quotes") from None
@@ -73,15 +71,15 @@ def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -
 
 
 def _lines(data: bytes, keep: bool = False) -> Iterator[str]:
-    """Lines, one by one, with their ends or without."""
+    """Lines, with or without line ends."""
     for line in io.BytesIO(data):
-        # File names may hold any bytes; those that are no UTF-8 come back as they were when the file is opened.
+        # File names may contain any bytes: those that are not UTF-8 survive as surrogates.
         text = line.decode("utf-8", errors="surrogateescape")
         yield text if keep else text.rstrip("\r\n")
 
 
 def _source(text: str) -> str:
-    """A photo as a list names it: in the encoding of its file, a local one without `file://`."""
+    """A photo's path from a list, without `file://`, in the encoding of the file system."""
     if text.startswith("file://"):
         text = url2pathname(urlsplit(text).path)
     return text if _has_raw_bytes(text) and os.path.lexists(text) else _respelled(text)
@@ -92,18 +90,21 @@ def _has_raw_bytes(text: str) -> bool:
 
 
 def _respelled(text: str) -> str:
-    """Text of a list that is not UTF-8: Windows programs write their own code page."""
+    """Text of a list that is not UTF-8, decoded as Windows-1252."""
     return text.encode(errors="surrogateescape").decode("cp1252", errors="replace") if _has_raw_bytes(text) else text
 
 
 def _json(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # numbers and brackets without end are no JSONDecodeError
-        reason = getattr(error, "msg", "a number or brackets without end")
-        raise UsageError(f"{where}: is not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # endless numbers and brackets raise other errors than JSONDecodeError
+        reason = getattr(error, "msg", "an endless number or endless brackets")
+        raise UsageError(f"{where}: not JSON ({reason})", hint='a line is {"photo": "dress.jpg"}') from None
     if not isinstance(row, dict):
-        raise UsageError(f"{where}: is no JSON object", hint='a line is {"photo": "dress.jpg"}')
+        raise UsageError(f"{where}: not a JSON object", hint='a line is {"photo": "dress.jpg"}')
     return {str(key).lower(): value for key, value in row.items() if value is not None}
 
 
@@ -113,23 +114,23 @@ def _row(row: dict[str, Any], where: str, more: Collection[str]) -> Any:
     if "guidance" in row:
         row["guidance_scale"] = row.pop("guidance")
     if unknown := [key for key in row if key not in known]:
-        raise UsageError(f"{where}: {unknown[0]!r} is no column", hint=f"columns: {', '.join(known)}")
+        raise UsageError(f"{where}: unknown column {unknown[0]!r}", hint=f"columns: {', '.join(known)}")
     source = next((row.pop(column) for column in SOURCE_COLUMNS if column in row), None)
     if not isinstance(source, str) or not source:
-        raise UsageError(f"{where}: names no photo", hint="the column is called photo")
+        raise UsageError(f"{where}: no photo in this row", hint="name it in the column photo")
     source = _source(source)
     row = {key: _respelled(value) if isinstance(value, str) else value for key, value in row.items()}
     for value in (source, *(str(row[key]) for key in (*NAME_COLUMNS, "caption") if key in row)):
         try:
             if b"\0" in os.fsencode(value):
                 raise ValueError
-        except ValueError:  # half a character, which JSON can write
-            raise UsageError(f"{where}: {value[:100]!r} has a character that no file name can") from None
+        except ValueError:  # a lone surrogate, which JSON can contain
+            raise UsageError(f"{where}: {value[:100]!r} has a character that no file name can contain") from None
     return (source, row) if row else source
 
 
 def row_settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    """A row's settings in their own types, and what is wrong with them; checked by `GenerateSettings` itself."""
+    """Settings of a row in their types, or None and what is wrong; `GenerateSettings` checks them."""
     if not values:
         return None, None
     wanted: dict[str, Any] = {}
@@ -148,7 +149,7 @@ def row_settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | N
             else:
                 wanted[name] = str(value)
         except (TypeError, ValueError):
-            return None, f"{name.replace('_', '-')}: {value!r} is not a value it can have"
+            return None, f"{name.replace('_', '-')}: {value!r} is not a valid value"
     try:
         GenerateSettings(**wanted)
     except (FashionFlowError, TypeError) as error:
@@ -157,7 +158,7 @@ def row_settings(values: dict[str, Any]) -> tuple[dict[str, Any] | None, str | N
 
 
 def _switch(value: Any) -> bool:
-    """True or false, as JSON has them, as a table or a person writes them.
+    """True or false from a JSON value or a word such as yes.
 
     Raises:
         ValueError: it is neither.

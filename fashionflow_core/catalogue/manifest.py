@@ -13,8 +13,8 @@ from fashionflow_core.catalogue.jobs import RETRIED
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.utils.files import append_durably
 
-_NAMED = 5  # skipped lines that are named one by one
-# What fields of a record are, where they are there.
+_NAMED = 5  # skipped lines that are reported individually
+# Types of the fields of a record; each may be absent.
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("item", "status", "source", "settings_hash", "model_revision", "input_hash", "model", "output_hash"), (str,)
@@ -22,24 +22,24 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("output", "poster", "caption", "message", "hint", "stage", "scheduler", "codec"), (str,)),
     **dict.fromkeys(("input_bytes", "input_mtime_ns", "frames", "output_bytes", "width", "height", "seed"), (int,)),
     **dict.fromkeys(("scores", "seconds"), (dict,)),
-    **dict.fromkeys(("flags", "takes", "warnings", "more_outputs"), (list,)),
+    **dict.fromkeys(("flags", "takes", "warnings", "more_outputs", "photo_box"), (list,)),
     "fps": (int, float),
     "steps": (int,),
 }
 
 
 class State(NamedTuple):
-    """What the last line about an item says; small, since there may be a million.
+    """State of an item from its last line; small, since there may be a million.
 
     Attributes:
         status: done, failed or lost.
         source: the photo.
         made_of: settings hash and model revision.
-        input_hash: of the photo; empty where it could not be read.
-        stamp: size and time of change of the photo when it was read.
+        input_hash: of the photo; empty if it was unreadable.
+        stamp: size and modification time of the photo when it was read.
         frames, bytes: of the video.
         model: name of the model that made it.
-        start: where its line begins (`record_at`).
+        start: offset of its line (`record_at`).
     """
 
     status: str
@@ -54,7 +54,7 @@ class State(NamedTuple):
 
 
 class Manifest:
-    """The manifest of an output folder, held by the one run that has the folder's lock.
+    """Manifest of an output folder, opened by the run that holds the folder's lock.
 
     Args:
         out: the output folder.
@@ -75,10 +75,10 @@ class Manifest:
             ) from None
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines; they are on the disk when this returns.
+        """Append lines and flush them to the disk.
 
         Raises:
-            OSError: they are not, and nothing of them is left in the file.
+            OSError: they could not be written; the file is as before.
         """
         records = list(records)
         data = "".join(json.dumps(record) + "\n" for record in records).encode()
@@ -90,7 +90,7 @@ class Manifest:
             before += len(json.dumps(record)) + 1
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
 
@@ -111,7 +111,7 @@ def _note(states: dict[str, State], record: Mapping[str, Any], start: int) -> No
 
 
 def states_of(out: Path) -> dict[str, State]:
-    """What the manifest of an output folder says of each item; nothing if there is none.
+    """State of each item from the manifest of an output folder; empty without one.
 
     Raises:
         FashionFlowError: it cannot be read.
@@ -123,7 +123,7 @@ def states_of(out: Path) -> dict[str, State]:
 
 
 def names_by_source(states: Mapping[str, State]) -> dict[str, list[str]]:
-    """The items that each photo has had, in order."""
+    """Items made from each photo, in order."""
     found: dict[str, list[str]] = {}
     for name, state in states.items():
         found.setdefault(state.source, []).append(name)
@@ -131,7 +131,7 @@ def names_by_source(states: Mapping[str, State]) -> dict[str, list[str]]:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a manifest; none if there is no such file. A last line that a kill cut off is omitted.
+    """Records of a manifest; none without the file. An incomplete last line is omitted.
 
     Warns:
         FashionFlowWarning: other lines that are not records, which are skipped.
@@ -143,7 +143,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each with the place in the file where it begins."""
+    """Records with their offsets in the file."""
     start = skipped = 0
     try:
         file = path.open("rb")
@@ -173,7 +173,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A line's record; None where it is none, or has a field of another type than this program writes."""
+    """The record of a line; None if it is not one, or a field has a wrong type."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -193,7 +193,7 @@ def _is_number(value: Any) -> bool:
 
 
 def latest(path: Path) -> dict[str, int]:
-    """Where the last record of every item begins, in the order in which items were first named; see `record_at`."""
+    """Offset of the last record of each item, in the order of their first records; see `record_at`."""
     found: dict[str, int] = {}
     for start, record in _records(path):
         if record["status"] != RETRIED:
@@ -202,13 +202,13 @@ def latest(path: Path) -> dict[str, int]:
 
 
 def record_at(file: BinaryIO, start: int) -> dict[str, Any]:
-    """The record that begins there."""
+    """The record at an offset."""
     file.seek(start)
     return json.loads(file.readline())
 
 
 def _drop_torn_end(descriptor: int) -> None:
-    """Cut off a last line without its end."""
+    """Truncate an incomplete last line."""
     end = os.fstat(descriptor).st_size
     position = end
     while position > 0:

@@ -11,9 +11,9 @@ from typing import Any
 from fashionflow_core.catalogue.inputs import OTHER_PICTURES, PHOTOS, Entry, relative_name
 from fashionflow_core.config import VIDEO_SUFFIXES
 
-HIDDEN = ".fashionflow"  # folder in the output folder: lock, logs, files under way
+HIDDEN = ".fashionflow"  # subfolder of the output folder: lock, logs, unfinished files
 POSTER = "-poster.jpg"
-MAX_BYTES = 255 - len(POSTER)  # of one part of a path, on all common file systems; the poster's is the longest suffix
+MAX_BYTES = 255 - len(POSTER)  # of one part of a path on common file systems; the poster has the longest suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Item:
     """One video to make.
 
     Attributes:
-        name: of the video inside the output folder, `/` between folders, without a suffix; no other item has it.
+        name: of the video in the output folder, `/` between folders, without suffix; unique.
         source, caption, settings, problem, columns: of its `Entry`.
-        variation: with the seed it fixes all randomness.
+        variation: determines all randomness together with the seed.
     """
 
     name: str
@@ -40,14 +40,14 @@ def plan_items(
 ) -> Iterator[Item]:
     """Name the videos, in order.
 
-    `a.jpg` gives `a`; a later `a.png` gives `a.png`, and a third one `a.png-2`. Names that differ only in capitals or
-    in how accents are stored count as one, as some file systems take them. A name that a list chose is not changed so:
-    the second photo to have it is refused.
+    `a.jpg` gives `a`; a later `a.png` gives `a.png`, and a third one `a.png-2`. Names that differ only in case or in
+    the encoding of accents count as equal, as on some file systems. A name from a list is not changed: the second photo
+    with the same name is refused.
 
     Args:
         entries: of `inputs.read_inputs`.
-        variations: videos a photo, numbered from 1 behind the name.
-        known: the names that photos had before, by source: they keep them, whatever has come or gone beside them.
+        variations: videos per photo, numbered from 1 after the name.
+        known: earlier names by source, which photos keep when others are added or removed.
     """
     taken: set[int] = set()
     kept = {source: list(names) for source, names in (known or {}).items()}
@@ -60,10 +60,10 @@ def plan_items(
                 problem = problem or f"its output name {entry.name!r} would leave the output folder"
                 wanted = os.path.basename(entry.source)
             elif path.parts[0].casefold() == HIDDEN:
-                problem = problem or f"its output name {entry.name!r} is in the folder of files under way"
+                problem = problem or f"its output name {entry.name!r} is in the hidden folder of the run"
                 wanted = os.path.basename(entry.source)
             else:
-                # "dress.mp4" asks for the same as "dress".
+                # "dress.mp4" means the same as "dress".
                 wanted = str(path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path)
         for variation in range(variations):
             full = wanted if variations == 1 else f"{wanted}-{variation + 1}"
@@ -76,16 +76,16 @@ def plan_items(
 
             name, why = next((old for old in before if not entry.own_name and free(old)), None), problem
             if entry.own_name and why is None:
-                name = shortened(full)  # whichever photo had it in an earlier run
+                name = shortened(full)  # also if another photo had it in an earlier run
                 if _key(name) in taken:
-                    name, why = None, f"its output name {entry.name!r} is that of another photo before it"
+                    name, why = None, f"its output name {entry.name!r} is already that of another photo"
             name = name or _free(shortened(full), entry.source, free)
             taken.add(_key(name))
             yield Item(name, entry.source, variation, entry.caption, entry.settings, why, entry.columns)
 
 
 def _free(name: str, source: str, free: Callable[[str], bool]) -> str:
-    """The name, or the nearest one that nobody has."""
+    """The name, or a similar one that is free."""
     if free(name):
         return name
     suffix = os.path.splitext(source)[1].lower()
@@ -98,12 +98,12 @@ def _free(name: str, source: str, free: Callable[[str], bool]) -> str:
 
 
 def _key(name: str) -> int:
-    # The number instead of the name: a set of a million of them is small.
+    # A hash instead of the name keeps a set of a million small.
     return hash(unicodedata.normalize("NFC", name).casefold())
 
 
 def shortened(name: str) -> str:
-    """The name with every part that is too long cut, at a whole character, and a hash of the part put behind."""
+    """The name with each overlong part cut at a whole character and followed by a hash of it."""
     if len(name) <= MAX_BYTES // 4:  # no character has more than 4 bytes
         return name
     return "/".join(_shortened(part) for part in name.split("/"))
@@ -121,7 +121,7 @@ def _shortened(part: str) -> str:
 
 
 def inside(out: Path, relative: str) -> Path | None:
-    """`relative` below `out`, or None if a link on the way leads out of it."""
+    """`relative` in `out`; None if a link on the way leads out of it."""
     path = out / relative
     real = Path(os.path.realpath(path.parent))  # Path.resolve fails where links lead in a circle
     return path if real.is_relative_to(os.path.realpath(out)) else None

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_OURS = b"poster of a fashionflow catalogue"
+POSTER_COMMENT = b"poster of a fashionflow catalogue"
+_HEAD = 1 << 18  # bytes of a JPEG within which its comment lies; a signature comes before it
 
 
 class DiskFull(FashionFlowError):
-    """Nothing more can be written: the run ends, and the item is not to blame."""
+    """The disk is full: the run ends and the item does not count as failed."""
 
 
 class FrameQueue:
-    """Frames out of a queue, up to None or an exception, from which a poster is picked."""
+    """Frames from a queue, up to None or an exception; a poster is picked on the way."""
 
     def __init__(self, source: "queue.SimpleQueue[Any]") -> None:
         from fashionflow_core.video.poster import PosterPicker
@@ -47,7 +48,7 @@ class FrameQueue:
 
     @property
     def poster(self) -> "np.ndarray | None":
-        """The poster of the frames that came; None: none did."""
+        """The poster of the frames so far; None without frames."""
         return self._picker.poster
 
     def _next(self) -> Any:
@@ -64,7 +65,7 @@ class FrameQueue:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """A video's metadata; none of what cannot be read."""
+    """Metadata of a video; empty if it cannot be read."""
     from fashionflow_core import video
 
     try:
@@ -74,31 +75,20 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def is_full(error: BaseException, folder: Path) -> bool:
-    """Whether an error, or what led to it, says that the disk or a quota is full."""
+    """Whether an error or one of its causes means that the disk or a quota is full."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return True
         cause = cause.__cause__ or cause.__context__
-    return free_bytes(folder) < 65_536  # encoders may hide what the system said
-
-
-def write_poster(path: Path, frame: "np.ndarray | None", mark: bool) -> None:
-    """Write a video's poster, uint8 (h, w, 3), as JPEG; its comment says whose it is, `mark` that it was generated."""
-    from PIL import Image
-
-    from fashionflow_core.video.marking import XMP
-
-    assert frame is not None
-    with atomic_path(path) as temporary:
-        Image.fromarray(frame).save(temporary, format="JPEG", quality=88, comment=_OURS, xmp=XMP if mark else b"")
+    return free_bytes(folder) < 65_536  # encoders may hide the error of the system
 
 
 def is_ours(path: Path) -> bool:
     """Whether a video or poster was made by a catalogue."""
     with path.open("rb") as file:
-        start = file.read(4096)  # a comment is among the first things in a JPEG
-    return _OURS in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)
+        start = file.read(_HEAD)
+    return POSTER_COMMENT in start if start.startswith(b"\xff\xd8") else FINGERPRINT in metadata(path)
 
 
 @dataclass
@@ -106,9 +96,9 @@ class Attempt:
     """One video of a job.
 
     Attributes:
-        video, poster: whole and not in their place yet; None: of an earlier run.
-        more: as `video`, of further targets.
-        is_in_place: of an earlier run, which kept it.
+        video, poster: complete, not in place yet; None: of an earlier run.
+        more: as `video`, for further targets.
+        is_in_place: of an earlier run, and kept by it.
     """
 
     video: Path | None
@@ -120,14 +110,14 @@ class Attempt:
     more: tuple[Path, ...] = ()
 
     def discard(self) -> None:
-        """Remove what has not been moved away."""
+        """Remove the files that were not moved into place."""
         for file in (self.video, self.poster, *self.more):
             if file is not None:
                 file.unlink(missing_ok=True)
 
 
 def earlier_takes(job: Job) -> list[Attempt]:
-    """The tries of an earlier run, of which only the one that it kept is still there."""
+    """Attempts of an earlier run, of which only the kept one still exists."""
     return [
         Attempt(None, None, take["seed"], take.get("scores") or {}, take.get("flags") or [], take["kept"])
         for take in job.earlier
@@ -135,7 +125,7 @@ def earlier_takes(job: Job) -> list[Attempt]:
 
 
 def of_takes(best: Attempt, takes: list[Attempt], work: RunSpec) -> dict[str, Any]:
-    """What a manifest line says of the kept video, and of those it was chosen from."""
+    """Fields of a manifest line for the kept video and the attempts that it was chosen from."""
     found: dict[str, Any] = {"seed": best.seed}
     if best.scores:
         found["scores"] = best.scores
@@ -148,18 +138,18 @@ def of_takes(best: Attempt, takes: list[Attempt], work: RunSpec) -> dict[str, An
 
 @contextmanager
 def opened(out: Path) -> Iterator[Path]:
-    """Make the output folder and be its only run; yields an empty folder for files under way.
+    """Create and lock the output folder; yields an empty folder for unfinished files.
 
     Raises:
-        FashionFlowError: another run has it, or it cannot be made or written to.
+        FashionFlowError: another run has locked it, or it cannot be created or written.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise FashionFlowError(f"{out}: is no folder", hint=f"choose another one with {option('out')}")
+        raise FashionFlowError(f"{out}: not a folder", hint=f"choose another one with {option('out')}")
     hidden = out / HIDDEN
-    with locked(hidden, "run of fashionflow", shown=out):  # of `generate` or `evaluate`, which fill it in one way
+    with locked(hidden, "run of fashionflow", shown=out):  # also of `evaluate`, which uses the same layout
         scratch = hidden / f"scratch-{os.getpid()}"
         try:
-            # What runs that were killed have left; all that was whole has been moved out of there.
+            # Left by killed runs; complete files have been moved out.
             for old in hidden.glob("scratch-*"):
                 shutil.rmtree(old, ignore_errors=True)
             scratch.mkdir()
@@ -173,19 +163,19 @@ def opened(out: Path) -> Iterator[Path]:
 
 
 class Outputs(Protocol):
-    """An output folder; names are relative to it, with `/` between folders."""
+    """Output folder; names are relative to it, with `/` between folders."""
 
     def check(self, job: Job, name: str) -> None:
-        """Refuse a place outside of the folder, or one that holds what is not ours."""
+        """Refuse a path outside the folder, or of a file that no catalogue made."""
         ...
 
     def put(self, file: Path, name: str) -> None:
-        """Move a whole file to its place, for good."""
+        """Move a complete file into place durably."""
         ...
 
     @contextmanager
     def existing(self, name: str) -> Iterator[Path | None]:
-        """What is there already, as a file of this machine; None: nothing."""
+        """The existing file as a local path; None without one."""
         ...
 
     def has(self, name: str) -> bool:
@@ -194,12 +184,12 @@ class Outputs(Protocol):
 
 
 def outputs(work: RunSpec) -> Outputs:
-    """Of a run."""
+    """The output folder of a run."""
     return Remote(work.remote, Path(work.scratch)) if work.remote else Local(Path(work.out))
 
 
 class Local:
-    """A folder of this machine."""
+    """Output folder on this machine."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -214,7 +204,7 @@ class Local:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() and not job.redo and not followed(path).is_relative_to(os.path.realpath(self.out)):
             raise FashionFlowError(
-                f"{path}: is a link that leads out of {self.out}",
+                f"{path}: a link that leads out of {self.out}",
                 hint=f"remove it, or pass {option('overwrite', True)} to write to its target",
             )
         if path.is_dir():
@@ -228,7 +218,7 @@ class Local:
 
     def put(self, file: Path, name: str) -> None:
         target = self.out / name
-        if target.is_symlink():  # its target may be on another disk
+        if target.is_symlink():  # its target may be on another file system
             with atomic_path(target) as temporary:
                 shutil.copyfile(file, temporary)
             file.unlink()
@@ -246,7 +236,7 @@ class Local:
 
 
 class Remote:
-    """A folder on a file system of fsspec's; what is put there is whole or is not there."""
+    """Output folder on remote storage (fsspec); files are uploaded whole or not at all."""
 
     def __init__(self, url: str, scratch: Path) -> None:
         self.url, self.scratch = url.rstrip("/"), scratch
@@ -279,6 +269,6 @@ class Remote:
 
 def _not_ours(place: str) -> FashionFlowError:
     return FashionFlowError(
-        f"{place}: already exists, and this catalogue did not make it",
+        f"{place}: already exists and was not made by a catalogue",
         hint=f"move it away, or pass {option('overwrite', True)}",
     )

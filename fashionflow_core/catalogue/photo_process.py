@@ -1,7 +1,7 @@
 """Photo process: a child of each worker that opens photos and scores videos.
 
-A process and not a thread, because decoders of photos switch what belongs to the whole process (`loading.load_photo`),
-hold Python's lock, and may crash on bad files.
+It is a process because decoders of photos change global state (`loading.load_photo`), hold Python's lock, and may crash
+on bad files.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PhotoRequest:
-    """A photo to open, by `loading.load_photo`, and to bring to the model's frame.
+    """A photo to open with `loading.load_photo` and to fit to the model's frame.
 
     Attributes:
         path, background, max_megapixels: of the photo.
         frame: of the model.
-        needs_figure: warn where nobody is found; a motion model does that itself.
+        needs_figure: warn if no person is found; a motion model warns itself.
     """
 
     path: str
@@ -43,11 +43,12 @@ class PhotoRequest:
 
 @dataclass(frozen=True)
 class OpenedPhoto:
-    """What became of a photo: the frame it gives, or the error it is refused with.
+    """Result of opening a photo: the fitted photo, or the error.
 
     Attributes:
-        sha256, bytes: of the file; empty and 0 where it could not be read at all.
-        mtime_ns: when it was changed last.
+        sha256, bytes: of the file; empty and 0 if it is unreadable.
+        mtime_ns: modification time.
+        shape: height and width of the photo in pixels.
     """
 
     fitted: Fitted | None
@@ -57,6 +58,7 @@ class OpenedPhoto:
     mtime_ns: int = 0
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    shape: tuple[int, int] = (0, 0)
 
 
 def open_photo(request: PhotoRequest) -> OpenedPhoto:
@@ -65,7 +67,7 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
     from fashionflow_core.images.person import warn_if_no_figure
 
     start = time.perf_counter()
-    fitted, error = None, None
+    fitted, error, shape = None, None, (0, 0)
     read = hashlib.sha256()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -76,25 +78,25 @@ def open_photo(request: PhotoRequest) -> OpenedPhoto:
             )
             if request.needs_figure:
                 warn_if_no_figure(photo, request.path)
-            fitted = request.frame.fit(photo)
+            fitted, shape = request.frame.fit(photo), (photo.shape[0], photo.shape[1])
         except Exception as problem:
             error = problem if isinstance(problem, FashionFlowError) else _named(problem)
         digest, size, changed = storage.identify(request.path)
         if fitted is not None and digest != read.hexdigest():
-            # Another file took its name: the next run finds that one. What was decoded is what this record is of.
+            # The file was replaced meanwhile: the record is of the decoded one, and the next run finds the other.
             digest, changed = read.hexdigest(), 0
     lines = [str(warning.message) for warning in caught]
-    return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines)
+    return OpenedPhoto(fitted, error, digest, size, changed, time.perf_counter() - start, lines, shape)
 
 
 def _named(problem: Exception) -> FashionFlowError:
-    """An error that nobody foresaw, as one that can be sent to another process."""
+    """An unexpected error as one that can be sent to another process."""
     log_traceback(problem)
     return FashionFlowError(f"{type(problem).__name__}: {problem}")
 
 
 def score_video(path: str, photo: "np.ndarray", frames: int | None) -> "dict[str, float] | Exception":
-    """`quality_gate.score`, or why it has none."""
+    """`quality_gate.score`, or its error."""
     from fashionflow_core.catalogue.quality_gate import score
 
     try:
@@ -103,18 +105,18 @@ def score_video(path: str, photo: "np.ndarray", frames: int | None) -> "dict[str
         return problem if isinstance(problem, FashionFlowError) else _named(problem)
 
 
-# A photo of 50 megapixels takes seconds to open, and a video as long to score. What takes longer was made to.
+# Opening a photo of 50 megapixels or scoring a video takes seconds; more means a malicious file.
 PATIENCE = 120.0  # seconds
 
-# NumPy multiplies small matrices here. More threads are no faster but wait for each other in loops, which measured four
-# times the processor's time, taken from networks that run on the same processors.
+# NumPy multiplies small matrices here. More threads were not faster and took four times the processor time,
+# by busy waiting, from networks on the same processors.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 
 
 class Helper:
-    """The worker's side: one request at a time, from any thread through a lock of the caller's.
+    """Client of the photo process: one request at a time; callers hold a lock.
 
-    The process is started when it is first needed, and again after it died.
+    The process is started on first use and again after it died.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -122,10 +124,10 @@ class Helper:
         self.child: ipc.Child | None = None
 
     def ask(self, kind: str, *arguments: Any, seconds: float = PATIENCE) -> Any:
-        """One of the functions below in the other process.
+        """Call a function of `main` in the photo process.
 
         Raises:
-            TimeoutError: no answer within `seconds`; the process was ended.
+            TimeoutError: no answer within `seconds`; the process was killed.
             EOFError: the process ended before it answered.
         """
         if self.child is None:
@@ -153,23 +155,23 @@ class Helper:
             timer.cancel()
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process."""
         if self.child is not None:
             self.child.kill()
             self.child = None
 
 
 class HelperDied(FashionFlowError):
-    """A photo that ends the process which opens it."""
+    """A photo that crashes the process that opens it."""
 
 
 class Photos:
-    """Opens photos, and scores videos against them; from any thread.
+    """Opens photos and scores videos against them, from any thread.
 
     Args:
         work: of the run.
         config: of the model.
-        log: where the helper process writes.
+        log: of the photo process.
     """
 
     def __init__(self, work: RunSpec, config: ModelConfig, log: Path | None) -> None:
@@ -178,7 +180,7 @@ class Photos:
         self._asking = threading.Lock()
 
     def close(self) -> None:
-        """End the helper process."""
+        """Kill the photo process."""
         self.helper.close()
 
     def open(self, job: Job) -> OpenedPhoto:
@@ -196,10 +198,12 @@ class Photos:
             try:
                 return opener(request, job)
             except EOFError:
-                # It may have been ended from outside, such as by a system short of memory.
+                # It may have been killed from outside, such as for lack of memory.
                 return opener(request, job)
         except EOFError:
-            problem = HelperDied(f"{job.source}: ended the process that opened it", hint="is it a valid photo?")
+            problem = HelperDied(
+                f"{job.source}: crashed the process that opened it", hint="save the photo again as JPEG"
+            )
         except TimeoutError as error:
             problem = HelperDied(f"{job.source}: could not be opened ({error})", hint="save the photo again as JPEG")
         return OpenedPhoto(None, problem, *storage.identify(job.source))
@@ -227,7 +231,7 @@ class Photos:
         return replace(opened, error=error, bytes=size, mtime_ns=changed, warnings=lines)
 
     def _ask(self, kind: str, *arguments: Any) -> Any:
-        """Of the helper, which takes one request at a time.
+        """Ask the photo process, one request at a time.
 
         Raises:
             EOFError, TimeoutError: as `Helper.ask`.
@@ -236,7 +240,7 @@ class Photos:
             return self.helper.ask(kind, *arguments)
 
     def scores(self, path: Path, photo: "np.ndarray", frames: int | None = None) -> dict[str, float]:
-        """As `quality_gate.score`; none if a video cannot be scored, which is no reason not to keep it."""
+        """As `quality_gate.score`; empty if a video cannot be scored: it is kept all the same."""
         try:
             found = self._ask("score", str(path), photo, frames)
         except (EOFError, TimeoutError):
@@ -245,7 +249,7 @@ class Photos:
 
 
 def main() -> None:
-    """Answer requests until the worker is gone."""
+    """Answer requests until the worker ends."""
     give_way()
     incoming, outgoing = ipc.streams()
     functions = {"photo": open_photo, "score": score_video}

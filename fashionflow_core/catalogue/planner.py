@@ -1,4 +1,4 @@
-"""Planner: items to make; what manifest and output folder show as done is kept."""
+"""Planner of a run: items to make, and finished ones to keep, from manifest and output folder."""
 
 import hashlib
 import os
@@ -26,14 +26,14 @@ _REJECTED = 1_000_000  # seeds after a rejection are numbered from here; those o
 
 @dataclass(frozen=True)
 class Rules:
-    """What is made again.
+    """Which finished or failed items are made again.
 
     Attributes:
-        retry_failed: what failed or was lost before, though nothing about it has changed.
+        retry_failed: items that failed or were lost before, although nothing changed.
         retry_rejected: videos that a review rejected, with a new seed.
-        overwrite: everything, and files may be replaced that no catalogue made.
-        keep_other_models: not what another model, or the same one with other weights, has finished: for runs in which
-            nobody named a model, so that a new default remakes nothing.
+        overwrite: all items; files that no catalogue made may be replaced.
+        keep_other_models: keep videos of another model, or of the same one with other weights: for runs without an
+            explicit model, so that a new default remakes nothing.
     """
 
     retry_failed: bool = False
@@ -44,13 +44,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Decision:
-    """About one item: a job, or why there is none.
+    """Decision about one item: a job, or why there is none.
 
     Attributes:
         item: the item.
         job: what to do; None: nothing.
         status: of an item without a job: done or failed.
-        record: a new manifest line, for an item that cannot even be tried, or whose flags are others now.
+        record: a new manifest line, for an item that cannot be tried or whose flags changed.
         flagged: the gate flags the finished video.
     """
 
@@ -67,12 +67,12 @@ class Planner:
 
     Args:
         entries, variations: of the run.
-        work: with the model's folder and what videos are made like.
+        work: settings of the run.
         config: of the model.
         revision: of the model's files.
         states: of the manifest.
         known: `manifest.names_by_source(states)`.
-        reviews: of the output folder, if rejected videos are to be made again.
+        reviews: of the output folder, if rejected videos are made again.
     """
 
     entries: Sequence[Entry]
@@ -108,7 +108,9 @@ class Planner:
             return Decision(item, status=FAILED, record=record)
         if before is not None and (rejections := self._rejections(item, before)):
             job = self._job(number, item, settings, mark, label, before)
-            seed = reroll_seed(settings.seed, _REJECTED + rejections)  # the mark stays: the next run keeps this video
+            seed = reroll_seed(
+                settings.seed, _REJECTED + rejections
+            )  # the hash is unchanged, so the next run keeps this video
             return Decision(item, replace(job, settings=replace(settings, seed=seed), replace=True, redo=True))
         if before is not None and not self.rules.overwrite and before.made_of == f"{mark} {self.revision}":
             if before.status == DONE:
@@ -121,7 +123,7 @@ class Planner:
         return Decision(item, self._job(number, item, settings, mark, label, before))
 
     def _rejections(self, item: Item, before: State) -> int:
-        """How many videos of an item were rejected, if the one that is there was; 0: it stays."""
+        """Number of rejected videos of an item if its current one was rejected; 0: it is kept."""
         review = self.reviews.get(item.name)
         if not self.rules.retry_rejected or review is None or before.status != DONE:
             return 0
@@ -149,7 +151,7 @@ class Planner:
             item.variation,
             mark,
             self.revision,
-            # A video that was made once may be damaged now, and then nothing in it tells that it is ours.
+            # A damaged video no longer has the metadata by which it would be recognised.
             replace=self.rules.overwrite or (before is not None and before.status == DONE),
             redo=self.rules.overwrite,
             caption=item.caption,
@@ -157,10 +159,10 @@ class Planner:
         )
 
     def _judged(self, item: Item, before: State, job: Job | None) -> Decision:
-        """A finished video: the gate judges it by its scores, and those that it flags are made again if asked for.
+        """Apply the gate to a finished video; a flagged one is made again if the run rerolls.
 
         Args:
-            job: how it would be made; None: it is not made again.
+            job: for making it again; None: it is kept.
         """
         limits = self.work.gate
         if limits is None:
@@ -182,7 +184,7 @@ class Planner:
         return Decision(item, record=record | {"flags": found, "judged": True}, flagged=bool(found))
 
     def _is_kept(self, item: Item, before: State) -> bool:
-        """Whether a finished video stays although another model made it."""
+        """Whether a finished video of another model is kept."""
         if before.status != DONE or not self.rules.keep_other_models or self.rules.overwrite:
             return False
         return self.is_of_another_model(before) and self._is_whole(item, before) and self._is_unchanged(item, before)
@@ -192,18 +194,18 @@ class Planner:
         return state.status == DONE and state.made_of.rpartition(" ")[2] != self.revision
 
     def others(self) -> Counter[str]:
-        """How many finished videos of the folder were made with other weights, by the name of the model."""
+        """Number of finished videos made with other weights, by name of the model."""
         return Counter(state.model for state in self.states.values() if self.is_of_another_model(state))
 
     def _settings(self, item: Item, label: str) -> tuple[GenerateSettings, str]:
-        """The item's request and the hash of what it resolves to; the hash is kept, since most items are alike."""
+        """The request of an item and the hash of its resolved settings, which is cached."""
         settings = replace(self.work.settings, **item.settings) if item.settings else self.work.settings
         if CAPTION in (settings.prompt or ""):
             if not item.caption:
                 raise SettingError(
                     "prompt",
                     f"{item.source} has no caption for {CAPTION}",
-                    hint="give its list a column named caption, or leave the placeholder out",
+                    hint="add a column caption to the list, or leave the placeholder out",
                 )
             settings = replace(settings, prompt=str(settings.prompt).replace(CAPTION, item.caption))
         work = (
@@ -212,7 +214,7 @@ class Planner:
             else self.work
         )
         if self.config.latents != "appearance" and "seed" not in (item.settings or {}):
-            # The same noise moves every figure nearly alike, and a catalogue should not sway in step.
+            # The same noise moves all figures nearly alike.
             settings = replace(settings, seed=item_seed(settings.seed, item.name))
             return settings, settings_hash(settings.resolve(self.config), work, item.variation)
         key = (tuple(sorted(item.settings.items())) if item.settings else (), item.variation, label)
@@ -223,7 +225,7 @@ class Planner:
         return settings, self._hashes[key]
 
     def _is_unchanged(self, item: Item, before: State) -> bool:
-        """Whether the photo is the one that was read: same size and time, else same bytes."""
+        """Whether the photo is the one that was read: same size and time, or same bytes."""
         if storage.is_url(item.source):
             return storage.identify(item.source)[1:] == before.stamp
         try:
@@ -232,10 +234,10 @@ class Planner:
                 return True
             return bool(before.input_hash) and sha256(Path(item.source)) == before.input_hash
         except (OSError, ValueError):
-            return not before.input_hash  # it could not be read then either
+            return not before.input_hash  # it was unreadable before as well
 
     def _is_whole(self, item: Item, before: State) -> bool:
-        """Whether the videos open and the first has its frames; elsewhere, whether it has its size: it came whole."""
+        """Whether the videos open and the first has all frames; on remote storage, whether it has its size."""
         from fashionflow_core import video
 
         if self.work.remote:
@@ -251,10 +253,10 @@ class Planner:
 
 
 def item_seed(seed: int, name: str) -> int:
-    """The seed of an item that has none of its own, of the run's: the first 48 bits of SHA-256 of SEED:NAME."""
+    """Seed of an item without its own: the first 48 bits of SHA-256 of SEED:NAME."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()[:6])
 
 
 def count(decisions: Iterator[Decision]) -> Counter[str]:
-    """How many items are to do, done or failed."""
+    """Number of items to do, done and failed."""
     return Counter("to do" if decision.job else decision.status for decision in decisions)

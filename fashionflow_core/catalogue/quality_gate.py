@@ -1,7 +1,7 @@
 """Quality gate: scores of each video, and flags beyond a limit.
 
-The scores are those of `metrics.drift`, which need no trained network, so that one gate serves every model. What the
-limits let pass and what they catch was measured: docs/guides/catalogues.md.
+The scores are those of `metrics.drift` and need no trained network, so the gate works for every model. Measured rates
+of the limits: docs/guides/catalogues.md.
 """
 
 import hashlib
@@ -13,24 +13,24 @@ import numpy as np
 
 from fashionflow_core.errors import SettingError
 
-# Garment and figure are looked for in so many frames, of so many rows at least: that takes longest.
+# Frames in which garment and figure are segmented, the slowest step, and their least height.
 SCORED_FRAMES, SCORED_HEIGHT = 12, 320
 
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """A video beyond one of these is flagged with the name in brackets.
+    """Limits of scores; a video beyond one is flagged with the name in brackets.
 
     Attributes:
-        drift: most that the garment's colour may differ from the photo's, mean CIEDE2000 (colour).
-        psnr: least that the first frame must be like the photo, in dB (first frame).
-        flicker: most temporal energy, in grey levels (flicker).
-        still: least motion, in grey levels a frame (still).
-        wild: most motion, in grey levels a frame (wild).
-        figure: least part of the first frame's figure, by area, that each frame must show (figure lost).
-        flash: largest passing change of brightness, in grey levels (flash).
-        wall: most that the background's colour may go from the first frame's, CIEDE2000 (background).
-        fade: largest part of the figure's contrast that may be lost towards the end (faded).
+        drift: maximum mean CIEDE2000 between the garment's colour and the photo's (colour).
+        psnr: minimum PSNR of the first frame to the photo, in dB (first frame).
+        flicker: maximum temporal energy, in grey levels (flicker).
+        still: minimum motion, in grey levels per frame (still).
+        wild: maximum motion, in grey levels per frame (wild).
+        figure: minimum share of the first frame's figure, by area, in each frame (figure lost).
+        flash: maximum passing change of brightness, in grey levels (flash).
+        wall: maximum CIEDE2000 of the background's colour to the first frame's (background).
+        fade: maximum share of the figure's contrast lost towards the end (faded).
     """
 
     drift: float = 10.0
@@ -45,7 +45,7 @@ class QualityLimits:
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
-        """`drift=6,still=0.5` → QualityLimits; the others stay as they are.
+        """`drift=6,still=0.5` → QualityLimits; other limits keep their defaults.
 
         Raises:
             UsageError: no such limit, or not a number.
@@ -55,7 +55,7 @@ class QualityLimits:
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             name, _, value = part.partition("=")
             if name.strip() not in known:
-                raise SettingError("gate_limits", f"{name!r} is no limit", hint=f"limits: {', '.join(known)}")
+                raise SettingError("gate_limits", f"unknown limit {name!r}", hint=f"limits: {', '.join(known)}")
             try:
                 values[name.strip()] = float(value)
             except ValueError:
@@ -66,17 +66,17 @@ class QualityLimits:
 
 
 def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict[str, float]:
-    """Score a video as it was written.
+    """Score a video file.
 
     Args:
         path: the video.
         photo: uint8 (h, w, 3): what its first frame should show.
-        limit: look at the first frames only, so many; None: at all.
+        limit: number of frames from the start to look at; None: all.
 
     Returns:
-        `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`, of those that so many frames allow:
-        motion and drift need 2, flicker 3. `figure_kept` is the least area of the figure in a frame, as a part of
-        that in the first one; 1 where the photo shows none. Drift, figure and `fade` are measured in 12 frames, and
+        `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`; motion and drift need 2 frames, flicker
+        3. `figure_kept` is the least area of the figure in a frame as a share of that in the first one; 1 without a
+        figure in the photo. Drift, figure and `fade` are measured in 12 frames, and
         `flash` and `wall_shift` in all (`metrics.steadiness`).
 
     Raises:
@@ -89,7 +89,7 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
     first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
     # No file holds more than 99 dB of 8-bit colours, and JSON has no infinity.
     scores = {"first_psnr": min(drift.psnr(first[None], photo[None]), 99.0)}
-    # Means over pixels: a quarter of them says the same.
+    # Means over pixels, of which a quarter suffices.
     if len(frames) > 1:
         scores["motion"] = drift.motion(frames[:, ::2, ::2])
     if len(frames) > 2:
@@ -104,14 +104,14 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
         scores["garment_drift"] = drift.garment_drift(frames, garment)
     scores["fade"] = steadiness.fade(frames, figure)
     areas = np.count_nonzero(figure, axis=(1, 2))
-    # A hundredth of the frame is a speck, not a figure to be lost.
+    # Below a hundredth of the frame it is not a figure.
     there = areas[0] > frames[0].shape[0] * frames[0].shape[1] / 100
     scores["figure_kept"] = float(min(areas.min() / areas[0], 1.0)) if there else 1.0
     return {name: round(value, 3) for name, value in sorted(scores.items())}
 
 
 def flags(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
-    """What is wrong with a video, by its scores; none: it passes."""
+    """Names of the limits that the scores of a video exceed."""
     beyond = {
         "colour": scores.get("garment_drift", 0) > limits.drift,
         "first frame": scores.get("first_psnr", 99) < limits.psnr,
@@ -127,7 +127,7 @@ def flags(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
 
 
 def badness(scores: Mapping[str, float], limits: QualityLimits) -> float:
-    """How far a video is beyond its limits in all, each in parts of its limit; of several the least bad is kept."""
+    """Sum of relative excesses over all limits; of several videos the one with the least is kept."""
     parts = (
         scores.get("garment_drift", 0) / max(limits.drift, 1e-6) - 1,
         1 - scores.get("first_psnr", 99) / max(limits.psnr, 1e-6),
@@ -143,5 +143,5 @@ def badness(scores: Mapping[str, float], limits: QualityLimits) -> float:
 
 
 def reroll_seed(seed: int, number: int) -> int:
-    """The seed of the `number`-th try after the first one."""
+    """Seed of the `number`-th retry."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4]) >> 1

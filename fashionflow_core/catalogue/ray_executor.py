@@ -1,14 +1,13 @@
-"""Ray executor: the same run on Ray Data, one actor per device.
+"""Ray executor: a run on Ray Data, one actor per device.
 
-Ray's driver is a process of its own: what Ray prints goes to a log, on whichever stream, and the run stays small.
+Ray's driver is a separate process whose output goes to a log.
 
-What Ray needs to be told, so that one bad item stays one bad item:
+Settings that confine a bad item to itself:
 
-- One row a call (`map`, not `map_batches`) and `max_tasks_in_flight_per_actor=1`: a dying actor takes one item with it.
-- `max_restarts=-1` brings actors back; a finite `max_task_retries` ends an item that kills every one of them, which Ray
-  would otherwise try for ever.
-- `max_errored_blocks=-1`: what such an item leaves is a block without rows, and not the end of the run. With one item a
-  block the items that came back without a record are those that were lost.
+- One row per call (`map`, not `map_batches`) and `max_tasks_in_flight_per_actor=1`: a dying actor loses one item.
+- `max_restarts=-1` restarts actors; a finite `max_task_retries` gives up an item that kills each of them.
+- `max_errored_blocks=-1`: such an item leaves a block without rows and does not end the run. With one item per block,
+  items without a record are those that were lost.
 """
 
 import json
@@ -29,18 +28,18 @@ from fashionflow_core.utils import extras
 from fashionflow_core.utils.text import log_traceback
 
 RETRIES = 1
-PATIENCE = 20.0  # seconds that Ray has to end
-BLOCKS = 10_000  # above this, Ray's own bookkeeping of blocks costs more than it saves
+PATIENCE = 20.0  # seconds for Ray to shut down
+BLOCKS = 10_000  # above this, Ray's bookkeeping of blocks costs more than it saves
 
 
 class Actor:
-    """Makes one item at a time; the model is opened once, when Ray starts it."""
+    """Ray actor: makes one item at a time with a model that is opened once."""
 
     def __init__(self, work: RunSpec, wording: Wording) -> None:
         Wording.current = wording
         from fashionflow_core.catalogue.stages import Maker
 
-        if work.remote:  # this may be another machine than the run's, and files under way belong to the one they are on
+        if work.remote:  # this may be another machine than the run's: unfinished files stay on its own disk
             self._scratch = tempfile.TemporaryDirectory(prefix="fashionflow-")
             work = replace(work, scratch=self._scratch.name)
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -64,17 +63,17 @@ class Actor:
 def make(
     jobs: Sequence[Job], work: RunSpec, devices: Sequence[str], address: str | None, log: Path
 ) -> Iterator[Mapping[str, Any]]:
-    """Make all jobs; yields their records as they come, those of lost items last.
+    """Make all jobs; yields records as they arrive, those of lost items last.
 
     Args:
         jobs: what to do.
         work: of the run.
-        devices: one actor each; a GPU is whichever one Ray gives it. `all`: one for each GPU of the cluster.
+        devices: one actor each, on a GPU that Ray assigns. `all`: one for each GPU of the cluster.
         address: of a running cluster; None: Ray is started for this run.
-        log: gets what Ray prints.
+        log: receives the output of Ray.
 
     Raises:
-        FashionFlowError: Ray is not installed or not there, or the run cannot go on.
+        FashionFlowError: Ray is not installed or not reachable, or the run cannot continue.
     """
     open_jobs = {job.number: job for job in jobs}
     driver = ipc.Child(__name__, log)
@@ -112,7 +111,7 @@ def main() -> None:
 
 
 def _end_with(incoming: IO[bytes]) -> None:
-    """A run that is gone, or that stops, ends its driver, and the Ray that this has started."""
+    """End this driver and its Ray when the run is gone or stops."""
     incoming.read(1)
     import ray  # pyright: ignore[reportMissingImports]  # of an extra
 
@@ -127,7 +126,7 @@ def _drive(jobs: list[Job], work: RunSpec, devices: Sequence[str], address: str 
         del missing[number]
         yield number, record
     if len(jobs) > BLOCKS and missing:
-        # Several items shared a block: which of them is to blame shows when each has its own.
+        # Several items shared a block: with a block each, only the failing one is lost.
         yield from _pass(ray, list(missing.values()), work, devices)
     ray.shutdown()
 
@@ -148,22 +147,22 @@ def _started(address: str | None, devices: Sequence[str]) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise FashionFlowError(
             f"{Wording.current.setting('ray_address')}: {address}: {' '.join(str(error).split())[:300]}",
-            hint="is the cluster running? ray status",
+            hint="check the cluster: ray status",
         ) from None
     return ray
 
 
 def actors(devices: Sequence[str], gpus: int) -> tuple[int, str]:
-    """How many actors, and the device of each: on a cluster with GPUs `auto` is one of those.
+    """Number of actors and the device of each; on a cluster with GPUs `auto` is a GPU.
 
     Raises:
-        UsageError: all GPUs are asked for, and there are none.
+        UsageError: all GPUs are requested and there are none.
     """
     if devices[0] == "all" and not gpus:
         raise SettingError(
-            "devices", "all asked for, but Ray knows of no GPU", hint=f"use {option('devices', 'cpu,cpu')}"
+            "devices", "all requested, but Ray reports no GPU", hint=f"use {option('devices', 'cpu,cpu')}"
         )
-    # Ray shows an actor its GPU as the first one.
+    # An actor sees its GPU as the first one.
     wanted = "cuda" if devices[0].startswith("cuda") or (gpus and devices[0] in ("all", "auto")) else devices[0]
     return (gpus if devices[0] == "all" else len(devices)), wanted
 
@@ -187,5 +186,5 @@ def _pass(ray: Any, jobs: list[Job], work: RunSpec, devices: Sequence[str]) -> I
     )
     for row in made.iter_rows():
         if row["fatal"]:
-            raise FashionFlowError(row["fatal"], hint="then run the same command again")
+            raise FashionFlowError(row["fatal"], hint="run the same command again")
         yield row["number"], json.loads(row["record"])

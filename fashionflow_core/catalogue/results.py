@@ -14,7 +14,7 @@ from fashionflow_core.utils.files import atomic_path
 
 CSV, JSON = "results.csv", "results.json"
 SCORES = ("garment_drift", "first_psnr", "flicker", "motion", "figure_kept")
-# Columns in their order; those of files that are not there are empty (null in JSON).
+# Columns in order; values of missing files are empty (null in JSON).
 COLUMNS = (
     *("item", "photo", "status", "video", "more_videos", "poster", "caption"),
     *("width", "height", "seconds", "fps", "frames", "bytes", "codec"),
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def write(out: str | Path) -> list[Path]:
-    """Write both tables of an output folder from its manifest; each is replaced once the new one is whole.
+    """Write both tables of an output folder from its manifest; each is replaced atomically.
 
     Items come in the order in which they were first made. Paths of videos and posters are relative to the folder.
 
@@ -34,9 +34,10 @@ def write(out: str | Path) -> list[Path]:
     out = Path(out)
     if not (out / MANIFEST).is_file():
         raise FashionFlowError(
-            f"{out}: holds no {MANIFEST}", hint=f"name the folder that {command('generate')} wrote with {option('out')}"
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
         )
-    # Of all items only where their lines begin is held: there may be a million.
+    # Only the offset of each item's line is held: there may be a million.
     starts = list(latest(out / MANIFEST).values())
     made = [out / CSV, out / JSON]
     for path, write_rows in zip(made, (_write_csv, _write_json)):
@@ -44,7 +45,7 @@ def write(out: str | Path) -> list[Path]:
             with (
                 (out / MANIFEST).open("rb") as manifest,
                 atomic_path(path) as temporary,
-                # File names may hold bytes that are not UTF-8: they stay as they are.
+                # File names may contain bytes that are not UTF-8: they are kept.
                 temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
                 write_rows(file, (row(record_at(manifest, start)) for start in starts))
@@ -90,7 +91,7 @@ def _write_csv(file: IO[str], rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A list as one text; halves of characters, which JSON can write and UTF-8 cannot, as U+FFFD."""
+    """A list as one text; lone surrogates, which UTF-8 cannot encode, as U+FFFD."""
     text = "; ".join(map(str, value)) if isinstance(value, list) else value
     return re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text) if isinstance(text, str) else text
 

@@ -18,12 +18,12 @@ VERDICTS = (APPROVED, REJECTED, UNDECIDED)
 
 @dataclass(frozen=True)
 class Review:
-    """What was decided last about an item.
+    """Last review of an item.
 
     Attributes:
         verdict: one of `VERDICTS`.
-        seed: of the video that it is about: one with another seed has not been reviewed.
-        rejections: how many videos of this item were rejected.
+        seed: of the reviewed video; one with another seed has not been reviewed.
+        rejections: number of rejected videos of this item.
     """
 
     verdict: str
@@ -31,7 +31,7 @@ class Review:
     rejections: int = 0
 
     def of(self, seed: int) -> str:
-        """The verdict about the item's video with this seed."""
+        """Verdict on the video with this seed."""
         return self.verdict if seed == self.seed else UNDECIDED
 
 
@@ -72,16 +72,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_review(out: Path, item: str, verdict: str, seed: int) -> None:
-    """Add a review; it is on the disk when this returns.
+    """Append a review and flush it to the disk.
 
     Raises:
-        OSError: it is not.
+        OSError: it could not be written.
     """
     time = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"item": item, "verdict": verdict, "seed": seed, "time": time}) + "\n"
     descriptor = os.open(out / REVIEW, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        # A line that a kill cut off is ended first, so that this one is not taken for its rest.
+        # An incomplete last line is ended first.
         end = os.fstat(descriptor).st_size
         torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
         append_durably(descriptor, (b"\n" if torn else b"") + line.encode())

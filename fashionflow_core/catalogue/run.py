@@ -26,15 +26,15 @@ EXECUTORS = LOCAL, RAY = "local", "ray"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a run.
+    """Request for a run.
 
     Attributes:
         entries: of `inputs.read_inputs`.
-        work: what all items have in common; its `scratch` is filled in here.
-        variations: videos a photo.
+        work: settings of all items; `scratch` is filled in by `run`.
+        variations: videos per photo.
         devices: one worker each.
-        rules: what is made again.
-        module: what a worker runs.
+        rules: which items are made again.
+        module: the module that a worker runs.
         executor: one of `EXECUTORS`: processes of this machine, or Ray Data.
         ray_address: of a running Ray cluster; None: Ray is started here for the run.
     """
@@ -50,10 +50,10 @@ class Request:
 
 
 def run(request: Request, watcher: Watcher | None = None, page: bool = True) -> Summary:
-    """Make what is missing, and write it down; the `page` and the tables are rebuilt however the run ends.
+    """Make missing items and record them; `page` and tables are rebuilt however the run ends.
 
     Raises:
-        UsageError: settings that the model cannot meet.
+        UsageError: settings that the model does not support.
         FashionFlowError: another run has the folder, the model is broken, the disk is full.
     """
     config = config_of(request.work.model)
@@ -103,7 +103,7 @@ def _run_on_ray(planner: Planner, books: Ledger, request: Request) -> None:
 
 
 def about_other_models(planner: Planner) -> list[str]:
-    """What becomes of finished videos that another model made, one line a model."""
+    """What happens to finished videos of other models, one line per model."""
     if planner.rules.overwrite:
         return []
     now = planner.config.name
@@ -120,7 +120,7 @@ def about_other_models(planner: Planner) -> list[str]:
 
 
 def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
-    """What decides about every item of a run, by what the manifest says of it."""
+    """The planner of a run."""
     return Planner(
         request.entries,
         request.variations,
@@ -135,7 +135,7 @@ def planner_for(request: Request, states: Mapping[str, State]) -> Planner:
 
 
 def _show(work: RunSpec) -> None:
-    """Rebuild page and tables, which are worth no error: the run's own counts for more."""
+    """Rebuild page and tables; their errors must not hide those of the run."""
     with suppress(FashionFlowError, OSError):
         files = [*results.write(work.out), *gallery.build(work.out, everything_is_there=bool(work.remote))]
         for file in files if work.remote else ():
@@ -161,7 +161,7 @@ def rebuild(place: str) -> list[str]:
 
 
 def pull_manifest(work: RunSpec) -> None:
-    """Bring the manifest of a remote output folder here; the longer one counts, since lines are only ever added."""
+    """Download the manifest of a remote output folder unless the local one is longer: lines are only appended."""
     url, local = f"{work.remote.rstrip('/')}/{MANIFEST}", Path(work.out) / MANIFEST
     size = storage.size(url)
     if size is not None and (not local.exists() or local.stat().st_size < size):

@@ -2,13 +2,14 @@
 
 import importlib
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fashionflow_core.catalogue import storage
@@ -16,6 +17,7 @@ from fashionflow_core.catalogue.gpu_memory import batch_that_fits, free_memory, 
 from fashionflow_core.catalogue.jobs import DONE, FAILED, FINGERPRINT, Job, RunSpec, failure, fingerprint
 from fashionflow_core.catalogue.naming import POSTER
 from fashionflow_core.catalogue.outputs import (
+    POSTER_COMMENT,
     Attempt,
     DiskFull,
     FrameQueue,
@@ -24,7 +26,6 @@ from fashionflow_core.catalogue.outputs import (
     metadata,
     of_takes,
     outputs,
-    write_poster,
 )
 from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
@@ -34,6 +35,8 @@ from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
 from fashionflow_core.video import finishing
+from fashionflow_core.video import poster as posters
+from fashionflow_core.video.canvas import photo_box
 from fashionflow_core.video.finishing import Finisher, Footage, is_loop
 
 if TYPE_CHECKING:
@@ -41,12 +44,12 @@ if TYPE_CHECKING:
     from fashionflow_core.video import VideoInfo
 
 _CANCELLED = "cancelled"
-_DENOISING = 0.5  # of the progress of a video; networks of a motion model take less of its time, others more
+_DENOISING = 0.5  # share of denoising in the progress of a video; less for motion models, more for others
 Report = Callable[[Job, dict[str, Any]], None]
 
 
 class Stopped(Exception):
-    """The run asked for an end, between two denoising steps."""
+    """The run was stopped between two denoising steps."""
 
 
 class Cancelled(FashionFlowError):
@@ -54,7 +57,7 @@ class Cancelled(FashionFlowError):
 
 
 class DeviceLost(Exception):
-    """After an error of CUDA's nothing works in this process any more; another one may go on."""
+    """A CUDA error made this process unusable; another one can continue."""
 
 
 @dataclass
@@ -66,17 +69,17 @@ class Started:
 
 
 class Maker:
-    """Makes videos of jobs, one batch after the other, once it is open; `start` may be called before.
+    """Makes the videos of jobs in batches after `open`; `start` may be called before.
 
     Args:
         work: of the run.
-        report: called, from any thread, once with each job that is finished, and its record.
-        again: called, from any thread, with a job that is to be made once more.
-        full: called, from any thread, if the disk is full.
-        log: where the helper process writes.
+        report: called from any thread with each finished job and its record.
+        again: called from any thread with a job to make once more.
+        full: called from any thread if the disk is full.
+        log: of the photo process.
 
     Raises:
-        FashionFlowError: the folder of the run is not a model.
+        FashionFlowError: not a model folder.
     """
 
     pipe: "FashionFlowPipeline"
@@ -94,30 +97,30 @@ class Maker:
         self.stop = threading.Event()
         self.cancelled: set[int] = set()  # numbers of jobs to be dropped; may be added to from any thread
         self.out, self.scratch, self.outputs = Path(work.out), Path(work.scratch), outputs(work)
-        # Before there are threads: two that import PyAV at once each get half of it.
+        # Before threads start: concurrent imports of PyAV fail.
         importlib.import_module("av.video.reformatter")
         self.photos = Photos(work, config_of(work.model), log)
         self._opening = ThreadPoolExecutor(1, "photos")
         self._writing = ThreadPoolExecutor(1, "videos", initializer=give_way)
-        # The clip that is written and one more: a device that is faster than the encoder waits here.
+        # The clip being written and one more: a device that is faster than the encoder waits.
         self._behind = threading.Semaphore(2)
         self.limit = work.batch or 1
         self.grown: Callable[[int], None] = lambda limit: None
-        # Numbers of jobs, stage, share of the whole that is done.
+        # Arguments: numbers of jobs, stage, share done.
         self.progressed: Callable[[list[int], str, float], None] = lambda numbers, stage, share: None
 
     def open(self) -> float:
         """Open the model; returns the seconds it took.
 
         Raises:
-            FashionFlowError: the model cannot be opened, or cannot do what the run asks of it.
+            FashionFlowError: the model cannot be opened, or does not support the settings of the run.
         """
         start = time.perf_counter()
         module, function = self.work.opener.split(":")
         opener = getattr(importlib.import_module(module), function)
         work = self.work
         self.pipe = opener(Path(work.model), work.load)
-        self.pipe.resolve(work.settings)  # what the networks cannot do should end the run, not each of its items
+        self.pipe.resolve(work.settings)  # unsupported settings end the run instead of failing each item
         self.device = str(self.pipe.networks.device)
         self._variations = None
         if self.pipe.config.latents == "motion":
@@ -128,14 +131,14 @@ class Maker:
         return time.perf_counter() - start
 
     def start(self, job: Job) -> Started:
-        """Begin to open a job's photo."""
+        """Start opening the photo of a job."""
         return Started(job, self._opening.submit(self.photos.open, job))
 
     def make(self, started: list[Started]) -> None:
-        """Generate the videos of a batch; each is reported, here or when it is written.
+        """Generate the videos of a batch; each is reported when it failed or was written.
 
         Raises:
-            Stopped: `stop` was set before the clips were denoised; none of the jobs that are still open is reported.
+            Stopped: `stop` was set during denoising; the unfinished jobs are not reported.
         """
         ready: list[tuple[Job, OpenedPhoto]] = []
         for one in started:
@@ -149,20 +152,20 @@ class Maker:
             try:
                 if not self._adopted(one.job, photo):
                     ready.append((one.job, photo))
-            except Exception as error:  # what is far away may be out of reach
+            except Exception as error:  # remote storage may be unreachable
                 self._failed(one.job, photo, "write", error)
         while ready:
             batch, ready = ready[: self.limit], ready[self.limit :]
             self._generate(batch)
 
     def finish(self) -> None:
-        """Wait until everything that was generated is written."""
+        """Wait until all generated videos are written."""
         self._opening.shutdown(cancel_futures=True)
         self._writing.shutdown()
         self.photos.close()
 
     def _generate(self, batch: list[tuple[Job, OpenedPhoto]], again: bool = False) -> None:
-        """Denoise and decode together; what fails together is tried in halves, one that lacks memory once more."""
+        """Denoise and decode a batch; after an error halves are tried, and a single photo without memory once more."""
         start = time.perf_counter()
         numbers = [job.number for job, _ in batch]
 
@@ -195,7 +198,7 @@ class Maker:
                     self.limit = min(self.limit, size)
                     release_memory()
                 while batch:
-                    size = min(size, self.limit)  # which the first half may find too large again
+                    size = min(size, self.limit)  # the first half may have lowered it
                     self._generate(batch[:size])
                     batch = batch[size:]
             elif isinstance(error, OutOfMemory) and not again:
@@ -216,7 +219,7 @@ class Maker:
             self._decode(job, photo, clip, (denoised - start) / len(batch), distance)
 
     def _decode(self, job: Job, photo: OpenedPhoto, clip: "Clip", denoise: float, distance: float | None) -> None:
-        """Decode on this thread, which has the device, into a queue that the writing thread reads."""
+        """Decode on this thread, which uses the device, into a queue for the writing thread."""
         frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
         seconds = {"photo": photo.seconds, "denoise": denoise}
         placed = threading.Event()
@@ -274,10 +277,10 @@ class Maker:
         distance: float | None,
         placed: threading.Event,
     ) -> dict[str, Any] | None:
-        """Write video and poster into the scratch folder, then move both to where they belong; `placed` is set then.
+        """Write the files of a video into the scratch folder, then move them into place; `placed` is set then.
 
         Returns:
-            The record; None if the video is to be made again first.
+            The record; None if the video is retried first.
         """
         start = time.perf_counter()
         mark = {FINGERPRINT: fingerprint(photo.sha256, job.settings_hash, job.revision)}
@@ -287,10 +290,12 @@ class Maker:
         take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
             finishers = self._finishers(job, photo, clip.count)
-            infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, job.source)
-            info = infos[0]
-            if frames.poster is not None:
-                write_poster(poster, finishers[0].still(frames.poster), self.work.encode.mark)
+            with self._sources(job, photo) as sources:
+                infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, sources)
+                info = infos[0]
+                if frames.poster is not None:
+                    picture = finishers[0].still(frames.poster)
+                    posters.write(poster, picture, self.work.encode, clip.metadata, sources, POSTER_COMMENT)
             seconds["encode"] = time.perf_counter() - start
             kept = None
             if self.work.one_at_a_time:
@@ -303,7 +308,7 @@ class Maker:
                 seconds["score"] = time.perf_counter() - start
             takes = [*(self._takes.pop(job.number, None) or earlier_takes(job)), take]
             if self.work.gate is not None:
-                for one in takes:  # those of an earlier run perhaps by other limits
+                for one in takes:  # limits may differ from those of the earlier run
                     one.flags = flags(one.scores, self.work.gate)
                 if take.flags and job.reroll < self.work.reroll:
                     self._takes[job.number] = takes
@@ -326,6 +331,7 @@ class Maker:
             **({} if clip.lock is None else {"lock": clip.lock.summary()}),
             **({} if distance is None else {"motion_distance": round(distance, 4)}),
             **({} if info.frames == clip.count else {"generated_frames": clip.count}),
+            **_photo_box(photo, finishers[0]),
             poster=job.name + POSTER,
             encoder=info.encoder,
             scheduler=clip.metadata["fashionflow_scheduler"],
@@ -334,7 +340,7 @@ class Maker:
         )
 
     def _finishers(self, job: Job, photo: OpenedPhoto, count: int | None = None) -> list[Finisher]:
-        """Of an item's files; `count`: of the generated frames, if that is not what was asked for."""
+        """Finishers of an item's files; `count`: of generated frames if it differs from the requested one."""
         request = job.settings.resolve(self.pipe.config)
         assert photo.fitted is not None
         box = photo.fitted.box
@@ -342,35 +348,54 @@ class Maker:
         return replace(self.work.finish, caption=job.label).finishers(footage)
 
     def _write_files(
-        self, finishers: list[Finisher], paths: list[Path], frames: FrameQueue, metadata: dict[str, str], photo: str
+        self,
+        finishers: list[Finisher],
+        paths: list[Path],
+        frames: FrameQueue,
+        metadata: dict[str, str],
+        sources: Sequence[str],
     ) -> "list[VideoInfo]":
-        """Write a clip's files; frames that are needed more than once wait on the disk."""
-        encode = self.work.encode
-        photo = "" if storage.is_url(photo) else photo  # a signature names those that are of this machine
-        if len(paths) == 1 and finishers[0].is_streamed(self.work.suffix):
-            return [finishing.write(finishers[0], lambda: frames, paths[0], metadata, encode, None, photo)]
-        with finishing.FrameStore(paths[0]) as store:
-            for frame in frames:
-                store.add(frame)
+        """Write the files of a clip."""
+        with finishing.replayed(frames, finishers, paths) as generated:
             return [
-                finishing.write(finisher, partial(store.read, finisher.order), path, metadata, encode, None, photo)
+                finishing.write(finisher, generated(finisher), path, metadata, self.work.encode, None, sources)
                 for finisher, path in zip(finishers, paths, strict=True)
             ]
 
+    @contextmanager
+    def _sources(self, job: Job, photo: OpenedPhoto) -> Iterator[tuple[str, ...]]:
+        """Files that a signature names: the photo, which is fetched again where it is elsewhere.
+
+        Raises:
+            FashionFlowError: it cannot be fetched, or was replaced since the video was generated.
+        """
+        if self.work.encode.sign is None or not storage.is_url(job.source):
+            yield (job.source,)
+            return
+        folder = self.scratch / f"source-{job.number}-{job.attempt}-{job.reroll}"
+        folder.mkdir()
+        try:
+            local = storage.fetch(job.source, folder / PurePosixPath(job.source).name)
+            if sha256(local) != photo.sha256:
+                raise FashionFlowError(f"{job.source}: changed during the run", hint="run the same command again")
+            yield (str(local),)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
-        """Of a video, compared with its photo finished as its frames are."""
+        """Scores of a video against its photo, finished as the frames are."""
         assert photo.fitted is not None
         pixels = photo.fitted.box.cut(photo.fitted.pixels)
         return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
 
     def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:
-        """Move an item's files to where they belong, unless there; returns the video's bytes and hash."""
+        """Move the files of an item into place; returns size and hash of the video."""
         names = self.work.files(job.name)
         if best.video is None or best.poster is None:
             with self.outputs.existing(names[0]) as path:
                 return (path.stat().st_size, sha256(path)) if path is not None else (0, "")
         size, digest = best.video.stat().st_size, sha256(best.video)
-        # The video last: where it is, the item is finished.
+        # The video last: its presence means that the item is finished.
         places = ((best.poster, job.name + POSTER), *zip(best.more, names[1:]), (best.video, names[0]))
         for _, name in places:
             self.outputs.check(job, name)
@@ -402,7 +427,7 @@ class Maker:
         self.again(Started(replace(job, settings=settings, reroll=job.reroll + 1), again))
 
     def _adopted(self, job: Job, photo: OpenedPhoto) -> bool:
-        """Whether the very video is in place already: a kill came between its last move and its line."""
+        """Whether the same video is already in place: the run was killed before its line was written."""
         name, *more = self.work.files(job.name)
         if job.redo or job.reroll or not all(map(self.outputs.has, more)):
             return False
@@ -432,6 +457,7 @@ class Maker:
                 **self._of_video(job, info, path.stat().st_size, sha256(path)),
                 **({"poster": job.name + POSTER} if self.outputs.has(job.name + POSTER) else {}),
                 **of_takes(take, [take], self.work),
+                **_photo_box(photo, self._finishers(job, photo)[0]),
                 seconds={},
                 **{"judged" if job.judge else "recovered": True},
             )
@@ -456,6 +482,15 @@ class Maker:
             "input_bytes": photo.bytes,
             "input_mtime_ns": photo.mtime_ns,
         }
+
+
+def _photo_box(photo: OpenedPhoto, finisher: Finisher) -> dict[str, Any]:
+    """Where the photo lies in a video, for the manifest; nothing if it fills it."""
+    if photo.fitted is None:
+        return {}
+    found = photo_box(finisher.size, photo.fitted.source, photo.shape)
+    fills = all(abs(share - whole) < 0.005 for share, whole in zip(found, (0, 0, 1, 1)))
+    return {} if fills else {"photo_box": [round(share, 5) for share in found]}
 
 
 def _smaller(job: Job, photo: OpenedPhoto) -> tuple[Job, OpenedPhoto]:

@@ -1,7 +1,7 @@
 """Remote storage through fsspec: s3://, gs://, az://, hf://, memory://.
 
-Of an output folder on such a system a small part is kept on this machine: lock, manifest, page and files under way.
-Videos go up one by one as they are finished; the manifest, every few seconds and at the end.
+A local mirror of a remote output folder holds lock, manifest, page and unfinished files. Videos are uploaded one by
+one, the manifest every few seconds and at the end.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
 
 def is_url(text: str) -> bool:
-    """Whether this names something on a file system of fsspec's."""
+    """Whether this is a URL of fsspec."""
     return bool(_URL.match(text))
 
 
 def as_given(path: Path | str) -> str:
-    """An argument as it was typed: `Path` makes s3://bucket of s3:/bucket."""
+    """An argument as it was typed: `Path` shortens s3://bucket to s3:/bucket."""
     text = re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", os.fspath(path))
-    return re.sub(r"^(file|local)://(?!/)", r"\1:///", text)  # these have no host
+    return re.sub(r"^(file|local)://(?!/)", r"\1:///", text)  # without a host
 
 
 def mirror(url: str) -> Path:
-    """The folder on this machine that belongs to an output URL, in the user's cache."""
+    """The local mirror of an output URL, in the user's cache."""
     return cache_home() / "catalogues" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn the many errors of remote file systems into one line.
+    """Convert errors of remote file systems into a FashionFlowError.
 
     Raises:
-        FashionFlowError: whatever went wrong inside.
+        FashionFlowError: for any error inside.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def explained(url: str) -> Iterator[None]:
         raise FashionFlowError(f"{url}: no such file", hint="check the spelling of the address") from None
     except PermissionError:
         raise FashionFlowError(f"{url}: access denied", hint="check the credentials in the environment") from None
-    except Exception as error:  # each of these file systems has its own kinds
+    except Exception as error:  # each file system has its own exceptions
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise FashionFlowError(f"{url}: {text}", hint="check address, network and credentials") from None
 
@@ -60,7 +60,7 @@ def opened(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path on it.
 
     Raises:
-        FashionFlowError: no such kind, or its package is not installed.
+        FashionFlowError: unknown protocol, or its package is not installed.
     """
     from fsspec.core import url_to_fs
 
@@ -77,7 +77,7 @@ def opened(url: str) -> tuple[Any, str]:
 
 
 def find(url: str) -> list[str]:
-    """Every file below a folder, or that matches a pattern, or the one file: whole URLs, sorted."""
+    """Files below a folder or matching a pattern, or the file itself, as sorted URLs."""
     files, path = opened(url)
     with explained(url):
         files.invalidate_cache()
@@ -91,9 +91,9 @@ def find(url: str) -> list[str]:
 
 
 def identify(source: str | Path) -> tuple[str, int, int]:
-    """SHA-256, size in bytes and time of change of a file.
+    """SHA-256, size in bytes and modification time of a file.
 
-    Of a URL there is no hash, which would mean to fetch it; of what cannot be read an empty hash and zeros.
+    The hash of a URL is empty, since it would require a download; of an unreadable file all are empty or 0.
     """
     if is_url(str(source)):
         return _identify_url(str(source))
@@ -110,7 +110,7 @@ def _identify_url(url: str) -> tuple[str, int, int]:
         files, path = opened(url)
         files.invalidate_cache()
         info = files.info(path)
-    except Exception:  # each of these file systems has its own kinds
+    except Exception:  # each file system has its own exceptions
         return "", 0, 0
     changed = next((info[key] for key in ("LastModified", "mtime", "updated", "created") if info.get(key)), 0)
     if isinstance(changed, datetime):
@@ -121,7 +121,7 @@ def _identify_url(url: str) -> tuple[str, int, int]:
 
 
 def size(url: str) -> int | None:
-    """Bytes of a file; None if there is none."""
+    """Size of a file in bytes; None if it does not exist."""
     files, path = opened(url)
     with explained(url):
         files.invalidate_cache()
@@ -129,7 +129,7 @@ def size(url: str) -> int | None:
 
 
 def fetch(url: str, target: Path) -> Path:
-    """Copy a file to this machine."""
+    """Download a file."""
     files, path = opened(url)
     with explained(url):
         files.get_file(path, str(target))
@@ -137,10 +137,10 @@ def fetch(url: str, target: Path) -> Path:
 
 
 def put(source: Path, url: str) -> None:
-    """Copy a file there, and check that all of it has come.
+    """Upload a file and check its size.
 
     Raises:
-        FashionFlowError: it has not.
+        FashionFlowError: the upload failed or is incomplete.
     """
     files, path = opened(url)
     with explained(url):
@@ -150,4 +150,4 @@ def put(source: Path, url: str) -> None:
         files.put_file(str(source), path)
         files.invalidate_cache()
         if files.info(path)["size"] != source.stat().st_size:
-            raise FashionFlowError(f"{url}: was not stored whole", hint="run the same command again")
+            raise FashionFlowError(f"{url}: stored incompletely", hint="run the same command again")

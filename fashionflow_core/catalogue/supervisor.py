@@ -17,28 +17,28 @@ from fashionflow_core.catalogue.planner import Decision, Planner
 from fashionflow_core.catalogue.worker_handle import WORKER, WorkerHandle, WorkerPool
 from fashionflow_core.errors import FashionFlowError
 
-PATIENCE = 30.0  # seconds between a wish to stop and the end of it
-_STARTS = 3  # workers that may die before their model is open
+PATIENCE = 30.0  # seconds that a stop may take
+_STARTS = 3  # consecutive deaths of workers before their model is open that end the run
 
 
 class Supervisor:
-    """Gives the items of a planner to workers, one a device.
+    """Assigns the items of a planner to workers, one per device.
 
-    Everything happens on a thread of its own, so that a signal, which Python raises on the main thread, never comes
-    between a video and its line in the manifest.
+    It runs on its own thread, so that a signal, which Python raises on the main thread, cannot come between a video and
+    its line in the manifest.
 
     Args:
-        planner: what is to do.
-        books: where it is written down.
+        planner: items to make.
+        books: records them.
         devices: one worker each.
-        module: what a worker runs.
+        module: the module that a worker runs.
     """
 
     def __init__(self, planner: Planner, books: Ledger, devices: list[str], module: str = WORKER) -> None:
         self.planner, self._books, self.watcher = planner, books, books.watcher
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         logs = Path(planner.work.out) / HIDDEN
-        self._crew = WorkerPool(planner.work, devices, logs, self._events, module)
+        self._pool = WorkerPool(planner.work, devices, logs, self._events, module)
         self._planned: queue.Queue[Decision | BaseException | None] = queue.Queue(256)
         self._todo: deque[Job] = deque()
         self._all_planned = False
@@ -49,11 +49,11 @@ class Supervisor:
         self._unwritten: list[Mapping[str, Any]] = []
 
     def __call__(self) -> None:
-        """Supervisor to the end.
+        """Run to the end.
 
         Raises:
-            FashionFlowError: the run cannot go on: no model, no device, a full disk.
-            BaseException: what a signal raised meanwhile, after everything was put away.
+            FashionFlowError: the run cannot continue: no model, no device, a full disk.
+            BaseException: raised by a signal meanwhile, after all files were closed.
         """
         finished = threading.Event()
         threading.Thread(target=self._safely, args=(finished,), daemon=True).start()
@@ -64,23 +64,23 @@ class Supervisor:
             raise self._error
 
     def _wait(self, finished: threading.Event) -> BaseException | None:
-        """Wait for the run; the first signal asks it to stop, the second one, or half a minute, makes it."""
+        """Wait for the run; the first signal stops it gently, a second one or `PATIENCE` at once."""
         interruption, deadline = None, float("inf")
         while True:
             try:
-                # Not Thread.join: interrupted, that may take a running thread for a dead one.
+                # Not Thread.join: after an interruption it may report a running thread as ended.
                 if finished.wait(0.2):
                     return interruption
                 if time.monotonic() > deadline:
-                    self._crew.kill()
+                    self._pool.kill()
             except BaseException as error:
                 if interruption is None:
                     interruption, deadline = error, time.monotonic() + PATIENCE
                     self._events.put((None, ("stop",)))
-                    self.watcher.said("stopping after what is being written; once more stops at once")
+                    self.watcher.said("finishing the current video (Ctrl-C again to stop now)")
                 else:
                     deadline = 0
-                    self._crew.kill()
+                    self._pool.kill()
 
     def _plan(self) -> None:
         try:
@@ -96,9 +96,9 @@ class Supervisor:
             self._loop()
         except BaseException as error:
             self._error = error
-            self._crew.kill()
+            self._pool.kill()
         finally:
-            for worker in self._crew.workers:
+            for worker in self._pool.workers:
                 worker.child.kill()
             finished.set()
 
@@ -111,25 +111,25 @@ class Supervisor:
             if self._is_over():
                 return
             self._handle(*self._next_event())
-            with suppress(queue.Empty):  # all that has come meanwhile shares one flush of the disk
+            with suppress(queue.Empty):  # events that arrived meanwhile share one flush of the disk
                 for _ in range(1000):
                     self._handle(*self._events.get_nowait())
 
     def _next_event(self) -> tuple[WorkerHandle | None, tuple[Any, ...]]:
-        hungry = not self._all_planned and not self._todo
+        idle = not self._all_planned and not self._todo
         try:
-            return self._events.get(timeout=0.002 if hungry else 0.5)
+            return self._events.get(timeout=0.002 if idle else 0.5)
         except queue.Empty:
             return None, ("nothing",)
 
     def _is_over(self) -> bool:
-        if self._stopping or (self._all_planned and not self._todo and not any(w.jobs for w in self._crew.workers)):
-            self._crew.tell("stop" if self._stopping else "end")
-            return not self._crew.workers
+        if self._stopping or (self._all_planned and not self._todo and not any(w.jobs for w in self._pool.workers)):
+            self._pool.tell("stop" if self._stopping else "end")
+            return not self._pool.workers
         return False
 
     def _take_planned(self) -> None:
-        wanted = 2 * len(self._crew.devices) * max((worker.room for worker in self._crew.workers), default=2)
+        wanted = 2 * len(self._pool.devices) * max((worker.room for worker in self._pool.workers), default=2)
         for _ in range(2000):
             if self._all_planned or len(self._todo) >= wanted or self._stopping:
                 return
@@ -149,14 +149,14 @@ class Supervisor:
                 self._books.skip(decision)
 
     def _give(self) -> None:
-        """Give the next jobs to whoever has fewest, and start workers only as there is something for them to do."""
+        """Assign the next jobs to the worker with the fewest; workers are started when they are needed."""
         while self._todo:
-            takers = [worker for worker in self._crew.workers if worker.takes(self._todo[0])]
+            takers = [worker for worker in self._pool.workers if worker.takes(self._todo[0])]
             worker = min(takers, key=lambda taker: len(taker.jobs), default=None)
             if worker is None or worker.jobs:
-                running = {worker.number for worker in self._crew.workers}
-                missing = [number for number in range(len(self._crew.devices)) if number not in running]
-                worker = self._crew.start(missing[0]) if missing else worker
+                running = {worker.number for worker in self._pool.workers}
+                missing = [number for number in range(len(self._pool.devices)) if number not in running]
+                worker = self._pool.start(missing[0]) if missing else worker
             if worker is None:
                 return
             worker.give(self._todo.popleft())
@@ -165,7 +165,7 @@ class Supervisor:
         kind, *rest = message
         if kind == "stop":
             self._stopping = True
-            for starting in self._crew.workers:
+            for starting in self._pool.workers:
                 if not starting.ready:
                     starting.child.process.kill()
         elif worker is None or kind == "nothing":
@@ -178,7 +178,7 @@ class Supervisor:
             )
         elif kind == "room":
             worker.room = 2 * rest[0] + 1
-            self.watcher.said(f"{self._crew.devices[worker.number]}: {rest[0]} photos at a time")
+            self.watcher.said(f"{self._pool.devices[worker.number]}: {rest[0]} photos at a time")
         elif kind == "begun":
             worker.begun.update(rest[0])
         elif kind == "record":
@@ -193,22 +193,22 @@ class Supervisor:
             self._error = self._error or rest[0]
             self._stopping = True
         elif kind == "dead":
-            self._bury(worker)
+            self._handle_death(worker)
 
-    def _bury(self, worker: WorkerHandle) -> None:
-        """A worker is gone: what it was at is tried once more, alone; what it had besides goes to others."""
+    def _handle_death(self, worker: WorkerHandle) -> None:
+        """Handle the death of a worker: its current items are retried once, alone; the others are reassigned."""
         code = worker.child.kill() if worker.child.process.poll() is None else worker.child.wait()
-        self._crew.workers.remove(worker)
+        self._pool.workers.remove(worker)
         if self._stopping or (worker.ending and not worker.jobs):
             return
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        words = worker.last_words()
-        how += f" ({words})" if words else ""
+        line = worker.last_line()
+        how += f" ({line})" if line else ""
         if not worker.ready:
             self._deaths_before_ready += 1
             if self._deaths_before_ready >= _STARTS:
-                raise FashionFlowError(f"a worker {how} while it opened the model", hint=f"see {worker.log}")
-        self.watcher.warned(f"a worker on {self._crew.devices[worker.number]} {how}; another takes its place")
+                raise FashionFlowError(f"a worker {how} while opening the model", hint=f"see {worker.log}")
+        self.watcher.warned(f"a worker on {self._pool.devices[worker.number]} {how}; it is replaced")
         for job in reversed(worker.jobs.values()):
             if job.number not in worker.begun:
                 self._todo.appendleft(job)

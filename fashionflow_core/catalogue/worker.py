@@ -31,15 +31,15 @@ class _Worker:
             ipc.send(self._outgoing, message)
 
     def listen(self, start: Callable[[Job], Started], cancel: Callable[[int], None]) -> None:
-        """On a thread of its own: a run that is gone ends this process at once, wherever it is.
+        """Read messages on a separate thread; when the run is gone, this process ends at once.
 
-        Photos are begun as they are named, the first ones while the model is still being opened.
+        Photos are opened as jobs arrive, the first ones while the model is still being opened.
         """
         try:
             while True:
                 kind, *rest = ipc.receive(self._incoming)
                 if kind == "job":
-                    if not self.stop.is_set():  # set by a full disk, of which the run may not know yet
+                    if not self.stop.is_set():  # set by a full disk before the run knows of it
                         self.jobs.put(start(rest[0]))
                 elif kind == "cancel":
                     cancel(rest[0])
@@ -93,7 +93,7 @@ class _Worker:
 
 
 def _alike(waiting: list[Started], limit: int) -> list[Started]:
-    """The first job, and up to `limit` that can share its steps."""
+    """The first job and others with the same sampling settings, at most `limit` in all."""
 
     def sampling(one: Started) -> tuple[Any, ...]:
         settings = one.job.settings
@@ -130,8 +130,8 @@ def main() -> None:
     except Exception as error:
         log_traceback(error)
         if worker.is_ready:
-            os._exit(1)  # what it was at is tried again in another process
+            os._exit(1)  # another process retries the current items
         worker.say("fatal", FashionFlowError(f"internal: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
-    # Threads that wait for a device or a file must not keep a finished process.
+    # Threads that wait for a device or a file must not keep the process alive.
     sys.stdout.flush()
     os._exit(0)

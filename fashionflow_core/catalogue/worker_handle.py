@@ -17,13 +17,13 @@ class WorkerHandle:
     """One worker process.
 
     Attributes:
-        number: its place in the crew; a replacement has the same.
-        jobs: what it has and has not reported, by number.
-        begun: numbers of those that its device or encoder has; one of these is to blame if it dies.
+        number: its place in the pool, which its replacement inherits.
+        jobs: assigned and not reported yet, by number.
+        begun: numbers of jobs in work, of which one is the likely cause if it dies.
         ready: whether its model is open.
-        room: how many jobs it takes at a time.
+        room: maximum number of jobs at a time.
         ending: it was told to end.
-        alone: it has a job that a worker died of, and gets no other beside that.
+        alone: it has a job that a worker died of, and gets no other one.
     """
 
     number: int
@@ -37,18 +37,18 @@ class WorkerHandle:
     alone: bool = False
 
     def takes(self, job: Job) -> bool:
-        """Whether it has room for this job now."""
+        """Whether it can take this job now."""
         if self.ending or self.alone or len(self.jobs) >= self.room:
             return False
         return job.attempt == 1 or not self.jobs
 
     def give(self, job: Job) -> None:
-        """Send it a job; if it is dead that will show soon."""
+        """Send it a job; a dead worker is noticed later."""
         self.jobs[job.number] = job
         self.alone = job.attempt > 1
         self.child.send(("job", job))
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """The last line of its log."""
         try:
             lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -58,14 +58,14 @@ class WorkerHandle:
 
 
 class WorkerPool:
-    """All workers; what they say arrives in `events` as (worker, message), a death as ("dead",).
+    """Worker processes of a run; their messages arrive in `events` as (worker, message), a death as ("dead",).
 
     Args:
         work: of the run.
         devices: one worker each.
-        logs: a folder.
-        events: gets what they say.
-        module: what a worker runs.
+        logs: folder of log files.
+        events: queue of messages.
+        module: the module that a worker runs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class WorkerPool:
         self.workers: list[WorkerHandle] = []
 
     def start(self, number: int) -> WorkerHandle:
-        """Start the worker of a device, the first one or one in place of a dead one."""
+        """Start the worker of a device, or a replacement for a dead one."""
         log = self.logs / f"worker-{number}.log"
         worker = WorkerHandle(number, Child(self.module, log), log)
         worker.child.send(("work", self.work.on(self.devices[number]), log.with_suffix(".helper.log")))
@@ -87,17 +87,17 @@ class WorkerPool:
         try:
             while True:
                 self.events.put((worker, worker.child.receive()))
-        except Exception:  # it is gone, or what it said cannot be read
+        except Exception:  # it is gone, or its message is unreadable
             self.events.put((worker, ("dead",)))
 
     def tell(self, message: str) -> None:
-        """Tell all that are not ending yet."""
+        """Send a message to all workers that are not ending yet."""
         for worker in self.workers:
             if not worker.ending:
                 worker.ending = True
                 worker.child.send((message,))
 
     def kill(self) -> None:
-        """End all, now."""
+        """Kill all workers."""
         for worker in self.workers:
             worker.child.process.kill()

@@ -254,7 +254,7 @@ def download_all(
         except OSError as error:
             raise FashionFlowError(
                 f"{folder / MANIFEST}: not writable ({_reason(error)})",
-                hint="free some space, then run the command again",
+                hint="free some space, then run the same command again",
             ) from None
         if all(outcome.state != "failed" for outcome in found.values()):
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)

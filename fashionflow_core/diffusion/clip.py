@@ -1,7 +1,7 @@
 """Generated clip: lazy decoding of latents to frames and files."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from torch import Tensor
 from fashionflow_core import video
 from fashionflow_core.config import EncodeOptions, ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.vae_residual import restore_detail
+from fashionflow_core.errors import SettingError
 from fashionflow_core.images.fitting import Box, Fitted
 from fashionflow_core.lock.options import LockOptions, LockReport
 from fashionflow_core.lock.photo_lock import locked
+from fashionflow_core.video import finishing, poster
+from fashionflow_core.video.finishing import FinishOptions, Footage
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,85 @@ class Clip:
         """The frames, uint8 (height, width, 3), decoded on demand; each iteration starts at the first."""
         return self.decode()
 
-    def save(self, path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> video.VideoInfo:
+    def save(
+        self,
+        path: str | Path,
+        options: EncodeOptions = EncodeOptions(),
+        finish: FinishOptions = FinishOptions(),
+        **changes: Any,
+    ) -> video.VideoInfo:
         """Write the video; its suffix determines the format. An existing file is replaced atomically.
 
         Args:
             path: output file.
             options, changes: as in `video.write`, such as crf=30.
+            finish: at most one target, canvas and overlays; `{columns}` of its caption are not filled in.
 
         Raises:
-            FashionFlowError: as `video.write`, and as decoding.
+            UsageError: several targets, for which `save_files` writes a file each; or a suffix that the target does
+                not take.
+            FashionFlowError: as `video.finishing.write`, and as decoding.
         """
-        return video.write(self.frames, path, self.fps, self.count, self.metadata, options, **changes)
+        if len(finish.targets) > 1:
+            raise SettingError("for", "several targets have a file each", hint="use save_files")
+        (info,) = self.save_files(path, finish, options, **changes)
+        return info
+
+    def save_files(
+        self, path: str | Path, finish: FinishOptions, options: EncodeOptions = EncodeOptions(), **changes: Any
+    ) -> list[video.VideoInfo]:
+        """Write one file per target from frames that are decoded once: of `dress.mp4` `dress.amazon.mp4` and so on.
+
+        Args:
+            path: output file; with several targets their names are added to it (`FinishOptions.files`).
+            finish: targets, canvas and overlays.
+            options, changes: as in `save`.
+
+        Returns:
+            The files, in the order of the targets.
+
+        Raises:
+            UsageError, FashionFlowError: as `save`.
+        """
+        path, options = Path(path), replace(options, **changes)
+        paths = [path.with_name(name) for name in finish.files(path.stem, path.suffix)]
+        for file in paths:
+            video.check_options(file, finish.encode(options, file))
+        finishers = finish.finishers(self._footage)
+        with finishing.replayed(self.frames, finishers, paths) as generated:
+            return [
+                finishing.write(finisher, generated(finisher), file, self.metadata, options)
+                for finisher, file in zip(finishers, paths, strict=True)
+            ]
+
+    def save_poster(
+        self,
+        path: str | Path,
+        options: EncodeOptions = EncodeOptions(),
+        finish: FinishOptions = FinishOptions(),
+        **changes: Any,
+    ) -> Path:
+        """Write the sharpest frame away from the first one as PNG or JPEG, marked and signed as `save` does.
+
+        Args:
+            path: output file, ending in .png, .jpg or .jpeg.
+            options, finish, changes: as in `save`.
+
+        Raises:
+            FashionFlowError: as `video.poster.write`, and as decoding.
+        """
+        picker = poster.PosterPicker()
+        for frame in self.frames:
+            picker.add(frame)
+        assert picker.poster is not None
+        shown = finish.finishers(self._footage)[0].still(picker.poster)
+        poster.write(Path(path), shown, replace(options, **changes), self.metadata)
+        return Path(path)
+
+    @property
+    def _footage(self) -> Footage:
+        loop = self.metadata.get("fashionflow_loop") == "true"
+        return Footage(self.count, self.fps, self.height, self.width, loop)
 
 
 def assemble(

@@ -240,7 +240,7 @@ def evaluate_model(
         options = replace(options, protocol=protocol)
     if not made.clips:
         raise FashionFlowError(
-            f"{data}: no video was generated: {made.failed[0]}", hint="fix this input, then run the command again"
+            f"{data}: no video was generated: {made.failed[0]}", hint="fix this input, then run the same command again"
         )
     found = evaluate(real, folder, options, progress, made.clips)
     for reason in made.failed:

@@ -116,7 +116,7 @@ def evaluate(
     if not sets.fake:
         raise FashionFlowError(
             f"{fake}: no usable clip of {len(found['fake'])}: {sets.failed[0]['reason']}",
-            hint="fix this clip, then run the command again",
+            hint="fix this clip, then run the same command again",
         )
     record = protocol.record() | {
         "weights": {kind: loaded.record(kind) for kind, loaded in networks.trained.items()},

@@ -4,7 +4,6 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,6 @@ from fashionflow_core.images.loading import load_photo
 from fashionflow_core.images.person import Box, find_figure, warn_if_no_figure
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.utils.frame_sizes import FrameSizes
-
-if TYPE_CHECKING:
-    from PIL.PngImagePlugin import PngInfo
 
 Photo = str | Path | np.ndarray | Image.Image
 
@@ -248,13 +244,12 @@ def _with_bars(inner: NDArray[np.uint8], box: Box, height: int, width: int) -> N
     return frame
 
 
-def write_png(path: str | Path, frame: NDArray[np.uint8], text: "PngInfo | None" = None) -> None:
+def write_png(path: str | Path, frame: NDArray[np.uint8]) -> None:
     """Write one frame, uint8 (h, w, 3), as a PNG, atomically.
 
     Args:
         path: output file, ending in .png.
         frame: pixels to write.
-        text: text chunks of the file, such as `video.marking.png_text()`.
 
     Raises:
         FashionFlowError: the name does not end in .png, the folder is missing or not writable, or an invalid frame.
@@ -265,7 +260,7 @@ def write_png(path: str | Path, frame: NDArray[np.uint8], text: "PngInfo | None"
     check_target(path, overwrite=True)
     try:
         with atomic_path(path) as temporary:
-            Image.fromarray(frame).save(temporary, format="PNG", pnginfo=text)
+            Image.fromarray(frame).save(temporary, format="PNG")
     except OSError as error:
         reason = error.strerror or os.fspath(path)
         raise FashionFlowError(f"{path}: not writable ({reason})", hint="check the free disk space") from None

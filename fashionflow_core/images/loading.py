@@ -133,7 +133,7 @@ def _update(digest: Digest, file: IO[bytes], name: str) -> None:
         left -= len(block)
     after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise FashionFlowError(f"{name}: changed while it was read", hint="run the command again")
+        raise FashionFlowError(f"{name}: changed while it was read", hint="run the same command again")
 
 
 @contextlib.contextmanager

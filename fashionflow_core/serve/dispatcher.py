@@ -241,7 +241,7 @@ class Dispatcher:
         if not worker.ready and not self._stopping:
             self._deaths += 1
             if self._deaths >= _STARTS:
-                words = worker.last_words()
+                words = worker.last_line()
                 problem = f"a worker ended with exit code {code} while it opened the model"
                 raise FashionFlowError(
                     f"{problem} ({words})" if words else problem,

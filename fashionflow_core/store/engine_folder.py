@@ -1,8 +1,8 @@
 """Engine folders: exported graphs, `engines.json` and its records.
 
-An engine folder is a model folder in which graphs (`unet/model.onnx`, `unet/model.engine`) stand for the safetensors,
-and `engines.json` says what they are. A model's pixel range, patches and latent statistics are inside its graphs, so
-the folder's `model.json` names the plain conventions: frames in [0, 1], latents of mean 0 and deviation 1.
+An engine folder is a model folder with graphs (`unet/model.onnx`, `unet/model.engine`) in place of safetensors, which
+`engines.json` describes. A model's pixel range, patches and latent statistics are inside its graphs, so the folder's
+`model.json` has plain conventions: frames in [0, 1], latents of mean 0 and deviation 1.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ def _again() -> str:
 
 @dataclass(frozen=True)
 class Graph:
-    """One network of an engine folder: names of its tensors, in order. Its part of the folder is called as it is."""
+    """Graph of one network: names of its tensors, in order. Its subfolder has the name of the network."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
-# Every tensor is float32 at the border, whatever the graph computes in. Sizes: image (b, 3, H, W) in [0, 1]; mean,
+# Inputs and outputs are float32, whatever the graph computes in. Sizes: image (b, 3, H, W) in [0, 1]; mean,
 # logvar and latents (b, c, h, w), normalised; pixels (1, 3, s, s) as CLIP's processor makes them; context (1, n, d);
 # sample (1, c_in, f, h, w); timestep (1,); prediction (1, c, f, h, w). Of a motion model latents are the photo's
 # channels (1, k, h, w); photo (2, 3, H, W) in [0, 1], a photo and its mirror image; logits (2, 1 + parts, H/2, W/2).
@@ -46,14 +46,14 @@ GRAPHS = {
     "image_encoder": Graph(("pixels", "latents"), ("context",)),
     "parser": Graph(("photo",), ("logits",)),
 }
-# Which of them a model has, by what its latents mean (`ModelConfig.latents`).
+# Networks of a model by `ModelConfig.latents`.
 GRAPHS_OF = {
     "appearance": ("unet", "vae_decoder", "vae_encoder", "image_encoder"),
     "motion": ("unet", "image_encoder", "parser"),
 }
-# Tensors that do not have four dimensions; of those that have five, the number of frames may be open (-1).
+# Ranks other than 4; with rank 5 the number of frames may be dynamic (-1).
 _RANKS = {"timestep": 1, "context": 3, "sample": 5, "prediction": 5}
-# What a runtime runs of an engine folder.
+# File of a network for each runtime.
 ENGINE_FILES = {"onnxruntime": "model.onnx", "tensorrt": "model.engine"}
 ENGINE_DTYPES = ("fp32", "fp16")
 
@@ -63,7 +63,7 @@ class NetworkRecord:
     """One network of an engine folder.
 
     Attributes:
-        dtype: what it computes in: fp32 or fp16.
+        dtype: of its arithmetic: fp32 or fp16.
         parameters: number of weights.
         inputs, outputs: tensor name → shape; the number of frames of a U-Net with dynamic frames is -1.
         flop: frames of the clip → floating-point operations of one call (of decoder and parser: for one image). Three
@@ -79,7 +79,7 @@ class NetworkRecord:
     files: dict[str, str] = field(default_factory=dict)
 
     def wrong(self, graph: Graph) -> str:
-        """Where this is no record of a graph, as one phrase; empty if it is."""
+        """What is wrong with this record of a graph, as one phrase; empty if nothing."""
         if self.dtype not in ENGINE_DTYPES:
             return f"computes in {self.dtype!r}, not in {' or '.join(ENGINE_DTYPES)}"
         if set(self.inputs) != set(graph.inputs) or set(self.outputs) != set(graph.outputs):
@@ -95,25 +95,25 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file was when it was exported: its size in bytes and its SHA-256, hexadecimal."""
+    """A file at its export: size in bytes and SHA-256, hexadecimal."""
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Of a file as it is now."""
+        """The record of a file as it is now."""
         return cls(path.stat().st_size, sha256(path))
 
 
 @dataclass(frozen=True)
 class RuntimeRecord:
-    """What is known of the files for one runtime.
+    """Verification of the files for one runtime.
 
     Attributes:
         state: verified, built_not_run or failed.
         reason: why it is not verified; empty if it is.
-        parity: one entry a network and set of inputs: largest and relative error against PyTorch in float32.
+        parity: one entry per network and set of inputs: largest and relative error against PyTorch in float32.
         generation: PSNR of a short seeded generation against the same, frame by frame; empty: not compared.
         build: what the files depend on (flavor, versions, compute capabilities); empty for ONNX.
     """
@@ -127,22 +127,22 @@ class RuntimeRecord:
 
 @dataclass(frozen=True)
 class Engines:
-    """`engines.json`.
+    """Content of `engines.json`.
 
     Attributes:
         model: name of the model.
         source: the model folder it was exported from.
-        source_files: file of that folder → SHA-256: what the weights were.
+        source_files: files of that folder → SHA-256.
         lora: the LoRA that was fused in, or empty.
-        dtype: that was asked for; a network may be kept in fp32.
-        frames: smallest and largest number of frames; all even ones between are taken.
+        dtype: requested; a network may be kept in fp32.
+        frames: smallest and largest number of frames; all even numbers between are valid.
         conventions: fields of the source's `model.json` that are inside the graphs.
-        schedule: what a sampler needs, for programs without diffusers: `prediction_type`, `alphas_cumprod` (one a
+        schedule: for programs without diffusers: `prediction_type`, `alphas_cumprod` (one per
             timestep of the noise schedule), and the `timesteps` of the model's own number of steps.
-        tools: name → version of what made the folder.
+        tools: name → version of the exporting programs.
         networks, runtimes: by name.
-        files: every file that is loaded → its size and SHA-256.
-        latents: as in `model.json`: which networks a whole folder has (`GRAPHS_OF`).
+        files: each loaded file → its size and SHA-256.
+        latents: as in `model.json`; determines the networks of a complete folder (`GRAPHS_OF`).
     """
 
     model: str
@@ -165,25 +165,25 @@ class Engines:
         """Read `engines.json` of an engine folder.
 
         Raises:
-            FashionFlowError: there is none, it is broken, or of another version.
+            FashionFlowError: it is missing, invalid, or of another version.
         """
         path = Path(folder) / ENGINES_FILE
         try:
             content = read_object(path, _again())
         except (FileNotFoundError, NotADirectoryError):
             raise FashionFlowError(
-                f"{folder}: is no engine folder (no {ENGINES_FILE})", hint=f"make one: {command('export', onnx=True)}"
+                f"{folder}: not an engine folder (no {ENGINES_FILE})", hint=f"make one: {command('export', onnx=True)}"
             ) from None
         if content.get("schema") != SCHEMA:
             found = f"schema {content['schema']!r}" if "schema" in content else "no schema"
-            raise FashionFlowError(f"{path}: is of {found}, this version reads {SCHEMA}", hint=_again())
+            raise FashionFlowError(f"{path}: has {found}, this version reads {SCHEMA}", hint=_again())
         engines = build(cls, content, path, _again())
         if wrong := engines._wrong():
             raise FashionFlowError(f"{path}: {wrong}", hint=_again())
         return engines
 
     def _wrong(self) -> str:
-        """Where the record does not hold together, as one phrase; empty if it does."""
+        """What is inconsistent in the record, as one phrase; empty if nothing."""
         for name, runtime in self.runtimes.items():
             if name not in ENGINE_FILES:
                 return f"unknown runtime {name}"
@@ -199,44 +199,44 @@ class Engines:
             if wrong := network.wrong(GRAPHS[name]):
                 return f"networks.{name}: {wrong}"
             for runtime, file in network.files.items():
-                # What no state is known of would run unseen.
+                # A file without a recorded state would run unverified.
                 if runtime not in self.runtimes:
-                    return f"networks.{name} has a file for {runtime}, of which runtimes says nothing"
+                    return f"networks.{name} has a file for {runtime}, which runtimes does not list"
                 if file not in self.files:
                     return f"{file} has no hash"
         for file, entry in self.files.items():
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or not path.parts:
-                return f"files: {file!r} is no place inside the folder"
+                return f"files: {file!r} is not a path inside the folder"
             if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
                 return f"files: {file} has no size or no SHA-256"
         return ""
 
     def save(self, folder: str | Path) -> None:
-        """Write `engines.json`, whole or not at all."""
+        """Write `engines.json` atomically."""
         write_text(Path(folder) / ENGINES_FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """Names of the networks that a whole folder has."""
+        """Names of the networks of a complete folder."""
         return GRAPHS_OF[self.latents]
 
     @property
     def frame_counts(self) -> range:
-        """Numbers of frames that the U-Net takes."""
+        """Valid numbers of frames of the U-Net."""
         return range(self.frames[0], self.frames[1] + 1, 2)
 
     def with_runtime(self, name: str, record: RuntimeRecord) -> Self:
-        """The same with another record of one runtime."""
+        """A copy with another record of one runtime."""
         return dataclasses.replace(self, runtimes={**self.runtimes, name: record})
 
     def check_files(self, folder: Path, network: str, runtime: str) -> Path:
-        """The file of a network for a runtime, once it and what belongs to it are found to be what was exported.
+        """The file of a network for a runtime, after it and its data files were checked against their hashes.
 
-        Engines are machine code: nothing is loaded that is not listed here with the hash it has.
+        Engines are machine code: only files that are listed here with their hash are loaded.
 
         Raises:
-            FashionFlowError: the folder has no such file, or it is not the one that is listed.
+            FashionFlowError: the folder has no such file, or its hash differs.
         """
         record = self.networks.get(network)
         if record is None or runtime not in record.files:
@@ -245,13 +245,17 @@ class Engines:
                 hint=f"it was exported for: {', '.join(self.runtimes) or 'nothing'}",
             )
         main = record.files[runtime]
-        # Beside a large model lies its data: model.onnx.data.
+        # Large models have a data file: model.onnx.data.
         for file in [name for name in self.files if name == main or name.startswith(f"{main}.")]:
             self.check_file(folder, file)
         return folder / main
 
     def check_file(self, folder: Path, file: str) -> None:
-        """Raises FashionFlowError unless a file is what `engines.json` says."""
+        """Check size and hash of a file.
+
+        Raises:
+            FashionFlowError: the file is missing or differs from `engines.json`.
+        """
         path, entry = folder / file, self.files[file]
         if not path.is_file():
             raise FashionFlowError(f"{path}: is missing", hint=_again())
@@ -266,5 +270,5 @@ def refusal(folder: Path, runtime: str, record: RuntimeRecord) -> FashionFlowErr
     """The error for engines that failed verification."""
     return FashionFlowError(
         f"{folder}: its {runtime} engines failed verification ({record.reason})",
-        hint=f"export the model again; {option('allow_unverified')} runs them all the same",
+        hint=f"export the model again; {option('allow_unverified')} runs them anyway",
     )

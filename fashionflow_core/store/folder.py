@@ -17,27 +17,27 @@ from fashionflow_core.utils.temporary import scratch_folder, sweep
 NETWORKS = ("unet", "adapter", "vae", "image_encoder")
 PARSER = "parser"  # of motion models: matte and parts of a photo
 MOTION_NETWORKS = ("unet", "adapter", "image_encoder", PARSER)
-INTERPOLATOR = "interpolator"  # of models that say so in model.json (`ModelConfig.interpolator`)
-# What stands for a network: its own weights, or an engine made of them.
+INTERPOLATOR = "interpolator"  # of models with `ModelConfig.interpolator`
+# Files of a network: weights, or an engine.
 _WEIGHTS = (".safetensors", ".onnx", ".engine")
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder claims to be a model, of FashionFlow or in diffusers' layout; `damage` checks that."""
+    """Whether a folder looks like a model of FashionFlow or a pipeline of diffusers; `damage` checks it."""
     # False where the folder cannot be read.
     return os.path.isfile(folder / MODEL_FILE) or os.path.isfile(folder / INDEX_FILE)
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files in a folder; links are counted as what they lead to, and not followed into folders."""
+    """Bytes of all files in a folder; links count as their targets, and links to folders are not followed."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def damage(folder: Path) -> list[str]:
-    """What is wrong with a model folder, found without reading its weights: parts, headers, and recorded sizes.
+    """Find problems of a model folder without reading its weights: parts, headers, and recorded sizes.
 
     Returns:
-        One line each; none if it is whole.
+        One line per problem; none if it is complete.
     """
     if is_pipeline(folder):
         try:
@@ -62,7 +62,7 @@ def damage(folder: Path) -> list[str]:
         if not weights:
             found.append(f"{part}/ holds no weights")
         try:
-            parameters(folder / part)  # a header that promises more bytes than there are does not open
+            parameters(folder / part)  # fails if the header states more bytes than there are
         except FashionFlowError as error:
             found.append(error.message)
     for part, name in (("scheduler", "scheduler_config.json"), ("feature_extractor", "preprocessor_config.json")):
@@ -72,7 +72,7 @@ def damage(folder: Path) -> list[str]:
 
 
 def network_damage(folder: Path) -> list[str]:
-    """The same of a folder that holds one network at its top, or several in subfolders, and no model."""
+    """As `damage`, for a folder with one network at its top, or several in subfolders."""
     parts = [part for part in NETWORKS if (folder / part).is_dir()] or ["."]
     found = []
     for part in parts:
@@ -88,7 +88,7 @@ def network_damage(folder: Path) -> list[str]:
 
 
 def _engines(folder: Path, found: list[str]) -> Engines | None:
-    """The record of an engine folder, None for any other; adds what is wrong with its files to `found`."""
+    """The record of an engine folder, None for other folders; adds problems of its files to `found`."""
     if not (folder / ENGINES_FILE).is_file():
         return None
     try:
@@ -106,7 +106,7 @@ def _engines(folder: Path, found: list[str]) -> Engines | None:
 
 
 def _resized(folder: Path) -> list[str]:
-    """Files that are gone or not as long as `source.json` says."""
+    """Files that are missing or differ in size from `source.json`."""
     if not (folder / SOURCE_FILE).is_file():
         return []
     try:
@@ -124,10 +124,10 @@ def _resized(folder: Path) -> list[str]:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a place for a model folder before the work that would be wasted.
+    """Check the path of a new model folder before any work.
 
     Raises:
-        FashionFlowError: it exists, and is no model folder or `overwrite` is false; or nothing can be written there.
+        FashionFlowError: it exists and is not a model folder or `overwrite` is false; or its parent is not writable.
     """
     check_name(target)
     replaceable = target.is_dir() and (
@@ -135,7 +135,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     )
     if (target.exists() or target.is_symlink()) and not (overwrite and replaceable):
         hint = (
-            f"it is no model folder: name another one with {option('out')}"
+            f"not a model folder: name another one with {option('out')}"
             if overwrite
             else f"pass {option('overwrite', True)}, or another name with {option('out')}"
         )
@@ -147,12 +147,12 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def nearest_folder(target: Path) -> Path:
-    """The nearest parent that exists."""
+    """The nearest existing parent."""
     return next(folder for folder in target.absolute().parents if folder.is_dir())
 
 
 def _forget_origin(path: Path) -> None:
-    """Drop the folder that diffusers notes a network was loaded from: a path of one machine."""
+    """Remove the path that diffusers stores in a network's configuration."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if content.pop("_name_or_path", None) is not None:
         path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -160,8 +160,8 @@ def _forget_origin(path: Path) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, renamed onto it as a whole; any exception leaves everything as it was."""
-    beside = nearest_folder(target)  # parents are made only once there is something to hold
+    """A temporary folder next to `target` that replaces it atomically; after an exception nothing has changed."""
+    beside = nearest_folder(target)  # parents are created at the end
     sweep(beside)
     with scratch_folder(target, beside) as scratch:
         made, replaced = scratch / "made", scratch / "replaced"
@@ -170,7 +170,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         for path in made.glob("*/config.json"):
             _forget_origin(path)
         for path in made.rglob("*"):
-            if path.is_file():  # safetensors makes files private; these get what any other new file would have
+            if path.is_file():  # safetensors creates private files; these get default permissions
                 set_mode(path)
             sync(path)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Hugging Face hub downloads, checked by hash.
 
-HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean elsewhere.
+HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual meaning.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.network import check_network, check_token
 from fashionflow_core.utils.paths import expanded
 
-# Weights that are tensors alone, what describes them, and the terms they come under. No pickles, no code.
-# SentencePiece's vocabularies are data; templates of chats run in transformers' sandbox.
+# Tensors, their descriptions, and licences: no pickles, no code. SentencePiece vocabularies are data; chat templates
+# run in transformers' sandbox.
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.md", "LICENSE", "NOTICE", "spiece.model", "chat_template.jinja")
 
-_WORTH_A_BAR = 1_000_000  # bytes
+_LEAST_BAR = 1_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files of a repository at one commit, whole and checked, in the hub's cache."""
+    """Files of a repository at one commit, complete and verified, in the hub's cache."""
 
     repo: str
     commit: str
@@ -48,7 +48,7 @@ class Snapshot:
     files: Mapping[str, HubFile]
 
     def record(self) -> dict[str, Any]:
-        """What `source.json` holds."""
+        """Content of `source.json`."""
         files = {
             name: {key: value for key, value in asdict(file).items() if value} for name, file in self.files.items()
         }
@@ -66,15 +66,15 @@ def fetch(
     Args:
         repo: `organisation/name`.
         revision: branch, tag or commit; the default branch if None.
-        choose: takes the paths in the repository, of allow-listed kinds alone, and returns those that are wanted.
-        progress: told of every piece of a file above a megabyte.
+        choose: function from the allowed paths in the repository to the wanted ones.
+        progress: called for each piece of a file above a megabyte.
 
     Returns:
-        Where they are. Without a network, or with HF_HUB_OFFLINE=1, what an earlier call left in the cache.
+        The files; without a network, or with HF_HUB_OFFLINE=1, those in the cache.
 
     Raises:
-        FashionFlowError: no such repository, no access, no network and not in the cache, a full disk, or a file that
-            is not what its repository says.
+        FashionFlowError: no such repository, no access, no network and not in the cache, a full disk, or a file
+            whose size or hash differs.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.file_download import repo_folder_name
@@ -99,12 +99,12 @@ def fetch(
                     path.unlink(missing_ok=True)
             else:
                 raise FashionFlowError(
-                    f"{repo}/{name}: is not what the hub promised (its size or hash differs); it was thrown away",
-                    hint="try again; if it stays so, a proxy or mirror changes files: check HF_ENDPOINT",
+                    f"{repo}/{name}: size or hash differs from the hub's; the file was deleted",
+                    hint="try again; if it recurs, check HF_ENDPOINT: a proxy or mirror changes files",
                 )
         if listed and files:
             _note_revision(cache, revision or "main", commit)
-            for blob in blobs.values():  # what killed processes left of it
+            for blob in blobs.values():  # left by killed processes
                 for piece in blob.parent.glob(f"{blob.name}.*.incomplete"):
                     piece.unlink(missing_ok=True)
     return Snapshot(repo, commit, folder, files)
@@ -117,13 +117,13 @@ def fetch_part(part: HubPart, folders: tuple[str, ...], progress: OnBytes | None
         The snapshot, which contains that folder.
 
     Raises:
-        FashionFlowError: as `fetch`; also when none of them holds safetensors.
+        FashionFlowError: as `fetch`; also if none of them contains safetensors.
     """
 
     def choose(names: list[str]) -> list[str]:
         for folder in folders:
             inside = [name for name in names if str(PurePosixPath(name).parent) == folder]
-            # What `from_pretrained` opens: not the half-precision variants beside it.
+            # Files that `from_pretrained` opens, without half-precision variants.
             weights = [n for n in inside if re.search(r"(^|[/_])model(-\d+-of-\d+)?\.safetensors$", n)]
             if weights:
                 return weights + [n for n in inside if re.search(r"(^|/)config\.json$|\.index\.json$", n)]
@@ -137,7 +137,7 @@ def fetch_part(part: HubPart, folders: tuple[str, ...], progress: OnBytes | None
         try:
             snapshot = fetch(part.repo, revision, choose, progress)
         except FashionFlowError as error:
-            failure = error  # offline the cache may still hold the next one
+            failure = error  # offline, the cache may contain the next one
             continue
         if snapshot.files:
             return snapshot
@@ -151,7 +151,7 @@ def _allowed(name: str) -> bool:
 
 
 def _listing(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]] | None:
-    """The commit that `revision` is, and all its files; None where the hub cannot be asked."""
+    """Commit of `revision` and its files; None if the hub is unreachable and the cache has them."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -162,7 +162,7 @@ def _listing(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]] 
     except OfflineModeIsEnabled:
         return None
     except Exception as error:
-        # Down, but we may have been here before; the commit is then the one that was current at that time.
+        # The hub is down: use the cached commit of an earlier call.
         if (is_connection(error) or (status(error) or 0) >= 500) and _cached_folder(repo, revision):
             return None
         raise
@@ -171,7 +171,7 @@ def _listing(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]] 
         lfs = file.lfs
         entry = HubFile(lfs.size, sha256=lfs.sha256) if lfs else HubFile(file.size or 0, sha1=file.blob_id)
         if not (entry.sha256 or entry.sha1):
-            message = f"{repo}/{file.rfilename}: {constants.ENDPOINT} gives no hash to check it by"
+            message = f"{repo}/{file.rfilename}: {constants.ENDPOINT} gives no hash for it"
             raise FashionFlowError(message, hint="check HF_ENDPOINT")
         files[file.rfilename] = entry
     return str(found.sha), files
@@ -188,11 +188,11 @@ def _cached_folder(repo: str, revision: str | None) -> Path | None:
 
 
 def _cached(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]]:
-    """What the cache holds of a repository, as `_listing`; the hashes are the names of the blobs it links to."""
+    """Cached files of a repository, as `_listing`; hashes are the names of the linked blobs."""
     folder = _cached_folder(repo, revision)
     if folder is None:
         raise FashionFlowError(
-            f"{repo}: is not in the cache, and HF_HUB_OFFLINE forbids the network",
+            f"{repo}: not in the cache, and HF_HUB_OFFLINE forbids the network",
             hint="unset HF_HUB_OFFLINE to download it",
         )
     files = {}
@@ -204,7 +204,7 @@ def _cached(repo: str, revision: str | None) -> tuple[str, dict[str, HubFile]]:
 
 
 def _note_revision(cache: Path, revision: str, commit: str) -> None:
-    """Leave in the cache which commit a branch or tag was: without a network that is what is asked for."""
+    """Store the commit of a branch or tag in the cache, for use without a network."""
     ref = cache / "refs" / revision
     if revision != commit and ".." not in revision and re.fullmatch(r"[\w][\w./-]*", revision):
         ref.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def _note_revision(cache: Path, revision: str, commit: str) -> None:
 
 
 def _bar(label: str, file: HubFile, progress: OnBytes | None) -> Any:
-    """A progress bar class for the hub's client; in place of drawing it calls `progress`."""
+    """A progress bar class for the hub's client that calls `progress` and draws nothing."""
     from tqdm import tqdm
 
     class Bar(tqdm):
@@ -220,8 +220,8 @@ def _bar(label: str, file: HubFile, progress: OnBytes | None) -> Any:
             super().__init__(*args, **options | {"file": io.StringIO()})
 
         def display(self, *_: Any, **__: Any) -> None:
-            # Beside that of the file, downloads by xet have a bar of the compressed bytes on their way.
-            if progress and file.size > _WORTH_A_BAR and not self.desc.startswith("Downloading"):
+            # Downloads by xet have a second bar, of the compressed bytes.
+            if progress and file.size > _LEAST_BAR and not self.desc.startswith("Downloading"):
                 progress(label, int(self.n), file.size)
 
     return Bar
@@ -240,7 +240,7 @@ def _is_whole(path: Path, file: HubFile) -> bool:
 
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
-    """The hub's own refusals as one line each; the rest as `explained` says it."""
+    """Convert errors of the hub into one line each; others as `explained`."""
     check_network()
     check_token()
     from huggingface_hub import constants, errors
@@ -250,7 +250,7 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         with explained(repo, hub):
             try:
                 yield
-            except errors.LocalEntryNotFoundError as error:  # the client's way to say that the network failed
+            except errors.LocalEntryNotFoundError as error:  # raised by the client if the network failed
                 raise error.__cause__ or error from None
     except FashionFlowError as error:
         cause = error.__context__
@@ -267,4 +267,4 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
             raise
         raise FashionFlowError(f"{repo}: {message}", hint) from None
     except errors.HFValidationError:
-        raise FashionFlowError(f"{repo!r}: is no name of a repository", hint="write organisation/name") from None
+        raise FashionFlowError(f"{repo!r}: not the id of a repository", hint="write organisation/name") from None

@@ -32,13 +32,13 @@ from fashionflow_core.utils.nearest import did_you_mean
 from fashionflow_core.utils.paths import expanded
 from fashionflow_core.utils.typed_files import read_object
 
-# What else a model folder holds beside its networks.
+# Subfolders of a model folder.
 _FOLDERS = (*NETWORKS, INTERPOLATOR, PARSER, "scheduler", "feature_extractor")
 
 _NETWORK_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md", "LICENSE")
 # Without a variant such as .fp16 in the name.
 _WHOLE_WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
-METRICS = "metrics"  # not a model: the networks that metrics are measured with
+METRICS = "metrics"  # not a model: the feature networks of metrics
 
 Report = Callable[[str], None]
 Accept = Callable[[str], bool]
@@ -56,26 +56,26 @@ def pull(
     progress: OnBytes | None = None,
     accept: Accept = lambda licence: False,
 ) -> Path:
-    """Install a model, as a whole or not at all.
+    """Install a model atomically.
 
     Args:
         name: a known model, the hub id `organisation/name` of a repository that is a model folder or in diffusers'
             layout, `base` (VAE and CLIP for new models), `parser` (a SegFormer for clothes) or `metrics`.
         revision: branch, tag or commit of a hub id, or of the parser.
-        store_as: the name it gets here; by default the last part of the hub id.
-        checkpoint: for `published`: the authors' file, or an address to fetch it from.
-        sha256: what that file must hash to.
+        store_as: its name here; by default the last part of the hub id.
+        checkpoint: for `published`: the authors' file, or its URL.
+        sha256: expected hash of that file.
         overwrite: replace an installed model of that name.
-        report: told in a line what is being done.
-        progress: told of every piece of a large file.
-        accept: asked once, before weights are fetched, about a licence that restricts use; told the licence.
+        report: called with messages on the steps.
+        progress: called for each piece of a large file.
+        accept: called with a restrictive licence before weights are fetched; whether it is accepted.
 
     Returns:
         Its folder.
 
     Raises:
-        UsageError: an option that does not go with `name`.
-        FashionFlowError: everything else that the network, the hub, the disk or the files may have.
+        UsageError: an option that is invalid for `name`.
+        FashionFlowError: errors of network, hub, disk or files.
     """
     from huggingface_hub.utils import WeakFileLock
 
@@ -87,14 +87,16 @@ def pull(
     if name == BASE and revision:
         raise SettingError("revision", f"{name} is always fetched at its pinned commits", hint="omit it")
     if beside and store_as:
-        raise SettingError("name", f"{name} has a name of its own", hint=f"leave {option('name')} out")
+        raise SettingError("name", f"the name of {name} is fixed", hint=f"leave {option('name')} out")
     published = name in KNOWN and bool(KNOWN[name].parts)
     if not published and (checkpoint or sha256):
         raise SettingError("checkpoint", f"belongs to the model published, not to {name}")
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise SettingError("sha256", f"{sha256!r} is no SHA-256", hint="64 hexadecimal digits, as sha256sum prints")
+        raise SettingError(
+            "sha256", f"{sha256!r} is not a SHA-256", hint="pass 64 hexadecimal digits, as sha256sum prints them"
+        )
     if name in KNOWN and (revision or store_as):
-        raise SettingError("revision" if revision else "name", f"model {name} is always the same, under its own name")
+        raise SettingError("revision" if revision else "name", f"model {name} has one revision and one name")
     if name in KNOWN and KNOWN[name].bundled:
         raise FashionFlowError(
             f"model {name} comes with fashionflow: there is nothing to pull",
@@ -120,7 +122,7 @@ def pull(
             hint="set FASHIONFLOW_HOME to a folder that can be written",
         ) from None
     with WeakFileLock(models_home() / f".{stored}.lock"):
-        _check_target(target, overwrite)  # another process may have been at it meanwhile
+        _check_target(target, overwrite)  # another process may have installed it meanwhile
         if published:
             return _pull_published(name, target, checkpoint, sha256, overwrite, report, progress)
         if name == BASE:
@@ -133,7 +135,7 @@ def pull(
 
 
 def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, progress: OnBytes | None = None) -> Path:
-    """Fetch the public weights of the feature networks into `metrics_home()`; what is there and whole stays.
+    """Download the public weights of the feature networks into `metrics_home()`; verified files are kept.
 
     Raises:
         FashionFlowError: no network, a full disk, or a file that is not the public one.
@@ -151,13 +153,13 @@ def pull_metrics(overwrite: bool = False, report: Report = lambda line: None, pr
             report(f"{file.name} is here, SHA-256 {found}")
             continue
         report(f"fetching {file.url}")
-        # Of one file its authors publish but the beginning of the hash, so that it is compared here.
+        # Of one file the authors publish only the beginning of the hash: compared below.
         fetched = download(file.url, home / ".downloads", progress=progress)
         found = hashing.sha256(fetched)
         if not is_public(kind, found):
             fetched.unlink()
             raise FashionFlowError(
-                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; it was thrown away",
+                f"{file.url}: its SHA-256 is {found}, which does not begin with {file.sha256}; the file was deleted",
                 hint="a proxy may have changed it: try again, or get it elsewhere and put it into " + str(home),
             )
         sync(fetched)
@@ -182,12 +184,12 @@ def _pull_folder(
     repo: str, revision: str | None, target: Path, report: Report, progress: OnBytes | None, accept: Accept
 ) -> Path:
     report(f"asking the hub for {repo}")
-    # First the small file that says what it is: the weights of something else may be gigabytes.
+    # The small index first: weights of other repositories may have gigabytes.
     head = fetch(repo, revision, lambda names: [name for name in names if name in (MODEL_FILE, INDEX_FILE)])
     if not head.files:
         raise FashionFlowError(
-            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE}) and no pipeline of diffusers ({INDEX_FILE})",
-            hint=f"{command('models pull')} takes repositories that are model folders",
+            f"{repo}: neither a FashionFlow model (no {MODEL_FILE}) nor a pipeline of diffusers (no {INDEX_FILE})",
+            hint=f"name a repository that is a model folder: {command('models pull')}",
         )
     choose = _model_files
     if MODEL_FILE in head.files:
@@ -210,14 +212,12 @@ def _pull_folder(
             shutil.copyfile(snapshot.folder / name, folder / name)
         (folder / SOURCE_FILE).write_text(json.dumps(snapshot.record(), indent=2) + "\n", encoding="utf-8")
         if problems := damage(folder):
-            raise FashionFlowError(
-                f"{repo}: is no whole model folder: {problems[0]}", hint="tell those who published it"
-            )
+            raise FashionFlowError(f"{repo}: incomplete model folder: {problems[0]}", hint="report it to the publisher")
     return target
 
 
 def _pipeline_files(index: Mapping[str, Any], names: list[str]) -> list[str]:
-    """Of a repository's files those that open a pipeline: no other precisions, no weights outside its components."""
+    """Files of a repository that a pipeline needs: no other precisions, no weights outside its components."""
     parts = {name for name, _ in components(index)}
 
     def is_wanted(name: str) -> bool:
@@ -232,10 +232,10 @@ def _pipeline_files(index: Mapping[str, Any], names: list[str]) -> list[str]:
 
 
 def fetch_lora(repo: str) -> Path:
-    """The one safetensors file of a repository of the hub that holds a LoRA.
+    """The safetensors file of a LoRA repository on the hub.
 
     Raises:
-        FashionFlowError: as `hub.fetch`; also when it holds none, or several.
+        FashionFlowError: as `hub.fetch`; also if there is none, or more than one.
     """
     snapshot = fetch(repo, None, lambda names: [name for name in names if name.endswith(".safetensors")][:2])
     if len(snapshot.files) != 1:
@@ -248,7 +248,7 @@ def fetch_lora(repo: str) -> Path:
 
 
 def _pull_network(name: str, revision: str | None, target: Path, report: Report, progress: OnBytes | None) -> Path:
-    """The SegFormer for clothes: its configuration and safetensors, once its labels are found to be known."""
+    """Install the SegFormer for clothes after its labels were checked."""
     known = NETWORKS_BESIDE[name]
     place = known.parts["."]
     repo = place.repo
@@ -285,7 +285,7 @@ def _pull_network(name: str, revision: str | None, target: Path, report: Report,
 
 
 def _model_files(names: list[str]) -> list[str]:
-    """Of a repository's files those of a model folder: at the top, and in the folders of its parts."""
+    """Files of a repository that belong to a model folder: at the top, and in the folders of its parts."""
     inside = [name for name in names if len(parts := PurePosixPath(name).parts) == 1 or parts[0] in _FOLDERS]
     return [name for name in inside if name != SOURCE_FILE]
 
@@ -302,7 +302,7 @@ def _pull_published(
     known = KNOWN[name]
     local = expanded(checkpoint) if checkpoint and "://" not in checkpoint else None
     if local and not local.is_file():
-        raise FashionFlowError(f"{option('checkpoint', checkpoint)}: is no file", hint=f"get it from {known.authors}")
+        raise FashionFlowError(f"{option('checkpoint', checkpoint)}: no such file", hint=f"get it from {known.authors}")
     if local and sha256 and (found := hashing.sha256(local)) != sha256.lower():
         raise FashionFlowError(
             f"{local}: its SHA-256 is {found}, not {sha256.lower()}", hint=f"check {option('sha256')}"
@@ -313,8 +313,8 @@ def _pull_published(
         fetch_part(place, folders[part], progress)
     if checkpoint is None:
         raise FashionFlowError(
-            f"model {name}: VAE and CLIP are here, but its checkpoint is not fetched unasked: its authors state no "
-            f"licence for it; they publish it at {known.authors}",
+            f"model {name}: VAE and CLIP are installed, the checkpoint is not: its authors state no licence; "
+            f"they publish it at {known.authors}",
             hint=f"if you may use it: {command('models pull', name, checkpoint='FILE|ADDRESS')}",
         )
     from fashionflow_core.store.published import import_checkpoint, read_checkpoint
@@ -325,7 +325,7 @@ def _pull_published(
         try:
             read_checkpoint(fetched)
         except FashionFlowError as error:
-            fetched.unlink()  # whole, but nothing to go on from
+            fetched.unlink()  # complete, but not a checkpoint
             raise FashionFlowError(error.message.replace(str(fetched), checkpoint), error.hint) from None
         report("importing")
         made = import_checkpoint(fetched, target, overwrite=overwrite)

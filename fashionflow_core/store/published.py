@@ -82,12 +82,12 @@ def published_config() -> ModelConfig:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors of a published `.pth`: (`net`, `adapter`), published names. Runs nothing that the file holds.
+    """The tensors of a published `.pth`: (`net`, `adapter`), published names. No code of the file is run.
 
     A `module.` before every name (left by DataParallel) is dropped; the optimizer's state and counters are ignored.
 
     Raises:
-        FashionFlowError: no such file, not a checkpoint, damaged, or it holds more than weights.
+        FashionFlowError: no such file, not a checkpoint, damaged, or it contains more than weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,16 +97,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own text advises to load the file without this protection: it is not passed on.
+        # torch's message advises disabling this protection, so it is replaced.
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it would run {code[1]} when opened" if code else "it is damaged, or holds more than weights"
+        what = f"it would run {code[1]} when opened" if code else "it is damaged, or contains more than weights"
         raise FashionFlowError(
-            f"{path}: refused, {what}; nothing of it was run",
+            f"{path}: refused, {what}; none of it was run",
             hint="weights need no code: get the file from its authors again",
         ) from None
-    except Exception as error:  # a damaged archive raises anything from EOFError to KeyError
+    except Exception as error:  # damaged archives raise many kinds of errors
         raise FashionFlowError(
-            f"{path}: is damaged, or no PyTorch checkpoint ({library_reason(error)})", _HINT
+            f"{path}: damaged, or not a PyTorch checkpoint ({library_reason(error)})", _HINT
         ) from None
     if not isinstance(content, Mapping):
         raise FashionFlowError(f"{path}: holds a {type(content).__name__}, not the parts net and adapter", _HINT)
@@ -123,20 +123,20 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tens
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuse an archive that unpacks to more than itself: torch stores tensors as they are, and few other bytes.
+    """Refuse archives with compressed content: torch stores tensors uncompressed, and few other bytes.
 
     Raises:
         FashionFlowError: it is larger unpacked than packed, or its pickle is larger than a network's names need.
     """
-    if not zipfile.is_zipfile(path):  # the format before torch 1.6, or damaged: its tensors are read one by one
+    if not zipfile.is_zipfile(path):  # format before torch 1.6, or damaged
         return
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    # NotImplementedError: zipfile, of a version of the format that it does not read.
+    # NotImplementedError: unsupported version of the zip format.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FashionFlowError(
-            f"{path}: is damaged, or no PyTorch checkpoint ({library_reason(error)})", _HINT
+            f"{path}: damaged, or not a PyTorch checkpoint ({library_reason(error)})", _HINT
         ) from None
     pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
     if sum(sizes.values()) > path.stat().st_size or pickled > _MAX_PICKLE:
@@ -158,8 +158,8 @@ def open_vae(source: str) -> Any:
     found = (vae.config.in_channels, vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1))
     if found != (3, 4, 8):
         raise FashionFlowError(
-            f"{option('vae', source)}: makes of {found[0]} channels {found[1]} at 1/{found[2]} the size, "
-            "not of 3 4 at 1/8",
+            f"{option('vae', source)}: encodes {found[0]} channels as {found[1]} at 1/{found[2]} of the size, "
+            "not 3 as 4 at 1/8",
             hint=f"the checkpoint was trained with {_VAE.repo}",
         )
     return vae
@@ -175,26 +175,26 @@ def open_clip(source: str) -> dict[str, Any]:
             f"{option('clip', source)}: width {found[0]}, image {found[1]}, patch {found[2]}, not 768, 224, 32",
             hint=f"the checkpoint was trained with {_CLIP.repo}",
         )
-    # Every CLIP of this size is preprocessed alike, so the source need not hold a copy: these are OpenAI's constants.
+    # All CLIPs of this size share OpenAI's preprocessing constants.
     return {"image_encoder": encoder, "feature_extractor": CLIPImageProcessorPil()}
 
 
 def import_checkpoint(
     path: str | Path, out_folder: str | Path, vae: str | None = None, clip: str | None = None, overwrite: bool = False
 ) -> Path:
-    """Make a model folder (DESIGN, "A model is a folder") of the published checkpoint, its VAE and its CLIP.
+    """Create a model folder from the published checkpoint, its VAE and its CLIP.
 
     Args:
         path: the published `.pth`.
-        out_folder: made as a whole or not at all; missing parents are created.
-        vae, clip: folder or hub id, safetensors only; by default what the checkpoint was trained with.
+        out_folder: created atomically, with missing parents.
+        vae, clip: folder or hub id, safetensors only; by default those that the checkpoint was trained with.
         overwrite: replace `out_folder` if it is a model folder.
 
     Returns:
         `out_folder`.
 
     Raises:
-        FashionFlowError: naming what is wrong with the checkpoint, a source or the target.
+        FashionFlowError: an invalid checkpoint, source or target.
     """
     target = Path(out_folder)
     check_target(target, overwrite)

@@ -20,7 +20,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Transform:
-    """How published tensors become one of ours (`ours`), and back (`published`)."""
+    """Conversion of published tensors to one of this project (`ours`), and back (`published`)."""
 
     ours: Callable[..., Tensor]
     published: Callable[[Tensor], tuple[Tensor, ...]]
@@ -48,7 +48,7 @@ QKV = Transform(
 
 @dataclass(frozen=True)
 class TensorMapping:
-    """One tensor of ours, the published tensors it is made of, and how."""
+    """One tensor of this project, its published tensors, and the conversion."""
 
     published: tuple[str, ...]
     ours: str
@@ -60,18 +60,18 @@ def _row(published: str | tuple[str, ...], ours: str, transform: Transform = SAM
 
 
 def _affine(published: str, ours: str, transform: Transform = SAME) -> tuple[TensorMapping, ...]:
-    """A weight with its transform, and the bias, which every layer keeps as it is."""
+    """Rows of a weight with its transform and of a bias, which stays unchanged."""
     return _row(f"{published}.weight", f"{ours}.weight", transform), _row(f"{published}.bias", f"{ours}.bias")
 
 
 def _within(published: str, ours: str, rows: Iterable[TensorMapping]) -> tuple[TensorMapping, ...]:
-    """The rows of a part, under the name that part has in the whole."""
+    """Rows of a part with the prefixes of both names."""
     return tuple(
         TensorMapping(tuple(f"{published}.{p}" for p in r.published), f"{ours}.{r.ours}", r.transform) for r in rows
     )
 
 
-# A row stands for a tensor that may be there: which ones are follows from the network's config.
+# A row is a tensor that may exist, depending on the network's config.
 CONV = (*_affine("spatial_conv", "spatial", SPATIAL), *_affine("temporal_conv", "temporal", TEMPORAL))
 RESNET = (
     *_affine("timestep_mlp.1", "time"),
@@ -133,7 +133,7 @@ ADAPTER = (*_affine("vae2clip", "vae_proj"), *_affine("linear1", "token_mix"))
 
 
 def unet_table(levels: int) -> tuple[TensorMapping, ...]:
-    """Every row a U-Net of `levels` levels can have. Published `ups` count outermost first, ours innermost first."""
+    """All rows of a U-Net of `levels` levels. Published `ups` start at the outermost, `up_blocks` innermost."""
     downs = [_within(f"downs.{n}", f"down_blocks.{n}", DOWN) for n in range(levels)]
     ups = [_within(f"ups.{n}", f"up_blocks.{levels - 1 - n}", UP) for n in range(levels)]
     return (*OUTSIDE_LEVELS, *(row for rows in (*downs, *ups) for row in rows))
@@ -145,7 +145,7 @@ def _to_published(state: State, table: Iterable[TensorMapping], what: str) -> di
     if unknown:
         raise FashionFlowError(
             f"{what}: no published counterpart of {', '.join(unknown)}",
-            hint="only models of the published architecture can be written that way",
+            hint="only models of the published architecture have such names: name one of those",
         )
     published = {}
     for name, tensor in state.items():
@@ -155,7 +155,7 @@ def _to_published(state: State, table: Iterable[TensorMapping], what: str) -> di
 
 
 def _to_ours(state: State, like: State, table: tuple[TensorMapping, ...], what: str) -> dict[str, Tensor]:
-    # The table backwards, on tensors without storage, says which names and shapes there must be.
+    # The inverse table on tensors without storage gives the expected names and shapes.
     empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in like.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in _to_published(empty, table, what).items()}
     problems = [f"missing {name}" for name in expected if name not in state]
@@ -188,7 +188,7 @@ def published_to_ours(net_state: State, like: State | None = None) -> dict[str, 
     Args:
         net_state: published names → tensors.
         like: state dict of a `FashionFlowUNet` of another config, for its names and shapes (a model on the meta device
-            will do); by default the published network's.
+            suffices); by default the published network's.
 
     Raises:
         FashionFlowError: one message that names every missing, unexpected and wrongly shaped tensor.
@@ -201,7 +201,7 @@ def ours_to_published(state: State) -> dict[str, Tensor]:
     """The inverse of `published_to_ours`, for any config: published names → tensors.
 
     Raises:
-        FashionFlowError: naming every tensor that is none of a `FashionFlowUNet`.
+        FashionFlowError: names all tensors that do not belong to a `FashionFlowUNet`.
     """
     return _to_published(state, unet_table(_levels(state)), "unet")
 

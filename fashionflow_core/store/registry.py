@@ -24,11 +24,11 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 @dataclass(frozen=True)
 class HubPart:
-    """A network on the Hugging Face hub, at a commit that never changes.
+    """A network on the Hugging Face hub, at fixed commits.
 
     Attributes:
         repo: `organisation/name`.
-        revisions: commit hashes; the first one that holds the network as safetensors is taken. Empty: as it is now.
+        revisions: commit hashes, of which the first one with safetensors is used. Empty: the latest commit.
     """
 
     repo: str
@@ -37,14 +37,14 @@ class HubPart:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that this version knows by name.
+    """A model with a fixed name.
 
     Attributes:
         summary: one line.
-        source: where its weights come from.
-        bundled: its folder inside the package, or None for one that has to be imported.
-        parts: what of it is on the hub, by the option of `models import` that names it.
-        authors: where its authors publish the rest.
+        source: of its weights.
+        bundled: its folder in the package; None: it has to be imported.
+        parts: its networks on the hub, by option of `models import`.
+        authors: URL of the rest.
     """
 
     summary: str
@@ -55,9 +55,9 @@ class KnownModel:
 
 
 PUBLISHED, CHECKPOINT = "published", "FashionFlow_checkpoint.pth"  # it is imported from the authors' file
-# The published weights are named but never fetched: they come without a licence, so their owner brings them. The
-# commits: the VAE's is the one that the published inference names (reference README) and, since that one may hold
-# pickles only, a later one of the same weights; CLIP's is the hub's own conversion to safetensors, which `main` lacks.
+# The published weights have no licence, so users provide them. Commits: for the VAE the one of the published inference
+# (reference README) and, since that one may contain pickles only, a later one of the same weights; for CLIP the hub's
+# conversion to safetensors, which `main` lacks.
 KNOWN = {
     "mini": KnownModel(
         summary="moves the photo's own pixels, at any size; works offline on a laptop",
@@ -126,10 +126,10 @@ class ModelEntry:
     """One line of the list of models.
 
     Attributes:
-        name: what models are opened by.
-        path: the model folder, or None while there is none.
-        installed: whether it can be used now.
-        summary: one line; what is known of the model, or its own `purpose`.
+        name: for opening it.
+        path: the model folder; None: not installed.
+        installed: whether it can be used.
+        summary: one line, such as its `purpose`.
     """
 
     name: str
@@ -144,7 +144,7 @@ def models_home() -> Path:
 
 
 def metrics_home() -> Path:
-    """The folder of the feature networks' weights, beside `models_home()`."""
+    """The folder of the feature networks' weights, next to `models_home()`."""
     return models_home().parent / "metrics"
 
 
@@ -162,10 +162,10 @@ def pulled_network(name: str) -> Path | None:
 
 
 def _installed() -> dict[str, Path]:
-    """Every usable model by name; a bundled one stands before an imported one of the same name."""
+    """Usable models by name; a bundled one overrides an imported one of the same name."""
     found: dict[str, Path] = {}
-    with suppress(NoHome, OSError):  # bundled models need no home folder, nor one that can be read
-        # A folder whose name starts with a dot is an import under way.
+    with suppress(NoHome, OSError):  # bundled models need no readable home folder
+        # Folders whose name starts with a dot are unfinished imports.
         folders = (folder for folder in sorted(models_home().iterdir()) if not folder.name.startswith("."))
         found = {folder.name: folder for folder in folders if is_model(folder)}
     return found | {name: model.bundled for name, model in KNOWN.items() if model.bundled and is_model(model.bundled)}
@@ -236,7 +236,7 @@ def pulled_from(repo: str) -> Path | None:
 
 
 def list_models() -> list[ModelEntry]:
-    """The known models, then the imported ones that are only known by their folder."""
+    """Known models, then other imported ones."""
     installed = _installed()
     entries = [ModelEntry(name, installed.get(name), name in installed, model.summary) for name, model in KNOWN.items()]
     for name, beside in NETWORKS_BESIDE.items():
@@ -254,13 +254,13 @@ def list_models() -> list[ModelEntry]:
 
 
 def show(name: str) -> dict[str, Any]:
-    """What a model is, without loading it.
+    """Describe a model without loading it.
 
     Args:
         name: as for `find`.
 
     Returns:
-        JSON-able: `path`, `source`, `size_bytes` (of all files), `parameters` (network → number, and `total`) and
+        JSON values: `path`, `source`, `size_bytes` (of all files), `parameters` (network → number, and `total`) and
         `config` (every field of `ModelConfig`); of a network of `NETWORKS_BESIDE` `licence` in place of `config`.
 
     Raises:
@@ -291,7 +291,7 @@ def show(name: str) -> dict[str, Any]:
 
 def _show_generator(path: Path) -> dict[str, Any]:
     config = config_of(path)
-    # Of the fields of every model those that mean something here, and the generator's own.
+    # Shared fields that apply to generators, and their own.
     shared = {field.name for field in fields(ModelConfig)} - {"name", "purpose", "frames", "fps", "steps", "fit"}
     described = {key: value for key, value in asdict(config).items() if key not in shared}
     if is_remote(path):
@@ -326,7 +326,7 @@ def _show_beside(name: str) -> dict[str, Any]:
 
 
 def _source(folder: Path) -> str | None:
-    """Where a pulled model came from, as one line."""
+    """Origin of a pulled model, as one line."""
     try:
         source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
         return f"{source['repo']} on the Hugging Face hub, commit {source['commit']}"
@@ -335,10 +335,10 @@ def _source(folder: Path) -> str | None:
 
 
 def check_name(name: str) -> str:
-    """A name that a model may be installed under: a plain folder name inside `models_home()`, nothing that leads out.
+    """Check the name of an installed model: a plain folder name inside `models_home()`.
 
     Raises:
-        FashionFlowError: it is none, or belongs to a model that this version knows.
+        FashionFlowError: not such a name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise FashionFlowError(
@@ -348,17 +348,17 @@ def check_name(name: str) -> str:
 
 
 def remove(name: str) -> tuple[Path, int]:
-    """Delete an installed model from `models_home()`. A link is removed, what it leads to stays.
+    """Delete an installed model from `models_home()`; of a link only the link.
 
     Returns:
-        What was removed, and how many bytes that freed.
+        The removed folder and the number of freed bytes.
 
     Raises:
-        FashionFlowError: no such model, the bundled one, or something that is no model.
+        FashionFlowError: no such model, a bundled one, or not a model.
     """
     if name in KNOWN and KNOWN[name].bundled:
         raise FashionFlowError(
-            f"model {name} is part of fashionflow and cannot be removed", hint="it goes with: pip uninstall fashionflow"
+            f"model {name} is part of fashionflow and cannot be removed", hint="uninstall it: pip uninstall fashionflow"
         )
     folder = models_home() / check_name(name)
     if folder.is_symlink():
@@ -371,11 +371,11 @@ def remove(name: str) -> tuple[Path, int]:
             hint=f"installed there: {', '.join(names)}" if names else "nothing is installed there",
         )
     if not any((folder / part).exists() for part in (MODEL_FILE, INDEX_FILE, SOURCE_FILE, *NETWORKS, PARSER)):
-        raise FashionFlowError(f"{folder}: is no model folder", hint="delete it by hand if it should go")
+        raise FashionFlowError(f"{folder}: not a model folder", hint="delete it by hand")
     freed = size(folder)
-    # Out of sight first: a removal that is interrupted leaves no half of a model under its name.
+    # Renamed first: an interrupted removal leaves no incomplete model under its name.
     with scratch_folder(folder) as scratch:
         folder.rename(scratch / "removed")
     if scratch.exists():
-        raise FashionFlowError(f"{scratch}: could not be deleted whole", hint="look at its permissions: ls -lR")
+        raise FashionFlowError(f"{scratch}: deleted only in part", hint="check its permissions: ls -lR")
     return folder, freed

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from PIL.ImageFile import ImageFile
 
-_PALETTE_FRAMES = 128  # at most so many, evenly spread, are counted for a GIF's palette: clips of a few seconds whole
-_MOST_PIXELS = 50_000_000  # in a frame that is read
+_PALETTE_FRAMES = 128  # at most N evenly spread frames are counted for a GIF's palette: all of clips of a few seconds
+_MOST_PIXELS = 50_000_000  # of a frame that is read
 _EXIF_DESCRIPTION = 0x010E
 _HAS_EXIF, _HAS_XMP = 0x08, 0x04  # flags of the chunk VP8X (WebP Container Specification)
 
 
 def ticks(rate: Fraction, count: int, container: Container) -> list[int]:
-    """When each frame starts and the last one ends, in the container's ticks: `count` + 1 numbers."""
+    """Start of each frame and end of the last one, in ticks of the container: `count` + 1 numbers."""
     assert container.tick is not None
     return [round(index / (rate * container.tick)) for index in range(count + 1)]
 
@@ -40,7 +40,7 @@ def ticks(rate: Fraction, count: int, container: Container) -> list[int]:
 
 
 class WebpSink:
-    """Every frame whole: they stay numbered (an encoder of differences merges equal frames), at no larger size."""
+    """WebP with complete frames: an encoder of differences would merge equal frames, and saves no bytes."""
 
     def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         self._pages = _Pages(temporary, size, rate, count, plan)
@@ -49,7 +49,7 @@ class WebpSink:
         from av.video.frame import VideoFrame
 
         opaque = np.full((*frame.shape[:2], 1), 255, np.uint8)
-        # BGRA, not yuv420p: libwebp makes its own planes, of the BT.601 that WebP is defined in.
+        # BGRA, not yuv420p: libwebp converts to the BT.601 that WebP is defined in.
         self._pages.add(VideoFrame.from_ndarray(np.concatenate([frame[..., ::-1], opaque], axis=2), format="bgra"))
 
     def finish(self) -> None:
@@ -60,7 +60,7 @@ class WebpSink:
 
 
 class GifSink:
-    """Two passes, since the palette comes first: frames wait in an unnamed file on the disk, not in memory."""
+    """GIF in two passes, since the palette comes first: frames are stored in an unnamed file."""
 
     def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         self._size, self._frames = size, 0
@@ -94,7 +94,7 @@ class GifSink:
 
 
 class _Pages:
-    """A file of pictures that are shown from one tick to another."""
+    """Container of pictures with durations in ticks."""
 
     def __init__(self, temporary: Path, size: tuple[int, int], rate: Fraction, count: int, plan: EncodePlan) -> None:
         import av
@@ -111,7 +111,7 @@ class _Pages:
         start, end = (round(index / (self._rate * tick)) for index in (self._written, self._written + 1))
         page.pts, page.duration, page.time_base = start, end - start, tick
         for packet in self._stream.encode(page):
-            packet.duration = end - start  # the encoder gives every frame the mean
+            packet.duration = end - start  # the encoder sets the mean for all frames
             self._file.mux(packet)
         self._written += 1
 
@@ -123,7 +123,7 @@ class _Pages:
 
 
 class _PaletteGraph:
-    """FFmpeg's palettegen: the colours that stand best for all that were counted."""
+    """FFmpeg's palettegen: the best palette for the counted frames."""
 
     def __init__(self, height: int, width: int) -> None:
         from av.filter import Graph
@@ -140,7 +140,7 @@ class _PaletteGraph:
         from av.error import BlockingIOError
 
         self._source.push(_rgb(pixels))
-        # Asking for the palette, which is not ready, is what makes the graph take in the frame and let go of it.
+        # Asking for the palette, although it is not ready, makes the graph process and release the frame.
         with suppress(BlockingIOError):
             self._sink.pull()
 
@@ -152,7 +152,7 @@ class _PaletteGraph:
 
 
 class _PaintGraph:
-    """FFmpeg's paletteuse: pixels in colours of the palette, the error spread over neighbours where pixels change."""
+    """FFmpeg's paletteuse: pixels in colours of the palette, with error diffusion where pixels change."""
 
     def __init__(self, height: int, width: int, palette: "VideoFrame") -> None:
         from av.filter import Graph
@@ -172,7 +172,7 @@ class _PaintGraph:
         colours.push(None)
 
     def painted(self, pixels: NDArray[np.uint8] | None) -> "Iterator[VideoFrame]":
-        """What is ready once these pixels came; None: nothing more comes."""
+        """Frames that are ready after these pixels; None: end of the clip."""
         from av.error import BlockingIOError, EOFError
 
         self._source.push(None if pixels is None else _rgb(pixels))
@@ -199,7 +199,7 @@ def _rgb(pixels: NDArray[np.uint8]) -> "VideoFrame":
 
 
 def describe_gif(path: Path, text: str, mark: bool) -> None:
-    """Put an ASCII text, as comment, and the mark into a GIF, before the first picture; an empty text is left out."""
+    """Put an ASCII text, as comment, and the mark into a GIF, before the first picture; an empty text is omitted."""
     data = text.encode("ascii")
     parts = [data[at : at + 255] for at in range(0, len(data), 255)]
     comment = b"\x21\xfe" + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
@@ -211,7 +211,7 @@ def describe_gif(path: Path, text: str, mark: bool) -> None:
 
 
 def describe_webp(path: Path, text: str, mark: bool) -> None:
-    """Put an ASCII text, as Exif's ImageDescription, and the mark at the end of a WebP; an empty text is left out."""
+    """Put an ASCII text, as Exif's ImageDescription, and the mark at the end of a WebP; an empty text is omitted."""
     from PIL import Image
 
     exif = Image.Exif()
@@ -223,7 +223,7 @@ def describe_webp(path: Path, text: str, mark: bool) -> None:
     with Image.open(path) as picture:
         width, height = picture.size
     with path.open("r+b") as file:
-        if file.read(16)[12:] != b"VP8X":  # one picture alone comes without the chunk that says what else there is
+        if file.read(16)[12:] != b"VP8X":  # a single picture has no chunk for further ones
             size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
             _insert(file, 12, b"VP8X" + struct.pack("<IBxxx", 10, 0) + size)
         file.seek(20)
@@ -239,7 +239,7 @@ def describe_webp(path: Path, text: str, mark: bool) -> None:
 
 
 def _insert(file: IO[bytes], at: int, extra: bytes) -> None:
-    """Make room in a file, moving what follows from its end on, a piece at a time."""
+    """Insert bytes into a file by moving what follows, piece by piece from the end."""
     end = file.seek(0, io.SEEK_END)
     while end > at:
         start = max(at, end - (1 << 20))
@@ -256,7 +256,7 @@ def _insert(file: IO[bytes], at: int, extra: bytes) -> None:
 
 
 def kind(path: Path) -> str | None:
-    """gif or webp, by the first bytes and not by the name; None for everything else."""
+    """gif or webp by the first bytes; None for other files."""
     with path.open("rb") as file:
         head = file.read(12)
     if head[:4] == b"GIF8":
@@ -266,7 +266,7 @@ def kind(path: Path) -> str | None:
 
 @contextmanager
 def opened(path: Path, form: str) -> "Iterator[ImageFile]":
-    """A GIF or WebP as Pillow sees it; errors of what is done with it become one line that names the file.
+    """Open a GIF or WebP with Pillow; errors inside name the file.
 
     Raises:
         FashionFlowError: damaged or cut off.
@@ -277,11 +277,11 @@ def opened(path: Path, form: str) -> "Iterator[ImageFile]":
         if _cut_off(path, form):
             raise FashionFlowError(f"{path}: is cut off", hint="make or download the video again")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # in favour of the refusal below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # replaced by the error below
             picture = Image.open(path, formats=[form.upper()])
         with picture:
             if picture.width * picture.height > _MOST_PIXELS:
-                # Twelve bytes of header are enough to ask for gigabytes.
+                # A header of twelve bytes can request gigabytes.
                 size = f"{picture.height}x{picture.width}"
                 raise FashionFlowError(f"{path}: frames of {size} are too large", hint="scale it down first")
             yield picture
@@ -291,7 +291,7 @@ def opened(path: Path, form: str) -> "Iterator[ImageFile]":
 
 
 def frames(path: Path, form: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Frame by frame: uint8 (h, w, 3), what is transparent on white; and for how many milliseconds it is shown."""
+    """Frames, uint8 (h, w, 3), transparent areas on white, each with its duration in milliseconds."""
     with opened(path, form) as picture:
         shape = (picture.height, picture.width, 4)
         for index in range(getattr(picture, "n_frames", 1)):
@@ -306,7 +306,7 @@ def frames(path: Path, form: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
 
 
 def text(path: Path, form: str) -> dict[str, str]:
-    """The metadata that `write` stored; a foreign file's comment or description as such."""
+    """Metadata stored by `write`; of other files their comment or description."""
     with opened(path, form) as picture:
         if form == "gif":
             found = picture.info.get("comment", b"").decode("utf-8", "replace")
@@ -315,7 +315,7 @@ def text(path: Path, form: str) -> dict[str, str]:
 
 
 def unpack(found: str, key: str) -> dict[str, str]:
-    """Text by key from the one text of a container; one that is no JSON object of texts stands under `key`."""
+    """Metadata from the text of a container: a JSON object of texts, else the text itself under `key`."""
     try:
         values = json.loads(found)
     except ValueError:
@@ -333,7 +333,7 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _cut_off(path: Path, form: str) -> bool:
-    """Whether the file ends before it says: Pillow reads a GIF that does as a shorter one."""
+    """Whether the file is cut off: Pillow reads such a GIF as a shorter one."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if form == "webp":

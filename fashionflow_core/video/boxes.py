@@ -1,4 +1,4 @@
-"""Boxes of MP4 and MOV files (ISO/IEC 14496-12, 4.2): where they lie, none is read."""
+"""Boxes of MP4 and MOV files (ISO/IEC 14496-12, 4.2): kinds and positions."""
 
 import struct
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _HOLDERS = (b"moov", b"trak", b"edts", b"moof", b"traf")
 
 @dataclass(frozen=True)
 class Mp4Box:
-    """One box: its kind, and where its content starts and ends in the file, in bytes."""
+    """One box: its kind, and the start and end of its content in bytes."""
 
     kind: bytes
     start: int
@@ -20,7 +20,7 @@ class Mp4Box:
 
 
 def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Mp4Box]:
-    """Boxes in the order of the file, each followed by those inside it; stops where the file makes no sense."""
+    """Boxes in the order of the file, each followed by those inside it; stops at an invalid box."""
     end = file.seek(0, 2) if end is None else end
     while at + 8 <= end:
         file.seek(at)

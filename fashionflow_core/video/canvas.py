@@ -1,6 +1,7 @@
-"""Canvas of a video: frames inside a larger picture, the photo's background continued to its borders."""
+"""Canvas of a video: frames inside a larger picture with an extended background."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,11 +13,11 @@ from fashionflow_core.config import RATIOS
 from fashionflow_core.errors import SettingError
 from fashionflow_core.video.targets import PlatformLimits
 
-LONGEST_CANVAS = 1920  # pixels of the longer side of a canvas, where nobody asked for a size
-_STRIP = 0.01  # of a side: depth of the edge that background colours are taken from
-_PLAIN = 48  # levels that a background's edge differs at most from its median; beyond: the figure reaches the edge
-_LEAST_PLAIN = 0.6  # share of the edge that must be background, else one colour fills the bar
-_FADE = 0.03  # of a side: how fast a bar goes over from the colours at the edge to the smoothed ones
+LONGEST_CANVAS = 1920  # maximum pixels of the longer side of an extended canvas
+_STRIP = 0.01  # share of a side: depth of the edge that gives background colours
+_PLAIN = 48  # maximum deviation of a background's edge from its median; beyond, the figure reaches the edge
+_LEAST_PLAIN = 0.6  # minimum share of background in the edge, else one colour fills the bar
+_FADE = 0.03  # share of a side: length of the transition from the colours at the edge to smoothed ones
 
 
 def ratio_of(text: str) -> Fraction | None:
@@ -32,7 +33,7 @@ def ratio_of(text: str) -> Fraction | None:
 
 @dataclass(frozen=True)
 class CanvasSize:
-    """Size of a video in pixels, and where in it the frames lie, which are scaled to `inner_height` x `inner_width`."""
+    """Size of a video in pixels, and position and size (`inner_height` x `inner_width`) of the frames in it."""
 
     height: int
     width: int
@@ -49,9 +50,9 @@ def plan_canvas(
 
     Args:
         height, width: of the frames.
-        limits: sizes and ratio of a target, which are kept; its own ratio comes before `ratio`.
+        limits: sizes and ratio of a target; its ratio overrides `ratio`.
         ratio: width by height of the canvas; None: that of the frames.
-        longest: most pixels of the longer side; 0: no limit.
+        longest: maximum pixels of the longer side; 0: no limit.
     """
     if limits is not None and limits.frames:
         # The size that scales the frames least.
@@ -75,10 +76,10 @@ def plan_canvas(
 
 
 def enclosed(height: int, width: int, high: int, wide: int) -> CanvasSize:
-    """Frames in the middle of a canvas of `high` x `wide`, scaled unless they fit and fill a side as they are."""
+    """Frames centred on a canvas of `high` x `wide`, scaled unless they already fill a side."""
     scale = min(high / height, wide / width)
     inner = (height, width)
-    # Within a unit of the ratio nothing is scaled: pixels stay the model's.
+    # Within a unit of the ratio frames are not scaled, which keeps their pixels.
     if scale < 1 or min(high - height, wide - width) > 0.05 * min(high, wide):
         inner = (min(high, _even(height * scale)), min(wide, _even(width * scale)))
     # Even offsets keep the frames' pixels on the same chroma samples.
@@ -86,15 +87,35 @@ def enclosed(height: int, width: int, high: int, wide: int) -> CanvasSize:
     return CanvasSize(high, wide, top, left, *inner)
 
 
+def photo_box(size: CanvasSize, source: Sequence[float], photo: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Where the whole photo would lie in a video: left, top, width and height as shares of the video's sides.
+
+    Beyond 0 and 1 where the photo was cropped; (0, 0, 1, 1) where it fills the video.
+
+    Args:
+        size: canvas of the video.
+        source: left, top, right, bottom of the part of the photo that the frames show, in its pixels (`Fitted.source`).
+        photo: (height, width) of the photo in pixels.
+    """
+    left, top, right, bottom = source
+    across, down = size.inner_width / (right - left), size.inner_height / (bottom - top)
+    return (
+        (size.left - left * across) / size.width,
+        (size.top - top * down) / size.height,
+        photo[1] * across / size.width,
+        photo[0] * down / size.height,
+    )
+
+
 def _even(length: float) -> int:
     return max(2, 2 * round(length / 2))
 
 
 class VideoCanvas:
-    """A canvas whose bars continue the background of one frame, uint8 (h, w, 3), and stay so for the whole video.
+    """A canvas whose bars continue the background of the first frame, uint8 (h, w, 3), for the whole video.
 
-    Top and bottom bars continue each column of the frame's edge, left and right ones each row, smoothed along the edge
-    and without the figure where that reaches it.
+    Top and bottom bars continue each column of the frame's edge, left and right ones each row, smoothed along the edge;
+    a figure that reaches the edge is left out.
     """
 
     def __init__(self, first: NDArray[np.uint8], size: CanvasSize) -> None:
@@ -126,7 +147,7 @@ class VideoCanvas:
 
 
 def _bar(picture: NDArray[np.float32], depth: int) -> NDArray[np.float32]:
-    """What lies below a picture (h, w, 3): `depth` rows that continue its last ones."""
+    """`depth` rows that continue the last rows of a picture (h, w, 3)."""
     height, width, _ = picture.shape
     strip = picture[-max(1, round(height * _STRIP)) :]
     edge = np.median(strip, axis=0)

@@ -1,4 +1,4 @@
-"""Captions from templates: `{price}` stands for an item's value of the column `price`."""
+"""Caption templates: `{price}` is replaced by the item's value of the column `price`."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ COLUMN = re.compile(r"\{([^{}]*)\}")
 
 
 def columns_of(template: str) -> tuple[str, ...]:
-    """Names of the columns that a template needs, as lists write them: small letters, `_` for `-`."""
+    """Columns of a template, in lower case with `_` for `-`."""
     return tuple(dict.fromkeys(_key(found) for found in COLUMN.findall(template)))
 
 
@@ -17,14 +17,16 @@ def filled(template: str, values: Mapping[str, str]) -> str:
     """The caption of one item.
 
     Raises:
-        UsageError: a column that the item has no value of.
+        UsageError: the item has no value for a column.
     """
 
     def value(found: "re.Match[str]") -> str:
         name = _key(found[1])
         if name not in values:
             known = ", ".join(sorted(values))
-            raise SettingError("caption", f"this photo has no {{{name}}}", hint=f"it has: {known}; lists add columns")
+            raise SettingError(
+                "caption", f"this photo has no {{{name}}}", hint=f"available: {known}; columns of a list add more"
+            )
         return values[name]
 
     return COLUMN.sub(value, template).strip()

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
-# What encoders write depends on their number of threads: a fixed one gives the same bytes on machines of any size.
+# Output depends on the number of threads: a fixed one gives the same bytes on all machines.
 THREADS = 4
-_VECTOR = 128  # pixels: eight macroblocks, which AVX-512 takes at once
+_VECTOR = 128  # pixels: eight macroblocks, the width of AVX-512
 # ITU-T H.273 code points: BT.709 is 1 as matrix, as primaries and as transfer. FFmpeg's range: 1 limited, 2 full.
 BT709 = 1
 LIMITED, FULL = 1, 2
@@ -27,7 +27,7 @@ LIMITED, FULL = 1, 2
 
 @dataclass(frozen=True)
 class EncoderCheck:
-    """Whether an encoder really encodes here; `reason` says why it does not, and is empty where it does."""
+    """Whether an encoder works here; `reason` is why not, empty if it does."""
 
     codec: str
     encoder: str
@@ -37,7 +37,7 @@ class EncoderCheck:
 
 
 def working_encoders() -> list[EncoderCheck]:
-    """Encode a few small frames with every encoder known to `write`; software first, in the order of `CODEC_TABLE`."""
+    """Try all encoders on a few small frames, software first, in the order of `CODEC_TABLE`."""
     checks = []
     for codec, kind in CODEC_TABLE.items():
         for encoder in (kind.software, *kind.hardware):
@@ -47,7 +47,7 @@ def working_encoders() -> list[EncoderCheck]:
 
 
 def why_not(encoder: str, height: int, width: int, crf: int | None) -> str:
-    """Why an encoder does not encode frames of this size here, in a few words; empty if it does.
+    """Why an encoder fails for frames of this size, in a few words; empty if it works.
 
     Tried, not asked: FFmpeg lists every encoder that it was built with, whatever the machine has.
     """
@@ -70,14 +70,14 @@ def why_not(encoder: str, height: int, width: int, crf: int | None) -> str:
             packets += context.encode(None)
             return "" if any(packet.size for packet in packets) else "it gives nothing"
         except FFmpegError as error:
-            return _what_was_said(error)
+            return _logged_reason(error)
         except (ValueError, LookupError) as error:
-            # UnknownCodecError: the encoders of other systems are not in this system's build of FFmpeg.
+            # UnknownCodecError: this build of FFmpeg lacks encoders of other systems.
             return "not in this build of FFmpeg" if "Unknown" in type(error).__name__ else str(error)
 
 
 def choose(plan: EncodePlan, path: Path, height: int, width: int) -> str:
-    """The first of the plan's encoders that works for frames of this size; software is taken without a trial.
+    """The first encoder of the plan that works for frames of this size; software is not tried beforehand.
 
     Warns (`FashionFlowWarning`) where hardware was asked for and software is taken.
     """
@@ -97,11 +97,11 @@ def choose(plan: EncodePlan, path: Path, height: int, width: int) -> str:
 def add_stream(
     container: "OutputContainer", encoder: str, height: int, width: int, rate: Fraction, plan: EncodePlan, count: int
 ) -> "VideoStream":
-    """A stream of the file for `count` frames, its encoder set up and its colours tagged."""
+    """Add a stream for `count` frames with encoder options and colour tags."""
     from av.video.stream import VideoStream
 
     if encoder == "libsvtav1":
-        # It prints its settings to stderr unless told otherwise, and listens to the environment alone. 1: errors.
+        # It prints settings to stderr unless this variable limits it. 1: errors.
         os.environ.setdefault("SVT_LOG", "1")
     stream = container.add_stream(encoder, rate=rate)
     assert isinstance(stream, VideoStream)
@@ -109,7 +109,7 @@ def add_stream(
     if plan.container.tick is not None:
         stream.codec_context.time_base = plan.container.tick
     if plan.codec == "hevc":
-        # Apple's players take HEVC in MP4 only under this name, which keeps parameter sets out of the stream.
+        # Apple's players require this tag for HEVC in MP4; parameter sets are then outside the stream.
         stream.codec_context.codec_tag = "hvc1"
     return stream
 
@@ -129,7 +129,7 @@ def _configure(
     context.framerate, context.time_base = rate, 1 / rate
     context.options = _options(encoder, crf, width, count, closed)
     if encoder.startswith("lib") and encoder != "libwebp":
-        # Frame threads: PyAV's default, slices, costs compression.
+        # Frame threads: slices, PyAV's default, compress worse.
         context.thread_type, context.thread_count = "FRAME", THREADS
     if context.pix_fmt == "yuv420p":
         context.color_range = LIMITED
@@ -137,22 +137,22 @@ def _configure(
 
 
 def _options(encoder: str, crf: int | None, width: int, count: int, closed: bool) -> dict[str, str]:
-    """Settings for constant quality; for hardware the nearest thing to a rate factor that it has."""
+    """Options for constant quality; for hardware the nearest equivalent of a rate factor."""
     rate = str(crf)
     match encoder.removeprefix("lib").split("_")[-1]:
         case "x264":
             options = {"crf": rate, "preset": "medium"}
             if width % _VECTOR:
-                # Then mbtree's AVX-512 code reads past the row: other bytes at each run, even on one thread. Without
+                # For such widths mbtree's AVX-512 code reads past the row and output varies between runs. Without
                 # mbtree files are about a third larger, and half a decibel closer to the source.
                 options["x264-params"] = "mbtree=0"
             return options
         case "x265":
-            # info: the processor's features would go into the file. cutree: the same as mbtree, and here it writes past
-            # its buffers (valgrind; Python crashes at 40x24); at these rates it buys nothing.
+            # info would write the processor's features into the file. cutree, its mbtree, writes past its buffers
+            # (valgrind; Python crashes at 40x24) and saves nothing at these rates.
             params = f"log-level=none:info=0:cutree=0:pools={THREADS}:frame-threads=2"
             if count <= 2:
-                # x265 learns how long frames last from the third one, and until then gives times at random.
+                # x265 derives durations from the third frame on; times before that are undefined.
                 params += ":bframes=0"
             if closed:
                 params += ":open-gop=0"
@@ -173,7 +173,7 @@ def _options(encoder: str, crf: int | None, width: int, count: int, closed: bool
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Let FFmpeg's errors carry what its encoders said, and keep that off the terminal."""
+    """Attach the log of encoders to FFmpeg's errors instead of printing it."""
     import av.logging
 
     level = av.logging.get_level()
@@ -186,7 +186,7 @@ def _logged() -> Iterator[None]:
         av.logging.set_level(level)
 
 
-def _what_was_said(error: Exception) -> str:
+def _logged_reason(error: Exception) -> str:
     log = getattr(error, "log", None)
     said = log[-1] if log else getattr(error, "strerror", None) or str(error)
     return " ".join(said.split()).rstrip(".:")

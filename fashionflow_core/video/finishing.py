@@ -1,8 +1,10 @@
-"""Finishing of generated frames: canvas, rate and length of where a video goes, and the file within its limits."""
+"""Finishing of generated frames for targets: canvas, overlays, rate, length, and size of the file."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +21,28 @@ from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
 from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
 from fashionflow_core.video.reading import explained
+from fashionflow_core.video.reproduction import encoding
 from fashionflow_core.video.targets import PlatformLimits, find_target
 from fashionflow_core.video.timeline import adapted, timeline
 
 Tap = Callable[[NDArray[np.uint8]], None]
-_SMALLEST = 64  # pixels of a side: files are not made to fit by smaller pictures
+Generated = Callable[[], Iterable[NDArray[np.uint8]]]
+_SMALLEST = 64  # minimum pixels of a side when a file is made smaller
 
 
 @dataclass(frozen=True)
 class FinishOptions:
-    """What is made of generated frames; nothing by default.
+    """Options for finishing generated frames; none by default.
 
     Attributes:
-        targets: some of `config.TARGETS`; one generation gives a file for each.
-        ratio: width:height of the canvas, one of `config.RATIOS`; empty: that of the frames. A target that has a ratio
-            of its own gets that.
-        visible_mark: a disclosure that every frame shows, such as "AI-generated"; empty: none.
-        caption: text at the foot of every frame; `{name}` stands for the item's value of that column (`captions`).
+        targets: of `config.TARGETS`; each has a file of its own.
+        ratio: width:height of the canvas, one of `config.RATIOS`; empty: that of the frames. The ratio of a target
+            overrides it.
+        visible_mark: disclosure on every frame, such as "AI-generated"; empty: none.
+        caption: text at the foot of every frame, with `{columns}` (`captions`).
         font: of mark and caption; see `fonts.load_font`.
         logo: a picture in a corner of every frame.
-        end_card: a picture behind the last frame.
+        end_card: a picture after the last frame.
 
     Raises:
         UsageError, FashionFlowError: an unknown name.
@@ -59,11 +63,11 @@ class FinishOptions:
 
     @classmethod
     def parse(cls, targets: str, **more: Any) -> "FinishOptions":
-        """`amazon,reels` and other fields."""
+        """Options from `amazon,reels` and other fields."""
         return cls(tuple(name.strip() for name in targets.split(",") if name.strip()), **more)
 
     def hashed(self) -> dict[str, Any]:
-        """What the files depend on, by name; without what is not asked for. Pictures and fonts by their bytes."""
+        """Fields that are set, for hashing; pictures and fonts by the hash of their content."""
         found = {key: value for key, value in vars(self).items() if value}
         for key in ("logo", "end_card"):
             if key in found:
@@ -73,10 +77,10 @@ class FinishOptions:
         return found
 
     def check(self) -> None:
-        """Refuse, before any work, pictures that cannot be read and fonts that are not there.
+        """Check pictures and fonts before any work.
 
         Raises:
-            UsageError, FashionFlowError: names the file or the font.
+            UsageError, FashionFlowError: an unreadable picture, or a missing font.
         """
         for picture in (self.logo, self.end_card):
             if picture is not None:
@@ -87,21 +91,21 @@ class FinishOptions:
 
     @property
     def after(self) -> float:
-        """Seconds that follow the generated frames."""
+        """Seconds of the end card."""
         return self.end_card.seconds if self.end_card is not None else 0.0
 
     @property
     def limits(self) -> list[PlatformLimits]:
-        """Of the targets."""
+        """Limits of the targets."""
         return [find_target(name) for name in self.targets]
 
     def files(self, stem: str, suffix: str) -> list[str]:
         """Names of the files: `dress.mp4`; of several targets `dress.amazon.mp4`, `dress.reels.mp4`.
 
-        One target takes the suffix as it is; of several each takes it, or else the first container of its own.
+        A target that does not support the suffix gets its first container, if there are several targets.
 
         Raises:
-            UsageError: one target, which does not take this suffix.
+            UsageError: the only target does not support this suffix.
         """
         limits, kind = self.limits, suffix.removeprefix(".").lower()
         if len(limits) <= 1:
@@ -115,12 +119,16 @@ class FinishOptions:
             found.append(stem + (ending if ending == f".{one.name}" else f".{one.name}{ending}"))
         return found
 
+    def encode(self, options: EncodeOptions, path: str | Path) -> EncodeOptions:
+        """How one of the files is encoded: of several, each takes the options that its format has."""
+        return formats.only_of_format(path, options) if len(self.targets) > 1 else options
+
     def adapted(self, settings: GenerateSettings, model: ModelConfig) -> GenerateSettings:
         """As `timeline.adapted`."""
         return adapted(settings, model, self.limits, self.after) if self.targets else settings
 
     def check_length(self, request: ResolvedSettings) -> None:
-        """Refuse, before any work, a request that is too long for a target.
+        """Check the length of a request before any work.
 
         Raises:
             FashionFlowError: as `timeline.timeline`.
@@ -129,18 +137,18 @@ class FinishOptions:
             timeline(request.video_frames, request.fps, one, is_loop(request), self.after)
 
     def finishers(self, footage: "Footage") -> "list[Finisher]":
-        """One a file, in the order of `files`."""
+        """One finisher per file, in the order of `files`."""
         return [Finisher(self, footage, one) for one in self.limits or [None]]
 
 
 def is_loop(request: ResolvedSettings) -> bool:
-    """Whether a video ends where it began."""
+    """Whether a video is a loop."""
     return request.motion is not None and request.motion.loop
 
 
 @dataclass(frozen=True)
 class Footage:
-    """Generated frames: how many, frames per second, size in pixels, and whether the last leads over to the first."""
+    """Generated frames: number, frames per second, size in pixels, and whether they loop."""
 
     count: int
     fps: float
@@ -150,10 +158,11 @@ class Footage:
 
 
 class Finisher:
-    """Makes the frames of one file from generated ones.
+    """Finishes generated frames for one file.
 
     Attributes:
-        order: numbers of the generated frames in the order in which they are shown.
+        options: of all files of the clip.
+        order: numbers of the generated frames in the order of display.
         fps: of the file.
         count: frames of the file.
     """
@@ -161,12 +170,12 @@ class Finisher:
     def __init__(
         self, options: FinishOptions, footage: Footage, limits: PlatformLimits | None, shrink: float = 1.0
     ) -> None:
-        """`shrink`: scales the canvas, where a file would be too large.
+        """`shrink`: scale of the canvas, to reduce the size of the file.
 
         Raises:
             FashionFlowError: as `timeline.timeline`.
         """
-        self._options, self._footage, self._limits, self._shrink = options, footage, limits, shrink
+        self.options, self._footage, self._limits, self._shrink = options, footage, limits, shrink
         ratio = ratio_of(options.ratio)
         height, width = footage.height, footage.width
         longest = max(LONGEST_CANVAS, height, width) if ratio or (limits is not None and limits.ratio) else 0
@@ -195,28 +204,28 @@ class Finisher:
         """Frames of the file from the generated ones, uint8 (h, w, 3), which come in `order`."""
         for frame in generated:
             yield self.still(frame)
-        if self._options.end_card is not None:
-            card = card_frame(self._options.end_card, self.size.height, self.size.width)
+        if self.options.end_card is not None:
+            card = card_frame(self.options.end_card, self.size.height, self.size.width)
             for _ in range(self._card_frames):
                 yield card
 
     def still(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One generated frame as the file shows it; the first one that is given decides the background."""
-        if self._options == FinishOptions():
+        """One generated frame on its canvas with overlays; the first one determines the background."""
+        if self.options == FinishOptions():
             return frame
         self._canvas = self._canvas or VideoCanvas(frame, self.size)
         if self._overlay is None:
-            options = self._options
+            options = self.options
             texts = (options.visible_mark, options.caption, options.font)
             self._overlay = Overlay(self.size.height, self.size.width, *texts, options.logo)
         return self._overlay.apply(self._canvas.place(frame))
 
     def metadata(self) -> dict[str, str]:
-        """What the file says of its finishing; nothing where there is none, so that bytes stay what they were."""
-        if self._options == FinishOptions():
+        """Metadata on finishing; empty without it, so that bytes are those of plain files."""
+        if self.options == FinishOptions():
             return {}
         footage = self._footage
-        options = self._options
+        options = self.options
         named = {
             "for": self.target,
             **{key: str(getattr(options, key)) for key in ("ratio", "visible_mark", "caption", "font")},
@@ -250,9 +259,9 @@ class Finisher:
         return most is None or self.count * self.size.height * self.size.width * 3 < most
 
     def shrunk(self, factor: float) -> "Finisher | None":
-        """The same with a smaller canvas; None: it would be too small to be of use."""
+        """A copy with a smaller canvas; None: it would be too small."""
         shrink = self._shrink * factor
-        smaller = Finisher(self._options, self._footage, self._limits, shrink)
+        smaller = Finisher(self.options, self._footage, self._limits, shrink)
         if min(smaller.size.height, smaller.size.width) < _SMALLEST or smaller.size == self.size:
             return None
         return smaller
@@ -260,32 +269,33 @@ class Finisher:
 
 def write(
     finisher: Finisher,
-    generated: Callable[[], Iterable[NDArray[np.uint8]]],
+    generated: Generated,
     path: Path,
     metadata: Mapping[str, str],
     encode: EncodeOptions,
     tap: Tap | None = None,
-    photo: str = "",
+    sources: Sequence[str] = (),
 ) -> VideoInfo:
-    """Write one file, as `video.write` does, within the bytes that its target takes.
+    """Write one file, as `video.write` does, within the size limit of its target.
 
-    What is too large is encoded again: with the least rate factor that fits, or, where a format has none, in a smaller
-    size.
+    A file that is too large is encoded again: with the lowest rate factor that fits or, in formats without one, with
+    fewer pixels.
 
     Args:
         finisher: of the file.
-        generated: gives the generated frames, in the finisher's order, each time it is called.
+        generated: function that returns the generated frames in the finisher's order.
         path, metadata, encode: as for `video.write`.
         tap: called with each frame of the file once.
-        photo: file that the frames were made of, which a signature names.
+        sources: files that the frames were made from, which a signature names.
 
     Raises:
         FashionFlowError: as `video.write`; and if no quality fits.
     """
+    encode = finisher.options.encode(encode, path)
     options = finisher.encode(encode, path.suffix.lower())
-    if options.sign is not None and photo:
-        options = replace(options, sign=replace(options.sign, photo=photo))
-    metadata = {**metadata, **finisher.metadata()}
+    if options.sign is not None and sources:
+        options = replace(options, sign=replace(options.sign, sources=tuple(sources)))
+    metadata = {**metadata, **finisher.metadata(), **encoding(encode)}
     try:
         frames = finisher.frames(generated())
         frames = _tapped(frames, tap) if tap is not None else frames
@@ -305,7 +315,7 @@ def write(
 
 
 def _coarser(crf: int, coarsest: int, error: "writing.TooLarge", attempt: Callable[[int], VideoInfo]) -> VideoInfo:
-    """The file of the least rate factor above `crf` that fits; an attempt that does not leaves the one before it."""
+    """Search the lowest rate factor above `crf` that fits; a failed attempt leaves the previous file."""
     too_fine, fits = crf, coarsest + 1
     guess = crf + math.ceil(6 * math.log2(error.size / error.most))  # six steps of x264's scale halve a file
     info: VideoInfo | None = None
@@ -340,8 +350,33 @@ def _tapped(frames: Iterable[NDArray[np.uint8]], tap: Tap) -> Iterator[NDArray[n
         yield frame
 
 
+@contextmanager
+def replayed(
+    frames: Iterable[NDArray[np.uint8]], finishers: Sequence[Finisher], paths: Sequence[Path]
+) -> Iterator[Callable[[Finisher], Generated]]:
+    """The generated frames of a clip for each of its files; yields a function from a finisher to its frames.
+
+    Frames that are needed once, in their own order, are passed on as they come; others are stored on the disk of the
+    files meanwhile.
+
+    Args:
+        frames: the generated ones, uint8 (h, w, 3), in their own order.
+        finishers, paths: of all files, in one order.
+
+    Raises:
+        FashionFlowError: the disk is full.
+    """
+    if len(paths) == 1 and finishers[0].is_streamed(paths[0].suffix.lower()):
+        yield lambda _: lambda: frames
+        return
+    with FrameStore(paths[0]) as store:
+        for frame in frames:
+            store.add(frame)
+        yield lambda finisher: partial(store.read, finisher.order)
+
+
 class FrameStore:
-    """Generated frames in an unnamed file beside a video, height * width * 3 bytes each, read again in any order."""
+    """Generated frames in an unnamed file on a video's disk, height * width * 3 bytes each, read in any order."""
 
     def __init__(self, beside: Path) -> None:
         import tempfile
@@ -358,7 +393,7 @@ class FrameStore:
         self._file.close()
 
     def add(self, frame: NDArray[np.uint8]) -> None:
-        """Keep the next frame, uint8 (h, w, 3), of the size of those before."""
+        """Store the next frame, uint8 (h, w, 3), of the size of the others."""
         self._shape = self._shape or frame.shape
         if frame.shape != self._shape:
             raise ValueError(f"frame of {frame.shape} among those of {self._shape}")

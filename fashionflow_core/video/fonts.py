@@ -1,4 +1,4 @@
-"""Fonts of the system by name, for text in videos."""
+"""Installed fonts by name, for text in videos."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".ttf", ".otf", ".ttc")
 _PLAIN = ("Regular", "Book", "Roman", "Normal", "Medium")
-# Where Pillow's own font lacks a character and nobody named a font: the first of these that is there and has it.
+# Without a named font, for characters that Pillow's font lacks: the first installed one that has them.
 _WIDE = ("Noto Sans", "DejaVu Sans", "Arial Unicode MS", "Segoe UI", "Arial", "Liberation Sans", "Noto Sans CJK JP")
-_COMPLEX = 0x0590  # from here on are scripts whose letters depend on their neighbours, or run from right to left
+_COMPLEX = 0x0590  # first code point of scripts with contextual letters or right-to-left order
 
 
 def load_font(name: str, text: str, size: int) -> "FreeTypeFont":
@@ -26,7 +26,7 @@ def load_font(name: str, text: str, size: int) -> "FreeTypeFont":
     Args:
         name: a family such as "DejaVu Sans", a family with a style, or a font file; empty: the font that comes with
             Pillow, the same on every machine, or one of the system that has all characters.
-        text: what will be written.
+        text: to be drawn.
         size: in pixels.
 
     Raises:
@@ -50,7 +50,7 @@ def load_font(name: str, text: str, size: int) -> "FreeTypeFont":
         if (path := known.get(family.casefold())) and not _lacking(font := _opened(path, text, size), text):
             return font
     raise FashionFlowError(
-        f"no font of this system has {lacking!r}", hint=f"name one that has: {option('font', 'FILE')}"
+        f"no installed font has {lacking!r}", hint=f"name a font file that has it: {option('font', 'FILE')}"
     )
 
 
@@ -63,14 +63,14 @@ def _found(name: str) -> Path:
     known = installed()
     if (path := known.get(name.casefold())) is None:
         near = did_you_mean(name, known)
-        raise SettingError("font", f"no font {name!r} in this system", hint=f"{near}name its .ttf or .otf file")
+        raise SettingError("font", f"{name!r} is not installed", hint=f"{near}name its .ttf or .otf file")
     return path
 
 
 def _opened(path: Path, text: str, size: int) -> "FreeTypeFont":
     from PIL import ImageFont
 
-    # The basic layout gives the same pixels wherever Pillow is installed.
+    # The basic layout gives the same pixels on all machines.
     simple = all(ord(letter) < _COMPLEX for letter in text)
     engine = ImageFont.Layout.BASIC if simple else None
     try:
@@ -81,7 +81,7 @@ def _opened(path: Path, text: str, size: int) -> "FreeTypeFont":
 
 
 def _lacking(font: "FreeTypeFont", text: str) -> str:
-    """The characters that a font draws as it draws those that it does not have."""
+    """Characters that a font draws like a missing one."""
 
     def mask(character: str) -> bytes:
         return bytes(cast("Any", font.getmask(character)))
@@ -92,7 +92,7 @@ def _lacking(font: "FreeTypeFont", text: str) -> str:
 
 @cache
 def installed() -> dict[str, Path]:
-    """Font files of this system by family, by family and style, and by file name, all in small letters."""
+    """Font files of this system by family, by family and style, and by file name, all in lower case."""
     from PIL import ImageFont
 
     found: dict[str, Path] = {}

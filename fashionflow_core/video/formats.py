@@ -9,18 +9,18 @@ from fashionflow_core.config import CODECS, VIDEO_SUFFIXES, EncodeOptions
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, option
 
 MAX_FPS = 1000
-MAX_SIDE = 16383  # WebP's; the others' are larger or close to it
+MAX_SIDE = 16383  # of WebP; others are larger or similar
 
 
-SIGNED = (".mp4", ".gif", ".webp")  # what C2PA has a place in
+SIGNED = (".mp4", ".gif", ".webp")  # formats that C2PA defines
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds: number of frames, size in pixels as stored, frames per second.
+    """Properties of a video file: number of frames, stored size in pixels, frames per second.
 
-    `codec` is one of `CODECS`, gif or webp, or FFmpeg's name of a foreign one. `encoder` is what `write` used; files do
-    not tell, so it is empty for files that were only read. Two infos are equal whatever these two say.
+    `codec` is one of `CODECS`, gif or webp, or FFmpeg's name of another one. `encoder` is the one `write` used, and
+    empty for files that were read. Both are ignored in comparisons.
     """
 
     path: Path
@@ -34,15 +34,15 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Codec:
-    """A way of coding frames.
+    """A video codec.
 
     Attributes:
-        software: FFmpeg's name of the encoder that works everywhere and gives the same bytes everywhere.
-        hardware: Apple's and NVIDIA's encoders, in the order in which they are tried.
-        crf: the default constant rate factor, and the least and the greatest one; None: the codec has none. The
+        software: FFmpeg's name of the portable, deterministic encoder.
+        hardware: encoders of Apple and NVIDIA, in the order of trial.
+        crf: default, minimum and maximum constant rate factor; None: the codec has none. The
             defaults keep a rendered clip (256x320) within a decibel of H.264 at 18: 36.7 dB for h264, 36.9 for hevc,
             38.2 for av1, 38.0 for vp9, where 4:2:0 alone costs all but 40.2.
-        smallest: the least height and width that the software encoder takes.
+        smallest: minimum height and width of the software encoder.
     """
 
     software: str
@@ -53,15 +53,14 @@ class Codec:
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file.
+    """A container format.
 
     Attributes:
         name: FFmpeg's name of the muxer.
-        codecs: what may be inside, the default first.
+        codecs: supported ones, the default first.
         options: for the muxer.
-        tick: what times are multiples of, in seconds, where the container does not store any rate exactly.
-        shortest: the fewest ticks a frame may last.
-        longest: the most ticks a frame may last.
+        tick: unit of times in seconds, if the container cannot store all rates exactly.
+        shortest, longest: duration of a frame in ticks.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Container:
     longest: int = 0
 
 
-# av1 starts at 1, since FFmpeg takes 0 for "not given".
+# av1 starts at 1, since 0 means "not given" to FFmpeg.
 CODEC_TABLE = {
     "h264": Codec("libx264", ("h264_videotoolbox", "h264_nvenc"), crf=(18, 0, 51)),
     "hevc": Codec("libx265", ("hevc_videotoolbox", "hevc_nvenc"), crf=(22, 0, 51), smallest=16),
@@ -82,7 +81,7 @@ CODEC_TABLE = {
     "webp": Codec("libwebp"),
 }
 # Without use_metadata_tags MP4 drops unknown keys; without bitexact WebM gets random identifiers. Browsers show frames
-# of up to 1 (GIF) or 10 (WebP) ticks for 100 ms, so shorter ones are not written.
+# of up to 1 (GIF) or 10 (WebP) ticks for 100 ms, so frames are longer.
 CONTAINERS = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1"), {"movflags": "+faststart+use_metadata_tags"}),
     ".webm": Container("webm", ("vp9", "av1"), {"fflags": "+bitexact"}),
@@ -94,11 +93,11 @@ ENCODERS = ("software", "hardware", *(name for codec in CODEC_TABLE.values() for
 
 @dataclass(frozen=True)
 class EncodePlan:
-    """How a file will be coded.
+    """Encoding of a file, resolved from the options.
 
     Attributes:
-        asked: what the user asked for, where that is hardware; else None.
-        encoders: the encoders to try, in order; the last one is software.
+        asked: requested hardware encoder, or None.
+        encoders: to try in this order; the last one is software.
         closed: no group of pictures refers to the one before it.
     """
 
@@ -111,10 +110,10 @@ class EncodePlan:
 
 
 def streamable(plan: EncodePlan) -> EncodePlan:
-    """The same for platforms that cut and join files: closed groups of pictures, and an MP4 without edit lists.
+    """The plan for platforms that cut and join files: closed groups of pictures, and MP4 without edit lists.
 
-    The first frame's time is 0 without a list that says so, since frames that are decoded before they are shown get
-    negative offsets (ISO/IEC 14496-12, 8.6.1.3).
+    The first frame's time is 0 without an edit list, since frames that are decoded before they are shown get negative
+    offsets (ISO/IEC 14496-12, 8.6.1.3).
     """
     container = plan.container
     if container.name == "mp4":
@@ -124,20 +123,36 @@ def streamable(plan: EncodePlan) -> EncodePlan:
 
 
 def check_options(path: str | Path, options: EncodeOptions = EncodeOptions(), **changes: Any) -> None:
-    """Refuse what `write` would refuse, before any work; the arguments are those of `write`.
+    """Check options before any work; the arguments are those of `write`.
 
     Raises:
-        UsageError: names the option, and says what goes together.
+        UsageError: an option that is invalid for this file.
     """
     options = replace(options, **changes)
     plan(Path(path), options.crf, options.codec, options.encoder)
     if options.sign is not None and Path(path).suffix.lower() not in SIGNED:
         kinds = ", ".join(SIGNED)
-        raise SettingError("c2pa_cert", f"{path}: C2PA has no place in such files", hint=f"write {kinds}")
+        raise SettingError("c2pa_cert", f"{path}: C2PA cannot sign such files", hint=f"write {kinds}")
+
+
+def only_of_format(path: str | Path, options: EncodeOptions) -> EncodeOptions:
+    """Options without a codec, rate factor or encoder that the format of a file does not have.
+
+    For the files of one clip in several formats: `crf` is for the MP4 and not for the GIF next to it.
+    """
+    container = CONTAINERS.get(Path(path).suffix.lower())
+    if container is None:
+        return options
+    codec = options.codec if options.codec in container.codecs else None
+    kind = CODEC_TABLE[codec or _codec_of(options.encoder, container)]
+    encoder = options.encoder
+    if encoder not in ("software", kind.software, *kind.hardware) and not (encoder == "hardware" and kind.hardware):
+        encoder = "software"
+    return replace(options, codec=codec, crf=options.crf if kind.crf is not None else None, encoder=encoder)
 
 
 def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) -> EncodePlan:
-    """What the options mean for this file.
+    """Resolve the options for a file.
 
     Raises:
         UsageError: as `check_options`.
@@ -159,7 +174,7 @@ def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) ->
             raise SettingError(
                 "crf",
                 f"must be from {least} to {most} for {codec}, not {crf} ({path})",
-                hint=f"less is better and larger; the default is {default}",
+                hint=f"lower is better and larger; the default is {default}",
             )
     if encoder in (None, "software", kind.software):
         return EncodePlan(container, codec, crf, None, (kind.software,))
@@ -179,7 +194,7 @@ def plan(path: Path, crf: int | None, codec: str | None, encoder: str | None) ->
 
 
 def _codec_of(encoder: str | None, container: Container) -> str:
-    """The codec where none is named: what the named encoder makes, if the container holds it; else the default."""
+    """The codec if none is given: that of the encoder if the container supports it, else the default."""
     for codec in container.codecs:
         if encoder in (CODEC_TABLE[codec].software, *CODEC_TABLE[codec].hardware):
             return codec
@@ -190,12 +205,14 @@ def _check_codec(path: Path, container: Container, codec: str) -> None:
     if codec in container.codecs:
         return
     if codec not in CODECS:
-        raise SettingError("codec", f"there is no {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
+        raise SettingError("codec", f"unknown codec {codec!r}", hint=f"choose one of: {', '.join(CODECS)}")
     if len(container.codecs) == 1:
-        raise SettingError("codec", f"{path} has only its own, not {codec}", hint=f"leave it out, or {_home(codec)}")
+        raise SettingError(
+            "codec", f"{path} takes only {container.codecs[0]}, not {codec}", hint=f"leave it out, or {_home(codec)}"
+        )
     raise SettingError(
         "codec",
-        f"{codec} does not go into {path}",
+        f"{codec} cannot be stored in {path}",
         hint=f"{path.suffix.lower()} takes {', '.join(container.codecs)}; or {_home(codec)}",
     )
 
@@ -210,7 +227,7 @@ def _with_crf() -> str:
 
 
 def exact_rate(path: Path, fps: float, container: Container) -> Fraction:
-    """The rate that the file will have: `fps` as the nearest fraction with a denominator up to 1001, so that 29.97 and
+    """The rate of the file: `fps` as the nearest fraction with a denominator up to 1001, so that 29.97 and
     30000/1001 are both exact; for GIF, whose frames last whole 1/100 s, the nearest rate that it has.
 
     Raises:
@@ -230,5 +247,5 @@ def exact_rate(path: Path, fps: float, container: Container) -> Fraction:
         )
     if ticks < container.shortest:
         return 1 / (container.shortest * container.tick)
-    # WebP's ticks are fine enough to place every frame within half of one; GIF's would stutter.
+    # WebP places each frame to half a tick; GIF's coarser ticks would stutter.
     return 1 / (round(ticks) * container.tick) if container.name == "gif" else rate

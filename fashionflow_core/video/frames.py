@@ -20,10 +20,10 @@ _FRAME_NAME = re.compile(r"frame-\d{4,}\.png")
 
 
 def check_frame(frame: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> None:
-    """Refuse what is not uint8 (h, w, 3) of the first frame's shape.
+    """Check that a frame is uint8 (h, w, 3) and has the shape of the first one.
 
     Raises:
-        FashionFlowError: the line begins with `name`.
+        FashionFlowError: the message begins with `name`.
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
@@ -44,9 +44,9 @@ def check_frame(frame: NDArray[np.uint8], shape: tuple[int, ...], name: str) -> 
 class FrameFolder:
     """Collects frames as `frame-0001.png`, `frame-0002.png`, ... and puts the folder in place when all are there.
 
-    Used as a context manager: frames go into a hidden folder beside `path`; leaving without an exception flushes them
-    to the disk and renames that folder onto `path`; any exception, KeyboardInterrupt included, removes it, and what was
-    at `path` stays as it was. A folder that is replaced is one that held nothing but such frames.
+    A context manager: frames go into a hidden folder next to `path`, which is flushed and renamed to `path` at the end.
+    After any exception, KeyboardInterrupt included, it is removed and `path` is unchanged. Only folders that contain
+    nothing but such frames are replaced.
 
         with FrameFolder("frames", overwrite=False) as folder:
             for frame in frames:  # uint8 (h, w, 3)
@@ -54,7 +54,7 @@ class FrameFolder:
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, mark: bool = False) -> None:
-        """`path` is the folder to make; an empty one may be there already, a filled one only with `overwrite`.
+        """`path` is the folder to create; it may exist if it is empty or, with `overwrite`, contains frames.
 
         `mark`: each file carries the mark of generated pictures (`video.marking`).
 
@@ -70,11 +70,11 @@ class FrameFolder:
 
     @staticmethod
     def check(path: str | Path, overwrite: bool) -> Path:
-        """Refuse, before any work, a folder that will not be written; returns the path.
+        """Check the folder before any work; returns the path.
 
         Raises:
-            FashionFlowError: the parent is missing or not writable; `path` is a file; it is a folder that holds
-                frames, and `overwrite` is false; or it holds anything else, which is never deleted.
+            FashionFlowError: the parent is missing or not writable; `path` is a file; it contains
+                frames, and `overwrite` is false; or it contains other files, which are never deleted.
         """
         path = Path(path)
         check_name(path)
@@ -87,15 +87,15 @@ class FrameFolder:
             raise FashionFlowError(f"{path}: is a file, not a folder for frames", hint="choose another name")
         if not path.is_dir():
             return path
-        # Counted as a user's own file: a folder named like a frame, and a link, whatever it leads to.
+        # Folders named like frames and links count as files of the user.
         others = sorted(e.name for e in os.scandir(path) if not _is_frame(e))
         if others:
             raise FashionFlowError(
-                f"{path}: holds more than frames, such as {others[0]}", hint="choose a new folder; this one stays"
+                f"{path}: contains more than frames, such as {others[0]}", hint="choose a new folder"
             )
         if not overwrite and any(path.iterdir()):
             raise FashionFlowError(
-                f"{path}: already holds frames", hint=f"pass {option('overwrite', True)}, or choose another folder"
+                f"{path}: already contains frames", hint=f"pass {option('overwrite', True)}, or choose another folder"
             )
         return path
 
@@ -108,7 +108,7 @@ class FrameFolder:
         """Write one frame, uint8 (h, w, 3), RGB 0 to 255, of the same size as those before it.
 
         Raises:
-            FashionFlowError: another kind or size of frame, or the disk is full.
+            FashionFlowError: another kind or size of frame, or a full disk.
         """
         from PIL import Image
 
@@ -139,12 +139,12 @@ class FrameFolder:
 
     def _finish(self, temporary: Path) -> None:
         if not self.count:
-            raise FashionFlowError(f"{self.path}: no frames came", hint="give at least one frame")
+            raise FashionFlowError(f"{self.path}: got no frames", hint="give at least one frame")
         for file in temporary.iterdir():
             sync(file)
         set_mode(temporary)  # temporary folders are private
         sync(temporary)
-        self.check(self.path, self._overwrite)  # once more: generating takes time, in which files may have come
+        self.check(self.path, self._overwrite)  # again: files may have been added meanwhile
         target = self.path.resolve()
         if not target.exists():
             temporary.rename(target)
@@ -163,8 +163,8 @@ def _is_frame(entry: "os.DirEntry[str]") -> bool:
 
 
 def _replace(temporary: Path, target: Path) -> None:
-    """Put a folder in the place of another one of frames, which comes back if that fails."""
-    # Side by side under these names, so that a crash between the two renames loses nothing: see `temporary.sweep`.
+    """Replace a folder of frames, which is restored if that fails."""
+    # With these names a crash between the two renames loses nothing: see `temporary.sweep`.
     aside = temporary_folder(target)
     made, replaced = aside / "made", aside / "replaced"
     try:
@@ -181,7 +181,7 @@ def _replace(temporary: Path, target: Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
         with suppress(OSError):
             replaced.rmdir()
-        with suppress(OSError):  # anything that is not ours and slipped in meanwhile
+        with suppress(OSError):  # files of the user that were added meanwhile
             replaced.rename(aside / KEPT)
         with suppress(OSError):
             aside.rmdir()

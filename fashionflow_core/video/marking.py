@@ -1,12 +1,12 @@
 """Machine-readable mark of generated videos and pictures: IPTC DigitalSourceType as XMP.
 
-The mark is one XMP packet, the same for every file, so that the same seed keeps giving the same bytes. Where it lies:
+The mark is one constant XMP packet, so that the same seed gives the same bytes. Its place:
 
 - MP4: a `uuid` box at the end (XMP specification part 3, section 2.2; UUID of Adobe).
 - WebP: the chunk `XMP ` at the end (WebP Container Specification, "Metadata").
 - GIF: the application extension `XMP DataXMP` before the first picture (XMP part 3, section 2.1.2).
 - PNG: the text chunk `XML:com.adobe.xmp`; JPEG: an APP1 segment. Pillow writes both.
-- WebM: a tag of its own, since neither Matroska nor XMP says where XMP would lie in it.
+- WebM: a tag, since neither Matroska nor XMP defines a place for XMP.
 """
 
 import struct
@@ -28,18 +28,18 @@ XMP = (
 ).encode()
 UUID = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 GIF_START = b"\x21\xff\x0bXMP DataXMP"
-# Readers of sub-blocks that do not know the extension land in this ramp, whichever byte they take for a length.
+# Readers of sub-blocks that do not know the extension end in this ramp, whichever byte they read as a length.
 GIF_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
 PNG_KEY = "XML:com.adobe.xmp"
 
 
 def mp4_box() -> bytes:
-    """The box that an MP4 ends with."""
+    """The box at the end of an MP4."""
     return struct.pack(">I4s", 8 + len(UUID) + len(XMP), b"uuid") + UUID + XMP
 
 
 def gif_extension() -> bytes:
-    """The extension that goes before the first picture of a GIF."""
+    """The extension before the first picture of a GIF."""
     return GIF_START + XMP + GIF_TRAILER
 
 

@@ -1,4 +1,4 @@
-"""Overlays of a video: disclosure, caption and logo, drawn on every frame; and the end card."""
+"""Overlays of a video (disclosure, caption, logo) and its end card."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _MARGIN, _MARK_TEXT, _CAPTION_TEXT, _LOGO = 0.035, 0.032, 0.05, (0.14, 0.24)
 _LEAST_TEXT = 9  # pixels
 _MOST_LINES = 3
-_PLATE = (0, 0, 0, 120)  # behind white text, which stays legible on any garment
+_PLATE = (0, 0, 0, 120)  # behind white text
 _MOST_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
 class LogoOptions:
-    """A picture in a corner.
+    """A logo in a corner.
 
     Attributes:
-        file: PNG, JPEG or any other picture that Pillow reads; what is transparent stays so.
+        file: PNG, JPEG or any other picture that Pillow reads; transparency is kept.
         place: one of `config.PLACES`.
         opacity: 0 to 1.
 
@@ -50,14 +50,14 @@ class LogoOptions:
 
 @dataclass(frozen=True)
 class EndCard:
-    """A picture that is shown behind the last frame.
+    """A picture after the last frame.
 
     Attributes:
-        file: as of a logo; what is transparent lies on white.
-        seconds: how long.
+        file: as of a logo; transparent areas are white.
+        seconds: duration.
 
     Raises:
-        UsageError: no time, or more than a minute.
+        UsageError: not above 0, or more than a minute.
     """
 
     file: str
@@ -72,7 +72,7 @@ def read_picture(file: str) -> Image.Image:
     """A logo or card as RGBA.
 
     Raises:
-        FashionFlowError: no such file, not a picture, or a far too large one.
+        FashionFlowError: no such file, not a picture, or too large.
     """
     try:
         with Image.open(file) as picture:
@@ -87,7 +87,7 @@ def read_picture(file: str) -> Image.Image:
 
 
 def card_frame(card: EndCard, height: int, width: int) -> NDArray[np.uint8]:
-    """The end card at a video's size, whole, its own background continued: uint8 (height, width, 3)."""
+    """The whole end card at a video's size, its background extended: uint8 (height, width, 3)."""
     picture = read_picture(card.file)
     white = Image.new("RGBA", picture.size, "white")
     pixels = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
@@ -95,7 +95,7 @@ def card_frame(card: EndCard, height: int, width: int) -> NDArray[np.uint8]:
 
 
 class Overlay:
-    """Everything that lies over the frames of one size, drawn once.
+    """All overlays for frames of one size, drawn once.
 
     Args:
         height, width: of the frames.
@@ -134,7 +134,7 @@ class Overlay:
         self._layers = layers
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A frame, uint8 (h, w, 3), with everything on it; the given one is not changed."""
+        """A copy of a frame, uint8 (h, w, 3), with all overlays."""
         if not self._layers:
             return frame
         made = frame.copy()
@@ -158,7 +158,7 @@ class Overlay:
         picture = read_picture(logo.file)
         scale = min(_LOGO[0] * self._short / picture.height, _LOGO[1] * self._short / picture.width)
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        # Premultiplied, so that colours of what is transparent do not show at edges.
+        # Premultiplied, so that colours of transparent areas do not show at edges.
         picture = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
         picture.putalpha(picture.getchannel("A").point([round(level * logo.opacity) for level in range(256)]))
         return self._placed(picture, logo.place, above)

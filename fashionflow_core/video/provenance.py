@@ -1,51 +1,32 @@
-"""What a video file says of its making: model, seed, settings, marks, and the command that makes it again."""
+"""Provenance of a video file: model, seed, settings, marks and signature, as stored in it."""
 
 import re
-import shlex
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fashionflow_core.errors import FashionFlowError, command
+from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.video import boxes, marking, reading, signing
+from fashionflow_core.video.reproduction import again
 
 _PREFIX = "fashionflow_"
 _TYPE = re.compile(rb"""DigitalSourceType(?:\s*=\s*["']|\s*>\s*)([^"'<\s]+)""")
 _MAX_PACKET = 1 << 20
-# Key in the file → setting of a request.
-_OPTIONS = {
-    "guidance": "guidance_scale",
-    "interpolate": "interpolate",
-    "motion": "motion",
-    "turn": "motion_amount",
-    "fit": "fit",
-    "lock": "lock",
-    "conditioning": "conditioning",
-    "for": "for",
-    **{
-        key: key
-        for key in (
-            *("ratio", "visible_mark", "caption", "font", "logo", "logo_place", "logo_opacity"),
-            *("end_card", "end_card_seconds"),
-        )
-    },
-}
-_OF_GENERATOR = ("prompt", "negative_prompt", "megapixels")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a file says of itself.
+    """Provenance as stored in a file.
 
     Attributes:
         path: the file.
         source_type: IPTC DigitalSourceType; empty: not marked.
-        settings: what FashionFlow wrote: model, seed, scheduler, steps, ...; empty: made by something else.
+        settings: metadata of FashionFlow: model, seed, scheduler, steps, ...; empty: made by something else.
         other: further metadata, such as a title.
         frames, fps, height, width, codec: of the video; 0 and empty of a picture.
-        again: the command that makes the same video of the same photo; empty if the file does not say enough.
-        signature: what its C2PA signature is worth, in words; empty: it has none.
+        again: the command that makes the same video from the same photo; empty if the file does not state enough.
+        signature: the state of its C2PA signature, in words; empty: it has none.
     """
 
     path: str
@@ -66,7 +47,7 @@ class Provenance:
 
 
 def inspect(path: Path) -> Provenance:
-    """Read what a video or picture says of itself; nothing of it but a signature is verified.
+    """Read the provenance of a video or picture; only a signature is verified.
 
     Raises:
         FashionFlowError: no such file, or neither video nor picture.
@@ -90,7 +71,7 @@ def inspect(path: Path) -> Provenance:
         found.height,
         found.width,
         found.codec,
-        _again(path, settings, found.frames, fps, (found.height, found.width)),
+        again(path, settings, found.frames, fps, (found.height, found.width), bool(source)),
         signing.state_of(path),
     )
 
@@ -100,48 +81,6 @@ def is_picture(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(8)
     return head.startswith((b"\xff\xd8\xff", b"\x89PNG"))
-
-
-def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: tuple[int, int]) -> str:
-    if not {"model", "seed", "steps", "scheduler"} <= settings.keys():
-        return ""
-    # Of finished files these are what was generated.
-    frames, shown = _number(settings, "frames", 0) or frames, settings.get("size", f"{size[0]}x{size[1]}")
-    rate = settings.get("fps", f"{fps:g}")
-    filled, item = (_number(settings, key, default) for key, default in (("interpolate", 1), ("item", 0)))
-    # Item 2 of `v.mp4` is the last one of three variations, v-3.mp4.
-    name = path.name if item == 0 else path.stem.removesuffix(f"-{item + 1}") + path.suffix
-    options: dict[str, Any] = {
-        "out": name,
-        "model": settings["model"],
-        "seed": settings["seed"],
-        "frames": frames // filled if settings.get("loop") == "true" else (frames - 1) // filled + 1,
-        "fps": rate,
-        "steps": settings["steps"],
-        "scheduler": settings["scheduler"],
-    }
-    options |= {name: settings[key] for key, name in _OPTIONS.items() if key in settings}
-    # Texts of a stranger's file: pasted into a shell, they are words and nothing else.
-    options = {key: shlex.quote(value) if isinstance(value, str) else value for key, value in options.items()}
-    if settings.get("loop") == "true":
-        options["loop"] = True
-    if "motion" in settings:
-        options["size"] = shlex.quote(shown)
-        options.pop("conditioning", None)
-    if "prompt" in settings or "megapixels" in settings:  # of a generator
-        options["frames"] = _number(settings, "frames", 1)
-        if options["scheduler"] == "own":
-            del options["scheduler"]
-        options |= {key: shlex.quote(settings[key]) for key in _OF_GENERATOR if key in settings}
-    if item:
-        options["variations"] = item + 1
-    return command("generate", "PHOTO", **options)
-
-
-def _number(settings: dict[str, str], key: str, default: int) -> int:
-    """A whole number above `default` that a file gives; `default` for any other text."""
-    text = settings.get(key, "")
-    return max(default, int(text)) if text.isascii() and text.isdigit() and len(text) < 6 else default
 
 
 def source_type(path: Path) -> str:

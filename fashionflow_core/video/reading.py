@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-# H.273 matrix -> swscale's own constant; untagged and unknown streams get FFmpeg's assumption, BT.601.
+# H.273 matrix → swscale's constant; untagged and unknown streams are BT.601, as FFmpeg assumes.
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _SWS_BT601 = 5
 # SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND | SWS_BITEXACT: the defaults shift flat colours by up to 3/255.
@@ -33,15 +33,15 @@ CONVERSION = {"dst_colorspace": BT709, "interpolation": 0x4 | 0x2000 | 0x40000 |
 _HDR = {16: "PQ", 18: "HLG"}
 _BT2020 = (9, 10)
 _SDR_TRANSFERS = (1, 4, 5, 6, 7, 11, 13, 14, 15)
-# What the muxers write by themselves: never metadata of ours.
+# Keys that muxers write themselves.
 CONTAINER_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", WEBM_TAG})
-# Where WebM holds the metadata as one text.
+# Key under which WebM stores all metadata as one text.
 JSON_KEY = "comment"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What decoding a whole file showed. `tags`: range, matrix, primaries and transfer; `ticks`: GIF's and WebP's."""
+    """Properties of a decoded file. `tags`: range, matrix, primaries and transfer; `ticks`: of GIF and WebP."""
 
     frames: int
     height: int
@@ -53,18 +53,18 @@ class Found:
 
 
 def iter_frames(path: str | Path, limit: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Decode frame by frame: uint8 (h, w, 3), RGB 0 to 255, converted as the file's own colour tags say.
+    """Decode frame by frame: uint8 (h, w, 3), RGB 0 to 255, converted by the colour tags of the file.
 
-    Turned and mirrored as the file's display matrix says, as players show it. Files without tags are taken as FFmpeg
-    takes them: BT.601, limited range. GIF and WebP give each frame once, however
-    long it is shown, and show what is transparent on white.
+    Frames are rotated and mirrored by the display matrix, as in players. Files without tags are read as BT.601, limited
+    range, as by FFmpeg. GIF and WebP give each frame once, whatever its duration, with transparent areas on white.
 
     Args:
         path: any video that FFmpeg decodes, or an animated GIF or WebP; its first video stream is read.
-        limit: stop after so many frames.
+        limit: maximum number of frames.
 
     Raises:
-        FashionFlowError: no such file, not a video, damaged or cut off, HDR, or to be shown askew.
+        FashionFlowError: no such file, not a video, damaged or cut off, HDR, or rotated by a part of a right
+            angle.
     """
     path = Path(path)
     if form := _animated(path):
@@ -85,21 +85,21 @@ def read(path: str | Path, limit: int | None = None) -> NDArray[np.uint8]:
     """Decode a whole video, or its first `limit` (at least 1) frames, to uint8 (f, h, w, 3).
 
     Raises:
-        FashionFlowError: as `iter_frames`; also when there are no frames.
+        FashionFlowError: as `iter_frames`; also without frames.
     """
     if limit is not None and limit < 1:
         raise FashionFlowError(f"limit: must be at least 1, not {limit}", hint="leave it out to read all frames")
     frames = list(iter_frames(path, limit))
     if not frames:
         hint = "make or download the video again"
-        raise FashionFlowError(f"{path}: holds no frames: it is empty, or cut off", hint=hint)
+        raise FashionFlowError(f"{path}: contains no frames: empty, or cut off", hint=hint)
     return np.stack(frames)
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Size, rate, codec and number of frames, which are decoded and counted only where the header does not number them.
+    """Size, rate, codec and number of frames, which are counted only if the header does not state it.
 
-    The rate of a GIF or WebP is its frames by its duration; a still WebP has none, 0.
+    The rate of a GIF or WebP is its number of frames by its duration; 0 for a still WebP.
 
     Raises:
         FashionFlowError: as `iter_frames`.
@@ -110,7 +110,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text by key stored in the file, without what the container writes about itself (brands, encoder).
+    """Text by key stored in the file, without keys of the container (brands, encoder).
 
     Raises:
         FashionFlowError: as `iter_frames`.
@@ -122,13 +122,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         found = {key: value for key, value in container.metadata.items() if key.lower() not in CONTAINER_KEYS}
         if "matroska" not in container.format.name:
             return found
-    # Matroska's keys are written in capitals.
+    # Matroska writes keys in capitals.
     found = {key.lower(): value for key, value in found.items()}
     return found | animated.unpack(found.pop(JSON_KEY, ""), JSON_KEY)
 
 
 def container_tags(path: Path) -> dict[str, str]:
-    """All text by key that a video file stores, keys in small letters.
+    """All text by key in a video file, keys in lower case.
 
     Raises:
         FashionFlowError: as `iter_frames`.
@@ -148,9 +148,9 @@ def pixel_format(path: Path) -> str:
 
 
 def has_open_groups(path: Path) -> bool:
-    """Whether a group of pictures of an H.264 or HEVC video refers to the one before it; False for other codecs.
+    """Whether an H.264 or HEVC video has open groups of pictures; False for other codecs.
 
-    Every keyframe of closed groups is an instantaneous decoder refresh: NAL unit type 5 (H.264, table 7-1), 19 or 20
+    Keyframes of closed groups are instantaneous decoder refreshes: NAL unit type 5 (H.264, table 7-1), 19 or 20
     (HEVC, table 7-1).
 
     Raises:
@@ -161,7 +161,7 @@ def has_open_groups(path: Path) -> bool:
         if codec not in ("h264", "hevc"):
             return False
         extra = stream.codec_context.extradata or b""
-        # With lengths before its units (avcC, hvcC start with 1), or with start codes as in a transport stream.
+        # Units have length prefixes (avcC and hvcC start with 1), or start codes as in transport streams.
         lengths = extra[:1] == b"\x01"
         for packet in container.demux(stream):
             if packet.is_keyframe and packet.size and not _refreshes(bytes(packet), codec, lengths):
@@ -176,7 +176,7 @@ def _refreshes(data: bytes, codec: str, lengths: bool) -> bool:
 
 
 def _units(data: bytes) -> Iterator[bytes]:
-    """First bytes of the NAL units of a packet, each after its length of four bytes."""
+    """First byte of each NAL unit of a packet with length prefixes of four bytes."""
     at = 0
     while at + 4 < len(data):
         yield data[at + 4 : at + 5]
@@ -184,7 +184,7 @@ def _units(data: bytes) -> Iterator[bytes]:
 
 
 def inspect(path: Path, count: bool = True) -> Found:
-    """What the file holds; `count`: decode and count frames even where the header numbers them.
+    """Properties of a file; `count`: decode and count frames even if the header states their number.
 
     Raises:
         FashionFlowError: as `iter_frames`.
@@ -206,19 +206,19 @@ def inspect(path: Path, count: bool = True) -> Found:
 
 
 def _numbered(container: "InputContainer", stream: "VideoStream") -> int:
-    """Frames as the header numbers them; 0 where it does not, or not surely those that are shown."""
+    """Number of frames in the header; 0 if it is missing, or may differ from the frames shown."""
     rate = stream.average_rate
     if not stream.frames or stream.duration is None or stream.time_base is None or not rate:
         return 0
-    if container.format.name == "avi":  # its headers are known to be off by one
+    if container.format.name == "avi":  # its headers may be off by one
         return 0
-    # An edit list (a video trimmed without being encoded again) shows fewer frames than are stored.
+    # An edit list (of a video trimmed without encoding) shows fewer frames than are stored.
     return stream.frames if round(stream.duration * stream.time_base * rate) == stream.frames else 0
 
 
 @dataclass(frozen=True)
 class _Orientation:
-    """How decoded frames are turned and mirrored to be shown: the display matrix, in units of its own axes.
+    """Rotation and mirroring of decoded frames: the display matrix in units of its axes.
 
     Attributes:
         matrix: (a, b, c, d): a stored pixel (x, y) is shown at (a x + c y, b x + d y), each 1, 0 or -1.
@@ -231,7 +231,7 @@ class _Orientation:
         """The orientation of a stream, from its first frame.
 
         Raises:
-            FashionFlowError: the frame is to be shown askew.
+            FashionFlowError: rotated by a part of a right angle.
         """
         data = frame.side_data.get("DISPLAYMATRIX")
         if data is None:
@@ -243,12 +243,14 @@ class _Orientation:
         if max(abs(value / unit - part) for value, part in zip((a, b, c, d), found)) > 0.01 or sorted(
             map(abs, found)
         ) != [0, 0, 1, 1]:
-            raise FashionFlowError(f"{path}: is to be shown askew (its display matrix)", hint="turn it upright first")
+            raise FashionFlowError(
+                f"{path}: rotated by a part of a right angle (its display matrix)", hint="rotate it upright first"
+            )
         return cls((found[0], found[1], found[2], found[3]))
 
     @property
     def transposes(self) -> bool:
-        """Whether height and width change places."""
+        """Whether height and width are swapped."""
         return self.matrix[0] == 0
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -269,25 +271,25 @@ def _inspect_animated(path: Path, form: str) -> Found:
     total = sum(durations)
     rate = len(durations) / (total * tick) if total else Fraction(0)
     if form == "webp" and total:
-        # Times are rounded to ticks: the plainest rate that gives these is meant.
+        # Times are rounded to ticks: use the fraction with the least denominator that gives them.
         plain = (Fraction(round(rate * below), below) for below in range(1, 1002))
         rate = next((p for p in plain if p and abs(len(durations) / (p * tick) - total) <= Fraction(1, 2)), rate)
     return Found(len(durations), height, width, rate, form, ticks=list(accumulate(durations, initial=0)))
 
 
 def _to_rgb(frame: "VideoFrame", stream: "VideoStream", reformatter: "VideoReformatter") -> NDArray[np.uint8]:
-    # The deprecated yuvj formats mean full range by their name.
+    # The deprecated yuvj formats imply full range.
     full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
     ranges = {"src_color_range": FULL if full else LIMITED, "dst_color_range": FULL}
     matrix = _SWS_MATRIX.get(int(frame.colorspace), _SWS_BT601)
-    # A stream may change its size midway; players keep the first.
+    # A stream may change its size; players keep the first one.
     size = {"width": stream.width, "height": stream.height}
     converted = reformatter.reformat(frame, **size, format="rgb24", src_colorspace=matrix, **ranges, **CONVERSION)
     return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 
 
 def _animated(path: Path) -> str | None:
-    """gif or webp; None for what FFmpeg reads.
+    """gif or webp; None for files that FFmpeg reads.
 
     Raises:
         FashionFlowError: no such file, a folder, not readable, or empty.
@@ -301,10 +303,10 @@ def _animated(path: Path) -> str | None:
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
     except PermissionError:
-        raise FashionFlowError(f"{path}: may not be read", hint=f"check its permissions: ls -l {path}") from None
+        raise FashionFlowError(f"{path}: permission denied", hint=f"check its permissions: ls -l {path}") from None
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
         ) from None
 
 
@@ -315,37 +317,35 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     from av.stream import Disposition
 
     try:
-        # Only local files: a playlist named .mp4 must not reach the network. Old files hold text in other encodings.
+        # Local files only: a playlist named .mp4 must not use the network. Old files have text in other encodings.
         options = {"protocol_whitelist": "file"}
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise FashionFlowError(
-            f"{path}: is not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
         ) from None
     with container:
-        # A sound file's cover is stored as a video of one picture.
+        # Covers of sound files are video streams of one picture.
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
-            raise FashionFlowError(f"{path}: holds no video stream", hint="name a video file")
+            raise FashionFlowError(f"{path}: contains no video stream", hint="name a video file")
         stream = streams[0]
         if stream.codec_context is None:
-            raise FashionFlowError(
-                f"{path}: is of an unknown codec, or damaged", hint="make or download the video again"
-            )
+            raise FashionFlowError(f"{path}: unknown codec, or damaged", hint="make or download the video again")
         _check_sdr(stream, path)
-        # FFmpeg reads a file that ends early as a shorter video, without an error.
+        # FFmpeg reads a truncated file as a shorter video, without an error.
         if any(entry.pos + entry.size > container.size for entry in stream.index_entries) or _ends_early(path):
             raise FashionFlowError(f"{path}: is cut off", hint="make or download the video again")
         yield container, stream
 
 
 def _check_sdr(stream: "VideoStream", path: Path) -> None:
-    """Refuse HDR, which would look pale and dark read as SDR.
+    """Refuse HDR, which would look pale and dark as SDR.
 
     Raises:
-        FashionFlowError: PQ or HLG, or BT.2020 colours whose transfer is not stated.
+        FashionFlowError: PQ or HLG, or BT.2020 colours of unknown transfer.
     """
-    # A stream that FFmpeg cannot identify has no codec, and none of these.
+    # A stream that FFmpeg cannot identify lacks these.
     transfer, matrix = int(getattr(stream, "color_trc", 2)), int(getattr(stream, "colorspace", 2))
     name = _HDR.get(transfer)
     if name is None and matrix in _BT2020 and transfer not in _SDR_TRANSFERS:
@@ -359,7 +359,7 @@ def _check_sdr(stream: "VideoStream", path: Path) -> None:
 
 
 def _ends_early(path: Path) -> bool:
-    """Whether a file is shorter than its parts say: boxes of MP4, the one segment of Matroska (RFC 8794, 4 to 6)."""
+    """Whether a file is shorter than its boxes (MP4) or its segment (Matroska, RFC 8794, 4 to 6) state."""
     if boxes.is_mp4(path):
         return boxes.is_cut_off(path)
     with path.open("rb") as file:
@@ -378,7 +378,7 @@ def _ends_early(path: Path) -> bool:
 
 
 def _ebml_size(data: bytes) -> tuple[int, int] | None:
-    """A size and how many bytes say it; None where it is unknown, as in streams, or is none."""
+    """An EBML size and its length in bytes; None if unknown, as in streams, or invalid."""
     if not data or not data[0]:
         return None
     length = 9 - data[0].bit_length()
@@ -399,7 +399,7 @@ def _decode(container: "InputContainer", stream: "VideoStream", path: Path) -> "
 
 @contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn the errors of FFmpeg and of the disk into one line that names the file."""
+    """Convert errors of FFmpeg and of the disk into one line that names the file."""
     from av.error import FFmpegError
 
     try:

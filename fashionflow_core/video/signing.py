@@ -1,7 +1,7 @@
-"""Signatures of generated videos: C2PA manifests with the user's own certificate, and what a file's signature is worth.
+"""C2PA signatures of generated videos and posters: signing with the user's certificate, and verification.
 
-A manifest says that a trained model made the video, with which settings, and of which photo, whose hash it holds. C2PA
-(Content Credentials) is signed data: it shows who vouches for a file, and that nothing has changed since.
+A manifest states that a trained model made the file, with its settings and the hashes of the photo or video that it was
+made from. C2PA (Content Credentials) is signed data: it names the signer and shows that nothing has changed since.
 """
 
 import json
@@ -34,13 +34,13 @@ def check(options: SigningOptions) -> None:
 
 
 def sign(path: Path, options: SigningOptions, title: str, settings: Mapping[str, str]) -> None:
-    """Sign a whole file in place, and verify what was written with the certificate's own root as anchor.
+    """Sign a complete file in place, and verify the result with the certificate's own root as anchor.
 
     Args:
-        path: an MP4, GIF or WebP.
-        options: certificate, key and photo.
+        path: an MP4, GIF, WebP, PNG or JPEG.
+        options: certificate, key and source files.
         title: name of the file in the manifest.
-        settings: what made the video; the manifest repeats it.
+        settings: metadata of the video; the manifest repeats those of FashionFlow.
 
     Raises:
         FashionFlowError: as `check`; or the signature does not verify, such as with an expired certificate.
@@ -58,8 +58,8 @@ def sign(path: Path, options: SigningOptions, title: str, settings: Mapping[str,
             info = library.C2paSignerInfo(alg=algorithm, sign_cert=chain, private_key=key, ta_url=None)
             manifest = _manifest(title, settings)
             with library.Signer.from_info(info) as signer, library.Builder(manifest, context) as builder:
-                if options.photo:
-                    _add_photo(builder, Path(options.photo))
+                for source in options.sources:
+                    _add_source(builder, Path(source))
                 builder.sign_file(path, signed, signer)
             state, codes, _ = _read(signed, anchors)
         except library.C2paError as error:
@@ -88,7 +88,7 @@ def state_of(path: Path) -> str:
         return f"invalid ({' '.join(str(error).split())[:100]})"
     if state == "Invalid":
         return f"invalid: {', '.join(codes)}"
-    return f"valid, signed by {signer}; nobody vouches for that name unless you trust the certificate"
+    return f"valid, signed by {signer}; the certificate was not compared with a list of trusted ones"
 
 
 def _read(path: Path, settings: dict[str, Any]) -> tuple[str, list[str], str]:
@@ -117,19 +117,27 @@ def _manifest(title: str, settings: Mapping[str, str]) -> str:
     return json.dumps({"claim_generator_info": [program], "title": title, "assertions": assertions})
 
 
-def _add_photo(builder: Any, photo: Path) -> None:
-    with photo.open("rb") as file:
+def _add_source(builder: Any, source: Path) -> None:
+    """Name a photo or video in the manifest; files of a kind that C2PA does not know (such as WebM) are left out."""
+    with source.open("rb") as file:
         mime = _mime(file.read(16))
         file.seek(0)
         if mime:
-            builder.add_ingredient({"title": photo.name, "relationship": "inputTo"}, mime, file)
+            builder.add_ingredient({"title": source.name, "relationship": "inputTo"}, mime, file)
 
 
 def _mime(head: bytes) -> str:
-    kinds = {b"\xff\xd8": "jpeg", b"\x89PNG": "png", b"GIF8": "gif", b"II*\0": "tiff", b"MM\0*": "tiff"}
-    kinds |= {b"RIFF": "webp"}
+    """Media type by the first 16 bytes; empty: of no kind that C2PA knows."""
     if head[4:8] == b"ftyp":
-        return "image/avif" if head[8:12] in (b"avif", b"avis") else "image/heic"
+        brand = head[8:12]
+        if brand in (b"avif", b"avis"):
+            return "image/avif"
+        if brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"):
+            return "image/heic"
+        return "video/quicktime" if brand == b"qt  " else "video/mp4"
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": "image/webp", b"AVI ": "video/avi"}.get(head[8:12], "")
+    kinds = {b"\xff\xd8": "jpeg", b"\x89PNG": "png", b"GIF8": "gif", b"II*\0": "tiff", b"MM\0*": "tiff"}
     return next((f"image/{kind}" for start, kind in kinds.items() if head.startswith(start)), "")
 
 
@@ -187,7 +195,7 @@ def _algorithm(options: SigningOptions) -> tuple[bytes, bytes, Any]:
     curves = {"secp256r1": kinds.ES256, "secp384r1": kinds.ES384, "secp521r1": kinds.ES512}
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in curves:
         return chain, key, curves[private.curve.name]
-    raise FashionFlowError(f"{options.key}: C2PA does not know this kind of key", hint="use P-256, Ed25519 or RSA")
+    raise FashionFlowError(f"{options.key}: unsupported kind of key", hint="use P-256, Ed25519 or RSA")
 
 
 def _pem(file: str) -> bytes:
@@ -206,7 +214,7 @@ def _last(chain: bytes) -> str:
 
 def _hint() -> str:
     cert = option("c2pa_cert")
-    return f"{cert} is the signer's certificate and those above it: docs/reference/marking.md shows how to make it"
+    return f"{cert} is the signer's certificate and those above it: docs/guides/marking.md shows how to make it"
 
 
 def _library() -> Any:

@@ -1,7 +1,7 @@
-"""Where videos go: limits of shops and platforms, and what a file lacks for one of them.
+"""Targets of videos: limits of shops and platforms, and checks of files against them.
 
-Each row names its source and the date on which it was read. A limit that no source states is left out: it is not
-checked. Platforms change their rules; what they say themselves decides.
+Each row names its source and the date on which it was read. Limits that no source states are omitted and not checked.
+Platforms change their rules: their own documentation is decisive.
 """
 
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ _READ = "2026-11-29"
 
 @dataclass(frozen=True)
 class PlatformLimits:
-    """Limits of one place; None and empty: not stated.
+    """Limits of one target; None and empty: not stated.
 
     Attributes:
-        name: as users call it.
-        source: where the limits were read, with the date.
+        name: for `config.TARGETS`.
+        source: document of the limits and date of reading.
         containers: mp4 (also mov), webm, gif, webp.
         codecs: of the video stream.
-        seconds, fps: least and greatest.
-        sides: least and greatest height and width in pixels.
-        width: greatest width in pixels.
+        seconds, fps: minimum and maximum.
+        sides: minimum and maximum height and width in pixels.
+        width: maximum width in pixels.
         ratio: the only width by height.
         frames: the only sizes, as (height, width).
         bytes: largest file.
-        gif_bytes: largest GIF, where another limit holds for it.
+        gif_bytes: largest GIF, if it has another limit.
         streamable: the index (moov) comes before the pictures, no edit lists, closed groups of pictures.
-        chroma: 4:2:0, as all browsers and phones decode.
+        chroma: 4:2:0, which all browsers and phones decode.
     """
 
     name: str
@@ -52,7 +52,7 @@ class PlatformLimits:
     chroma: bool = False
 
     def limits(self) -> list[str]:
-        """Names of the limits that are stated."""
+        """Names of the stated limits."""
         return [name for name, value in vars(self).items() if name not in ("name", "source") and value]
 
 
@@ -71,7 +71,7 @@ TARGETS = {
         PlatformLimits(
             "google",
             f"Google Merchant Center Help, answer 15216925, video_link ({_READ})",
-            ("mp4",),  # of those that it takes, what this program writes; WebM and GIF are not among them
+            ("mp4",),  # the only accepted one that FashionFlow writes
             seconds=(6, 240),
             bytes=500 * _MB,
         ),
@@ -122,7 +122,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One limit that a file does not keep: what it has, and what is asked."""
+    """One limit that a file does not keep: found and required value."""
 
     what: str
     found: str
@@ -136,7 +136,7 @@ def find_target(name: str) -> PlatformLimits:
     """The target of a name.
 
     Raises:
-        FashionFlowError: there is none.
+        FashionFlowError: an unknown name.
     """
     if name not in TARGETS:
         raise FashionFlowError(f"unknown target {name!r}", hint=f"use one of: {', '.join(TARGETS)}")
@@ -144,7 +144,7 @@ def find_target(name: str) -> PlatformLimits:
 
 
 def check(path: Path, target: PlatformLimits) -> list[Problem]:
-    """What a video lacks for a target; every limit is checked against the file itself, which is decoded.
+    """Check a video against all limits of a target by decoding the file.
 
     Raises:
         FashionFlowError: as `reading.iter_frames`.
@@ -176,7 +176,7 @@ def check(path: Path, target: PlatformLimits) -> list[Problem]:
     if target.width:
         hold(found.width <= target.width, "width", str(found.width), f"at most {target.width}")
     if target.ratio:
-        # Sides are whole and even, so that 9 by 16 of 270 rows is 480 columns, and of 202 rows 358 or 360.
+        # Sides are even integers: 16:9 of 202 rows is 358 or 360 columns.
         near = abs(found.width - found.height * target.ratio) <= 2
         hold(near, "width:height", shape, f"{target.ratio.numerator}:{target.ratio.denominator}")
     if target.frames:
@@ -200,7 +200,7 @@ def _container(path: Path, codec: str) -> str:
 
 
 def _of_stream(path: Path, target: PlatformLimits, container: str) -> Iterator[Problem]:
-    """Limits that the order of a file's parts and the coding of its pictures decide."""
+    """Problems of the order of boxes and of the coding."""
     if target.chroma:
         chroma = reading.pixel_format(path)
         if not chroma.startswith(("yuv420p", "yuvj420p", "nv12")):

@@ -1,4 +1,4 @@
-"""Timeline of a video for a target: frame rate and length within its limits, from the frames that there are."""
+"""Timeline of a video for a target: frame rate and length within its limits."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.video.targets import PlatformLimits
 
-_RATES = (24, 25, 30, 50, 60)  # frames per second to which a video without a fitting multiple is brought
+_RATES = (24, 25, 30, 50, 60)  # frames per second for videos without a suitable multiple
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Frames of a video in the order in which they are shown.
+    """Frames of a video in the order of display.
 
     Attributes:
-        order: number of the generated frame at each place.
+        order: numbers of generated frames.
         fps: frames per second.
     """
 
@@ -28,19 +28,19 @@ class Timeline:
 def adapted(
     settings: GenerateSettings, model: ModelConfig, targets: Sequence[PlatformLimits], after: float = 0.0
 ) -> GenerateSettings:
-    """The request of which one generation serves all targets; what the user set stays.
+    """Adapt a request to all targets of one generation; explicit settings are kept.
 
-    A motion model draws motion at any rate and length, so it is asked for the nearest ones that all targets take.
-    Other models have one length and one rate: `timeline` brings their frames to the targets' limits.
+    A motion model supports any rate and length: the nearest ones that all targets support are requested. Other models
+    have one length and one rate, which `timeline` adapts.
 
     Args:
-        settings: as asked for.
+        settings: as requested.
         model: its conventions.
         targets: of the run.
         after: seconds that follow the generated frames, such as an end card.
 
     Raises:
-        UsageError: a rate that a target does not take, or targets that have none in common.
+        UsageError: a rate that a target does not support, or targets without a common rate.
     """
     rates = [target.fps for target in targets if target.fps]
     low, high = max((one[0] for one in rates), default=0.0), min((one[1] for one in rates), default=math.inf)
@@ -60,20 +60,20 @@ def adapted(
         settings = replace(settings, fps=fps)
     least = max((target.seconds[0] for target in targets if target.seconds), default=0.0) - after
     if settings.frames is None and settings.duration is None and least > model.frames / model.fps:
-        # Filled-in frames lie between others only, so that the last of each group is lacking.
+        # Interpolated frames lie between others only, so the last group is incomplete.
         count = math.ceil(least * fps - 1e-6) + settings.interpolate - 1
         settings = replace(settings, duration=count / fps)
     return settings
 
 
 def timeline(count: int, fps: float, limits: PlatformLimits | None, loop: bool, after: float = 0.0) -> Timeline:
-    """Bring `count` frames at `fps` to the rate and length that a target takes.
+    """Adapt `count` frames at `fps` to the rate and length of a target.
 
-    Frames are shown several times, or left out, for another rate. What is too short is repeated where it is a loop,
-    else played back and forth.
+    For another rate frames are repeated or left out. A video that is too short is repeated if it is a loop, else played
+    back and forth.
 
     Args:
-        after: seconds that follow, which count for the length.
+        after: seconds that follow and count for the length.
 
     Raises:
         FashionFlowError: too long.
@@ -98,17 +98,17 @@ def timeline(count: int, fps: float, limits: PlatformLimits | None, loop: bool, 
 
 
 def _lengthened(order: Sequence[int], least: int, most: int, loop: bool) -> Sequence[int]:
-    """`least` to `most` frames: whole passes, but for the last one where those would be too many."""
+    """`least` to `most` frames: complete passes, of which the last may be cut."""
     found, back = list(order), False
     while len(found) < least:
-        # The frame at a turning point is shown once.
+        # Frames at turning points are shown once.
         found += order if loop else list(order[-2::-1] if not back else order[1:]) or list(order)
         back = not back
     return found[:most]
 
 
 def _rate_between(fps: float, low: float, high: float) -> float:
-    """The nearest multiple or part of a rate within limits, else a common rate, else the nearer limit."""
+    """The nearest multiple or fraction of a rate within limits, else a common rate, else the nearer limit."""
     if fps < low:
         multiple = fps * math.ceil(low / fps - 1e-6)
         if multiple <= high:

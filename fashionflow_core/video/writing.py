@@ -1,7 +1,7 @@
 """Video writing: streamed, counted, atomic.
 
-Colours: an untagged RGB to yuv420p conversion is BT.601, and players that take it for BT.709 shift colours by up to
-16/255. Pixels are therefore converted to BT.709 limited range, and the file says so in all four tags.
+Colours: FFmpeg's untagged conversion from RGB to yuv420p is BT.601, and players that assume BT.709 shift colours by up
+to 16/255. Pixels are therefore converted to BT.709 limited range, with all four tags.
 """
 
 import json
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class TooLarge(FashionFlowError):
-    """A whole file has more bytes than it may: `size`, not `most`. It was not put in place."""
+    """A file has `size` bytes, more than its limit `most`; it was not put in place."""
 
     def __init__(self, path: Path, size: int, most: int) -> None:
         hint = f"use a higher {option('crf')}, or make it shorter or smaller"
@@ -45,7 +45,7 @@ class TooLarge(FashionFlowError):
 
 
 class _Sink(Protocol):
-    """What frames are written to; `close` is called once, after `finish` or after anything went wrong."""
+    """Target of frames; `close` is called once, after `finish` or an error."""
 
     def add(self, frame: NDArray[np.uint8]) -> None: ...
 
@@ -63,37 +63,37 @@ def write(
     options: EncodeOptions = EncodeOptions(),
     **changes: Any,
 ) -> VideoInfo:
-    """Encode frames as they come; the file is put in place only once it was reopened and found whole.
+    """Encode frames as they come; the file is put in place after it was reopened and verified.
 
-    Frames are never held together in memory; GIF, whose palette needs all of them, keeps them meanwhile in an unnamed
-    file beside `path`, height * width * 3 bytes each. The same frames and metadata give the same bytes on any number of
+    Frames are not held together in memory; GIF, whose palette needs all of them, stores them in an unnamed file next to
+    `path`, height * width * 3 bytes each. The same frames and metadata give the same bytes on any number of
     processors, hardware encoders excepted.
 
     By suffix: .mp4 (h264, hevc, av1) and .webm (vp9, av1) in BT.709, limited range, 4:2:0, odd sides made even by
     repeating the last row or column; .gif (one palette of 255 colours for the clip, error diffusion) and .webp (lossy,
-    every frame whole) in any size, playing for ever.
+    complete frames) in any size, repeated endlessly.
 
     Args:
         frames: `count` arrays uint8 (h, w, 3), RGB 0 to 255, all of one size.
-        path: the target, ending in one of `SUFFIXES`; an existing file is replaced at the very end.
+        path: the target, ending in one of `SUFFIXES`; an existing file is replaced at the end.
         fps: frames per second, above 0; stored as the nearest fraction with a denominator up to 1001, so that
             29.97 and 30000/1001 are both exact. WebP places frames to the nearest millisecond; GIF's frames last whole
             1/100 s, so it gets the nearest rate it has, at most 50.
-        count: how many frames must come.
-        metadata: text by key, which `read_metadata` gives back. MP4 stores it key by key; the others have one text for
-            all, a comment (WebM, GIF) or Exif's ImageDescription (WebP), which holds it as JSON.
+        count: number of frames.
+        metadata: text by key, as `read_metadata` returns it. MP4 stores it key by key; others as JSON in a comment
+            (WebM, GIF) or Exif's ImageDescription (WebP).
         options: how to encode; see `EncodeOptions`. The range and default of `crf` are in `CODEC_TABLE`.
-        changes: fields of `EncodeOptions` that take the place of those in `options`, such as crf=30.
+        changes: fields of `EncodeOptions` that override those in `options`, such as crf=30.
 
     Warns:
-        FashionFlowWarning: hardware was asked for and does not work, or the container has no such rate.
+        FashionFlowWarning: requested hardware does not work, or the container lacks the rate.
 
     Raises:
-        UsageError: options that do not go together, as `check_options`.
+        UsageError: as `check_options`.
         TooLarge: more bytes than `max_bytes`.
         FashionFlowError: a bad argument, no frames or another number than `count`, an unusable frame, a full disk, or
-            a file that does not read back as what went in. Exceptions of the iterator pass through. In every case
-            nothing new is left behind and an older file at `path` stays as it was.
+            a file that does not read back as written. Exceptions of the iterator pass through. In all cases no
+            new file is left and an older file at `path` is unchanged.
     """
     path = Path(path)
     options = replace(options, **changes)
@@ -114,7 +114,7 @@ def write(
 
 
 def _check_arguments(path: Path, fps: float, count: int, metadata: Mapping[str, str], plan: EncodePlan) -> Fraction:
-    """Refuse before the first frame is asked for, since frames are costly; returns the rate that the file will have."""
+    """Check arguments before the first frame, since frames are costly; returns the rate of the file."""
     rate = formats.exact_rate(path, fps, plan.container)
     if count < 1:
         raise FashionFlowError(f"{path}: a video needs at least 1 frame, not {count}", hint="give at least one frame")
@@ -154,9 +154,7 @@ def encode(
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise FashionFlowError(
-            f"{path}: no frames came, {count} were announced", hint="announce as many frames as are given"
-        )
+        raise FashionFlowError(f"{path}: got no frames, expected {count}", hint="pass the number of frames as count")
     shape = np.shape(first)
     check_frame(first, shape, f"{path}: frame 0")
     height, width = (shape[0], shape[1]) if plan.container.tick else (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
@@ -169,7 +167,7 @@ def encode(
         for frame in chain([first], iterator):
             if written == count:
                 raise FashionFlowError(
-                    f"{path}: more frames came than the {count} announced", hint="announce as many frames as are given"
+                    f"{path}: got more frames than the expected {count}", hint="pass the number of frames as count"
                 )
             check_frame(frame, shape, f"{path}: frame {written}")
             with explained(path, "could not be written"):
@@ -177,13 +175,13 @@ def encode(
             written += 1
         if written < count:
             raise FashionFlowError(
-                f"{path}: only {written} frames came of the {count} announced",
-                hint="announce as many frames as are given",
+                f"{path}: got only {written} of {count} frames",
+                hint="pass the number of frames as count",
             )
         with explained(path, "could not be written"):
             sink.finish()
     except BaseException:
-        # Closing writes the trailer, which may fail in turn (full disk) and must not hide what went wrong first.
+        # Closing writes the trailer and may fail as well, which must not hide the first error.
         with suppress(Exception):
             sink.close()
         raise
@@ -228,12 +226,12 @@ def open_sink(
 
 
 class _Behind:
-    """Lets a sink work on a thread of its own while the next frames are made: a GPU decodes, the CPU encodes.
+    """Runs a sink on its own thread while the next frames are made: a GPU decodes, the CPU encodes.
 
-    Errors come up at a later `add`, or at `finish`.
+    Errors are raised by a later `add` or by `finish`.
     """
 
-    AHEAD = 8  # frames that may wait; more would only take memory
+    AHEAD = 8  # frames that may wait
 
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
@@ -243,7 +241,7 @@ class _Behind:
     def add(self, frame: NDArray[np.uint8]) -> None:
         while len(self._waiting) >= self.AHEAD:
             self._waiting.popleft().result()
-        # A copy: whoever makes frames may use the same memory for the next one.
+        # A copy: the source may reuse the memory for the next frame.
         self._waiting.append(self._thread.submit(self._sink.add, frame.copy()))
 
     def finish(self) -> None:
@@ -269,9 +267,9 @@ def create_stream(
     """An open container with one video stream and its metadata, before the first frame."""
     import av
 
-    # An absolute path, since FFmpeg takes "12:30.mp4" for a protocol.
+    # An absolute path, since FFmpeg reads "12:30.mp4" as a protocol.
     container = av.open(str(temporary.absolute()), "w", format=plan.container.name, options=plan.container.options)
-    # Matroska writes keys in capitals, so only MP4 gives them back as they were.
+    # Matroska writes keys in capitals, so only MP4 preserves them.
     stored = metadata if plan.container.name == "mp4" else {reading.JSON_KEY: json.dumps(metadata)} if metadata else {}
     container.metadata.update(stored)
     if mark and plan.container.name == "webm":
@@ -280,7 +278,7 @@ def create_stream(
 
 
 class _StreamSink:
-    """MP4 and WebM: each frame is converted and encoded at once."""
+    """MP4 and WebM: each frame is converted and encoded immediately."""
 
     def __init__(self, container: "OutputContainer", stream: "VideoStream", rate: Fraction) -> None:
         from av.video.reformatter import VideoReformatter
@@ -304,7 +302,7 @@ class _StreamSink:
     def _to_yuv(self, frame: NDArray[np.uint8]) -> "VideoFrame":
         from av.video.frame import VideoFrame
 
-        # 4:2:0 has one chroma sample for 2x2 pixels. The repeated edge distorts nothing and shows no seam.
+        # 4:2:0 has one chroma sample per 2x2 pixels: odd sides repeat their edge.
         height, width, _ = frame.shape
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -323,13 +321,13 @@ def _verify(
     plan: EncodePlan,
     mark: bool,
 ) -> None:
-    """Reopen what was written and decode it all: frames, size, rate, colour tags and metadata must be what went in."""
+    """Reopen and decode the whole file: frames, size, rate, colour tags, metadata and mark must match."""
     try:
         found = reading.inspect(temporary)
         stored = reading.read_metadata(temporary)
     except FashionFlowError as error:
         reason = error.message.removeprefix(f"{temporary}: ")
-        raise FashionFlowError(f"{path}: what was written {reason}", hint="check the disk, then try again") from None
+        raise FashionFlowError(f"{path}: the written file {reason}", hint="check the disk, then try again") from None
     checks: dict[str, tuple[object, object]] = {
         "frames, height, width": ((found.frames, found.height, found.width), expected)
     }
@@ -337,7 +335,7 @@ def _verify(
         checks["fps"] = (found.rate, rate)
         checks["colour tags"] = (found.tags, (LIMITED, BT709, BT709, BT709))
     else:
-        # Frames start at the nearest tick; one alone in WebP is a still picture, which has no times.
+        # Frames start at the nearest tick; a single one in WebP is a still picture without times.
         still = plan.codec == "webp" and expected[0] == 1
         starts = [] if still else animated.ticks(rate, expected[0], plan.container)
         checks["times"] = ([] if still else found.ticks, starts)
@@ -345,4 +343,4 @@ def _verify(
     checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
-            raise FashionFlowError(f"{path}: what was written has {name} {is_}, not {should}", hint="try again")
+            raise FashionFlowError(f"{path}: the written file has {name} {is_}, not {should}", hint="try again")

@@ -144,7 +144,7 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     video.write(np.zeros((2, 16, 16, 3), np.uint8), out / "000.mp4", fps=5, count=2)
     before = (out / "000.mp4").read_bytes()
     result = quick("photos", "-o", "out", "--model", tiny, cwd=tmp_path)
-    assert result.returncode == 3 and "already exists, and this catalogue did not make it" in result.stderr
+    assert result.returncode == 3 and "already exists and was not made by a catalogue" in result.stderr
     assert (out / "000.mp4").read_bytes() == before
     assert files(out) == ["000.mp4", "001-poster.jpg", "001.mp4"]
     for more in ("--retry-failed", "--seed=3"):  # that it failed before makes it no more ours
@@ -203,7 +203,7 @@ def test_pictures_of_the_user_are_no_posters(tmp_path: Path) -> None:
     (out / "list.txt").write_text("shop/a.jpg\nshop/a-poster.jpg\nshop/b.jpg\n")
     for more in ((), ("--retry-failed",), ("--steps", "3")):
         result = quick("shop/list.txt", "-o", "shop", "--model", model, *more, cwd=tmp_path)
-        assert result.returncode == 3 and "a-poster.jpg: already exists, and this catalogue" in result.stderr
+        assert result.returncode == 3 and "already exists and was not made by a catalogue" in result.stderr
         assert {name: (out / name).read_bytes() for name in before} == before
     assert {name for name, record in last(out).items() if record["status"] == "done"} == {"a-poster", "b"}
     # Not even then: the photo that a video would replace.
@@ -269,7 +269,7 @@ def test_wrong_usage(tmp_path: Path, tiny: Path) -> None:
         (("empty", "-o", "out"), 1, "empty: no photos found"),
         (("missing/*.jpg", "-o", "out"), 1, "no photos found"),
         (("missing", "-o", "out"), 1, "missing: no such file"),
-        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: is no folder"),
+        (("photos", "-o", "photos/000.jpg"), 1, "photos/000.jpg: not a folder"),
         (("photos", "-o", "out", "--format", "webm", "--codec", "h264"), 2, "webm"),
         (("photos", "-o", "out", "--fps", "1e6"), 2, "--fps"),
         (("photos", "-o", "out", "--frames-dir", "frames"), 2, "--frames-dir: for one photo only"),

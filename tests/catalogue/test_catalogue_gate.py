@@ -159,6 +159,6 @@ def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None
 def test_limits_that_are_none(tmp_path: Path) -> None:
     photos, model = shop(tmp_path / "photos", 1), conventions(tmp_path / "model")
     result = quick(photos, "-o", "out", "--model", model, "--gate-limits", "colour=1", "-q", cwd=tmp_path)
-    assert_refused(result, 2, "'colour' is no limit")
+    assert_refused(result, 2, "unknown limit 'colour'")
     result = quick(photos, "-o", "out", "--model", model, "--no-scores", cwd=tmp_path)
     assert result.returncode == 0 and "scores" not in last(tmp_path / "out")["000"]

@@ -136,11 +136,11 @@ def test_lists_without_photos(here: Path, text: str, suffix: str) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("photo,colour\na.jpg,red\n", "line 2: 'colour' is no column"),
+        ("photo,colour\na.jpg,red\n", "line 2: unknown column 'colour'"),
         ("photo,seed\na.jpg,1,2\n", "line 2: has more values"),
-        ("seed,caption,photo\n1,x,\n", "line 2: names no photo"),
+        ("seed,caption,photo\n1,x,\n", "line 2: no photo in this row"),
         ('photo,caption\n"a.jpg,x\n', "list.csv, line"),
-        ("photo\na\0.jpg\n", "is not a list of photos"),
+        ("photo\na\0.jpg\n", "not a list of photos"),
         ('"photo,seed\n', "list.csv, line 1"),
     ],
 )
@@ -197,8 +197,8 @@ def test_names_of_lists_are_kept_or_refused() -> None:
 
     (first, none), (other, why), (_, under), (_, empty) = planned("red", "RED.mp4", ".FashionFlow/lock", "")
     assert (first, none) == ("red", None) and other == "RED.jpg"
-    assert why and "'RED.mp4' is that of another photo" in why
-    assert under and "folder of files under way" in under and empty and "would leave" in empty
+    assert why and "'RED.mp4' is already that of another photo" in why
+    assert under and "hidden folder of the run" in under and empty and "would leave" in empty
     # A list that gives the name to another photo than last time means it.
     assert planned("red", known={"last-year.jpg": ["red"]}) == [("red", None)]
 
@@ -296,7 +296,7 @@ def test_a_list_on_standard_input(here: Path) -> None:
     assert assert_whole(here / "out") == ["000.mp4", "001.mp4"]
     picture = (here / "shop" / "000.jpg").read_bytes()
     piped = subprocess.run(command, input=picture, cwd=here, env=environment(), capture_output=True, check=False)
-    assert piped.returncode == 2 and b"is not a list of photos" in piped.stderr
+    assert piped.returncode == 2 and b"not a list of photos" in piped.stderr
 
 
 def test_captions_seeds_and_settings_of_rows_reach_the_manifest(here: Path) -> None:

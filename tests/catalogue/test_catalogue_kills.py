@@ -3,12 +3,12 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 from catalogues import assert_whole, conventions, files, last, lines, plain, quick, quick_started, shop, workers
 from command import started, wait_until
@@ -85,7 +85,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
         held = f"1 (250, 5, {HELD})\n"
         wait_until(lambda: batches.exists() and batches.read_text() == 2 * held, process, tmp_path / "log")
         os.kill(workers(process.pid)[0], signal.SIGKILL)
-        wait_until(lambda: "another takes its place" in (tmp_path / "log").read_text(), process, tmp_path / "log")
+        wait_until(lambda: "it is replaced" in (tmp_path / "log").read_text(), process, tmp_path / "log")
         hold.unlink()
         assert process.wait(120) == 0, (tmp_path / "log").read_text()
     assert len(assert_whole(out)) == 12
@@ -93,7 +93,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     (retried,) = [record for record in lines(out) if record["status"] == "retried"]
     assert "signal 9" in retried["message"] and "held" in retried["item"]
     assert last(out)[retried["item"]]["attempt"] == 2
-    assert "was killed by signal 9; another takes its place" in (tmp_path / "log").read_text()
+    assert "was killed by signal 9; it is replaced" in (tmp_path / "log").read_text()
 
 
 def test_items_that_do_harm_do_it_alone(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_one_signal_stops_between_steps(tmp_path: Path, signum: int, code: int) 
         wait_until(lambda: len(done(out)) >= 2, process, log)
         for pid in (*workers(process.pid), process.pid):  # a terminal sends it to all
             os.kill(pid, signum)
-        wait_until(lambda: "stopping after what is being written" in log.read_text(), process, log)
+        wait_until(lambda: "finishing the current video" in log.read_text(), process, log)
         before = len(done(out))
         assert process.wait(60) == code, log.read_text()
     made = len(assert_whole(out))
@@ -146,7 +146,7 @@ def test_a_second_signal_stops_now(tmp_path: Path) -> None:
     with quick_started(photos, "-o", out, "--model", model, cwd=tmp_path, env=env) as process:
         wait_until(batches.exists, process, log)
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: "once more stops at once" in log.read_text(), process, log)
+        wait_until(lambda: "Ctrl-C again to stop now" in log.read_text(), process, log)
         time.sleep(1.2)  # another one within a second is taken for an echo of the first
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -167,23 +167,14 @@ def test_the_real_model_stops_between_steps(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, 3 MB large."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with disks.small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
-def test_a_full_disk_stops_the_run(tmp_path: Path, small_disk: Path) -> None:
-    photos, out, model = shop(tmp_path / "photos", 40), small_disk / "out", conventions(tmp_path / "model")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(2_950_000))
+def test_a_full_disk_stops_the_run(tmp_path: Path, disk: Path) -> None:
+    photos, out, model = shop(tmp_path / "photos", 40), disk / "out", conventions(tmp_path / "model")
+    ballast = disks.fill(disk, leave=195_000)
     command = (photos, "-o", out, "--model", model, "--devices", "cpu,cpu")
     result = quick(*command, cwd=tmp_path)
     assert result.returncode == 1, result.stderr

@@ -351,7 +351,7 @@ def test_gallery_command_rebuilds_the_page(tmp_path: Path) -> None:
     assert "the video is gone" in (out / "index.html").read_text()
     moved = out.rename(tmp_path / "elsewhere")  # links are relative
     assert str(out) not in (moved / "index.html").read_text()
-    assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: holds no manifest.jsonl")
+    assert_refused(run("gallery", "nowhere", cwd=tmp_path), 1, "nowhere: contains no manifest.jsonl")
     (moved / "manifest.jsonl").write_text("not json\n")
     result = run("gallery", "elsewhere", cwd=tmp_path)
     assert result.returncode == 0 and "line 1 is not a record" in result.stderr
@@ -400,5 +400,5 @@ def test_names_in_natural_order_and_any_bytes(tmp_path: Path) -> None:
     assert names.index("women/dress-9") < names.index("women/dress-10")
     (odd,) = (video for video in videos if video["files"]["video"] == "%FF%FE.mp4")
     assert (odd["photo_name"], odd["prompt"]) == ("\ufffd\ufffd", "half \ufffd")
-    with pytest.raises(FashionFlowError, match=r"holds no manifest\.jsonl"):
+    with pytest.raises(FashionFlowError, match=r"contains no manifest\.jsonl"):
         gallery.build(tmp_path)

@@ -52,7 +52,7 @@ def test_a_killed_process_is_tried_again(photos: Photos, tmp_path: Path, times: 
     photos.helper = Dying(times)
     found = photos.open(job(photo(tmp_path / "a.jpg")))
     assert (found.fitted is not None) == opened
-    assert opened or "ended the process" in str(found.error)
+    assert opened or "crashed the process" in str(found.error)
 
 
 def test_a_process_killed_for_real_is_tried_again(photos: Photos, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_odd_records(tmp_path: Path):
     (tmp_path / "manifest.jsonl").write_text("")
     results.write(tmp_path)
     assert json.loads((tmp_path / JSON).read_text()) == []
-    with pytest.raises(FashionFlowError, match="holds no manifest"):
+    with pytest.raises(FashionFlowError, match="contains no manifest"):
         results.write(tmp_path / "missing")
 
 

@@ -93,7 +93,7 @@ def test_one_settings_file_serves_both_commands(place: Path, tiny: Path):
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no such file": (["none.mp4"], 1, "none.mp4: unreadable"),
-    "not a video": (["text.mp4"], 1, "text.mp4: is not a video"),
+    "not a video": (["text.mp4"], 1, "text.mp4: not a video"),
     "one frame": (["one.mp4"], 1, "one.mp4: a single frame"),
     "cut off": (["cut.mp4"], 1, "cut.mp4: is cut off"),
     "factor": (["in.mp4", "--factor", "3"], 2, "--factor: must be 2 or 4"),

@@ -127,7 +127,7 @@ def broken(folder: Path) -> dict[str, Callable[[], object]]:
 
     return {
         "empty.mp4|0 bytes": (folder / "empty.mp4").touch,
-        "text.mp4|is not a video": lambda: (folder / "text.mp4").write_text("hello"),
+        "text.mp4|not a video": lambda: (folder / "text.mp4").write_text("hello"),
         "cut off.mp4|cut off.mp4: is": lambda: cut(folder / "cut off.mp4"),
         "short.mp4|5 frames": lambda: write_clip(folder / "short.mp4", named_clip("short", (5, 48, 32))),
         "large.mp4|96x64, but the others are 48x32": lambda: write_clip(

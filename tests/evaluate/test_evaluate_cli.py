@@ -70,7 +70,7 @@ def test_failures_are_lines_and_a_code(sets: Path, metric_weights: Path, tmp_pat
         cwd=tmp_path,
     )
     assert done.returncode == 3
-    assert "broken one.mp4: is not a video" in done.stdout
+    assert "broken one.mp4: not a video" in done.stdout
     lines = done.stderr.splitlines()
     assert any(line.startswith("failed: ") and "broken one.mp4" in line for line in lines)
     assert lines[-2].startswith("error: 1 measurements failed")

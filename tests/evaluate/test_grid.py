@@ -45,7 +45,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path):
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 3
     assert any("b: no clip named two" in line for line in failed)
-    assert any("three.mp4: is not a video" in line for line in failed)
+    assert any("three.mp4: not a video" in line for line in failed)
     (tmp_path / "empty").mkdir()
     assert_refused(run("grid", "a", "empty", "-o", "x.png", cwd=tmp_path), 1, "empty", "no clips")
     assert_refused(run("grid", "b/three.mp4", "-o", "x.png", cwd=tmp_path), 1, "three.mp4")

@@ -107,8 +107,8 @@ def test_what_failed_is_refused_everywhere(mini: Path, tmp_path: Path) -> None:
         (("export", "--onnx", "--model", "mini-latent", "--networks", "unet,brain"), 2, "unknown network 'brain'"),
         (("export", "--onnx", "--model", "mini-latent", "-o", "photos"), 1, "already exists"),
         (("export", "--onnx", "--model", "mini-latent", "--lora", "photos"), 1, "not a LoRA"),
-        (("verify", "photos"), 1, "is no engine folder"),
-        (("verify", "nowhere"), 1, "is no engine folder"),
+        (("verify", "photos"), 1, "not an engine folder"),
+        (("verify", "nowhere"), 1, "not an engine folder"),
         (("generate", PHOTO, "--model", "mini-latent", "--backend", "abacus"), 2, "unknown runtime 'abacus'"),
         (
             ("generate", PHOTO, "--model", "mini-latent", "--backend", "onnxruntime"),

@@ -14,6 +14,7 @@ from tiny import build_tiny_model
 
 import fashionflow_core as ff
 from fashionflow_core import video
+from fashionflow_core.video import marking, provenance, targets
 
 SHORT: dict[str, Any] = {"frames": 4, "steps": 1}
 
@@ -179,6 +180,29 @@ def test_a_clip_can_be_saved_twice(model: ff.FashionFlowPipeline, photo: np.ndar
     clip.save(second, crf=45)  # replaced
     assert second.stat().st_size < first.stat().st_size
     assert video.read_metadata(second)["fashionflow_steps"] == "1"
+
+
+def test_a_clip_is_saved_for_targets(model: ff.FashionFlowPipeline, photo: np.ndarray, tmp_path: Path):
+    clip = model.generate(photo, **SHORT)
+    finish = ff.FinishOptions(("reels", "gif"), ratio="9:16", visible_mark="AI")
+    infos = clip.save_files(tmp_path / "v.mp4", finish, crf=40)
+    assert [info.path.name for info in infos] == ["v.reels.mp4", "v.gif"]
+    for info, name in zip(infos, finish.targets):
+        assert not targets.check(info.path, targets.find_target(name)) and info.width * 16 == info.height * 9
+    assert video.read_metadata(tmp_path / "v.reels.mp4")["fashionflow_crf"] == "40"
+    one = clip.save(tmp_path / "one.mp4", finish=ff.FinishOptions(("reels",)), mark=False)
+    assert one.frames >= 3 * one.fps and provenance.source_type(one.path) == ""
+    with pytest.raises(ff.UsageError, match="for: several targets"):
+        clip.save(tmp_path / "two.mp4", finish=finish)
+    with pytest.raises(ff.UsageError, match="for: reels takes mp4, not webm"):
+        clip.save(tmp_path / "two.webm", finish=ff.FinishOptions(("reels",)))
+    for name in ("p.png", "p.jpg"):
+        picture = clip.save_poster(tmp_path / name, finish=ff.FinishOptions(ratio="1:1"))
+        assert Image.open(picture).width == Image.open(picture).height
+        assert provenance.source_type(picture) == marking.SOURCE_TYPE
+    with pytest.raises(ff.FashionFlowError, match=r"p\.gif: not a name of a poster"):
+        clip.save_poster(tmp_path / "p.gif")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "two"))]
 
 
 def test_frames_start_over_at_each_look(model: ff.FashionFlowPipeline, photo: np.ndarray):

@@ -17,6 +17,7 @@ from tiny_motion import build_tiny_motion_model
 from fashionflow_core import video
 from fashionflow_core.config import CONDITIONING, SCHEDULERS
 from fashionflow_core.store import registry
+from fashionflow_core.video import marking, provenance, targets
 
 GUIDE = ROOT / "docs" / "guides" / "python.md"
 
@@ -50,9 +51,13 @@ def test_the_examples_run(shop: Path, capsys: pytest.CaptureFixture[str]):
     for block in blocks:
         exec(compile(block, str(GUIDE), "exec"), space)
     made = {path.name for path in shop.iterdir() if path.is_file()}
-    assert made == {"dress.jpg", "poster.png", "dress.mp4", "dress-small.mp4", "step-by-step.mp4"} | {
-        f"dress-{item}.mp4" for item in (1, 2, 3)
+    assert made == {"dress.jpg", "dress.mp4", "dress-small.mp4", "step-by-step.mp4", "dress-poster.png"} | {
+        *(f"dress-{item}.mp4" for item in (1, 2, 3)),
+        *("dress.reels.mp4", "dress.gif", "dress-4x5.mp4", "reel.mp4"),
     }
+    for name, target in (("dress.reels.mp4", "reels"), ("dress.gif", "gif"), ("reel.mp4", "reels")):
+        assert not targets.check(shop / name, targets.find_target(target))
+    assert provenance.source_type(shop / "dress-poster.png") == marking.SOURCE_TYPE
     assert "is not a multiple of 2" in capsys.readouterr().out
     assert space["smooth"].count == 2 * space["trained"].config.frames - 1
     assert space["frames"] is not None and space["guided"].metadata["fashionflow_guidance"] == "2.5"

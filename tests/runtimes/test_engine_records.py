@@ -41,7 +41,7 @@ def _network(**fields: Any) -> Any:
         (_network(parameters="many"), 'networks.unet.parameters is "many", not a whole number'),
         (_network(flop={"8": 1.5}), "networks.unet.flop.8 is 1.5, not a whole number"),
         (_network(flop={"eight": 1}), "networks.unet: flop counts"),
-        (_network(files={"tensorrt": "unet/model.onnx"}), "for tensorrt, of which runtimes says nothing"),
+        (_network(files={"tensorrt": "unet/model.onnx"}), "for tensorrt, which runtimes does not list"),
         (lambda record: record["networks"]["unet"]["inputs"].pop("sample"), "its tensors are timestep, context"),
         (lambda record: record["networks"]["unet"]["inputs"].update(sample=[1, 8]), "sample has shape [1, 8]"),
         (lambda record: record["networks"]["unet"]["inputs"].update(context=[1, -1, 4]), "context has shape"),
@@ -51,9 +51,9 @@ def _network(**fields: Any) -> Any:
         (lambda record: record["runtimes"]["onnxruntime"].update(state="fine"), "'fine'"),
         (lambda record: record["runtimes"]["onnxruntime"].update(build=[]), "runtimes.onnxruntime.build is []"),
         (lambda record: record["files"].pop("unet/model.onnx"), "unet/model.onnx has no hash"),
-        (lambda record: record["files"].update({"../x": {"size": 1, "sha256": "0" * 64}}), "'../x' is no place"),
-        (lambda record: record["files"].update({"a/../../x": {"size": 1, "sha256": "0" * 64}}), "is no place inside"),
-        (lambda record: record["files"].update({"/etc/x": {"size": 1, "sha256": "0" * 64}}), "'/etc/x' is no place"),
+        (lambda record: record["files"].update({"../x": {"size": 1, "sha256": "0" * 64}}), "'../x' is not a path"),
+        (lambda record: record["files"].update({"a/../../x": {"size": 1, "sha256": "0" * 64}}), "is not a path inside"),
+        (lambda record: record["files"].update({"/etc/x": {"size": 1, "sha256": "0" * 64}}), "'/etc/x' is not a path"),
         (lambda record: record["files"].update({"x": {"size": 1, "sha256": "?"}}), "files: x has no size"),
         (lambda record: record["files"].update({"x": "0" * 64}), "not an object"),
         (lambda record: record.update(frames=[12, 8]), "frames are [12, 8]"),
@@ -82,5 +82,5 @@ def test_a_record_that_is_no_json(copy: Path) -> None:
 def test_engines_of_unknown_state_are_not_run(copy: Path) -> None:
     """Not even those that failed and whose record was taken out."""
     edit(copy, lambda record: record["runtimes"].clear())
-    with pytest.raises(FashionFlowError, match="of which runtimes says nothing"):
+    with pytest.raises(FashionFlowError, match="which runtimes does not list"):
         pipeline.load(copy, device="cpu")

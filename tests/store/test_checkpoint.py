@@ -149,7 +149,7 @@ def test_hostile_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sprung.unlink()
     # Even where somebody's environment loosens torch.load.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(FashionFlowError, match=r"hostile\.pth: refused, .*nothing of it was run$") as error:
+    with pytest.raises(FashionFlowError, match=r"hostile\.pth: refused, .*none of it was run$") as error:
         import_checkpoint(checkpoint, tmp_path / "out")
     assert not sprung.exists()
     # Only files that torch wrote are looked into far enough to name the culprit.
@@ -235,10 +235,10 @@ def test_unfit_sources_are_refused_and_leave_nothing(tmp_path: Path, hollow: Pat
         ("./nowhere/vae", clip, "vae=./nowhere/vae: no such folder"),
         (str(empty), clip, "holds no config.json"),
         (str(pickled), clip, "has no .safetensors file, only .bin"),
-        (str(lacking_vae), clip, "2 weights are missing or misshapen"),
-        (vae, str(lacking_clip), "2 weights are missing or misshapen"),
+        (str(lacking_vae), clip, "2 weights are missing or have another shape"),
+        (vae, str(lacking_clip), "2 weights are missing or have another shape"),
         (str(torn), clip, f"vae={torn}: cannot be opened"),
-        (str(wide), clip, "makes of 3 channels 8 at 1/1 the size"),
+        (str(wide), clip, "encodes 3 channels as 8 at 1/1 of the size"),
         (vae, vae, f"clip={vae}: "),
     ]
     before = sorted(tmp_path.iterdir())
@@ -259,7 +259,7 @@ def test_targets(tmp_path: Path, hollow: Path, sources: Path, monkeypatch: pytes
     # --overwrite replaces models, not whatever folder was named by mistake.
     with pytest.raises(FashionFlowError, match="already exists") as error:
         import_checkpoint(hollow, target, vae, clip, overwrite=True)
-    assert "no model folder" in str(error.value.hint)
+    assert "not a model folder" in str(error.value.hint)
     (target / "model.json").write_text("{}")
 
     def interrupted(*args: Any, **kwargs: Any) -> None:

@@ -170,7 +170,7 @@ def test_remove_deletes_a_model_and_nothing_else(tmp_path: Path, home: Path, tin
         ("mini-latent", "is part of fashionflow"),
         ("shos", "is not installed"),
         ("published", "is not installed"),
-        ("notes", "is no model folder"),
+        ("notes", "not a model folder"),
         (".hidden", "cannot be the name"),
         ("..", "cannot be the name"),
         ("", "cannot be the name"),

@@ -1,8 +1,6 @@
 """Files for shops and platforms: one generation, each target's limits kept, backgrounds continued, nothing cut."""
 
-import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +15,10 @@ from places import ROOT
 from fashionflow_core import video
 from fashionflow_core.config import RATIOS, TARGETS, EncodeOptions, GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.images.fitting import fit
 from fashionflow_core.store import registry
 from fashionflow_core.video import boxes, finishing, targets
-from fashionflow_core.video.canvas import VideoCanvas, plan_canvas, ratio_of
+from fashionflow_core.video.canvas import VideoCanvas, photo_box, plan_canvas, ratio_of
 from fashionflow_core.video.finishing import Finisher, FinishOptions, Footage, FrameStore
 from fashionflow_core.video.timeline import adapted, timeline
 
@@ -110,6 +109,22 @@ def test_bars_continue_the_background_without_the_figure():
     assert noisy[:, :8].std(axis=(0, 1)).max() < 90
 
 
+@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("ratio", ["1:1", "9:16", "16:9"])
+def test_the_place_of_a_photo_in_a_video(mode: str, ratio: str):
+    """A spot of the photo is where its box says: after a crop, in a frame, on a canvas."""
+    photo = np.full((200, 150, 3), 240, np.uint8)
+    photo[90:94, 70:74] = 0
+    fitted = fit(photo, 120, 100, mode)
+    frame = fitted.box.cut(fitted.pixels)
+    (finisher,) = FinishOptions(ratio=ratio).finishers(Footage(1, 25, *frame.shape[:2]))
+    shown = finisher.still(frame)
+    left, top, width, height = photo_box(finisher.size, fitted.source, (200, 150))
+    rows, columns = np.nonzero(shown[..., 0] < 150)
+    assert (rows.mean() + 0.5) / shown.shape[0] == pytest.approx(top + height * 92 / 200, abs=0.012)
+    assert (columns.mean() + 0.5) / shown.shape[1] == pytest.approx(left + width * 72 / 150, abs=0.012)
+
+
 def test_timelines():
     reels, amazon, google = (targets.find_target(name) for name in ("reels", "amazon", "google"))
     assert list(timeline(75, 25, reels, False).order) == list(range(75))
@@ -193,42 +208,21 @@ def _limited(options: EncodeOptions, most: int) -> EncodeOptions:
     return replace(options, max_bytes=most)
 
 
+def test_several_files_take_the_options_of_their_format():
+    finish, options = FinishOptions(("reels", "gif")), EncodeOptions(crf=30, codec="hevc", encoder="hardware")
+    assert finish.encode(options, "v.reels.mp4") == options
+    assert finish.encode(options, "v.gif") == EncodeOptions()
+    assert finish.encode(options, "v.webm") == EncodeOptions(crf=30)
+    assert finish.encode(EncodeOptions(encoder="av1_nvenc"), "v.mp4").encoder == "av1_nvenc"
+    assert FinishOptions(("gif",)).encode(options, "v.gif") == options, "for one file all of them are asked for"
+
+
 def test_hevc_for_streaming_has_closed_groups(tmp_path: Path):
     from fashionflow_core.video import reading
 
     frames = (_studio(64, 48, number % 7) for number in range(300))
     video.write(frames, tmp_path / "v.mp4", 25, 300, options=EncodeOptions(codec="hevc", streaming=True))
     assert not reading.has_open_groups(tmp_path / "v.mp4") and b"elst" not in boxes.kinds(tmp_path / "v.mp4")
-
-
-@pytest.mark.slow
-def test_one_generation_for_several_targets(tmp_path: Path):
-    """Of a real photo; each file passes `check` and ffprobe, and the command that it names makes it again."""
-    shutil.copy(PHOTO, tmp_path / "dress.jpg")
-    arguments = ("--size", "160x128", "--steps", "2", "--ratio", "4:5")
-    names = "shopify,google,amazon,reels,tiktok,web,gif"
-    done = run("generate", "dress.jpg", "-o", "v.mp4", "--for", names, "--json", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("denoising") >= 1
-    made = {report["target"]: report for report in map(json.loads, done.stdout.splitlines())}
-    assert list(made) == list(TARGETS)
-    for name, report in made.items():
-        assert run("check", report["path"], "--for", name, cwd=tmp_path).returncode == 0, name
-        if shutil.which("ffprobe"):
-            command = ["ffprobe", "-v", "error", "-count_frames", "-of", "json", "-show_streams", report["path"]]
-            printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-            (stream,) = json.loads(printed.stdout)["streams"]
-            assert (int(stream["nb_read_frames"]), stream["width"]) == (report["frames"], report["width"])
-            assert not printed.stderr
-    assert {(report["height"], report["width"]) for report in made.values()} >= {(160, 128), (720, 1280), (450, 360)}
-    import shlex
-
-    found = json.loads(run("inspect", "v.reels.mp4", "--json", cwd=tmp_path).stdout)
-    first = (tmp_path / "v.reels.mp4").read_bytes()
-    words = shlex.split(found["again"].replace("PHOTO", "dress.jpg"))[1:]
-    again = run(*words, "--overwrite", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "v.reels.mp4").read_bytes() == first
 
 
 def test_catalogues_write_every_target(tmp_path: Path):
@@ -243,6 +237,7 @@ def test_catalogues_write_every_target(tmp_path: Path):
     record = last(tmp_path / "out")["000"]
     assert (record["output"], record["more_outputs"]) == ("000.reels.mp4", ["000.gif"])
     assert record["generated_frames"] == 4 and record["frames"] >= 75
+    assert record["photo_box"][1] > 0.1 and record["photo_box"][2] == pytest.approx(1, abs=0.02)
     assert record["width"] * 16 == record["height"] * 9 and record["scores"]["first_psnr"] > 25
     for name in ("000.reels.mp4", "000.gif"):
         assert not targets.check(tmp_path / "out" / name, targets.find_target("gif" if "gif" in name else "reels"))

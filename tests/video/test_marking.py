@@ -1,7 +1,6 @@
 """Generated files say so: in the container of each format, read back by exiftool, without changing the picture."""
 
 import json
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +13,7 @@ from places import ROOT
 
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.images.fitting import write_png
-from fashionflow_core.video import marking, provenance
+from fashionflow_core.video import marking, poster, provenance
 
 FRAMES = [np.full((48, 64, 3), 20 * number, np.uint8) for number in range(8)]
 PHOTO = ROOT / "examples" / "dress.jpg"
@@ -53,8 +51,8 @@ def test_exiftool_reads_the_mark(tmp_path: Path, suffix: str):
 
 
 def test_pictures(tmp_path: Path):
-    write_png(tmp_path / "poster.png", FRAMES[1], marking.png_text())
-    Image.fromarray(FRAMES[1]).save(tmp_path / "poster.jpg", xmp=marking.XMP)
+    for name in ("poster.png", "poster.jpg"):
+        poster.write(tmp_path / name, FRAMES[1])
     with video.FrameFolder(tmp_path / "frames", mark=True) as folder:
         folder.add(FRAMES[1])
     files = [tmp_path / "poster.png", tmp_path / "poster.jpg", tmp_path / "frames" / "frame-0001.png"]
@@ -80,22 +78,6 @@ def test_damaged_files_have_no_mark(tmp_path: Path, content: bytes):
     assert provenance.source_type(tmp_path / "x.mp4") == ""
 
 
-@pytest.mark.slow
-def test_inspect_names_the_command_that_makes_it_again(tmp_path: Path):
-    """Run it: the files are equal byte for byte."""
-    shutil.copy(PHOTO, tmp_path / "dress.jpg")
-    options = ("--size", "160x128", "--frames", "4", "--steps", "2", "--loop", "--motion-amount", "20", "--seed", "7")
-    assert run("generate", "dress.jpg", "-o", "v.mp4", "--variations", "2", *options, cwd=tmp_path).returncode == 0
-    first = (tmp_path / "v-2.mp4").read_bytes()
-    found = json.loads(run("inspect", "v-2.mp4", "--json", cwd=tmp_path).stdout)
-    assert found["settings"]["seed"] == "7" and found["source_type"] == marking.SOURCE_TYPE
-    words = shlex.split(found["again"].replace("PHOTO", "dress.jpg"))[1:]
-    assert run(*words, "--overwrite", cwd=tmp_path).returncode == 0
-    assert (tmp_path / "v-2.mp4").read_bytes() == first
-    printed = run("inspect", "v-2.mp4", cwd=tmp_path).stdout
-    assert "generated (trainedAlgorithmicMedia)" in printed and found["again"] in printed
-
-
 def test_inspect_of_other_files(tmp_path: Path):
     video.write(iter(FRAMES), tmp_path / "foreign.mp4", fps=10, count=8, metadata={"artist": "shop"}, mark=False)
     found = provenance.inspect(tmp_path / "foreign.mp4")
@@ -105,12 +87,6 @@ def test_inspect_of_other_files(tmp_path: Path):
     for name in ("missing.mp4", "text.mp4"):
         with pytest.raises(FashionFlowError, match=name):
             provenance.inspect(tmp_path / name)
-    hostile: dict[str, str] = dict.fromkeys(
-        ("fashionflow_seed", "fashionflow_item", "fashionflow_interpolate"), "9" * 5000
-    )
-    hostile |= dict.fromkeys(("fashionflow_model", "fashionflow_steps", "fashionflow_scheduler"), "x; rm -rf $(pwd) '")
-    video.write(iter(FRAMES), tmp_path / "hostile.mp4", fps=10, count=8, metadata=hostile)
-    assert provenance.inspect(tmp_path / "hostile.mp4").again.count(shlex.quote("x; rm -rf $(pwd) '")) == 3
 
 
 def test_marks_can_be_left_out(tmp_path: Path):

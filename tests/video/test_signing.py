@@ -4,12 +4,15 @@ import datetime
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from catalogues import conventions, last, quick, shop
 from command import assert_refused, run
+from PIL import Image
 from places import ROOT
+from tiny import build_tiny_model
 
 pytest.importorskip("c2pa", reason="needs the extra c2pa")
 
@@ -21,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fashionflow_core import video
 from fashionflow_core.config import EncodeOptions, SigningOptions
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.video import marking, provenance, signing
+from fashionflow_core.video import marking, poster, provenance, signing
 
 PHOTO = ROOT / "examples" / "dress.jpg"
 FRAMES = [np.full((48, 64, 3), 20 * number, np.uint8) for number in range(8)]
@@ -76,12 +79,24 @@ def _credentials(folder: Path, key: Key | None = None, days: int = 400) -> Signi
     (folder / "chain.pem").write_bytes(b"".join(one.public_bytes(encoding) for one in chain))
     form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / "signer.key").write_bytes(key.private_bytes(encoding, form, plain))
-    return SigningOptions(str(folder / "chain.pem"), str(folder / "signer.key"), str(PHOTO))
+    return SigningOptions(str(folder / "chain.pem"), str(folder / "signer.key"), (str(PHOTO),))
 
 
 @pytest.fixture(scope="module")
 def credentials(tmp_path_factory: pytest.TempPathFactory) -> SigningOptions:
     return _credentials(tmp_path_factory.mktemp("keys"))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest that counts in a signed file."""
+    import c2pa
+
+    store = json.loads(c2pa.Reader(str(path)).json())
+    return store["manifests"][store["active_manifest"]]
+
+
+def _sources(path: Path) -> list[str]:
+    return [one["title"] for one in _manifest(path)["ingredients"]]
 
 
 def _write(path: Path, sign: SigningOptions | None) -> Path:
@@ -94,8 +109,6 @@ def _write(path: Path, sign: SigningOptions | None) -> Path:
 def test_signed_files_hold_the_same_frames_and_name_their_photo(
     tmp_path: Path, suffix: str, credentials: SigningOptions
 ):
-    import c2pa
-
     signed, plain = _write(tmp_path / f"s{suffix}", credentials), _write(tmp_path / f"p{suffix}", None)
     assert np.array_equal(video.read(signed), video.read(plain))
     assert video.read_metadata(signed) == video.read_metadata(plain)
@@ -103,8 +116,7 @@ def test_signed_files_hold_the_same_frames_and_name_their_photo(
     assert signing.state_of(signed).startswith("valid, signed by FashionFlow signer of Test Shop")
     assert signing.state_of(plain) == ""
     assert signed.stat().st_size - plain.stat().st_size < 6000, "without thumbnails"
-    store = json.loads(c2pa.Reader(str(signed)).json())
-    active = store["manifests"][store["active_manifest"]]
+    active = _manifest(signed)
     (ingredient,) = active["ingredients"]
     assert (ingredient["title"], ingredient["relationship"]) == ("dress.jpg", "inputTo")
     stated = {one["label"]: one["data"] for one in active["assertions"]}
@@ -143,7 +155,7 @@ def test_keys_and_certificates_that_cannot_sign(tmp_path: Path, credentials: Sig
     with pytest.raises(FashionFlowError, match=r"v\.mp4: (its signature does not verify|cannot be signed)"):
         _write(tmp_path / "v.mp4", expired)
     assert not (tmp_path / "v.mp4").exists()
-    with pytest.raises(UsageError, match="C2PA has no place"):
+    with pytest.raises(UsageError, match="C2PA cannot sign such files"):
         _write(tmp_path / "v.webm", credentials)
     _write(tmp_path / "ed.mp4", _credentials(other, ed25519.Ed25519PrivateKey.generate()))
     assert signing.state_of(tmp_path / "ed.mp4").startswith("valid")
@@ -178,14 +190,65 @@ def test_catalogues_are_signed_and_not_remade_for_another_key_file(tmp_path: Pat
     assert signing.state_of(tmp_path / "out" / last(tmp_path / "out")["000"]["output"]).startswith("valid")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_posters_are_signed(tmp_path: Path, suffix: str, credentials: SigningOptions):
+    path = tmp_path / f"poster{suffix}"
+    poster.write(path, FRAMES[3], EncodeOptions(sign=credentials), {"fashionflow_seed": "7"}, comment=b"ours")
+    assert signing.state_of(path).startswith("valid, signed by FashionFlow signer")
+    assert provenance.source_type(path) == marking.SOURCE_TYPE and _sources(path) == ["dress.jpg"]
+    assert np.abs(np.asarray(Image.open(path)).astype(int) - FRAMES[3]).max() <= 2
+    assert path.stat().st_size < 8000
+    # A picture of one colour: a byte of its data.
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    assert signing.state_of(path).startswith("invalid")
+
+
+def test_videos_as_sources(tmp_path: Path, credentials: SigningOptions):
+    """As `interpolate` and `lock` name them; what C2PA cannot name is left out."""
+    for suffix in (".mp4", ".webp", ".webm"):
+        _write(tmp_path / f"in{suffix}", None)
+    sources = tuple(str(tmp_path / f"in{suffix}") for suffix in (".mp4", ".webp", ".webm"))
+    signed = _write(tmp_path / "v.mp4", SigningOptions(credentials.cert, credentials.key, sources))
+    assert signing.state_of(signed).startswith("valid") and _sources(signed) == ["in.mp4", "in.webp"]
+
+
+def test_a_catalogue_names_photos_of_urls(tmp_path: Path, credentials: SigningOptions):
+    shop(tmp_path / "photos", 1)
+    keys = ("--c2pa-cert", credentials.cert, "--c2pa-key", credentials.key)
+    source = f"file:{'//'}{tmp_path}/photos/"
+    env = {"FASHIONFLOW_HOME": str(tmp_path / "home")}
+    done = quick(source, "-o", "out", "-m", conventions(tmp_path / "model"), *keys, "-q", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    record = last(tmp_path / "out")["000"]
+    for name in (record["output"], record["poster"]):
+        assert signing.state_of(tmp_path / "out" / name).startswith("valid")
+        assert _sources(tmp_path / "out" / name) == ["000.jpg"]
+    done = quick(source, "-o", "out", "-m", "model", *keys, "--overwrite", "-q", cwd=tmp_path, env=env)
+    assert done.returncode == 0, "a signed poster is still one of the catalogue's own"
+
+
 @pytest.mark.slow
-def test_the_command_signs_and_inspect_tells(tmp_path: Path, credentials: SigningOptions):
+def test_commands_sign_and_inspect_tells(tmp_path: Path, credentials: SigningOptions):
     shutil.copy(PHOTO, tmp_path / "dress.jpg")
     keys = ("--c2pa-cert", credentials.cert, "--c2pa-key", credentials.key)
     small = ("--size", "160x128", "--frames", "4", "--steps", "2")
-    assert run("generate", "dress.jpg", "-o", "v.mp4", *small, *keys, cwd=tmp_path).returncode == 0
-    told = run("inspect", "v.mp4", cwd=tmp_path).stdout
-    assert "signature           valid, signed by FashionFlow signer of Test Shop" in told
+    assert run("generate", "dress.jpg", "-o", "v.mp4", *small, *keys, "--poster", cwd=tmp_path).returncode == 0
+    for name in ("v.mp4", "v-poster.png"):
+        told = run("inspect", name, cwd=tmp_path).stdout
+        assert "signature           valid, signed by FashionFlow signer of Test Shop" in told
+        assert _sources(tmp_path / name) == ["dress.jpg"]
+    piped = run("generate", "-", "-o", "p.mp4", *small, *keys, cwd=tmp_path, stdin=PHOTO.read_bytes())
+    assert piped.returncode == 0 and _sources(tmp_path / "p.mp4") == ["stdin"], piped.stderr
+    locked = run("lock", "v.mp4", "--photo", "dress.jpg", "-o", "l.mp4", "--level", "colour", *keys, cwd=tmp_path)
+    assert locked.returncode == 0 and _sources(tmp_path / "l.mp4") == ["dress.jpg", "v.mp4"], locked.stderr
+    model = build_tiny_model(tmp_path / "tiny", known_content="rgb", modes=("generate", "interpolate"))
+    filled = run("interpolate", "v.mp4", "-m", model, "-o", "i.mp4", *keys, cwd=tmp_path)
+    assert filled.returncode == 0 and _sources(tmp_path / "i.mp4") == ["v.mp4"], filled.stderr
+    for name in ("p.mp4", "l.mp4", "i.mp4"):
+        assert signing.state_of(tmp_path / name).startswith("valid")
+        assert provenance.source_type(tmp_path / name) == marking.SOURCE_TYPE
     assert_refused(
         run("generate", "dress.jpg", "-o", "v.webm", *small, *keys, cwd=tmp_path), 2, "--c2pa-cert", "v.webm"
     )

@@ -33,10 +33,10 @@ def fails(frames: Any, path: Path, count: int, match: str, **kwargs: Any) -> Non
 @pytest.mark.parametrize("suffix", video.SUFFIXES)
 def test_unusable_frames_leave_nothing(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip{suffix}"
-    fails([], path, 70, "no frames came")
-    fails(moving(69), path, 70, "only 69 frames came of the 70")
-    fails(moving(71), path, 70, "more frames came than the 70")
-    fails(itertools.cycle(moving(2)), path, 70, "more frames came than the 70")
+    fails([], path, 70, "got no frames, expected 70")
+    fails(moving(69), path, 70, "got only 69 of 70 frames")
+    fails(moving(71), path, 70, "got more frames than the expected 70")
+    fails(itertools.cycle(moving(2)), path, 70, "got more frames than the expected 70")
     fails([flat((1, 2, 3)), flat((1, 2, 3), 32, 34)], path, 2, "frame 1 is 32x34, unlike frame 0: 32x32")
     fails([flat((1, 2, 3)).astype(np.float32)], path, 1, "must be uint8")
     fails([flat((1, 2, 3))[:, :, 0]], path, 1, "must be uint8")
@@ -94,7 +94,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, name: str, cod
     path = tmp_path / name
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        fails(noise, path, 30, "could not be written|what was written", codec=codec)
+        fails(noise, path, 30, "could not be written|the written file", codec=codec)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -118,7 +118,7 @@ def test_what_does_not_read_back_is_not_put_in_place(
         return encode(itertools.islice(frames, count - 1), temporary, path, rate, count - 1, *rest)
 
     for damage, match in (
-        (cut, "what was written is cut off"),
+        (cut, "the written file is cut off"),
         (drop_one, r"frames, height, width \(29, 48, 64\), not \(30, 48, 64\)"),
     ):
         monkeypatch.setattr(writing, "encode", damage)
@@ -188,7 +188,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, use: Any) -> No
     assert "is empty" in refused(empty)
     text = tmp_path / "text.mp4"
     text.write_text("this is a text\n" * 50)
-    assert "is not a video" in refused(text)
+    assert "not a video" in refused(text)
     sound = tmp_path / "sound.mp4"
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("aac", rate=44_100, layout="mono")
@@ -196,7 +196,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, use: Any) -> No
         tone.sample_rate = 44_100
         container.mux(stream.encode(tone))
         container.mux(stream.encode())
-    assert "holds no video" in refused(sound)
+    assert "contains no video" in refused(sound)
 
 
 @pytest.mark.parametrize("kept", [0.25, 0.5, 0.75, 0.999])

@@ -99,7 +99,7 @@ def test_frames_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         folder.add(flat((1, 2, 3), 32, 34))
     with pytest.raises(FashionFlowError, match="must be uint8"), FrameFolder(path) as folder:
         folder.add(np.zeros((8, 8, 3)).astype("float32"))
-    with pytest.raises(FashionFlowError, match="no frames came"), FrameFolder(path):
+    with pytest.raises(FashionFlowError, match="got no frames"), FrameFolder(path):
         pass
     assert listing(tmp_path) == []
 
@@ -108,7 +108,7 @@ def test_an_empty_folder_is_filled_and_one_with_frames_only_on_request(tmp_path:
     path = tmp_path / "frames"
     path.mkdir()
     fill(path, 5)
-    with pytest.raises(FashionFlowError, match="already holds frames") as caught:
+    with pytest.raises(FashionFlowError, match="already contains frames") as caught:
         FrameFolder(path)
     assert "overwrite=True" in (caught.value.hint or "")
     fill(path, 2, overwrite=True)  # and the three frames too many are gone
@@ -122,7 +122,7 @@ def test_a_folder_with_a_file_of_the_user_is_never_touched(tmp_path: Path, other
     (path / other).write_text("mine")
     old = listing(tmp_path)
     for overwrite in (False, True):
-        with pytest.raises(FashionFlowError, match=f"holds more than frames, such as {other}"):
+        with pytest.raises(FashionFlowError, match=f"contains more than frames, such as {other}"):
             FrameFolder(path, overwrite)
     assert listing(tmp_path) == old
 
@@ -130,12 +130,12 @@ def test_a_folder_with_a_file_of_the_user_is_never_touched(tmp_path: Path, other
 def test_folders_and_links_named_like_frames_are_the_users(tmp_path: Path) -> None:
     path = tmp_path / "frames"
     (path / "frame-0001.png").mkdir(parents=True)
-    with pytest.raises(FashionFlowError, match="holds more than frames"):
+    with pytest.raises(FashionFlowError, match="contains more than frames"):
         FrameFolder(path, overwrite=True)
     (path / "frame-0001.png").rmdir()
     (tmp_path / "precious.png").write_text("mine")
     (path / "frame-0001.png").symlink_to(tmp_path / "precious.png")
-    with pytest.raises(FashionFlowError, match="holds more than frames"):
+    with pytest.raises(FashionFlowError, match="contains more than frames"):
         FrameFolder(path, overwrite=True)
     assert (tmp_path / "precious.png").read_text() == "mine"
 
@@ -144,7 +144,7 @@ def test_a_file_that_comes_meanwhile_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "frames"
     fill(path, 2)
     with (
-        pytest.raises(FashionFlowError, match="holds more than frames"),
+        pytest.raises(FashionFlowError, match="contains more than frames"),
         FrameFolder(path, overwrite=True) as folder,
     ):
         folder.add(flat((1, 2, 3)))
