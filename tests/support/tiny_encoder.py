@@ -1,6 +1,7 @@
 """Image encoders with random weights, in the layout of transformers."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,7 +10,7 @@ def write_encoder(folder: Path, kind: str = "dinov2") -> Path:
     """A folder of `dinov2`, `clip` (image and text) or `clip_vision_model`: 2 layers, width 32, patches of 8 pixels."""
     from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
-    layers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    layers: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = layers | {"intermediate_size": 64, "image_size": 32, "patch_size": 8}
     with torch.random.fork_rng():
         torch.manual_seed(0)
