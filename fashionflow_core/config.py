@@ -621,6 +621,7 @@ class ResolvedGenerator:
         model_fps: frame rate of the frames that it generates.
         video_frames: frames of the video, after retiming.
         slowdown: how much slower than generated the video is played; 1: as generated.
+        duration: seconds that were asked for; None: as many as the frames take.
     """
 
     prompt: str
@@ -630,6 +631,7 @@ class ResolvedGenerator:
     model_fps: float
     video_frames: int
     slowdown: float
+    duration: float | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.generators.folder import config_of
+from fashionflow_core.images.fitting import fit
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
@@ -263,7 +264,7 @@ class Maker:
         poster = temporary.with_suffix(".jpg")
         take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
-            finishers = self._finishers(job, photo, clip.count)
+            finishers = self._finishers(job, photo, clip)
             infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, job.source)
             info = infos[0]
             if frames.poster is not None:
@@ -305,12 +306,13 @@ class Maker:
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
-    def _finishers(self, job: Job, photo: OpenedPhoto, count: int | None = None) -> list[Finisher]:
-        """Of an item's files; `count`: of the generated frames, if that is not what was asked for."""
+    def _finishers(self, job: Job, photo: OpenedPhoto, clip: "Clip | None" = None) -> list[Finisher]:
+        """Of an item's files; a clip may have other frames than were asked for, as those of remote models."""
         request = job.settings.resolve(self.pipe.config)
         assert photo.fitted is not None
-        box = photo.fitted.box
-        footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
+        box = clip or photo.fitted.box
+        count = clip.count if clip else request.video_frames
+        footage = Footage(count, request.fps, box.height, box.width, is_loop(request))
         return replace(self.work.finish, caption=job.label).finishers(footage)
 
     def _write_files(
@@ -332,7 +334,9 @@ class Maker:
     def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
         """Of a video, compared with its photo finished as its frames are."""
         assert photo.fitted is not None
-        pixels = photo.fitted.box.cut(photo.fitted.pixels)
+        pixels, footage = photo.fitted.box.cut(photo.fitted.pixels), finisher.footage
+        if pixels.shape[:2] != (footage.height, footage.width):  # a remote model chose another size
+            pixels = fit(pixels, footage.height, footage.width, "stretch").pixels
         return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
 
     def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:

@@ -131,6 +131,7 @@ def _of_generator(request: ResolvedSettings, repo: str, revision: str) -> dict[s
         "frames": str(request.frames),
         "prompt": asked.prompt,
         "negative_prompt": asked.negative_prompt,
+        "duration": "" if asked.duration is None else f"{asked.duration:.12g}",
         "guidance": "" if asked.guidance is None else f"{asked.guidance:g}",
         "megapixels": f"{asked.sizes.pixels / 1e6:g}" if asked.sizes.fixed is None and not asked.sizes.bucket else "",
         "repo": repo,

@@ -187,6 +187,7 @@ def _described(folder: Path) -> GeneratorConfig:
         latents_std=(),
         steps=family.steps,
         latents="frames",
+        lock="full",
         family=family.title if family is not OTHER else str(index["_class_name"]),
         pipeline=family.classes.get(str(index["_class_name"]), str(index["_class_name"])),
         frame_step=family.frame_step,

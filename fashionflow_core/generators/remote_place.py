@@ -57,6 +57,7 @@ def remote_config(place: str | Path) -> GeneratorConfig:
         latents_mean=(),
         latents_std=(),
         latents="frames",
+        lock="full",
         family="remote model",
         longest=_FPS * _LONGEST,
         sizes=sizes,

@@ -153,6 +153,7 @@ class Finisher:
     """Makes the frames of one file from generated ones.
 
     Attributes:
+        footage: the generated frames.
         order: numbers of the generated frames in the order in which they are shown.
         fps: of the file.
         count: frames of the file.
@@ -166,7 +167,7 @@ class Finisher:
         Raises:
             FashionFlowError: as `timeline.timeline`.
         """
-        self._options, self._footage, self._limits, self._shrink = options, footage, limits, shrink
+        self.footage, self._options, self._limits, self._shrink = footage, options, limits, shrink
         ratio = ratio_of(options.ratio)
         height, width = footage.height, footage.width
         longest = max(LONGEST_CANVAS, height, width) if ratio or (limits is not None and limits.ratio) else 0
@@ -184,7 +185,7 @@ class Finisher:
     @property
     def generated(self) -> int:
         """Number of the generated frames."""
-        return self._footage.count
+        return self.footage.count
 
     @property
     def target(self) -> str:
@@ -215,7 +216,7 @@ class Finisher:
         """What the file says of its finishing; nothing where there is none, so that bytes stay what they were."""
         if self._options == FinishOptions():
             return {}
-        footage = self._footage
+        footage = self.footage
         options = self._options
         named = {
             "for": self.target,
@@ -244,7 +245,7 @@ class Finisher:
 
     def is_streamed(self, suffix: str) -> bool:
         """Whether the generated frames are needed once, in their own order."""
-        if self.order != range(self._footage.count):
+        if self.order != range(self.footage.count):
             return False
         most = self.encode(EncodeOptions(), suffix).max_bytes
         return most is None or self.count * self.size.height * self.size.width * 3 < most
@@ -252,7 +253,7 @@ class Finisher:
     def shrunk(self, factor: float) -> "Finisher | None":
         """The same with a smaller canvas; None: it would be too small to be of use."""
         shrink = self._shrink * factor
-        smaller = Finisher(self._options, self._footage, self._limits, shrink)
+        smaller = Finisher(self._options, self.footage, self._limits, shrink)
         if min(smaller.size.height, smaller.size.width) < _SMALLEST or smaller.size == self.size:
             return None
         return smaller

@@ -128,8 +128,10 @@ def _again(path: Path, settings: dict[str, str], frames: int, fps: float, size: 
     if "motion" in settings:
         options["size"] = shlex.quote(shown)
         options.pop("conditioning", None)
-    if "prompt" in settings or "megapixels" in settings:  # of a generator
-        options["frames"] = _number(settings, "frames", 1)
+    if settings["scheduler"] == "own" or "prompt" in settings or "megapixels" in settings:  # of a generator
+        if "duration" in settings:  # frames are chosen by it
+            del options["frames"]
+            options["duration"] = shlex.quote(settings["duration"])
         if options["scheduler"] == "own":
             del options["scheduler"]
         options |= {key: shlex.quote(settings[key]) for key in _OF_GENERATOR if key in settings}

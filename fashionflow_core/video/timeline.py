@@ -30,8 +30,9 @@ def adapted(
 ) -> GenerateSettings:
     """The request of which one generation serves all targets; what the user set stays.
 
-    A motion model draws motion at any rate and length, so it is asked for the nearest ones that all targets take.
-    Other models have one length and one rate: `timeline` brings their frames to the targets' limits.
+    A motion model draws motion at any rate and length, so it is asked for the nearest ones that all targets take. The
+    frames of a generator can be had at any rate, too. All else has one length and one rate: `timeline` brings its
+    frames to the targets' limits.
 
     Args:
         settings: as asked for.
@@ -52,12 +53,14 @@ def adapted(
             f"{_names(targets)} take {low:g} to {high:g} frames per second, not {settings.fps:g}",
             hint=f"leave {option('fps')} out",
         )
-    if model.latents != "motion":
+    if model.latents == "appearance":
         return settings
     fps = settings.fps or model.fps * settings.interpolate
     if not low <= fps <= high:
         fps = _rate_between(fps, low, high)
         settings = replace(settings, fps=fps)
+    if model.latents != "motion":
+        return settings
     least = max((target.seconds[0] for target in targets if target.seconds), default=0.0) - after
     if settings.frames is None and settings.duration is None and least > model.frames / model.fps:
         # Filled-in frames lie between others only, so that the last of each group is lacking.
