@@ -212,8 +212,8 @@ class ModelConfig:
         except (FileNotFoundError, NotADirectoryError):
             if (path.parent / INDEX_FILE).is_file():
                 raise FashionFlowError(
-                    f"{folder}: a pipeline of diffusers only generates videos; this needs a model of FashionFlow",
-                    hint=f"use one: {option('model', 'mini')}, or {command('models list')}",
+                    f"{folder}: a pipeline of diffusers; training, export and interpolation are for FashionFlow models",
+                    hint=f"use one of those: {option('model', 'mini')}, or {command('models list')}",
                 ) from None
             raise FashionFlowError(
                 f"{folder}: is not a model folder (no {MODEL_FILE})",
@@ -236,12 +236,13 @@ class ModelConfig:
         """Refuse a video as input of a model that takes photos only.
 
         Raises:
-            UsageError: a motion model.
+            UsageError: a motion model or a generator.
         """
         if self.latents != "appearance":
+            what = "moves photos" if self.latents == "motion" else "makes videos of photos"
             raise SettingError(
                 "model",
-                f"{self.name} moves photos, and cannot fill in frames of a finished video",
+                f"{self.name} {what}, and cannot fill in frames of a finished video",
                 hint=f"use {option('model', 'mini-latent')}; "
                 f"generate {option('interpolate', 2)} makes more frames of a new video",
             )

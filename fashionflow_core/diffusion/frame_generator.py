@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from fashionflow_core.config import ResolvedSettings
+from fashionflow_core.config import MOST_FRAMES, ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.cost_estimate import RunCost
 from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator
@@ -76,16 +76,18 @@ class FrameGenerator:
         lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
         box = came_back(fitted, made.shape[1], made.shape[2])
         kept = np.ascontiguousarray(made[:, box.top : box.top + box.height, box.left : box.left + box.width])
-        step = rate / request.fps / asked.slowdown
-        if len(kept) < (asked.video_frames - 1) * step:  # shorter than was asked for: played slower
-            step = (len(kept) - 1) / (asked.video_frames - 1)
+        step, count = rate / request.fps / asked.slowdown, asked.video_frames
+        if asked.duration is None:  # as long as what came back, which may be another number of frames
+            count = min(MOST_FRAMES, max(1, round(len(kept) / step)))
+        elif len(kept) < (count - 1) * step:  # shorter than was asked for: played slower
+            step = (len(kept) - 1) / (count - 1)
         begun, report = _begun(_first(fitted, box), kept, request.lock)
 
         def frames() -> Iterator[np.ndarray]:
-            return retimed(begun(), step, asked.video_frames)
+            return retimed(begun(), step, count)
 
         return Clip(
-            count=asked.video_frames,
+            count=count,
             fps=request.fps,
             height=box.height,
             width=box.width,
@@ -139,7 +141,9 @@ class FrameGenerator:
         )
 
 
-def _begun(photo: np.ndarray, made: np.ndarray, level: str) -> tuple[Callable[[], Iterator[np.ndarray]], LockReport | None]:
+def _begun(
+    photo: np.ndarray, made: np.ndarray, level: str
+) -> tuple[Callable[[], Iterator[np.ndarray]], LockReport | None]:
     """Generated frames, uint8 (n, h, w, 3), that begin with the photo: locked to it, or faded from it.
 
     A clip is locked before it is retimed, since flow is followed best from frame to frame as generated. Where the lock

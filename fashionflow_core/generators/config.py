@@ -124,7 +124,7 @@ class GeneratorConfig(ModelConfig):
                 hint=f"leave {option('guidance_scale')} out",
             )
         if asked.scheduler is not None and asked.scheduler not in self.schedulers:
-            taken = f"it takes: {', '.join(self.schedulers)}" if self.schedulers else "it has one of its own"
+            taken = f"it takes: {', '.join(self.schedulers)}" if self.schedulers else "it has its own"
             raise SettingError(
                 "scheduler",
                 f"{self.name} ({self.family}) cannot be sampled with {asked.scheduler}",

@@ -180,8 +180,8 @@ def _pull_folder(
     head = fetch(repo, revision, lambda names: [name for name in names if name in (MODEL_FILE, INDEX_FILE)])
     if not head.files:
         raise FashionFlowError(
-            f"{repo}: is no FashionFlow model (it holds no {MODEL_FILE}) and no pipeline of diffusers ({INDEX_FILE})",
-            hint=f"{command('models pull')} takes repositories that are model folders",
+            f"{repo}: neither a FashionFlow model (no {MODEL_FILE}) nor a pipeline of diffusers (no {INDEX_FILE})",
+            hint="name a repository that contains one of these files",
         )
     choose = _model_files
     if MODEL_FILE in head.files:
@@ -204,9 +204,7 @@ def _pull_folder(
             shutil.copyfile(snapshot.folder / name, folder / name)
         (folder / SOURCE_FILE).write_text(json.dumps(snapshot.record(), indent=2) + "\n", encoding="utf-8")
         if problems := damage(folder):
-            raise FashionFlowError(
-                f"{repo}: is no whole model folder: {problems[0]}", hint="tell those who published it"
-            )
+            raise FashionFlowError(f"{repo}: incomplete model folder: {problems[0]}", hint="report it to the publisher")
     return target
 
 
@@ -235,8 +233,8 @@ def fetch_lora(repo: str) -> Path:
     if len(snapshot.files) != 1:
         raise SettingError(
             "lora",
-            f"{repo}: holds {'no' if not snapshot.files else 'more than one'} safetensors file",
-            hint="download the one that you want, and name the file",
+            f"{repo}: contains {'no' if not snapshot.files else 'more than one'} safetensors file",
+            hint="download the right one, and name the file",
         )
     return snapshot.folder / next(iter(snapshot.files))
 

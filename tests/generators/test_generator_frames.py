@@ -71,7 +71,7 @@ def test_rate_and_duration_are_met_without_playing_faster(
 
 
 def test_a_clip_has_the_frames_that_were_asked_for(tmp_path: Path) -> None:
-    pipe = pipeline.load(miniature("wan21", tmp_path), device="cpu")
+    pipe = pipeline.load(miniature("ltx", tmp_path), device="cpu")
     settings = GenerateSettings(steps=1, megapixels=0.0042, duration=0.5, fps=30.0)
     clip = pipe.generate(textured(0), settings)
     assert (clip.count, clip.fps, len(list(clip.frames))) == (15, 30, 15)

@@ -1,5 +1,6 @@
 """Photo lock of generated clips: default level, frame 0, falling back to the fade, retiming of locked frames."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,21 @@ def test_what_cannot_be_locked_is_faded(drifted: DegradedClip) -> None:
     assert np.array_equal(frames[0], photo) and np.array_equal(frames[5], noise[5])
 
 
+def test_fewer_frames_than_asked_for_are_not_played_slower(drifted: DegradedClip) -> None:
+    """As some pipelines return them; a duration that was asked for is kept."""
+    photo = drifted.truth.frames[0]
+    config = remote_config("http://127.0.0.1/v1")
+    for asked, count in ((GenerateSettings(frames=9), 5), (GenerateSettings(duration=0.5), 12)):
+        request = replace(asked, size=photo.shape[:2], lock="off").resolve(config)
+        generator = FrameGenerator(Returned(drifted.frames[:5]), config)
+        (clip,) = generator.generate_batch([photo], [request], [0])
+        assert clip.count == len(list(clip.frames)) == count
+
+
 def test_locked_frames_are_retimed(drifted: DegradedClip) -> None:
     photo = drifted.truth.frames[0]
-    _, locked = made(drifted.frames, photo, lock="colour")
-    clip, twice = made(drifted.frames, photo, lock="colour", fps=48.0)
-    assert clip.count == len(twice) == 12
+    _, locked = made(drifted.frames[:3], photo, lock="colour")
+    clip, twice = made(drifted.frames[:3], photo, lock="colour", fps=48.0)
+    assert clip.count == len(twice) == 6
     assert np.array_equal(twice[::2], locked)
     assert clip.lock is not None and clip.lock.frames == len(locked), "the report counts generated frames"

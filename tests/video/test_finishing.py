@@ -146,7 +146,9 @@ def test_frames_of_a_generator_are_asked_for_at_a_rate_of_the_target() -> None:
     slow = replace(model, fps=7.0)
     reels = FinishOptions(("reels",)).limits
     assert adapted(GenerateSettings(), model, reels) == GenerateSettings()
-    assert adapted(GenerateSettings(), slow, reels) == GenerateSettings(fps=28.0), "interpolated, not shown several times"
+    assert adapted(GenerateSettings(), slow, reels) == GenerateSettings(fps=28.0), (
+        "interpolated, not shown several times"
+    )
 
 
 def test_names():
