@@ -96,7 +96,7 @@ class Maker:
         self._writing = ThreadPoolExecutor(1, "videos", initializer=give_way)
         # The clip that is written and one more: a device that is faster than the encoder waits here.
         self._behind = threading.Semaphore(2)
-        self.limit = work.batch or 1
+        self.limit, self._room = work.batch or 1, None
         self.grown: Callable[[int], None] = lambda limit: None
         # Numbers of jobs, stage, share of the whole that is done.
         self.progressed: Callable[[list[int], str, float], None] = lambda numbers, stage, share: None
@@ -119,7 +119,10 @@ class Maker:
             from fashionflow_core.motion.distance import Variations
 
             self._variations = Variations()
-        self._room = free_memory(self.pipe.networks.device) if not work.batch else None
+        if self.pipe.config.latents == "frames":
+            self.limit = 1  # generators make one clip after the other: each is written before the next one
+        else:
+            self._room = free_memory(self.pipe.networks.device) if not work.batch else None
         return time.perf_counter() - start
 
     def start(self, job: Job) -> Started:

@@ -252,6 +252,8 @@ class DiffusersModel:
                     hint=f"use {option('low_memory', True)} or another {option('device')}",
                 ) from None
             text = " ".join(str(error).split())[:200]
+            if isinstance(error, ImportError):
+                raise FashionFlowError(f"{self.config.name}: {text}", hint="install what the message names") from error
             raise FashionFlowError(
                 f"{self.folder}: cannot be opened ({type(error).__name__}: {text})", hint=HINT
             ) from error

@@ -72,7 +72,9 @@ def read_index(folder: Path) -> dict[str, Any]:
 def is_of_pipelines(library: str) -> bool:
     """Whether an index's library is a module of the installed `diffusers.pipelines`, as `ltx2` of LTX-2's vocoder."""
     found = importlib.util.find_spec("diffusers") if library.isidentifier() else None
-    return bool(found and found.origin) and (Path(str(found.origin)).parent / "pipelines" / library).is_dir()
+    if found is None or found.origin is None:
+        return False
+    return (Path(found.origin).parent / "pipelines" / library).is_dir()
 
 
 def components(index: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:

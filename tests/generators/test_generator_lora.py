@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from catalogues import shop
 from command import assert_refused, run
 from miniatures import miniature
 from PIL import Image
@@ -95,6 +96,21 @@ def test_one_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
         assert_refused(result, 2, "--lora", file.name, "does not belong to ltx", words)
     result = run(*arguments, "--model", "svd", "--lora", cases["header"], cwd=tmp_path)
     assert_refused(result, 2, "--lora", "StableVideoDiffusionPipeline takes no LoRA")
+
+
+@pytest.mark.slow
+def test_a_catalogue_takes_a_lora_from_the_cache_of_the_hub(tmp_path: Path) -> None:
+    """Whose files are links to others without a suffix."""
+    miniature("ltx", tmp_path)
+    shop(tmp_path / "photos", 1)
+    file = lora(tmp_path / "blobs" / "0123", LTX, 32)
+    linked = tmp_path / "models--shop--coats" / "snapshots" / "0123" / "coats.safetensors"
+    linked.parent.mkdir(parents=True)
+    linked.symlink_to(file)
+    arguments = ("--frames", "9", "--steps", "1", "--megapixels", "0.0042", "--lora", linked)
+    result = run("generate", "photos", "-o", "out", "--model", "ltx", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "ltx+shop/coats@0123" in run("inspect", "out/000.mp4", cwd=tmp_path).stdout
 
 
 def test_layers_that_a_model_lacks_are_told(tmp_path: Path) -> None:

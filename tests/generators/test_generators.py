@@ -179,8 +179,8 @@ def test_models_of_fashionflow_refuse_prompts_and_others_refuse_pipelines(shop: 
     refused = "a pipeline of diffusers; training, export and interpolation are for FashionFlow models"
     for command in (
         ("export", "--model", "wan21", "-o", "engines", "--onnx"),
-        ("train", "--init-from", "wan21", "-o", "runs"),
-        ("train", "--init-from", "wan21", "-o", "runs", "--dry-run"),
+        ("train", "--init-from", "wan21", "-o", "runs", "--set", "schedule.max_steps=1"),
+        ("train", "--init-from", "wan21", "-o", "runs", "--set", "schedule.max_steps=1", "--dry-run"),
         ("interpolate", "base.mp4", "-o", "longer.mp4", "--model", "wan21"),
     ):
         assert_refused(run(*command, cwd=shop), 1, "wan21", refused)
@@ -276,16 +276,20 @@ def test_a_dry_run_tells_bytes_licence_and_offload(shop: Path) -> None:
     assert 0 < needed["device_bytes"] < 0.6 * stored
 
 
-def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(
-    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(tmp_path: Path, photo: np.ndarray) -> None:
     place = miniature("ltx", tmp_path)
     set_index(place, _class_name="LTXI2VLongMultiPromptPipeline")
     with pytest.raises(FashionFlowError, match="takes no photo"):
         pipeline.load(place, device="cpu")
-    monkeypatch.setattr(families, "FAMILIES", ())
-    place = miniature("wan21", tmp_path)
-    with pytest.warns(FashionFlowWarning, match="WanImageToVideoPipeline is not tested"):
+    set_index(place, _class_name="Cosmos2VideoToWorldPipeline")
+    with (
+        pytest.warns(FashionFlowWarning, match="is not tested"),
+        pytest.raises(FashionFlowError, match="cosmos_guardrail") as caught,
+    ):
+        pipeline.load(place, device="cpu")
+    assert "install" in (caught.value.hint or "")
+    place = miniature("skyreels_forcing", tmp_path)
+    with pytest.warns(FashionFlowWarning, match="SkyReelsV2DiffusionForcingImageToVideoPipeline is not tested"):
         pipe = pipeline.load(place, device="cpu")
     assert len(list(pipe.generate(photo, small(place)).frames)) == FRAMES
 

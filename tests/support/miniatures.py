@@ -51,6 +51,7 @@ def _makers() -> dict[str, Callable[[], Any]]:
         "svd": _svd,
         "cogvideox": _cogvideox,
         "skyreels": _skyreels,
+        "skyreels_forcing": _skyreels_forcing,
         "hunyuan15": _hunyuan15,
         "ltx2": lambda: more_miniatures.ltx2(_tokenizer()),
         "kandinsky5": lambda: more_miniatures.kandinsky5(_tokenizer(), _tokenizer()),
@@ -343,6 +344,17 @@ def _skyreels() -> Any:
     transformer = SkyReelsV2Transformer3DModel(in_channels=36, out_channels=16, image_dim=4, **_WAN_TRANSFORMER)
     return SkyReelsV2ImageToVideoPipeline(
         _tokenizer(), _t5(umt5=True), _image_encoder(True), _processor(), transformer, _wan_vae(), _unipc(5.0)
+    )
+
+
+def _skyreels_forcing() -> Any:
+    """Of a class that is in no row of the table of families."""
+    from diffusers import SkyReelsV2DiffusionForcingImageToVideoPipeline, SkyReelsV2Transformer3DModel
+
+    torch.manual_seed(0)
+    transformer = SkyReelsV2Transformer3DModel(in_channels=16, out_channels=16, **_WAN_TRANSFORMER)
+    return SkyReelsV2DiffusionForcingImageToVideoPipeline(
+        _tokenizer(), _t5(umt5=True), transformer, _wan_vae(), _unipc(5.0)
     )
 
 
