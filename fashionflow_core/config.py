@@ -213,7 +213,7 @@ class ModelConfig:
             if (path.parent / INDEX_FILE).is_file():
                 raise FashionFlowError(
                     f"{folder}: a pipeline of diffusers; training, export and interpolation are for FashionFlow models",
-                    hint=f"use one of those: {option('model', 'mini')}, or {command('models list')}",
+                    hint=f"choose one of those: {command('models list')}",
                 ) from None
             raise FashionFlowError(
                 f"{folder}: is not a model folder (no {MODEL_FILE})",
