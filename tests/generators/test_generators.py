@@ -364,6 +364,22 @@ def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
     assert np.array_equal(np.stack(list(clip.frames)), expected), "the same seed gives the same frames on any rung"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("rung", [offload.MODEL, offload.GROUP, offload.SEQUENTIAL])
+def test_each_rung_gives_the_same_frames_on_a_gpu(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch, rung: str
+) -> None:
+    place = miniature("ltx", tmp_path)
+    made = []
+    for one in (offload.NONE, rung):
+        monkeypatch.setattr(offload, "expected_rung", lambda _weights, _free, one=one: one)
+        pipe = pipeline.load(place, device="cuda", dtype="fp32")
+        source: Any = pipe.networks
+        assert source.rung == one
+        made.append(np.stack(list(pipe.generate(photo, small(place)).frames)).astype(int))
+    assert abs(made[0] - made[1]).max() <= 1
+
+
 def test_the_expected_rung_depends_on_free_bytes() -> None:
     weights = {"transformer": 10, "text_encoder": 12}
     rungs = [offload.expected_rung(weights, free) for free in (None, 1000, 20, 5)]
