@@ -25,7 +25,7 @@ class Returned:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
 
-    def generate(self, *_: Any) -> tuple[np.ndarray, float]:
+    def generate(self, photo: Any, request: Any, generator: Any, on_step: Any) -> tuple[np.ndarray, float]:
         return self.frames.copy(), 24.0
 
 

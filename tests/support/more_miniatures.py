@@ -81,11 +81,9 @@ def hunyuan(tokenizer: Any, clip_tokenizer: Any, processor: Any) -> Any:
         projection_dim=8,
     )
     text = LlamaConfig(**_LLAMA, pad_token_id=0)
-    image = tokenizer.convert_tokens_to_ids("<image>")
+    image = {"image_token_index": tokenizer.convert_tokens_to_ids("<image>"), "pad_token_id": 0}
     return HunyuanVideoImageToVideoPipeline(
-        LlavaForConditionalGeneration(
-            LlavaConfig(vision_config=vision, text_config=text, image_token_index=image, pad_token_id=0)
-        ),
+        LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, **image)),
         tokenizer,
         transformer,
         hunyuan_vae(),
