@@ -26,7 +26,8 @@ class Clip:
         metadata: origin of the video, for the file's metadata.
         decode: function from latents to a new iterator of frames.
         warnings: remarks on the photo, one line each.
-        lock: what the photo lock did to the frames, complete once they were all taken; None without one.
+        lock: what the photo lock did to the frames, complete once they were all taken; None without one. Its numbers of
+            frames are those of generated frames, before retiming.
     """
 
     count: int

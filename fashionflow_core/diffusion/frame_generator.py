@@ -1,4 +1,4 @@
-"""Clips of frame generators: a photo's frame in, frames back, first frame, retiming, metadata."""
+"""Clips of frame generators: fitting of the photo, photo lock or fade, retiming, metadata."""
 
 import itertools
 import warnings

@@ -332,7 +332,7 @@ class _Steps:
 def attention_backend(device: torch.device, dtype: torch.dtype) -> str | None:
     """diffusers' name of the attention that this GPU and the installed packages allow; None: PyTorch's own.
 
-    Kernels that would have to be downloaded are left alone.
+    Kernels that would have to be downloaded are not used.
     """
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return None

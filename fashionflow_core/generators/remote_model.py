@@ -39,14 +39,14 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RemoteLimits:
-    """How long is waited for a server, and how much is taken from it.
+    """Time-outs, retries and largest file of requests to a server.
 
     Attributes:
-        answer: seconds for each connection and for each piece of an answer.
-        stalled: seconds in which a job makes no progress.
-        retries: how often a request is repeated that failed in a way that may pass.
-        pause: seconds before the first repetition and between two questions for progress; they grow to ten times that.
-        bytes: of a video.
+        answer: time-out of a connection and of each read, in seconds.
+        stalled: seconds without progress after which a job is cancelled.
+        retries: of a request that failed temporarily.
+        pause: seconds before the first retry and between two polls; grows to ten times that.
+        bytes: largest video file.
     """
 
     answer: float = 60.0
@@ -61,8 +61,8 @@ class RemoteModel:
 
     Args:
         config: of `remote_place.remote_config`.
-        options: only their defaults are possible, since the server chooses.
-        limits: how long is waited.
+        options: defaults only, since the server chooses.
+        limits: of requests.
 
     Raises:
         UsageError: an option of a model that runs here.
@@ -91,7 +91,7 @@ class RemoteModel:
         generator: torch.Generator,
         on_step: Callable[[int, int], None],
     ) -> tuple[np.ndarray, float]:
-        """Generate a clip on the server; a job that is given up is cancelled there.
+        """Generate a clip on the server; a job that fails or is interrupted here is cancelled there.
 
         Args:
             photo: uint8 (h, w, 3), sent as PNG.
@@ -236,7 +236,7 @@ class RemoteModel:
         return self._opener.open(asked, timeout=self.limits.answer)
 
     def _persistent(self, action: Callable[[], T]) -> T:
-        """The result of `action`, repeated where its failure may pass."""
+        """The result of `action`, retried after temporary failures."""
         pause = self.limits.pause
         for attempt in range(self.limits.retries + 1):
             try:
