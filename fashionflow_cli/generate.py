@@ -183,7 +183,7 @@ def generate(
             out=generate_catalogue.folder_of(out),
             scratch="",
             settings=settings,
-            load=load if lora is None else replace(load, lora=str(lora.resolve())),
+            load=load if lora is None else replace(load, lora=str(lora.absolute())),
             encode=encode,
             finish=finish,
             batch=batch,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashionflow_cli.console import Warnings, note, progress, result, result_json
 from fashionflow_core.config import VIDEO_SUFFIXES, EncodeOptions, LoadOptions, SigningOptions
 from fashionflow_core.errors import UsageError
-from fashionflow_core.utils.extras import install
+from fashionflow_core.generators.folder import how_to_install
 from fashionflow_core.utils.files import check_target
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def requirement_rows(needed: Mapping[str, Any]) -> dict[str, str]:
         "weights": f"{needed['disk_bytes'] / 1e9:.1f} GB on disk, {needed['device_bytes'] / 1e9:.1f} GB opened{free}",
         "offload": f"{needed['offload']} expected",
         "licence": needed["licence"],
-    } | ({"missing": f"{missing}: {install('generators')}"} if missing else {})
+    } | ({"missing": f"{missing}: {how_to_install(needed['missing_packages'])}"} if missing else {})
 
 
 def _watched(

@@ -211,8 +211,8 @@ class ModelConfig:
         except (FileNotFoundError, NotADirectoryError):
             if (path.parent / INDEX_FILE).is_file():
                 raise FashionFlowError(
-                    f"{folder}: a diffusers pipeline only generates videos; this command requires a FashionFlow model",
-                    hint=f"use one: {option('model', 'mini')}, or {command('models list')}",
+                    f"{folder}: a pipeline of diffusers; training, export and interpolation are for FashionFlow models",
+                    hint=f"choose one: {command('models list')}",
                 ) from None
             raise FashionFlowError(
                 f"{folder}: not a model folder (no {MODEL_FILE})",
@@ -233,12 +233,13 @@ class ModelConfig:
         """Refuse a video as input of a model that takes photos only.
 
         Raises:
-            UsageError: a motion model.
+            UsageError: a motion model or a generator.
         """
         if self.latents != "appearance":
+            what = "moves photos" if self.latents == "motion" else "makes videos of photos"
             raise SettingError(
                 "model",
-                f"{self.name} moves photos and cannot interpolate a finished video",
+                f"{self.name} {what} and cannot interpolate a finished video",
                 hint=f"use {option('model', 'mini-latent')}; "
                 f"generate {option('interpolate', 2)} interpolates a new video",
             )
@@ -619,6 +620,7 @@ class ResolvedGenerator:
         model_fps: frame rate of the frames that it generates.
         video_frames: frames of the video, after retiming.
         slowdown: playback slowdown relative to the generated frames; 1: none.
+        duration: requested seconds; None: as many as the frames take.
     """
 
     prompt: str
@@ -628,6 +630,7 @@ class ResolvedGenerator:
     model_fps: float
     video_frames: int
     slowdown: float
+    duration: float | None = None
 
 
 @dataclass(frozen=True)

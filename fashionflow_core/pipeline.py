@@ -25,7 +25,7 @@ from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_g
 from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, option
 from fashionflow_core.generators.config import GeneratorConfig
-from fashionflow_core.generators.folder import config_of
+from fashionflow_core.generators.folder import config_of, source_of
 from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.images.fitting import Box, Fitted, Photo, as_pixels, fit
 from fashionflow_core.motion.conditions import PHOTO_CHANNELS
@@ -364,7 +364,9 @@ def _load_generator(folder: Path, config: GeneratorConfig, options: LoadOptions)
 
         source = DiffusersModel(folder, config, options)
     if options.lora is not None:
-        config = replace(config, name=f"{config.name}+{Path(options.lora).resolve().stem}")
+        lora = Path(options.lora).absolute()
+        repo, commit = source_of(lora.parent)  # of the hub: its file may have any name
+        config = replace(config, name=f"{config.name}+{f'{repo}@{commit[:8]}' if repo else lora.stem}")
     return FashionFlowPipeline(source, None, config, lambda name: make_scheduler(folder, name))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import UsageError
 from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dtype, short_name
 
@@ -117,7 +118,9 @@ class Subject:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the latents."""
+        """Height and width of the latents; of a pipeline of diffusers those of a frame."""
+        if self.pipeline.generator is not None:
+            return self.pipeline.config.height, self.pipeline.config.width
         return self.networks.latent_height, self.networks.latent_width
 
     def describe(self) -> dict[str, Any]:
@@ -127,6 +130,8 @@ class Subject:
             for name in ("unet", "adapter", "vae", "parser", "image_encoder")
             if hasattr(self.networks, name)
         }
+        if self.pipeline.generator is not None:
+            count = self.networks.count_parameters()
         return {"name": self.name, "weights": self.weights, "parameters": count}
 
     def result(
@@ -191,7 +196,7 @@ def open_subject(request: BenchRequest, motion: bool = False) -> Subject:
 
     Args:
         request: request of the benchmark.
-        motion: whether the suite can measure motion models.
+        motion: whether the suite can measure motion models; pipelines of diffusers are refused before (`suites`).
 
     Raises:
         UsageError: a size for a model with a fixed size; unknown device or dtype.
@@ -225,6 +230,8 @@ def open_subject(request: BenchRequest, motion: bool = False) -> Subject:
         )
     own = opened.config.frames
     if request.frames is not None:
+        if opened.generator is not None:
+            GenerateSettings(frames=request.frames).resolve(opened.config)  # refused if it cannot be generated
         opened.config = dataclasses.replace(opened.config, frames=request.frames)
         opened.conditioner.config = opened.config
     reduced = f"{request.frames} frames, not {own}" if request.frames not in (None, own) else None

@@ -59,6 +59,28 @@ def check(names: Sequence[str]) -> None:
         raise UsageError(f"bench: unknown suite {unknown[0]!r}", hint=f"use some of: {', '.join(SUITES)}")
 
 
+def check_model(names: Sequence[str], request: BenchRequest) -> None:
+    """Refuse a model that a suite cannot measure, before it is opened.
+
+    Raises:
+        UsageError: a pipeline of diffusers in any suite but `video`, or a remote model.
+        FashionFlowError: missing or damaged model.
+    """
+    if request.model == PUBLISHED:
+        return
+    from fashionflow_core.generators.folder import config_of
+    from fashionflow_core.generators.remote_place import is_remote
+    from fashionflow_core.store import registry
+
+    if is_remote(request.model):
+        raise UsageError("--model: a remote model, but bench measures this machine", hint="name a model folder")
+    if config_of(registry.find(request.model)).latents == "frames" and set(names or QUICK) != {"video"}:
+        raise UsageError(
+            f"--model: {request.model} is a pipeline of diffusers (only the suite video measures it)",
+            hint=f"run fashionflow bench video --model {request.model}",
+        )
+
+
 def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Measure suites, in the order of the table, lazily.
 
@@ -74,6 +96,7 @@ def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], N
     from fashionflow_core.utils.device import is_out_of_memory
 
     check(names)
+    check_model(names, request)
     for name, place in SUITES.items():
         if name in (names or QUICK):
             on_suite(name)

@@ -17,7 +17,15 @@ WARMUP = 1
 STAGES = ("photo", "encode", "denoise", "decode", "write", "other")
 # Motion models; matte: detecting the figure and preparing the photo.
 MOTION_STAGES = ("photo", "matte", "denoise", "render", "write", "other")
-_STAGE_OF = {"encode_image": "encode", "context": "encode", "denoise": "denoise", "decode": "decode"}
+# Pipelines of diffusers; generate: all their networks.
+GENERATOR_STAGES = ("photo", "generate", "write", "other")
+_STAGE_OF = {
+    "encode_image": "encode",
+    "context": "encode",
+    "denoise": "denoise",
+    "decode": "decode",
+    "generate": "generate",
+}
 
 
 class Watched:
@@ -49,9 +57,10 @@ def video(request: BenchRequest) -> dict[str, Any]:
 
     subject = open_subject(request, motion=True)
     networks, pipeline = subject.networks, subject.pipeline
-    moves = pipeline.motion is not None
+    moves, generates = pipeline.motion is not None, pipeline.generator is not None
+    names = MOTION_STAGES if moves else GENERATOR_STAGES if generates else STAGES
     measured = motion_by_stage if moves else by_stage
-    stages: dict[str, list[float]] = {stage: [] for stage in (MOTION_STAGES if moves else STAGES)}
+    stages: dict[str, list[float]] = {stage: [] for stage in names}
 
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.png"
@@ -59,7 +68,7 @@ def video(request: BenchRequest) -> dict[str, Any]:
         target = Path(folder) / "video.mp4"
 
         def whole() -> None:
-            pipeline.generate(photo, steps=subject.steps, seed=SEED).save(target)
+            pipeline.generate(photo, steps=subject.steps, seed=SEED, lock="off").save(target)
 
         def watched() -> None:
             for stage, seconds in measured(subject, photo, target).items():
@@ -73,17 +82,21 @@ def video(request: BenchRequest) -> dict[str, Any]:
     return subject.result(
         "video",
         f"photo to mp4, model warm, {subject.steps} steps",
-        rows(timings, _motion_work(subject) if moves else _work(subject), limits),
+        rows(timings, _motion_work(subject) if moves else {} if generates else _work(subject), limits),
         request.repeats,
         WARMUP,
         limits,
-        input={"frames": subject.frames, "latents": list(subject.size), "steps": subject.steps},
+        input={
+            "frames": subject.frames,
+            "frame" if generates else "latents": list(subject.size),
+            "steps": subject.steps,
+        },
         notes=["stages are synchronised and timed separately from the total; other: scheduler, noise"],
     )
 
 
 def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
-    """Generate the video once, and return the seconds of each of `STAGES`."""
+    """Generate the video once, and return the seconds of each of `STAGES`, or of `GENERATOR_STAGES`."""
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.pipeline import FashionFlowPipeline
 
@@ -95,16 +108,17 @@ def by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
         whole.config,
         whole.make_scheduler,
     )
+    names = STAGES if whole.generator is None else GENERATOR_STAGES
     start = time.perf_counter()
     pixels = load_photo(photo)
     seconds["photo"] = time.perf_counter() - start
-    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED)
+    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED, lock="off")
     denoised = time.perf_counter()
     made.save(target)
     end = time.perf_counter()
     seconds["write"] = end - denoised - seconds["decode"]
-    seconds["other"] = denoised - start - seconds["photo"] - seconds["encode"] - seconds["denoise"]
-    return {stage: seconds[stage] for stage in STAGES}
+    seconds["other"] = denoised - start - sum(seconds[stage] for stage in ("photo", "encode", "denoise", "generate"))
+    return {stage: seconds[stage] for stage in names}
 
 
 def motion_by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, float]:
@@ -126,7 +140,7 @@ def motion_by_stage(subject: Subject, photo: Path, target: Path) -> dict[str, fl
     prepared = PreparedPhoto.of(pixels, whole.motion.parse)
     _ = prepared.content if prepared.moves_figure else None
     seconds["matte"] = time.perf_counter() - before
-    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED)
+    made = pipeline.generate(pixels, steps=subject.steps, seed=SEED, lock="off")
     sampled = time.perf_counter()
     frames = list(made.frames)
     drawn = time.perf_counter()

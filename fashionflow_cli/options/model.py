@@ -79,17 +79,18 @@ Prompt = Annotated[
     option(
         OTHER_MODELS,
         "prompt",
-        text="What to show; {caption} is the list's column.",
+        text="Text; {caption}: column of the list.",
         default="of garments",
         metavar="TEXT",
     ),
 ]
 NegativePrompt = Annotated[
-    str | None, option(OTHER_MODELS, "negative-prompt", text="What not to show.", default="of garments", metavar="TEXT")
+    str | None,
+    option(OTHER_MODELS, "negative-prompt", text="Text to avoid.", default="of garments", metavar="TEXT"),
 ]
 Megapixels = Annotated[
     float | None,
-    option(OTHER_MODELS, "megapixels", text="Size of a generated frame.", default="the model's", metavar="N"),
+    option(OTHER_MODELS, "megapixels", text="Pixels of a frame, in millions.", default="the model's", metavar="N"),
 ]
 GuidanceInterval = Annotated[
     Interval,

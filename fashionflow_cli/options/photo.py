@@ -28,7 +28,7 @@ Lock = Annotated[
     option(
         OTHER_MODELS,
         "lock",
-        text="Photo put back: off, colour or full.",
+        text="Restore the photo: off, colour or full.",
         default="the model's",
         **one_of(LOCK_LEVELS, "NAME"),
     ),

@@ -31,6 +31,7 @@ from fashionflow_core.catalogue.photo_process import OpenedPhoto, Photos
 from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed
 from fashionflow_core.errors import FashionFlowError, OutOfMemory
 from fashionflow_core.generators.folder import config_of
+from fashionflow_core.images.fitting import fit
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.priority import give_way
 from fashionflow_core.utils.text import log_traceback
@@ -104,7 +105,7 @@ class Maker:
         self._writing = ThreadPoolExecutor(1, "videos", initializer=give_way)
         # The clip being written and one more: a device that is faster than the encoder waits.
         self._behind = threading.Semaphore(2)
-        self.limit = work.batch or 1
+        self.limit, self._room = work.batch or 1, None
         self.grown: Callable[[int], None] = lambda limit: None
         # Arguments: numbers of jobs, stage, share done.
         self.progressed: Callable[[list[int], str, float], None] = lambda numbers, stage, share: None
@@ -127,7 +128,10 @@ class Maker:
             from fashionflow_core.motion.distance import Variations
 
             self._variations = Variations()
-        self._room = free_memory(self.pipe.networks.device) if not work.batch else None
+        if self.pipe.config.latents == "frames":
+            self.limit = 1  # generators make one clip after the other: each is written before the next one
+        else:
+            self._room = free_memory(self.pipe.networks.device) if not work.batch else None
         return time.perf_counter() - start
 
     def start(self, job: Job) -> Started:
@@ -289,7 +293,7 @@ class Maker:
         poster = temporary.with_suffix(".jpg")
         take = Attempt(temporary, poster, seed=job.settings.seed, more=tuple(more))
         try:
-            finishers = self._finishers(job, photo, clip.count)
+            finishers = self._finishers(job, photo, clip)
             with self._sources(job, photo) as sources:
                 infos = self._write_files(finishers, [temporary, *more], frames, clip.metadata | mark, sources)
                 info = infos[0]
@@ -339,12 +343,13 @@ class Maker:
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
         )
 
-    def _finishers(self, job: Job, photo: OpenedPhoto, count: int | None = None) -> list[Finisher]:
-        """Finishers of an item's files; `count`: of generated frames if it differs from the requested one."""
+    def _finishers(self, job: Job, photo: OpenedPhoto, clip: "Clip | None" = None) -> list[Finisher]:
+        """Finishers of an item's files; a clip may have other frames than requested, as those of remote models."""
         request = job.settings.resolve(self.pipe.config)
         assert photo.fitted is not None
-        box = photo.fitted.box
-        footage = Footage(count or request.video_frames, request.fps, box.height, box.width, is_loop(request))
+        box = clip or photo.fitted.box
+        count = clip.count if clip else request.video_frames
+        footage = Footage(count, request.fps, box.height, box.width, is_loop(request))
         return replace(self.work.finish, caption=job.label).finishers(footage)
 
     def _write_files(
@@ -385,7 +390,9 @@ class Maker:
     def _scores(self, path: Path, photo: OpenedPhoto, finisher: Finisher) -> dict[str, float]:
         """Scores of a video against its photo, finished as the frames are."""
         assert photo.fitted is not None
-        pixels = photo.fitted.box.cut(photo.fitted.pixels)
+        pixels, footage = photo.fitted.box.cut(photo.fitted.pixels), finisher.footage
+        if pixels.shape[:2] != (footage.height, footage.width):  # a remote model chose another size
+            pixels = fit(pixels, footage.height, footage.width, "stretch").pixels
         return self.photos.scores(path, finisher.still(pixels), len(finisher.order))
 
     def _keep(self, job: Job, best: Attempt) -> tuple[int, str]:

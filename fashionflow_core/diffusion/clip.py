@@ -29,7 +29,8 @@ class Clip:
         metadata: origin of the video, for the file's metadata.
         decode: function from latents to a new iterator of frames.
         warnings: remarks on the photo, one line each.
-        lock: what the photo lock did to the frames, complete once they were all taken; None without one.
+        lock: what the photo lock did to the frames, complete once they were all taken; None without one. Its numbers of
+            frames are those of generated frames, before retiming.
     """
 
     count: int
@@ -202,6 +203,7 @@ def _of_generator(request: ResolvedSettings, repo: str, revision: str) -> dict[s
         "frames": str(request.frames),
         "prompt": asked.prompt,
         "negative_prompt": asked.negative_prompt,
+        "duration": "" if asked.duration is None else f"{asked.duration:.12g}",
         "guidance": "" if asked.guidance is None else f"{asked.guidance:g}",
         "megapixels": f"{asked.sizes.pixels / 1e6:g}" if asked.sizes.fixed is None and not asked.sizes.bucket else "",
         "repo": repo,

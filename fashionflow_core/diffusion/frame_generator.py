@@ -1,23 +1,26 @@
-"""Clips of frame generators: a photo's frame in, frames back, first frame, retiming, metadata."""
+"""Clips of frame generators: fitting of the photo, photo lock or fade, retiming, metadata."""
 
+import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from fashionflow_core.config import ResolvedSettings
+from fashionflow_core.config import MOST_FRAMES, ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.cost_estimate import RunCost
 from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator
 from fashionflow_core.errors import FashionFlowWarning, SettingError
 from fashionflow_core.generators.config import GeneratorConfig
 from fashionflow_core.generators.families import CAPTION
-from fashionflow_core.generators.frames import begin_with, retimed
+from fashionflow_core.generators.frames import faded, retimed
 from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels
 from fashionflow_core.images.person import Box
+from fashionflow_core.lock.options import LockOptions, LockReport
+from fashionflow_core.lock.photo_lock import locked
 
 
 class FrameSource(Protocol):
@@ -72,16 +75,18 @@ class FrameGenerator:
         lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
         box = came_back(fitted, made.shape[1], made.shape[2])
         kept = np.ascontiguousarray(made[:, box.top : box.top + box.height, box.left : box.left + box.width])
-        begin_with(_first(fitted, box), kept)
-        step = rate / request.fps / asked.slowdown
-        if len(kept) < (asked.video_frames - 1) * step:  # shorter than was asked for: played slower
-            step = (len(kept) - 1) / (asked.video_frames - 1)
+        step, count = rate / request.fps / asked.slowdown, asked.video_frames
+        if asked.duration is None:  # as long as what came back, which may be another number of frames
+            count = min(MOST_FRAMES, max(1, round(len(kept) / step)))
+        elif len(kept) < (count - 1) * step:  # shorter than was asked for: played slower
+            step = (len(kept) - 1) / (count - 1)
+        begun, report = _begun(_first(fitted, box), kept, request.lock)
 
         def frames() -> Iterator[np.ndarray]:
-            return retimed(kept, step, asked.video_frames)
+            return retimed(begun(), step, count)
 
         return Clip(
-            count=asked.video_frames,
+            count=count,
             fps=request.fps,
             height=box.height,
             width=box.width,
@@ -89,6 +94,7 @@ class FrameGenerator:
             metadata=describe(self.config.name, request, item, self.config.repo, self.config.revision),
             decode=frames,
             warnings=lines,
+            lock=report,
         )
 
     def framed(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
@@ -123,6 +129,26 @@ class FrameGenerator:
             seconds=None,
             requirements=getattr(self.source, "requirements", None),
         )
+
+
+def _begun(
+    photo: np.ndarray, made: np.ndarray, level: str
+) -> tuple[Callable[[], Iterator[np.ndarray]], LockReport | None]:
+    """Generated frames, uint8 (n, h, w, 3), that begin with the photo: locked to it, or faded from it.
+
+    A clip is locked before it is retimed, since flow is followed best from frame to frame as generated. Where the lock
+    finds no figure, no plain background or another first frame, it leaves all frames alone: then they are faded.
+    """
+    if level == "off":
+        return lambda: faded(photo, iter(made)), None
+    lock, report = locked(lambda: iter(made), photo, LockOptions(level))
+
+    def frames() -> Iterator[np.ndarray]:
+        found = lock()
+        first = next(found)  # whether the lock can be had is known from here on
+        return faded(photo, iter(made)) if report.level == "off" else itertools.chain([first], found)
+
+    return frames, report
 
 
 def came_back(fitted: Fitted, height: int, width: int) -> Box:

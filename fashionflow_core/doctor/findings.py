@@ -16,7 +16,14 @@ from urllib.parse import urlsplit
 
 from fashionflow_core.doctor.probe import Answer, hub_address
 from fashionflow_core.errors import command, option
-from fashionflow_core.generators.folder import EXTRA, config_of, is_pipeline, missing_packages
+from fashionflow_core.generators.folder import (
+    config_of,
+    device_bytes,
+    how_to_install,
+    is_pipeline,
+    missing_packages,
+)
+from fashionflow_core.generators.offload import expected_rung
 from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
 from fashionflow_core.utils import extras
@@ -254,12 +261,19 @@ def models() -> Iterator[Check]:
 
 
 def _generator(name: str, folder: Path, details: dict[str, Any]) -> Check:
-    """A pipeline of diffusers: bytes, licence, missing packages."""
+    """A pipeline of diffusers: bytes on disk and opened, expected offload, licence, missing packages."""
     config, missing = config_of(folder), missing_packages(folder)
-    text = f"{name}: {details['size_bytes'] / 1e9:.1f} GB in {folder}; licence: {getattr(config, 'licence', '')}"
-    details = details | {"missing_packages": missing}
+    opened, gpus = device_bytes(folder, 2), nvidia_smi().gpus
+    largest = max(gpus, key=lambda gpu: gpu["memory_bytes"], default=None)
+    rung = expected_rung(opened, largest["memory_bytes"]) if largest else None
+    where = f" (offload {rung} expected on {largest['name']})" if largest else ""
+    text = (
+        f"{name}: {details['size_bytes'] / 1e9:.1f} GB in {folder}, "
+        f"{sum(opened.values()) / 1e9:.1f} GB in bf16{where}; licence: {getattr(config, 'licence', '')}"
+    )
+    details = details | {"missing_packages": missing, "device_bytes": sum(opened.values()), "offload": rung}
     if missing:
-        return Check("models", PROBLEM, f"{text}; needs {', '.join(missing)}", extras.install(EXTRA), details=details)
+        return Check("models", PROBLEM, f"{text}; needs {', '.join(missing)}", how_to_install(missing), details=details)
     return Check("models", OK, text, details=details)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from fashionflow_core.catalogue.inputs import Entry
 from fashionflow_core.catalogue.jobs import DONE, RETRIED, RunSpec, model_revision
 from fashionflow_core.catalogue.naming import HIDDEN, shortened
 from fashionflow_core.catalogue.planner import Decision, Rules
-from fashionflow_core.config import GenerateSettings, LoadOptions
+from fashionflow_core.config import GenerateSettings, LoadOptions, ModelConfig
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
 from fashionflow_core.evaluate.availability import check
 from fashionflow_core.evaluate.protocol import EvaluateOptions
 from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, evaluate
 from fashionflow_core.evaluate.sources import ClipFile, find_clips, first_frame, is_photo, look
+from fashionflow_core.generators.config import GeneratorConfig
 from fashionflow_core.generators.folder import config_of
 from fashionflow_core.images.fitting import fit, write_png
 from fashionflow_core.images.loading import load_photo
@@ -121,9 +123,9 @@ def generate(
     where = registry.find(model)
     config = config_of(where)
     settings = replace(settings, lock=settings.lock or "off")  # a model is judged by what it makes itself
-    if config.latents != "appearance" and settings.size is None:
+    if settings.size is None and config.latents != "appearance":
         # Clips are compared at one size, whatever the sizes of their photos.
-        settings = replace(settings, size=(config.height, config.width))
+        settings = replace(settings, size=_frame_size(config, settings, sources[0], are_clips), megapixels=None)
     request = settings.resolve(config)  # rejected before the folder is claimed
     record = {
         "model": config.name,
@@ -183,6 +185,15 @@ def generate(
         if source in made
     ]
     return Made(clips, size, mode, config.resample, failed, record)
+
+
+def _frame_size(config: ModelConfig, settings: GenerateSettings, first: ClipFile, is_clip: bool) -> tuple[int, int]:
+    """Height and width of all frames: a motion model's own, or a generator's for the shape of the first photo."""
+    if isinstance(config, GeneratorConfig) and (asked := settings.resolve(config).generator) is not None:
+        with suppress(FashionFlowError):  # reported for its item
+            frame = first_frame(first) if is_clip else load_photo(first.path)
+            return asked.sizes.nearest(*frame.shape[:2])
+    return config.height, config.width
 
 
 def _entry(

@@ -79,6 +79,7 @@ class GeneratorConfig(ModelConfig):
             interpolate=1,
             interpolate_steps=0,
             interpolate_scheduler="",
+            lock=asked.lock or self.lock,
             generator=ResolvedGenerator(
                 prompt=(PROMPT if asked.prompt is None else asked.prompt) if self.takes_prompt else "",
                 negative_prompt=(NEGATIVE if asked.negative_prompt is None else asked.negative_prompt)
@@ -89,6 +90,7 @@ class GeneratorConfig(ModelConfig):
                 model_fps=self.fps,
                 video_frames=written,
                 slowdown=slowdown,
+                duration=asked.duration,
             ),
         )
 
@@ -122,7 +124,7 @@ class GeneratorConfig(ModelConfig):
                 hint=f"leave {option('guidance_scale')} out",
             )
         if asked.scheduler is not None and asked.scheduler not in self.schedulers:
-            taken = f"it takes: {', '.join(self.schedulers)}" if self.schedulers else "it has one of its own"
+            taken = f"it takes: {', '.join(self.schedulers)}" if self.schedulers else "it has its own"
             raise SettingError(
                 "scheduler",
                 f"{self.name} ({self.family}) cannot be sampled with {asked.scheduler}",

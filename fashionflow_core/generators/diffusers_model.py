@@ -1,4 +1,4 @@
-"""A pipeline of diffusers: opened safely, asked in its own terms, its frames checked."""
+"""Pipelines of diffusers: safe loading, calls with their own arguments, checks of their frames."""
 
 import contextlib
 import gc
@@ -18,10 +18,19 @@ from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, OutOfM
 from fashionflow_core.generators import offload
 from fashionflow_core.generators.config import OWN_SCHEDULER, GeneratorConfig
 from fashionflow_core.generators.families import family_of
-from fashionflow_core.generators.folder import check_folder, check_packages, components, is_network, weights_bytes
+from fashionflow_core.generators.folder import (
+    check_folder,
+    check_packages,
+    components,
+    device_bytes,
+    is_network,
+    is_of_pipelines,
+    weights_bytes,
+)
+from fashionflow_core.generators.lora import add_lora
 from fashionflow_core.utils.device import is_out_of_memory, resolve_device, resolve_dtype
 from fashionflow_core.utils.libraries import quiet_libraries
-from fashionflow_core.utils.model_parts import HINT, open_network
+from fashionflow_core.utils.model_parts import HINT, open_network, parameters
 
 OnStep = Callable[[int, int], None]
 # What pipelines raise; what `on_step` raises to end a run is of none of these kinds.
@@ -60,13 +69,12 @@ class DiffusersModel:
         self.family = family_of(self.index)
         self.device = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype, self.device)
-        by_part = weights_bytes(folder)
-        self.weights_bytes = sum(by_part.values())
+        self.weights_bytes = sum(weights_bytes(folder).values())
         self._kind = self._pipeline_class()
         self._accepted = inspect.signature(self._kind.__call__).parameters
         self._check_signature()
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
-        self.rung = offload.expected_rung(by_part, free)
+        self.rung = offload.expected_rung(device_bytes(folder, self.dtype.itemsize), free)
         if options.low_memory and self.device.type != "cpu" and self.rung == offload.NONE:
             self.rung = offload.MODEL
         self._pipe: Any = self._open()
@@ -99,6 +107,10 @@ class DiffusersModel:
             # Outside of `except`: the error's traceback holds tensors.
             self._step_down(request)
 
+    def count_parameters(self) -> dict[str, int]:
+        """Parameters of each network, as its safetensors state them."""
+        return {part: parameters(self.folder / part) for part in weights_bytes(self.folder)}
+
     def _step_down(self, request: ResolvedSettings) -> None:
         lower = offload.next_rung(self.rung)
         if lower is None or self.device.type == "cpu":
@@ -107,7 +119,7 @@ class DiffusersModel:
                 hint=f"use fewer {option('frames')}, a smaller {option('megapixels')} or another {option('device')}",
             )
         warnings.warn(
-            f"{self.config.name}: out of memory with offload {self.rung}; opening it again with offload {lower}",
+            f"{self.config.name}: out of memory with offload {self.rung}; reopening it with offload {lower}",
             FashionFlowWarning,
             stacklevel=4,
         )
@@ -143,7 +155,7 @@ class DiffusersModel:
         if video.dtype != np.uint8:
             if not np.isfinite(video).all():
                 raise FashionFlowError(
-                    f"{self.config.name}: generated values that are not finite",
+                    f"{self.config.name}: generated values are not finite",
                     hint=f"use {option('dtype', 'bf16')} or {option('dtype', 'fp32')}",
                 )
             video = (video * 255).round().clip(0, 255).astype(np.uint8)
@@ -178,16 +190,16 @@ class DiffusersModel:
         if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
             raise FashionFlowError(
                 f"{self.config.name}: diffusers {diffusers.__version__} has no pipeline {self.config.pipeline[:80]}",
-                hint="update diffusers, or name a model of `docs/guides/models.md`",
+                hint="update diffusers, or choose a model of docs/guides/models.md",
             )
         return kind
 
     def _check_signature(self) -> None:
-        """Refuse a pipeline that wants what is not here; warn of one that no test runs."""
+        """Refuse a pipeline with required arguments that are unknown here; warn of one that no test runs."""
         name, accepted = self._kind.__name__, self._accepted
         if "image" not in accepted:
             raise FashionFlowError(
-                f"{self.config.name}: {name} takes no photo", hint="name a model of docs/guides/models.md"
+                f"{self.config.name}: {name} takes no photo", hint="choose a model of docs/guides/models.md"
             )
         given = {"self", "image", "prompt", "height", "width", "num_frames", "frames"}
         wanted = [
@@ -197,18 +209,19 @@ class DiffusersModel:
         ]
         if lacking := [key for key in wanted if key not in given]:
             raise FashionFlowError(
-                f"{self.config.name}: {name} needs {', '.join(lacking)}, which is not to be had from a photo",
-                hint="name another model: see docs/guides/models.md",
+                f"{self.config.name}: {name} needs {', '.join(lacking)}, which a photo cannot provide",
+                hint="choose a model of docs/guides/models.md",
             )
         if not self.family.is_tested:
             warnings.warn(
-                f"{self.config.name}: {name} is not among the tested pipelines; it is tried through its signature",
+                f"{self.config.name}: {name} is not tested; it is called by its signature",
                 FashionFlowWarning,
                 stacklevel=4,
             )
 
     def _open(self) -> Any:
         """The pipeline with all its networks, on its rung."""
+        remarks: list[str] = []  # warnings are off while libraries work
         try:
             with quiet_libraries():
                 networks = {
@@ -221,11 +234,11 @@ class DiffusersModel:
                 )
                 pipe.set_progress_bar_config(disable=True)
                 if self.options.lora is not None:
-                    self._add_lora(pipe, Path(self.options.lora))
+                    remarks += add_lora(pipe, Path(self.options.lora), self.config.name)
                 # AttributeError: a VAE without tiling; NotImplementedError: raised by diffusers for the VAE of SVD.
                 with contextlib.suppress(NotImplementedError, AttributeError):
                     pipe.vae.enable_tiling()
-                self._choose_attention(pipe)
+                remarks += self._choose_attention(pipe)
                 if self.options.compile:
                     for network in filter(None, (getattr(pipe, name, None) for name in _DENOISERS)):
                         _compile(network)
@@ -239,18 +252,23 @@ class DiffusersModel:
                     hint=f"use {option('low_memory', True)} or another {option('device')}",
                 ) from None
             text = " ".join(str(error).split())[:200]
+            if isinstance(error, ImportError):
+                raise FashionFlowError(f"{self.config.name}: {text}", hint="install what the message names") from error
             raise FashionFlowError(
                 f"{self.folder}: cannot be opened ({type(error).__name__}: {text})", hint=HINT
             ) from error
+        for line in remarks:
+            warnings.warn(line, FashionFlowWarning, stacklevel=4)
         return pipe
 
     def _open_part(self, name: str, library: str, kind: str) -> Any:
-        module: Any = importlib.import_module(library)
+        of_pipelines = is_of_pipelines(library)
+        module: Any = importlib.import_module(f"diffusers.pipelines.{library}" if of_pipelines else library)
         network = getattr(module, kind, None)
         if not (isinstance(network, type) and issubclass(network, torch.nn.Module)):
             raise FashionFlowError(
                 f"{self.folder / name}: {library} has no network {kind[:80]}",
-                hint=f"update it: pip install -U {library}",
+                hint=f"update it: pip install -U {'diffusers' if of_pipelines else library}",
             )
         dtype = torch.float32 if name in self.family.full_precision else self.dtype
         opened, report = open_network(network, self.folder / name, **{_dtype_argument(library): dtype})
@@ -261,31 +279,21 @@ class DiffusersModel:
             )
         return opened.eval()
 
-    def _add_lora(self, pipe: Any, lora: Path) -> None:
-        if not hasattr(pipe, "load_lora_weights"):
-            raise SettingError("lora", f"{self._kind.__name__} takes no LoRA", hint=f"leave {option('lora')} out")
-        files = sorted(lora.glob("*.safetensors")) if lora.is_dir() else [lora]
-        if len(files) != 1 or files[0].suffix != ".safetensors" or not files[0].is_file():
-            raise SettingError("lora", f"{lora}: not one safetensors file", hint="name the file itself")
-        try:
-            pipe.load_lora_weights(str(files[0].parent), weight_name=files[0].name, use_safetensors=True)
-        except Exception as error:
-            text = " ".join(str(error).split())[:200]
-            raise SettingError(
-                "lora", f"{files[0]}: does not belong to {self.config.name} ({text})", hint="name a LoRA of this model"
-            ) from error
+    def _choose_attention(self, pipe: Any) -> list[str]:
+        """FlashAttention where GPU, number type and an installed package allow it, else PyTorch's own choice.
 
-    def _choose_attention(self, pipe: Any) -> None:
-        """FlashAttention where GPU, number type and an installed package allow it, else PyTorch's own choice."""
-        backend = attention_backend(self.device, self.dtype)
-        if backend is None:
-            return
-        for network in filter(None, (getattr(pipe, name, None) for name in _DENOISERS)):
-            try:
-                network.set_attention_backend(backend)
-            except Exception as error:
-                text = " ".join(str(error).split())[:200]
-                warnings.warn(f"attention backend {backend} is not used: {text}", FashionFlowWarning, stacklevel=4)
+        Returns:
+            Why it is not used where it should be, one line a denoiser.
+        """
+        found = []
+        if (backend := attention_backend(self.device, self.dtype)) is not None:
+            for network in filter(None, (getattr(pipe, name, None) for name in _DENOISERS)):
+                try:
+                    network.set_attention_backend(backend)
+                except Exception as error:
+                    text = " ".join(str(error).split())[:200]
+                    found.append(f"attention backend {backend} is not used: {text}")
+        return found
 
     def _scheduler(self, name: str, own: Any) -> Any:
         """Another sampler on the noise schedule of the folder's own."""
@@ -301,7 +309,7 @@ class DiffusersModel:
 
 
 class _Steps:
-    """Stands where a pipeline's progress bar does: passes each step on, which may raise to end the run."""
+    """Replacement of a pipeline's progress bar: reports each step to a callback, which may raise to end the run."""
 
     def __init__(self, total: int, on_step: OnStep) -> None:
         self.total, self.done, self.on_step = total, 0, on_step
@@ -324,7 +332,7 @@ class _Steps:
 def attention_backend(device: torch.device, dtype: torch.dtype) -> str | None:
     """diffusers' name of the attention that this GPU and the installed packages allow; None: PyTorch's own.
 
-    Kernels that would have to be downloaded are left alone.
+    Kernels that would have to be downloaded are not used.
     """
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return None

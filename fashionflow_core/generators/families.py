@@ -1,8 +1,8 @@
 """Families of image-to-video pipelines of diffusers: one row each.
 
-A row holds what no pipeline states of itself: the class that takes a photo, frame rate, frame rule, size divisor,
-packages, licence. Defaults that a pipeline's signature does state are repeated, since a run is planned without
-importing diffusers; a test compares the two.
+A row contains what a pipeline does not state: the class that takes a photo, frame rate, frame rule, size divisor,
+packages, licence. Defaults of a pipeline's signature are repeated, since a run is planned without importing diffusers;
+a test compares the two.
 """
 
 from collections.abc import Mapping
@@ -209,7 +209,6 @@ FAMILIES = (
         guidance=3.0,
         licence="LTX-2 community licence: paid from 10 million USD of yearly revenue, with a duty of provenance",
         rate_argument="frame_rate",
-        is_tested=False,
     ),
     Family(
         title="Kandinsky 5",
@@ -225,7 +224,6 @@ FAMILIES = (
         licence="MIT, as its text-to-video model states",
         is_restricted=False,
         packages=("ftfy",),
-        is_tested=False,
     ),
     Family(
         title="HunyuanVideo",
@@ -239,10 +237,9 @@ FAMILIES = (
         steps=50,
         guidance=1.0,
         licence="HunyuanVideo's licence does not apply in the EU, the UK and South Korea",
-        is_tested=False,
     ),
 )
-# Tried through its signature, with a warning.
+# Called by its signature, with a warning.
 OTHER = Family(
     title="unknown family",
     classes={},

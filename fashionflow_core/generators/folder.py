@@ -1,12 +1,12 @@
 """Folders in diffusers' layout: index, components, safety checks, sizes, missing packages.
 
-Nothing here imports torch or diffusers, so that a run can be planned and refused in no time.
+Nothing here imports torch or diffusers, so that runs are planned and refused at once.
 """
 
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from fashionflow_core.generators.config import GeneratorConfig
 from fashionflow_core.generators.families import OTHER, Family, family_of
 from fashionflow_core.utils.extras import install
 from fashionflow_core.utils.frame_sizes import FrameSizes
-from fashionflow_core.utils.model_parts import HINT, check_config, check_processor, check_scheduler
+from fashionflow_core.utils.model_parts import HINT, check_config, check_processor, check_scheduler, parameters
 from fashionflow_core.utils.typed_files import read_object
 
 SOURCE_FILE = "source.json"  # of a pulled folder: repository, commit, and size and hash of each file
 EXTRA = "generators"
 _LIBRARIES = ("diffusers", "transformers")
+_TORCHVISION = "torchvision"  # in no extra: few pipelines need it
 _CODE = (".py", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")  # code, and pickles, which run code
 
 
@@ -56,12 +57,24 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not isinstance(index.get("_class_name"), str):
         raise FashionFlowError(f"{path}: names no pipeline class (_class_name)", hint=HINT)
     for name, (library, kind) in components(index):
-        if library not in _LIBRARIES or not kind.isidentifier() or Path(name).name != name:
+        if (
+            not (library in _LIBRARIES or is_of_pipelines(library))
+            or not kind.isidentifier()
+            or Path(name).name != name
+        ):
             raise FashionFlowError(
                 f"{path}: {name[:80]!r} is {library[:80]}.{kind[:80]}, code of the folder, which is never run",
                 hint="name a model whose components are classes of diffusers or transformers",
             )
     return index
+
+
+def is_of_pipelines(library: str) -> bool:
+    """Whether an index's library is a module of the installed `diffusers.pipelines`, as `ltx2` of LTX-2's vocoder."""
+    found = importlib.util.find_spec("diffusers") if library.isidentifier() else None
+    if found is None or found.origin is None:
+        return False
+    return (Path(found.origin).parent / "pipelines" / library).is_dir()
 
 
 def components(index: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -103,8 +116,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         if not any(part.glob("*.safetensors")):
             pickled = any(file.suffix in _CODE for file in part.iterdir())
             raise FashionFlowError(
-                f"{part}: holds no weights as safetensors"
-                + (", only pickles, which are never opened" if pickled else ""),
+                f"{part}: no weights as safetensors" + (", only pickles, which are never opened" if pickled else ""),
                 hint="download the model's safetensors; pickles can run code",
             )
     return index
@@ -125,6 +137,20 @@ def weights_bytes(folder: Path) -> dict[str, int]:
     }
 
 
+def device_bytes(folder: Path, size: int) -> dict[str, int]:
+    """Bytes of each network once it is open, by component; only headers of weights are read.
+
+    Args:
+        folder: in diffusers' layout.
+        size: bytes of a number; 2 of bf16. Some components of a family are opened in float32 whatever is asked for.
+
+    Raises:
+        FashionFlowError: not safetensors.
+    """
+    full = family_of(read_index(folder)).full_precision
+    return {part: parameters(folder / part) * (4 if part in full else size) for part in weights_bytes(folder)}
+
+
 def missing_packages(folder: Path) -> list[str]:
     """Packages that the pipeline needs and this Python lacks; without them it fails in mid-run."""
     index = read_index(folder)
@@ -133,6 +159,8 @@ def missing_packages(folder: Path) -> list[str]:
         part = folder / name
         if "Tokenizer" in kind and (part / "spiece.model").is_file() and not (part / "tokenizer.json").is_file():
             needed |= {"sentencepiece", "google.protobuf"}
+        if "VLProcessor" in kind:  # of Qwen2-VL, as Kandinsky 5 has one
+            needed.add(_TORCHVISION)
     return sorted(name for name in needed if not _is_installed(name))
 
 
@@ -143,7 +171,13 @@ def check_packages(folder: Path, name: str) -> None:
         FashionFlowError: names them, and the command that installs them.
     """
     if missing := missing_packages(folder):
-        raise FashionFlowError(f"{name}: needs {', '.join(missing)}, not installed", hint=install(EXTRA))
+        raise FashionFlowError(f"{name}: needs {', '.join(missing)}, not installed", hint=how_to_install(missing))
+
+
+def how_to_install(missing: Sequence[str]) -> str:
+    """The command that installs missing packages."""
+    of_extra = [install(EXTRA)] if set(missing) - {_TORCHVISION} else []
+    return " && ".join([*of_extra, *([f"pip install {_TORCHVISION}"] if _TORCHVISION in missing else [])])
 
 
 def source_of(folder: Path) -> tuple[str, str]:
@@ -177,8 +211,8 @@ def _described(folder: Path) -> GeneratorConfig:
     name = folder.absolute().name if not repo or folder.absolute().name != revision else repo.split("/")[-1]
     return GeneratorConfig(
         name=name,
-        purpose=f"{family.title}: generates video from photo and text with diffusers; licence of the weights: "
-        f"{family.licence}",
+        purpose=f"{family.title}: a pipeline of diffusers, video from a photo{' and text' * family.takes_prompt}; "
+        f"licence of the weights: {family.licence}",
         height=height,
         width=width,
         frames=frames,
@@ -187,6 +221,7 @@ def _described(folder: Path) -> GeneratorConfig:
         latents_std=(),
         steps=family.steps,
         latents="frames",
+        lock="full",
         family=family.title if family is not OTHER else str(index["_class_name"]),
         pipeline=family.classes.get(str(index["_class_name"]), str(index["_class_name"])),
         frame_step=family.frame_step,

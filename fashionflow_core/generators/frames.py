@@ -11,52 +11,53 @@ FADE = 5  # frames over which the photo's difference from the first frame fades;
 _SIDE = 160  # pixels of the longer side that motion between two frames is measured at
 _LEVELS, _ROUNDS = 3, 6
 _WINDOW = 9  # pixels; displacements are fitted in such squares
+_ALIKE = 1e-6  # times that differ by less, in frames, are one: steps are not exact
 _NOISE = 25.0  # squared gradient of 0..255 grey values below which a place follows its surroundings
 _FARTHEST = 0.1  # of the longer side: what would move farther is blended
 
 
-def begin_with(photo: np.ndarray, frames: np.ndarray) -> np.ndarray:
+def faded(photo: np.ndarray, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """Make the photo frame 0; its difference from the generated frame 0 fades over the frames after it.
 
     Frame k is g_k + (photo - g_0) * (1 - k / 5) for k < 5: each keeps its own motion, and nothing is cross-faded.
 
     Args:
         photo: uint8 (h, w, 3).
-        frames: uint8 (n, h, w, 3), as generated; changed in place.
-
-    Returns:
-        `frames`.
+        frames: as generated, uint8 (h, w, 3) each, at least one.
     """
-    difference = photo.astype(np.float32) - frames[0]
-    for number in range(min(FADE, len(frames))):
-        shown = frames[number] + difference * (1 - number / FADE)
-        frames[number] = shown.round().clip(0, 255).astype(np.uint8)
-    return frames
+    first = next(frames)
+    difference = photo.astype(np.float32) - first
+    yield photo
+    for number, frame in enumerate(frames, start=1):
+        if number < FADE:
+            frame = (frame + difference * (1 - number / FADE)).round().clip(0, 255).astype(np.uint8)
+        yield frame
 
 
-def retimed(frames: np.ndarray, step: float, count: int) -> Iterator[np.ndarray]:
+def retimed(frames: Iterator[np.ndarray], step: float, count: int) -> Iterator[np.ndarray]:
     """Frames of a clip at other times: `count` frames, `step` of the clip's frames apart, from the first one on.
 
     A time between two frames is interpolated by motion where that can be followed, else blended. Beyond the last frame
     it is repeated.
 
     Args:
-        frames: uint8 (n, h, w, 3).
+        frames: uint8 (h, w, 3) each, at least one; two are held at a time.
         step: 1: as they are; 0.5: twice as many.
         count: how many.
     """
-    flows: tuple[int, Tensor, Tensor] | None = None
+    place, before, after = 0, next(frames), next(frames, None)
+    flows: tuple[Tensor, Tensor] | None = None
     for number in range(count):
-        place = min(number * step, len(frames) - 1)
-        before = int(place + 1e-6)
-        share = place - before
-        if share < 1e-3 or before + 1 >= len(frames):
-            yield frames[before]
+        while after is not None and place + 1 <= number * step + _ALIKE:
+            place, before, after, flows = place + 1, after, next(frames, None), None
+        share = number * step - place
+        if share < 1e-3 or after is None:
+            yield before
             continue
-        if flows is None or flows[0] != before:
-            one, two = _tensor(frames[before]), _tensor(frames[before + 1])
-            flows = before, _flow(one, two), _flow(two, one)
-        yield _between(frames[before], frames[before + 1], flows[1], flows[2], share)
+        if flows is None:
+            one, two = _tensor(before), _tensor(after)
+            flows = _flow(one, two), _flow(two, one)
+        yield _between(before, after, *flows, share)
 
 
 def _between(one: np.ndarray, two: np.ndarray, forward: Tensor, backward: Tensor, share: float) -> np.ndarray:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import secrets
-import shutil
 import tempfile
 import time
 import urllib.error
@@ -31,27 +30,30 @@ from fashionflow_core.generators.config import OWN_SCHEDULER, GeneratorConfig
 
 KEY = "FASHIONFLOW_API_KEY"  # variable with the key that is sent as a bearer token; a secret is no option
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_MOST_BYTES = 2 * 2**30
-_ENDED = ("completed", "succeeded", "failed", "cancelled", "error")
+_DECODED = 4  # times the largest file: its decoded frames
+_DONE = ("completed", "succeeded")
+_ENDED = ("failed", "cancelled", "canceled", "error", "expired", "rejected")
 T = TypeVar("T")
 OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class RemoteLimits:
-    """How long is waited for a server.
+    """Time-outs, retries and largest file of requests to a server.
 
     Attributes:
-        answer: seconds for each connection and for each piece of an answer.
-        stalled: seconds in which a job makes no progress.
-        retries: how often a request is repeated that failed in a way that may pass.
-        pause: seconds before the first repetition and between two questions for progress; they grow to ten times that.
+        answer: time-out of a connection and of each read, in seconds.
+        stalled: seconds without progress after which a job is cancelled.
+        retries: of a request that failed temporarily.
+        pause: seconds before the first retry and between two polls; grows to ten times that.
+        bytes: largest video file.
     """
 
     answer: float = 60.0
     stalled: float = 1800.0
     retries: int = 4
     pause: float = 1.0
+    bytes: int = 2 * 2**30
 
 
 class RemoteModel:
@@ -59,8 +61,8 @@ class RemoteModel:
 
     Args:
         config: of `remote_place.remote_config`.
-        options: only their defaults are possible, since the server chooses.
-        limits: how long is waited.
+        options: defaults only, since the server chooses.
+        limits: of requests.
 
     Raises:
         UsageError: an option of a model that runs here.
@@ -89,7 +91,7 @@ class RemoteModel:
         generator: torch.Generator,
         on_step: Callable[[int, int], None],
     ) -> tuple[np.ndarray, float]:
-        """Generate a clip on the server; a job that is given up is cancelled there.
+        """Generate a clip on the server; a job that fails or is interrupted here is cancelled there.
 
         Args:
             photo: uint8 (h, w, 3), sent as PNG.
@@ -104,10 +106,12 @@ class RemoteModel:
             FashionFlowError: the server cannot be reached, refuses, fails, stalls or returns no video.
         """
         fields = self._fields(photo, request, int(torch.randint(2**31, (1,), generator=generator)))
-        job = self._json("POST", "/videos", *_form(fields, _png(photo)))
+        # Servers that know the header start one job, however often a dropped request is repeated.
+        once = {"Idempotency-Key": secrets.token_hex(16)}
+        job = self._json("POST", "/videos", *_form(fields, _png(photo)), once)
         name = job.get("id")
         if not isinstance(name, str) or not name:
-            raise self._failure("its answer names no job", f"is {self.address} an OpenAI-shaped video endpoint?")
+            raise self._failure("no job id in its answer", f"is {self.address} an OpenAI-shaped video endpoint?")
         path = f"/videos/{quote(name, safe='')}"
         try:
             self._wait(path, job, request.steps, on_step)
@@ -133,7 +137,7 @@ class RemoteModel:
             "fps": f"{asked.model_fps:g}",
             "seed": str(seed),
         }
-        # What nobody asked for is left to the server.
+        # Defaults are the server's.
         if request.steps != self.config.steps:
             fields["num_inference_steps"] = str(request.steps)
         if request.guidance_scale != 1:
@@ -153,11 +157,11 @@ class RemoteModel:
         while True:
             status, progress = str(job.get("status", "")), job.get("progress")
             share = min(1.0, max(0.0, progress / 100)) if isinstance(progress, int | float) else 0.0
-            now = steps if status in ("completed", "succeeded") else int(share * steps)
+            now = steps if status in _DONE else int(share * steps)
             while done < now:
                 done += 1
                 on_step(done, steps)
-            if status in ("completed", "succeeded"):
+            if status in _DONE:
                 return
             if status in _ENDED:
                 told = job.get("error")
@@ -179,23 +183,40 @@ class RemoteModel:
 
             def fetch() -> None:
                 with self._send("GET", path, None, {}) as answer, file.open("wb") as target:
-                    shutil.copyfileobj(_Limited(answer, _MOST_BYTES), target)
-                    length = answer.headers.get("Content-Length")
-                if length is not None and file.stat().st_size != int(length):
+                    length = answer.headers.get("Content-Length", "")
+                    self._check_bytes(int(length) if length.isdigit() else 0, self.limits.bytes)
+                    while piece := answer.read(2**20):
+                        self._check_bytes(target.tell() + len(piece), self.limits.bytes)
+                        target.write(piece)
+                if length.isdigit() and file.stat().st_size != int(length):
                     raise http.client.IncompleteRead(b"")
 
             self._persistent(fetch)
             try:
-                return video.read(file), video.probe(file).fps or self.config.fps
+                found = video.probe(file)
+                # All frames are held at once, so that a small file of many large frames must not fill the memory.
+                self._check_bytes(found.frames * found.height * found.width * 3, _DECODED * self.limits.bytes)
+                return video.read(file), found.fps or self.config.fps
             except FashionFlowError as error:
+                if error.message.startswith(self.address):
+                    raise
                 raise self._failure(
-                    f"what it returned is not a video ({error.message.removeprefix(f'{file}: ')})",
+                    f"not a video ({error.message.removeprefix(f'{file}: ')})",
                     "see the server's log",
                 ) from None
 
-    def _json(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+    def _check_bytes(self, count: int, most: int) -> None:
+        if count > most:
+            raise self._failure(
+                f"its video is larger than {most / 1e6:,.1f} MB",
+                f"use a shorter {option('duration')} or a smaller {option('megapixels')}",
+            )
+
+    def _json(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "", headers: Mapping[str, str] = {}
+    ) -> dict[str, Any]:
         def ask() -> bytes:
-            with self._send(method, path, body, {"Content-Type": kind} if kind else {}) as answer:
+            with self._send(method, path, body, {**headers, **({"Content-Type": kind} if kind else {})}) as answer:
                 return answer.read(2**20)
 
         try:
@@ -215,7 +236,7 @@ class RemoteModel:
         return self._opener.open(asked, timeout=self.limits.answer)
 
     def _persistent(self, action: Callable[[], T]) -> T:
-        """The result of `action`, repeated where its failure may pass."""
+        """The result of `action`, retried after temporary failures."""
         pause = self.limits.pause
         for attempt in range(self.limits.retries + 1):
             try:
@@ -240,6 +261,9 @@ class RemoteModel:
             content = json.loads(error.read(2**16))
             told = content.get("error", content.get("detail", ""))
             text = _line(told.get("message", "") if isinstance(told, dict) else told)
+        if 300 <= error.code < 400:
+            place = _line(error.headers.get("Location", "") if error.headers else "")
+            return self._failure(f"answers {error.code}: moved to {place or 'nowhere'}", "name the new address")
         if error.code in (401, 403):
             return self._failure(f"answers {error.code}: {text or 'no access'}", f"set {KEY} to its key")
         return self._failure(f"answers {error.code}: {text or error.reason}", "see the server's log")
@@ -249,27 +273,16 @@ class RemoteModel:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects as usual, but takes the key to no other host."""
+    """Follows redirects of what is read, but takes the key to no other host, and starts no job elsewhere."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        # urllib would follow a moved POST with a GET, without the photo.
+        if req.get_method() != "GET" or urlsplit(newurl).scheme not in ("http", "https"):
+            return None
         made = super().redirect_request(req, fp, code, msg, headers, newurl)
         if made is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
             made.remove_header("Authorization")
         return made
-
-
-class _Limited(io.RawIOBase):
-    """A stream that ends in an error beyond so many bytes."""
-
-    def __init__(self, stream: Any, most: int) -> None:
-        self.stream, self.left = stream, most
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self.stream.read(size)
-        self.left -= len(data)
-        if self.left < 0:
-            raise OSError("the file is larger than 2 GiB")
-        return data
 
 
 def _png(photo: np.ndarray) -> bytes:
@@ -291,5 +304,5 @@ def _form(fields: Mapping[str, str], photo: bytes) -> tuple[bytes, str]:
 
 
 def _line(text: object) -> str:
-    """A server's words as one short line without control characters."""
+    """A server's message as one short line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:300]

@@ -39,7 +39,7 @@ def address_of(place: str | Path) -> tuple[str, str]:
 
 
 def remote_config(place: str | Path) -> GeneratorConfig:
-    """What is assumed of a remote model before it is asked: the video that it returns is retimed to this.
+    """Assumed conventions of a remote model: its videos are resampled to this frame rate.
 
     Raises:
         UsageError: as `address_of`.
@@ -57,6 +57,7 @@ def remote_config(place: str | Path) -> GeneratorConfig:
         latents_mean=(),
         latents_std=(),
         latents="frames",
+        lock="full",
         family="remote model",
         longest=_FPS * _LONGEST,
         sizes=sizes,

@@ -9,12 +9,10 @@ import torch
 
 from fashionflow_core.config import LoadOptions, ResolvedSettings
 from fashionflow_core.generators.config import GeneratorConfig
-from fashionflow_core.generators.families import family_of
-from fashionflow_core.generators.folder import check_folder, missing_packages, weights_bytes
+from fashionflow_core.generators.folder import check_folder, device_bytes, missing_packages, weights_bytes
 from fashionflow_core.generators.offload import expected_rung
 from fashionflow_core.generators.remote_place import is_remote
 from fashionflow_core.utils.device import resolve_device, resolve_dtype
-from fashionflow_core.utils.model_parts import parameters
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Requirements:
 
 
 class UnopenedModel:
-    """Stands where an opened pipeline does, for planning: nothing is loaded, only the headers of weights are read.
+    """Placeholder of an opened pipeline, for planning: nothing is loaded, only the headers of weights are read.
 
     Args:
         folder: in diffusers' layout, or the address of a remote model.
@@ -61,13 +59,9 @@ class UnopenedModel:
             return
         self.device: Any = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype, self.device)
-        family = family_of(check_folder(folder))
+        check_folder(folder)
         stored = weights_bytes(folder)
-        on_device = {
-            part: parameters(folder / part)
-            * (4 if part in family.full_precision else torch.empty((), dtype=self.dtype).element_size())
-            for part in stored
-        }
+        on_device = device_bytes(folder, self.dtype.itemsize)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
         self.weights_bytes = sum(on_device.values())
         self.requirements = Requirements(
@@ -84,5 +78,5 @@ class UnopenedModel:
     def generate(
         self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: Any
     ) -> tuple[np.ndarray, float]:
-        """Nothing is open here."""
+        """Never called."""
         raise ValueError("a planned model generates nothing")

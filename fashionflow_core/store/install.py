@@ -189,7 +189,7 @@ def _pull_folder(
     if not head.files:
         raise FashionFlowError(
             f"{repo}: neither a FashionFlow model (no {MODEL_FILE}) nor a pipeline of diffusers (no {INDEX_FILE})",
-            hint=f"name a repository that is a model folder: {command('models pull')}",
+            hint="name a repository that contains one of these files",
         )
     choose = _model_files
     if MODEL_FILE in head.files:
@@ -241,8 +241,8 @@ def fetch_lora(repo: str) -> Path:
     if len(snapshot.files) != 1:
         raise SettingError(
             "lora",
-            f"{repo}: holds {'no' if not snapshot.files else 'more than one'} safetensors file",
-            hint="download the one that you want, and name the file",
+            f"{repo}: contains {'no' if not snapshot.files else 'more than one'} safetensors file",
+            hint="download the right one, and name the file",
         )
     return snapshot.folder / next(iter(snapshot.files))
 

@@ -38,12 +38,14 @@ def make_target(config: TrainConfig, base: Path, name: str) -> Target:
 
     Raises:
         UsageError: no data, or a base model of the wrong kind.
+        FashionFlowError: the base is a pipeline of diffusers or broken.
     """
+    of_base = ModelConfig.load(base)
     if not config.data.path:
         made = {"vae": "a folder of videos", "motion": f"the clips of {command('data synth', motion=True)}"}
         what = made.get(config.target, f"the cache of {command('data prepare')}")
         raise UsageError(f"data.path: not set; needs {what}", hint=f"pass {option('set', 'data.path=runs/cache')}")
-    if config.target != "motion" and (of_base := ModelConfig.load(base)).latents == "motion":
+    if config.target != "motion" and of_base.latents == "motion":
         key = "init_from" if config.init_from else "base"
         raise UsageError(
             f"{key}: {of_base.name} is a motion model, but target {config.target} needs an appearance model",

@@ -162,6 +162,7 @@ class Finisher:
 
     Attributes:
         options: of all files of the clip.
+        footage: the generated frames.
         order: numbers of the generated frames in the order of display.
         fps: of the file.
         count: frames of the file.
@@ -175,7 +176,7 @@ class Finisher:
         Raises:
             FashionFlowError: as `timeline.timeline`.
         """
-        self.options, self._footage, self._limits, self._shrink = options, footage, limits, shrink
+        self.options, self.footage, self._limits, self._shrink = options, footage, limits, shrink
         ratio = ratio_of(options.ratio)
         height, width = footage.height, footage.width
         longest = max(LONGEST_CANVAS, height, width) if ratio or (limits is not None and limits.ratio) else 0
@@ -193,7 +194,7 @@ class Finisher:
     @property
     def generated(self) -> int:
         """Number of the generated frames."""
-        return self._footage.count
+        return self.footage.count
 
     @property
     def target(self) -> str:
@@ -224,7 +225,7 @@ class Finisher:
         """Metadata on finishing; empty without it, so that bytes are those of plain files."""
         if self.options == FinishOptions():
             return {}
-        footage = self._footage
+        footage = self.footage
         options = self.options
         named = {
             "for": self.target,
@@ -253,7 +254,7 @@ class Finisher:
 
     def is_streamed(self, suffix: str) -> bool:
         """Whether the generated frames are needed once, in their own order."""
-        if self.order != range(self._footage.count):
+        if self.order != range(self.footage.count):
             return False
         most = self.encode(EncodeOptions(), suffix).max_bytes
         return most is None or self.count * self.size.height * self.size.width * 3 < most
@@ -261,7 +262,7 @@ class Finisher:
     def shrunk(self, factor: float) -> "Finisher | None":
         """A copy with a smaller canvas; None: it would be too small."""
         shrink = self._shrink * factor
-        smaller = Finisher(self.options, self._footage, self._limits, shrink)
+        smaller = Finisher(self.options, self.footage, self._limits, shrink)
         if min(smaller.size.height, smaller.size.width) < _SMALLEST or smaller.size == self.size:
             return None
         return smaller

@@ -95,8 +95,10 @@ def _of_photo(
     if "motion" in settings:
         options["size"] = shown
         options.pop("conditioning", None)
-    if "prompt" in settings or "megapixels" in settings:  # of a generator
-        options["frames"] = _number(settings, "frames", 1)
+    if settings["scheduler"] == "own" or "prompt" in settings or "megapixels" in settings:  # of a generator
+        if "duration" in settings:  # frames are chosen by it
+            del options["frames"]
+            options["duration"] = settings["duration"]
         if options["scheduler"] == "own":
             del options["scheduler"]
         options |= _given(settings, *_OF_GENERATOR)

@@ -30,8 +30,8 @@ def adapted(
 ) -> GenerateSettings:
     """Adapt a request to all targets of one generation; explicit settings are kept.
 
-    A motion model supports any rate and length: the nearest ones that all targets support are requested. Other models
-    have one length and one rate, which `timeline` adapts.
+    A motion model supports any rate and length, and the frames of a generator can be retimed to any rate: the nearest
+    ones that all targets support are requested. Other models have one length and one rate, which `timeline` adapts.
 
     Args:
         settings: as requested.
@@ -52,12 +52,14 @@ def adapted(
             f"{_names(targets)} take {low:g} to {high:g} frames per second, not {settings.fps:g}",
             hint=f"leave {option('fps')} out",
         )
-    if model.latents != "motion":
+    if model.latents == "appearance":
         return settings
     fps = settings.fps or model.fps * settings.interpolate
     if not low <= fps <= high:
         fps = _rate_between(fps, low, high)
         settings = replace(settings, fps=fps)
+    if model.latents != "motion":
+        return settings
     least = max((target.seconds[0] for target in targets if target.seconds), default=0.0) - after
     if settings.frames is None and settings.duration is None and least > model.frames / model.fps:
         # Interpolated frames lie between others only, so the last group is incomplete.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from miniatures import miniature
 from tiny import build_tiny_model
 
 from fashionflow_benchmarks import dreampose_comparison, networks, report, roofline, scaling, shapes, step, suites
@@ -102,6 +103,19 @@ def test_every_second_of_a_video_has_a_stage(tiny: Path) -> None:
     unet = rows["denoise"]["flop"] / 3
     once = open_subject(BenchRequest(str(tiny), device="cpu")).networks.count_flop(4)
     assert unet == once["denoise"] and rows["decode"]["flop"] == 4 * once["decode"]
+
+
+@pytest.mark.slow
+def test_the_suite_video_of_a_pipeline_of_diffusers(tmp_path: Path) -> None:
+    place = miniature("ltx", tmp_path)
+    request = BenchRequest(str(place), device="cpu", repeats=1, steps=1, frames=9)
+    (result,) = suites.run(["video"], request, lambda _: None)
+    report.check(report.join([result]))
+    assert list(result["results"]) == ["photo to mp4", "photo", "generate", "write", "other"]
+    assert result["results"]["generate"]["seconds"][0] > 0
+    assert result["input"]["frames"] == 9 and result["model"]["parameters"]["transformer"] > 1000
+    with pytest.raises(UsageError, match="8k"):
+        list(suites.run(["video"], replace(request, frames=10), lambda _: None))
 
 
 def test_a_frame_decoded_in_a_chunk(tiny: Path) -> None:

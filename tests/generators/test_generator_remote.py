@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,11 @@ class Endpoint:
         fails: why jobs fail; empty: they do not.
         key: without it, 401 is answered; empty: nobody is asked.
         text: what is answered in place of JSON.
+        moved: address that jobs are redirected to; empty: none.
+        content_at: address that contents are redirected to; empty: none.
         log: method and path of each request.
         forms: bodies of the jobs.
+        headers: of each request.
     """
 
     url: str = ""
@@ -52,8 +55,11 @@ class Endpoint:
     fails: str = ""
     key: str = ""
     text: str = ""
+    moved: str = ""
+    content_at: str = ""
     log: list[str] = field(default_factory=list)
     forms: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     polls: int = 0
     closed: threading.Event = field(default_factory=threading.Event)
 
@@ -64,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         state = self.endpoint
         state.log.append(f"{self.command} {self.path}")
+        state.headers.append(dict(self.headers))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if state.hang > 0:
             state.hang -= 1
@@ -76,12 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"error": {"message": "no key"}}, 401)
         if self.path == "/v1/models":
             return self._json({"data": [{"id": "tiny-i2v"}]})
+        if self.command == "POST" and state.moved:
+            return self._moved(state.moved)
         if self.command == "POST":
             state.forms.append(body)
             state.polls = 0
             return self._json({"id": "job/1", "status": "queued", "progress": 0})
         if self.path.endswith("/content"):
-            return self._send_content()
+            return self._moved(state.content_at) if state.content_at else self._send_content()
         state.polls += 1
         if state.fails:
             return self._json({"status": "failed", "error": {"message": state.fails}})
@@ -90,6 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"status": "completed", "progress": 100})
 
     do_GET = do_POST = do_DELETE = _handle
+
+    def _moved(self, place: str) -> None:
+        self.send_response(307)
+        self.send_header("Location", place)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _send_content(self) -> None:
         data = self.endpoint.content
@@ -196,8 +211,11 @@ def test_failures_that_pass_are_waited_out(endpoint: Endpoint, photo: np.ndarray
         ({"key": "secret"}, "answers 401: no key"),
         ({"text": "<html>"}, "not a JSON object"),
         ({"text": "[]"}, "not a JSON object"),
-        ({"text": "{}"}, "names no job"),
-        ({"content": b"not a video at all"}, "what it returned is not a video"),
+        ({"text": "{}"}, "no job id"),
+        ({"content": b"not a video at all"}, "not a video"),
+        ({"content": b""}, "not a video"),
+        ({"moved": "https://elsewhere/v1/videos"}, "answers 307: moved to https://elsewhere/v1/videos"),
+        ({"content_at": "ftp://elsewhere/video.mp4"}, "answers 307: moved to ftp://elsewhere"),
     ],
 )
 def test_a_server_that_fails_is_one_line(
@@ -227,6 +245,53 @@ def test_the_key_comes_from_the_environment(
     assert "secret" not in json.dumps(clip.metadata)
 
 
+def test_a_video_may_be_somewhere_else_where_the_key_does_not_go(
+    endpoint: Endpoint, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.key = "secret"
+    monkeypatch.setenv(KEY, "secret")
+    with _served(endpoint.content) as store:
+        endpoint.content_at = f"{store.url}/stored/content"
+        assert generated(endpoint, photo, duration=1.0)[0].count == 24
+        assert store.log == ["GET /v1/stored/content"] and "Authorization" not in store.headers[0]
+    assert all(headers["Authorization"] == "Bearer secret" for headers in endpoint.headers)
+
+
+def test_a_dropped_job_is_asked_for_once_more_under_its_key(endpoint: Endpoint, photo: np.ndarray) -> None:
+    config = remote_config(f"{endpoint.url}#tiny")
+    source = RemoteModel(config, LoadOptions(), QUICK)
+    request = GenerateSettings(size=(96, 64), duration=1.0).resolve(config)
+    for _ in range(2):
+        endpoint.hang = 1
+        FrameGenerator(source, config).generate_batch([photo], [request], [0])
+    keys = [headers["Idempotency-Key"] for headers in endpoint.headers if "Idempotency-Key" in headers]
+    assert len(keys) == 4 and keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_a_video_that_is_too_large_is_refused_at_once(endpoint: Endpoint, photo: np.ndarray, tmp_path: Path) -> None:
+    size = len(endpoint.content)
+    with pytest.raises(FashionFlowError, match=r"larger than 0\.0 MB"):
+        generated(endpoint, photo, replace(QUICK, bytes=size - 1))
+    assert sum(line.endswith("/content") for line in endpoint.log) == 1, "it would be as large again"
+    frames = [np.full((256, 256, 3), 9 * n, np.uint8) for n in range(16)]
+    video.write(iter(frames), tmp_path / "flat.mp4", 8, len(frames), {})
+    endpoint.content = (tmp_path / "flat.mp4").read_bytes()
+    with pytest.raises(FashionFlowError, match="larger than"):
+        generated(endpoint, photo, replace(QUICK, bytes=len(endpoint.content)))  # small as a file, not decoded
+
+
+def test_a_portrait_is_asked_for_in_its_own_shape(endpoint: Endpoint) -> None:
+    portrait, config = np.full((150, 100, 3), 90, np.uint8), remote_config(f"{endpoint.url}#tiny")
+    request = GenerateSettings(duration=1.0, megapixels=0.02).resolve(config)
+    (clip,) = FrameGenerator(RemoteModel(config, LoadOptions(), QUICK), config).generate_batch(
+        [portrait], [request], [0]
+    )
+    size = endpoint.forms[0].split(b'name="size"\r\n\r\n')[1].split(b"\r\n")[0]
+    assert size == b"112x176", "width x height"
+    # What came back was 64x96: a server that resizes; the bars are cut off in proportion.
+    assert (clip.height, clip.width) == (92, 64)
+
+
 @pytest.mark.slow
 def test_the_command_line_makes_files_and_catalogues(endpoint: Endpoint, photo: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
@@ -238,7 +303,8 @@ def test_the_command_line_makes_files_and_catalogues(endpoint: Endpoint, photo: 
     assert video.probe(tmp_path / "a.mp4").frames == 24
     assert b"shop/model" in endpoint.forms[0]
     begun = time.monotonic()
-    result = run("generate", "photos", "-o", "out", *options, cwd=tmp_path)
+    # It returns 64x96 whatever is asked for; posters and scores follow.
+    result = run("generate", "photos", "-o", "out", *options, "--poster", "--gate", cwd=tmp_path)
     assert result.returncode == 0, f"{result.stderr} {time.monotonic() - begun}"
     assert len(list((tmp_path / "out").glob("*.mp4"))) == 2
     planned = run("generate", "photos/0.png", "-o", "b.mp4", *options, "--dry-run", cwd=tmp_path)

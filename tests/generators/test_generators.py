@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from command import assert_refused, run
-from miniatures import FAMILIES, FRAMES, STEPS, miniature, set_index
+from miniatures import FAMILIES, FRAMES, FRAMES_OF, STEPS, miniature, set_index
 from PIL import Image
 
 from fashionflow_core import pipeline, video
-from fashionflow_core.config import GenerateSettings, ModelConfig
+from fashionflow_core.config import GenerateSettings
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, OutOfMemory
 from fashionflow_core.generators import diffusers_model, families, offload
 from fashionflow_core.generators.config import GeneratorConfig
@@ -24,6 +24,8 @@ from fashionflow_core.images.fitting import Fitted
 
 SMALL = 0.0123  # megapixels: 128x96
 RATES = {"svd": 7, "cogvideox": 8, "wan21": 16, "wan22_a14b": 16, "ltx": 25}  # of the others: 24
+QUICK = ("ltx", "wan22_ti2v")  # the others take a second or more to make
+EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 
 
 @pytest.fixture
@@ -49,10 +51,10 @@ def small(place: Path, **changes: Any) -> GenerateSettings:
     """A request for few pixels, where the family has a choice."""
     sizes = config(place).sizes
     size = {} if sizes.bucket or sizes.fixed else {"megapixels": max(SMALL, sizes.divisor**2 / 1e6)}
-    return GenerateSettings(**{"frames": FRAMES, "steps": STEPS, **size, **changes})
+    return GenerateSettings(**{"frames": FRAMES_OF.get(place.name, FRAMES), "steps": STEPS, **size, **changes})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 def test_every_family_makes_a_video_of_the_photo(family: str, shop: Path, photo: np.ndarray) -> None:
     place = miniature(family, shop)
     pipe = pipeline.load(place, device="cpu")
@@ -61,7 +63,8 @@ def test_every_family_makes_a_video_of_the_photo(family: str, shop: Path, photo:
         warnings.simplefilter("error", FashionFlowWarning)
         clip = pipe.generate(photo, small(place), on_step=lambda done, steps: seen.append((done, steps)))
     frames = np.stack(list(clip.frames))
-    assert (len(frames), clip.fps) == (clip.count, RATES.get(family, 24)) == (FRAMES, clip.fps)
+    assert (len(frames), clip.fps) == (FRAMES_OF.get(family, FRAMES), RATES.get(family, 24))
+    assert clip.count == len(frames)
     assert seen == [(1, STEPS), (2, STEPS)]
     # The photo's shape, to within the even sides that videos have; no bars.
     height, width = frames.shape[1:3]
@@ -89,7 +92,25 @@ def test_the_command_line_makes_a_file_that_tells_its_making(shop: Path) -> None
     assert "--prompt 'red coat'" in found["again"] and "--scheduler" not in found["again"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
+def test_files_for_a_platform_with_an_end_card(shop: Path) -> None:
+    """16 frames per second are too few for the target; the clip and its card are too short for it."""
+    miniature("wan21", shop)
+    sizes = ("--duration", "0.5", "--steps", "1", "--megapixels", SMALL, "--ratio", "9:16")
+    finish = ("--for", "reels,web", "--end-card", "dress.png", "--end-card-seconds", "1")
+    command = ("generate", "dress.png", "-o", "a.mp4", "--model", "wan21", "--device", "cpu")
+    result = run(*map(str, (*command, *sizes, *finish)), cwd=shop)
+    assert result.returncode == 0, result.stderr
+    reels, web = (video.probe(shop / f"a.{name}.mp4") for name in ("reels", "web"))
+    assert reels.fps == web.fps == 32 and reels.frames >= 3 * 32 and web.frames == 16 + 32
+    assert reels.height > reels.width
+    for name in ("reels", "web"):
+        assert run("check", f"a.{name}.mp4", "--for", name, cwd=shop).returncode == 0
+    told = json.loads(run("inspect", "a.web.mp4", "--json", cwd=shop).stdout)
+    assert "--duration 0.5" in told["again"] and "--frames" not in told["again"]
+
+
+@pytest.mark.parametrize("family", EVERY)
 def test_the_table_repeats_what_signatures_state(family: str, tmp_path: Path) -> None:
     import diffusers
 
@@ -172,14 +193,29 @@ def test_what_a_family_lacks_is_refused_in_one_line(
 def test_models_of_fashionflow_refuse_prompts_and_others_refuse_pipelines(shop: Path) -> None:
     miniature("wan21", shop)
     assert_refused(run("generate", "dress.png", "-o", "a.mp4", "-q", "--prompt", "x", cwd=shop), 2, "--prompt", "mini")
-    export = run("export", "--model", "wan21", "-o", "engines", "--onnx", cwd=shop)
-    assert_refused(export, 1, "wan21", "pipeline of diffusers")
-    with pytest.raises(FashionFlowError, match="pipeline of diffusers"):
-        ModelConfig.load(shop / "wan21")  # as training opens its base
+    video.write((np.full((32, 32, 3), n, np.uint8) for n in range(4)), shop / "base.mp4", 8, 4, {})
+    refused = "a pipeline of diffusers; training, export and interpolation are for FashionFlow models"
+    for command in (
+        ("export", "--model", "wan21", "-o", "engines", "--onnx"),
+        ("train", "--init-from", "wan21", "-o", "runs", "-q", "--set", "schedule.max_steps=1"),
+        ("train", "--init-from", "wan21", "-o", "runs", "-q", "--set", "schedule.max_steps=1", "--dry-run"),
+        ("interpolate", "base.mp4", "-o", "longer.mp4", "--model", "wan21"),
+    ):
+        assert_refused(run(*command, cwd=shop), 1, "wan21", refused)
+    assert not (shop / "engines").exists() and not (shop / "longer.mp4").exists()
+    bench = run("bench", "step", "video", "--model", "wan21", "--device", "cpu", cwd=shop)
+    assert_refused(bench, 2, "--model", "only the suite video")
+    assert_refused(run("bench", "video", "--model", "http://h/v1", cwd=shop), 2, "--model", "remote")
 
 
 def _with_code(place: Path) -> None:
     set_index(place, transformer=["my_code", "Transformer"])
+
+
+def _with_a_module_beside(place: Path) -> None:
+    """Named like none of the installed `diffusers.pipelines`."""
+    (place / "my_pipelines").mkdir()
+    set_index(place, transformer=["my_pipelines", "Transformer"])
 
 
 def _with_python(place: Path) -> None:
@@ -216,6 +252,7 @@ def _half_written(place: Path) -> None:
     ("damage", "words"),
     [
         (_with_code, ["transformer", "never run"]),
+        (_with_a_module_beside, ["transformer", "never run"]),
         (_with_python, ["model.py", "never run"]),
         (_with_pickles, ["vae", "pickles"]),
         (_with_auto_map, ["auto_map", "loads code"]),
@@ -257,22 +294,26 @@ def test_a_dry_run_tells_bytes_licence_and_offload(shop: Path) -> None:
     assert 0 < needed["device_bytes"] < 0.6 * stored
 
 
-def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(
-    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(tmp_path: Path, photo: np.ndarray) -> None:
     place = miniature("ltx", tmp_path)
     set_index(place, _class_name="LTXI2VLongMultiPromptPipeline")
     with pytest.raises(FashionFlowError, match="takes no photo"):
         pipeline.load(place, device="cpu")
-    monkeypatch.setattr(families, "FAMILIES", ())
-    place = miniature("wan21", tmp_path)
-    with pytest.warns(FashionFlowWarning, match="WanImageToVideoPipeline is not among the tested pipelines"):
+    set_index(place, _class_name="Cosmos2VideoToWorldPipeline")
+    with (
+        pytest.warns(FashionFlowWarning, match="is not tested"),
+        pytest.raises(FashionFlowError, match="cosmos_guardrail") as caught,
+    ):
+        pipeline.load(place, device="cpu")
+    assert "install" in (caught.value.hint or "")
+    place = miniature("skyreels_forcing", tmp_path)
+    with pytest.warns(FashionFlowWarning, match="SkyReelsV2DiffusionForcingImageToVideoPipeline is not tested"):
         pipe = pipeline.load(place, device="cpu")
     assert len(list(pipe.generate(photo, small(place)).frames)) == FRAMES
 
 
 def test_values_that_are_not_finite_and_failures_are_one_line(tmp_path: Path, photo: np.ndarray) -> None:
-    place = miniature("wan21", tmp_path)
+    place = miniature("ltx", tmp_path)
     pipe = pipeline.load(place, device="cpu")
     source: Any = pipe.networks
     whole = source._pipe
@@ -301,7 +342,7 @@ def test_values_that_are_not_finite_and_failures_are_one_line(tmp_path: Path, ph
 def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
     tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = miniature("wan21", tmp_path)
+    place = miniature("ltx", tmp_path)
     pipe = pipeline.load(place, device="cpu")
     expected = np.stack(list(pipe.generate(photo, small(place)).frames))
     placed: list[str] = []
@@ -317,10 +358,26 @@ def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
 
     monkeypatch.setattr(diffusers_model.DiffusersModel, "_run", run_short_of_memory)
     model.device = torch.device("meta")  # any other than the CPU, where there is no ladder
-    with pytest.warns(FashionFlowWarning, match="out of memory with offload none; opening it again with offload model"):
+    with pytest.warns(FashionFlowWarning, match="out of memory with offload none; reopening it with offload model"):
         clip = pipe.generate(photo, small(place))
     assert placed == ["model", "group", "sequential"]
     assert np.array_equal(np.stack(list(clip.frames)), expected), "the same seed gives the same frames on any rung"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rung", [offload.MODEL, offload.GROUP, offload.SEQUENTIAL])
+def test_each_rung_gives_the_same_frames_on_a_gpu(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch, rung: str
+) -> None:
+    place = miniature("ltx", tmp_path)
+    made = []
+    for one in (offload.NONE, rung):
+        monkeypatch.setattr(offload, "expected_rung", lambda _weights, _free, one=one: one)
+        pipe = pipeline.load(place, device="cuda", dtype="fp32")
+        source: Any = pipe.networks
+        assert source.rung == one
+        made.append(np.stack(list(pipe.generate(photo, small(place)).frames)).astype(int))
+    assert abs(made[0] - made[1]).max() <= 1
 
 
 def test_the_expected_rung_depends_on_free_bytes() -> None:
@@ -344,6 +401,7 @@ def test_attention_is_what_gpu_and_packages_allow(monkeypatch: pytest.MonkeyPatc
     assert diffusers_model.attention_backend(gpu, torch.bfloat16) == "_flash_3"
 
 
+@pytest.mark.slow
 def test_samplers_are_exchanged_where_they_can_be(tmp_path: Path, photo: np.ndarray) -> None:
     place = miniature("wan22_a14b", tmp_path)
     pipe = pipeline.load(place, device="cpu")

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import more_miniatures
 import torch
 
 STEPS, FRAMES = 2, 9  # 9 is 4k+1 and 8k+1
-FAMILIES = ("wan21", "wan22_a14b", "wan22_ti2v", "ltx", "svd", "cogvideox", "skyreels", "hunyuan15")
+FRAMES_OF = {"kandinsky5": 25}  # of the others `FRAMES`: it normalises the first four latents by those after them
+FAMILIES = (
+    *("wan21", "wan22_a14b", "wan22_ti2v", "ltx", "svd", "cogvideox", "skyreels", "hunyuan15"),
+    *("ltx2", "kandinsky5", "hunyuan"),
+)
+_HUNYUAN_WORDS = ("<image>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
 @functools.cache
@@ -45,17 +51,23 @@ def _makers() -> dict[str, Callable[[], Any]]:
         "svd": _svd,
         "cogvideox": _cogvideox,
         "skyreels": _skyreels,
+        "skyreels_forcing": _skyreels_forcing,
         "hunyuan15": _hunyuan15,
+        "ltx2": lambda: more_miniatures.ltx2(_tokenizer()),
+        "kandinsky5": lambda: more_miniatures.kandinsky5(_tokenizer(), _tokenizer()),
+        "hunyuan": lambda: more_miniatures.hunyuan(_tokenizer(_HUNYUAN_WORDS), _tokenizer(), _processor(336)),
     }
 
 
-def _tokenizer(**more: Any) -> Any:
+def _tokenizer(special: tuple[str, ...] = (), **more: Any) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {token: n for n, token in enumerate(["<pad>", "</s>", "<unk>", *(chr(97 + n) for n in range(26))])}
+    letters = (chr(97 + n) for n in range(26))
+    words = {token: n for n, token in enumerate(["<pad>", "</s>", "<unk>", *special, *letters])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.add_special_tokens(list(special))
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names, **more)
 
@@ -332,6 +344,17 @@ def _skyreels() -> Any:
     transformer = SkyReelsV2Transformer3DModel(in_channels=36, out_channels=16, image_dim=4, **_WAN_TRANSFORMER)
     return SkyReelsV2ImageToVideoPipeline(
         _tokenizer(), _t5(umt5=True), _image_encoder(True), _processor(), transformer, _wan_vae(), _unipc(5.0)
+    )
+
+
+def _skyreels_forcing() -> Any:
+    """Of a class that is in no row of the table of families."""
+    from diffusers import SkyReelsV2DiffusionForcingImageToVideoPipeline, SkyReelsV2Transformer3DModel
+
+    torch.manual_seed(0)
+    transformer = SkyReelsV2Transformer3DModel(in_channels=16, out_channels=16, **_WAN_TRANSFORMER)
+    return SkyReelsV2DiffusionForcingImageToVideoPipeline(
+        _tokenizer(), _t5(umt5=True), transformer, _wan_vae(), _unipc(5.0)
     )
 
 

@@ -35,6 +35,8 @@ class QuickClip:
     moves: bool
     fps: float
     metadata: dict[str, str]
+    height: int
+    width: int
     count: int = 4
     warnings: tuple[str, ...] = ()
     lock: None = None
@@ -90,6 +92,8 @@ class QuickPipeline:
                 _moves(_mean(photo), request.seed),
                 request.fps,
                 {"fashionflow_scheduler": request.scheduler, "fashionflow_steps": str(request.steps)},
+                photo.box.height,
+                photo.box.width,
             )
             for photo, request in zip(photos, requests)
         ]

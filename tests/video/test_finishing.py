@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from places import ROOT
 from fashionflow_core import video
 from fashionflow_core.config import RATIOS, TARGETS, EncodeOptions, GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.generators.remote_place import remote_config
 from fashionflow_core.images.fitting import fit
 from fashionflow_core.store import registry
 from fashionflow_core.video import boxes, finishing, targets
@@ -152,6 +154,16 @@ def test_requests_of_motion_models_are_those_that_all_targets_take():
     assert adapted(GenerateSettings(), model, FinishOptions(("gif",)).limits) == GenerateSettings()
     with pytest.raises(UsageError, match=r"amazon, reels take 23\.976 to 30 frames per second, not 60"):
         adapted(GenerateSettings(fps=60), model, several)
+
+
+def test_frames_of_a_generator_are_asked_for_at_a_rate_of_the_target() -> None:
+    model = remote_config("http://127.0.0.1/v1")
+    slow = replace(model, fps=7.0)
+    reels = FinishOptions(("reels",)).limits
+    assert adapted(GenerateSettings(), model, reels) == GenerateSettings()
+    assert adapted(GenerateSettings(), slow, reels) == GenerateSettings(fps=28.0), (
+        "interpolated, not shown several times"
+    )
 
 
 def test_names():
