@@ -17,6 +17,7 @@ from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.images.person import CLEAR, background, grow, shrink
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.plate import backdrop, plate_of
+from fashionflow_core.lock.structure import ramp, structure_kept
 from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
 from fashionflow_core.metrics.garment import Outline
 from fashionflow_core.metrics.labels import (
@@ -39,6 +40,8 @@ _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which 
 _LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
 _ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
+_EARLY = 6  # frames that the garment's structure is compared in
+_REPLACED = (0.55, 0.8)  # correlation of structure up to which a print was replaced, and from which on it was kept
 _APART = 16.0  # L*a*b* between two pieces of clothing that are corrected each by itself
 
 
@@ -110,6 +113,8 @@ class ColourLock:
         self._area = [int(core.sum()) for core in self._cores(self.first)]
         self._now: list[ColourGaussian | None] = [None] * len(owners)
         garment = self.first.mask(GARMENT)
+        self._print = outline.lab[..., 0]
+        self._kept: list[float] = []  # correlation of the garment's structure with the photo's, in the first frames
         self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
 
@@ -167,6 +172,7 @@ class ColourLock:
         wall = background(small.lab).repeat(self.step, 0)
         wall = np.concatenate([wall, wall[-1:].repeat(self.height - len(wall), 0)])
         wall = wall.repeat(self.step, 1)
+        self._look_at_print(small, labels)
         wall = np.concatenate([wall, wall[:, -1:].repeat(self.width - wall.shape[1], 1)], 1)[:, columns]
         # A little of every region's surroundings: no pixel of the figure is without one.
         smooth = torch.from_numpy(self._regions(labels))
@@ -183,6 +189,20 @@ class ColourLock:
             merged[GARMENT - 1] += extra
         return Corrected(figure, backdrop(lab, wall, self._plate[:, columns]), alpha, merged, labels)
 
+    def _look_at_print(self, small: Outline, labels: FrameLabels) -> None:
+        """See what the model made of the print, in the first frames, while the figure is about where the photo has it."""
+        if len(self._kept) < _EARLY:
+            place = self.first.mask(GARMENT) & labels.mask(GARMENT)
+            kept = structure_kept(self._print, small.lab[..., 0], place)
+            self._kept.append(1.0 if kept is None else kept)
+
+    def _gains(self, owner: int) -> tuple[float, float]:
+        """Bounds of a region's contrast. A print that the model replaced gains none: it would be more in the way."""
+        least, most = _GAINS[owner]
+        if owner != GARMENT:
+            return least, most
+        return least, 1 + (most - 1) * float(ramp(np.min(self._kept[-2:]), *_REPLACED))
+
     def _shift(self, small: np.ndarray, labels: FrameLabels, colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """What to add to colours `(n, 3)` that belong to the regions by `weights` `(k, n)`."""
         total, weight = np.zeros_like(colours), np.full((len(colours), 1), 1e-6, np.float32)
@@ -198,7 +218,7 @@ class ColourLock:
             now = self._now[index]
             if now is None:
                 continue
-            matrix = transfer_matrix(now.covariance, wanted.covariance, *_GAINS[self._owners[index]])
+            matrix = transfer_matrix(now.covariance, wanted.covariance, *self._gains(self._owners[index]))
             off = wanted.mean - now.mean
             size = float(off @ off)
             off = off * size / (size + self.options.least_shift**2)

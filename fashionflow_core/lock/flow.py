@@ -16,6 +16,7 @@ from fashionflow_core.utils import extras
 
 _MEMBRANE = 0.15  # share of its surroundings' motion that a trusted place takes on in each frame
 _REACH = 8.0  # of the membrane, pixels at 640 rows
+_CLOSE = 4.0  # pixels at 640 rows that a chained map may be off by in one frame
 
 
 def opencv() -> Any:
@@ -54,13 +55,21 @@ class FlowChain:
         self.height, self.width = lab.shape[:2]
         self.scale = self.height / 640
         self._chroma = (chroma / max(float(np.linalg.norm(chroma)), 1.0)).astype(np.float32)
-        self._dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = self._searcher(12)
+        self._closer = self._searcher(25)
         x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
         self.grid = np.stack([x, y], -1)
         self.map = self.grid.copy()  # x, y in the photo of each pixel
         self.alive = np.ones((self.height, self.width), np.float32)  # lasting trust, lost for good
-        self._before = self._grey(lab)
+        self._photo = self._before = self._grey(lab)
         self._back = self.grid
+
+    def _searcher(self, iterations: int) -> Any:
+        """DIS that refines to about 320 rows; its preset stops at half of that, which is off by up to half a pixel."""
+        dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        dis.setFinestScale(max(0, round(float(np.log2(2 * self.scale)))))
+        dis.setGradientDescentIterations(iterations)
+        return dis
 
     def blur(self, image: np.ndarray, sigma: float) -> np.ndarray:
         """Gaussian blur; sigma in pixels at 640 rows."""
@@ -125,7 +134,16 @@ class FlowChain:
             off = np.maximum(error / (3.5 + 0.4 * size) - 1, 0) * (texture > 8)
             self.alive *= np.exp(-0.5 * off * off).astype(np.float32)
         self._hold_together(garment, rest)
+        self._align(now, (np.minimum(texture, 60) / 20 + 0.02) * (garment + rest + 1e-3) + 1e-6)
         self._before = now
+
+    def _align(self, now: np.ndarray, weight: np.ndarray) -> None:
+        """Correct the map by the flow between the frame and the photo at its place: errors of a chain add up."""
+        off = self._closer.calc(now, self.from_photo(self._photo), None)
+        off = self.blur(off * weight[..., None], 2) / self.blur(weight, 2)[..., None]
+        size = np.linalg.norm(off, axis=-1, keepdims=True) / self.scale
+        # What is far off is another repeat of the print, or nothing that the photo shows.
+        self.map = self._remap(self.map, self.grid + off * np.exp(-((size / _CLOSE) ** 2)).astype(np.float32))
 
     def _hold_together(self, garment: np.ndarray, rest: np.ndarray) -> None:
         moved = self.map - self.grid

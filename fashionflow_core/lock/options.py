@@ -24,7 +24,7 @@ class LockOptions:
     level: str = "full"
     least_pasted: float = 0.1
     follow: float = 0.8
-    shading: float = 0.5
+    shading: float = 0.8
     least_shift: float = 1.0
 
     def __post_init__(self) -> None:

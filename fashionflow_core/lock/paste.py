@@ -12,17 +12,13 @@ import numpy as np
 from fashionflow_core.lock.colour import Corrected
 from fashionflow_core.lock.flow import FlowChain
 from fashionflow_core.lock.head import HeadLatch
+from fashionflow_core.lock.structure import StructureTest, ramp
 
 _STRETCH = 2.5  # times that a pixel of the photo may be drawn out
-_FITS = 0.5  # correlation of fine structure in the first frames below which the model has replaced the print
+_LITTLE = 0.05  # share of pasted pixels around a place below which they say little of its colour
+_STILL = 6.0  # pixels at 640 rows that a place may have moved to show what the model keeps
 _LARGEST_OFFSET = 14.0  # L*a*b* that unpasted pixels are moved by at most
 _FALL, _RISE = 0.45, 0.15  # how fast the shown share follows the trust
-
-
-def _ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 class PixelLock:
@@ -51,7 +47,9 @@ class PixelLock:
         self._shown = np.ones(figure.shape, np.float32)
         self._offset: np.ndarray | None = None
         self.pasted = 1.0
-        self._fits: list[float] = []  # how well the garment's structure fitted in the first frames
+        self.followed = 1.0
+        self._structure = StructureTest(self.flow)
+        self._best: np.ndarray | None = None
 
     def add(self, frame: Corrected, first: bool) -> tuple[np.ndarray, np.ndarray]:
         """The next frame's figure, L*a*b* `(h, w, 3)`, and its alpha `(h, w)`.
@@ -70,14 +68,17 @@ class PixelLock:
         shown = flow.carried(self._shown)
 
         least, most, det = flow.stretch()
-        instant = _ramp(least, 1 / _STRETCH, 1.6 / _STRETCH) * (1 - _ramp(most, 2.5, 4.0)) * (det > 0.05)
+        instant = ramp(least, 1 / _STRETCH, 1.6 / _STRETCH) * (1 - ramp(most, 2.5, 4.0)) * (det > 0.05)
         torn = (det < 0.02) | (least < 0.8 / _STRETCH) | (most > 5)
         flow.alive[torn] *= 0.6
         instant *= self._same_part(worn, rest)
         low = flow.quarter(pixels - frame.figure)
         distance = np.linalg.norm(flow.spread(low, 3.0), axis=-1)
-        instant *= 1 - _ramp(flow.whole(distance), 16.0, 34.0)
-        instant *= self._structure(pixels[..., 0], frame.figure[..., 0], worn, inside)
+        instant *= 1 - ramp(flow.whole(distance), 16.0, 34.0)
+        moved = np.linalg.norm(flow.map - flow.grid, axis=-1) / flow.scale
+        still = instant * flow.alive * (np.exp(-((moved / _STILL) ** 2)) + 0.02).astype(np.float32)
+        best, sure = self._structure.add(pixels[..., 0], frame.figure[..., 0], (worn, rest), still)
+        instant *= sure
         flow.alive *= 1 - 0.2 * (1 - flow.blur(instant, 2.0)) * inside
 
         on = flow.from_photo(self.head.head)
@@ -92,7 +93,12 @@ class PixelLock:
         shown += np.where(target < shown, np.float32(_FALL), np.float32(_RISE)) * (target - shown)
         self._shown = shown
         share = np.clip(shown * np.minimum(1, target * 3), 0, 1) * inside
-        share *= 1 - _ramp(on, 0.0, 0.6) * (1 - self.head.share)
+        share *= 1 - ramp(on, 0.0, 0.6) * (1 - self.head.share)
+        self.followed = float(share.sum() / max(inside.sum(), 1))
+        best = flow.blur(best, 6)
+        self._best = best = best if self._best is None else 0.5 * (flow.carried(self._best) + best)
+        head_best = float((best * on * inside).sum() / max((on * inside).sum(), 1))
+        share *= best * (1 - on) + head_best * on
         self.pasted = float(share.sum() / max(inside.sum(), 1))
 
         # Bands of both: fine structure of the photo, and its broad colour, less the share of the frame's shading.
@@ -102,33 +108,6 @@ class PixelLock:
         base = frame.figure + (1 - self._shading) * self._offset
         made = base + share[..., None] * (pasted - base)
         return made, np.maximum(frame.alpha, share)
-
-    def _structure(self, pixels: np.ndarray, figure: np.ndarray, worn: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """1 where fine structure of photo and frame fits, or the frame shows none, float32 `(h, w)`.
-
-        A print that fitted in the first frames and no longer does is followed wrongly. One that never fitted was
-        replaced by the model, and nothing can be said.
-        """
-        flow, cv2 = self.flow, self._cv2
-        size = (max(1, round(flow.width / 2 / flow.scale)), max(1, round(flow.height / 2 / flow.scale)))
-        size = size if size[1] < flow.height else (flow.width, flow.height)
-        bands = []
-        for image in (pixels, figure):
-            small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
-            bands.append(cv2.GaussianBlur(small, (0, 0), 0.8) - cv2.GaussianBlur(small, (0, 0), 3.5))
-        one, other = bands
-        both, first, second = (cv2.GaussianBlur(x, (0, 0), 4.0) for x in (one * other, one * one, other * other))
-        alike = both / np.sqrt((first + 0.5) * (second + 0.5))
-        evidence = _ramp(second, 0.5, 4.0) * _ramp(second / (first + 1e-3), 0.02, 0.12)
-        whole = (flow.width, flow.height)
-        alike, evidence = (cv2.resize(x, whole, interpolation=cv2.INTER_LINEAR) for x in (alike, evidence))
-        weight = evidence * worn
-        if len(self._fits) < 3 and weight.sum() > 200:
-            self._fits.append(float((alike * weight).sum() / weight.sum()))
-        replaced = bool(self._fits) and float(np.median(self._fits)) < _FITS
-        if replaced:
-            evidence = evidence * (1 - worn)
-        return 1 - evidence * (1 - _ramp(alike, 0.25, 0.7)) * inside
 
     def _same_part(self, worn: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """1 where the photo shows garment and the frame does, too, or both show another part, float32 `(h, w)`."""
@@ -148,7 +127,7 @@ class PixelLock:
             weight = share * region
             off, low = flow.quarter((pixels - figure) * weight[..., None]), flow.quarter(weight)
             total = flow.spread(off, 12.0) + 0.1 * flow.spread(off, 36.0)
-            reach = flow.spread(low, 12.0) + 0.1 * flow.spread(low, 36.0) + 2e-3
+            reach = flow.spread(low, 12.0) + 0.1 * flow.spread(low, 36.0) + _LITTLE
             offset = total / reach[..., None]
             size = np.linalg.norm(offset, axis=-1, keepdims=True)
             offset *= np.minimum(1, _LARGEST_OFFSET / np.maximum(size, 1e-3))

@@ -110,8 +110,8 @@ class PhotoLock:
         self.report.pasted.append(round(pixels.pasted, 4))
         if pixels.head.gone and self.report.head_until is None:
             self.report.head_until = number
-        self._few = self._few + 1 if pixels.pasted < self.options.least_pasted else 0
-        if self._few >= _PATIENCE and pixels.pasted < 0.3 * self.options.least_pasted:
+        self._few = self._few + 1 if pixels.followed < self.options.least_pasted else 0
+        if self._few >= _PATIENCE and pixels.followed < 0.3 * self.options.least_pasted:
             self._give_up(number + 1)
 
     def _give_up(self, number: int) -> None:
