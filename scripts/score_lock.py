@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import fashionflow_core
-from fashionflow_core.images.lab import ciede2000
+from fashionflow_core.images.lab import ciede2000, srgb_to_lab
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.photo_lock import PhotoLock
 from fashionflow_core.metrics import drift
@@ -72,8 +72,6 @@ def measured(frames: np.ndarray, clip: DegradedClip, track: Any) -> Scores:
 
 def from_truth(frames: np.ndarray, clip: DegradedClip) -> float:
     """Mean CIEDE2000 between the mean colours of garment and skin in each frame and in its truth."""
-    from fashionflow_core.images.lab import srgb_to_lab
-
     found = []
     for frame, true, labels in zip(frames[1:], clip.truth.frames[1:], clip.truth.labels[1:], strict=True):
         for label in (GARMENT, SKIN):
@@ -130,7 +128,8 @@ def summary(rows: list[Scores], level: str) -> Scores:
 
     printed = [row for row in rows if row["fabrics"] != ["plain"]]
     flickers = np.array([b["flicker"] / a["flicker"] for a, b in zip(before, after)])
-    truth = mean([row["truth"] for row in rows], "drift")
+    true = [row["truth"] for row in rows]
+    truth = mean(true, "drift")
     return {
         "clips": len(rows),
         "psnr": [mean(before, "psnr"), mean(after, "psnr")],
@@ -147,7 +146,13 @@ def summary(rows: list[Scores], level: str) -> Scores:
         "face": [mean(before, "face"), mean(after, "face")],
         "flicker_mean": float(flickers.mean()),
         "flicker_most": float(flickers.max()),
-        "pops": int(sum(b["pop"] > max(1.5, a["pop"]) for a, b in zip(before, after))),
+        "flicker_above_both": int(
+            (
+                np.array([b["flicker"] / max(a["flicker"], t["flicker"]) for a, b, t in zip(before, after, true)])
+                > 1.05
+            ).sum()
+        ),
+        "pops": int(sum(b["pop"] > 1.05 * max(1.5, a["pop"], t["pop"]) for a, b, t in zip(before, after, true))),
         "seconds": mean(after, "seconds"),
     }
 

@@ -41,7 +41,7 @@ _LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colou
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
 _ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
 _EARLY = 6  # frames that the garment's structure is compared in
-_REPLACED = (0.55, 0.8)  # correlation of structure up to which a print was replaced, and from which on it was kept
+_REPLACED = (0.5, 0.7)  # correlation of structure up to which a print was replaced, and from which on it was kept
 _APART = 16.0  # L*a*b* between two pieces of clothing that are corrected each by itself
 
 
@@ -201,7 +201,7 @@ class ColourLock:
         least, most = _GAINS[owner]
         if owner != GARMENT:
             return least, most
-        return least, 1 + (most - 1) * float(ramp(np.min(self._kept[-2:]), *_REPLACED))
+        return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-3:]), *_REPLACED))
 
     def _shift(self, small: np.ndarray, labels: FrameLabels, colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """What to add to colours `(n, 3)` that belong to the regions by `weights` `(k, n)`."""

@@ -55,8 +55,7 @@ class FlowChain:
         self.height, self.width = lab.shape[:2]
         self.scale = self.height / 640
         self._chroma = (chroma / max(float(np.linalg.norm(chroma)), 1.0)).astype(np.float32)
-        self._dis = self._searcher(12)
-        self._closer = self._searcher(25)
+        self._dis, self._closer, self._coarse = self._searcher(12), self._searcher(25), self._searcher(12, 1)
         x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
         self.grid = np.stack([x, y], -1)
         self.map = self.grid.copy()  # x, y in the photo of each pixel
@@ -64,10 +63,10 @@ class FlowChain:
         self._photo = self._before = self._grey(lab)
         self._back = self.grid
 
-    def _searcher(self, iterations: int) -> Any:
+    def _searcher(self, iterations: int, coarser: int = 0) -> Any:
         """DIS that refines to about 320 rows; its preset stops at half of that, which is off by up to half a pixel."""
         dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        dis.setFinestScale(max(0, round(float(np.log2(2 * self.scale)))))
+        dis.setFinestScale(max(0, round(float(np.log2(2 * self.scale)))) + coarser)
         dis.setGradientDescentIterations(iterations)
         return dis
 
@@ -114,7 +113,7 @@ class FlowChain:
         """
         cv2, now = self.cv2, self._grey(lab)
         back = self._dis.calc(now, self._before, None)
-        forth = self._dis.calc(self._before, now, None)
+        forth = self._coarse.calc(self._before, now, None)  # only to test the other way: half the size is enough
         error = np.linalg.norm(back + self._remap(forth, self.grid + back), axis=-1) / self.scale
         size = np.linalg.norm(back, axis=-1) / self.scale
         texture = self.blur(np.hypot(cv2.Sobel(now, cv2.CV_32F, 1, 0), cv2.Sobel(now, cv2.CV_32F, 0, 1)), 1.5)
