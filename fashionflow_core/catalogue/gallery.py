@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from fashionflow_core.catalogue.jobs import DONE
 from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
+from fashionflow_core.catalogue.quality_gate import RULES, evidence
 from fashionflow_core.catalogue.reviews import Review, read_reviews
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
@@ -32,8 +33,30 @@ SCORES = {
     "first_psnr": ("first frame", " dB", "how like the photo the first frame is; more is better"),
     "flicker": ("flicker", "", "change from frame to frame that is no movement; less is better"),
     "motion": ("motion", "", "how much moves; near 0 is a still picture"),
+    "movement": ("movement", "", "change of the parts that move most, without noise; below the limit nothing moves"),
+    "zoom": ("zoom", "", "share of the change that a zoom of the picture explains; near 1 the figure does not move"),
+    "flash": ("flash", "", "largest passing change of brightness; less is better"),
+    "wall_shift": ("background", "", "how far the background's colour goes from the photo's; less is better"),
+    "fade": ("fade", "", "contrast that the figure has lost at the end; less is better"),
     "figure_kept": ("figure kept", "", "the least of the figure that any frame shows; 1 is all"),
 }
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a video is flagged.
+
+    Attributes:
+        flag: name of the flag.
+        words: what a viewer sees.
+        frame: number of the frame that shows it best; None: no single one does.
+        seconds: time of that frame.
+    """
+
+    flag: str
+    words: str
+    frame: int | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +76,7 @@ class Card:
     width: int
     height: int
     verdict: str
-    flags: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     warnings: tuple[str, ...]
     scores: tuple[tuple[str, str, str], ...]
     drift: float
@@ -71,7 +94,10 @@ class Card:
     @property
     def search(self) -> str:
         """What the search field looks in."""
-        return f"{self.name} {self.caption} {self.verdict} {self.message} {' '.join(self.warnings)}".casefold()
+        reasons = " ".join(f"{reason.flag} {reason.words}" for reason in self.reasons)
+        return (
+            f"{self.name} {self.caption} {self.verdict} {self.message} {reasons} {' '.join(self.warnings)}".casefold()
+        )
 
 
 def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
@@ -111,6 +137,7 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
                 title=_printable(os.path.basename(os.path.realpath(out))),
                 cards=cards,
                 counts=counts,
+                reasons=Counter((reason.flag, reason.words) for card in cards for reason in card.reasons).most_common(),
                 models=sorted({card.model for card in cards if card.model}),
                 seeds=sorted({card.seed for card in cards if card.seed}, key=lambda seed: (len(seed), seed)),
                 pages=names,
@@ -197,7 +224,7 @@ def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapp
         width=int(record.get("width", 3)),
         height=int(record.get("height", 4)),
         verdict=review.of(int(record.get("seed", -1))) if review else "",
-        flags=tuple(map(str, record.get("flags") or ())),
+        reasons=tuple(_reasons(record)),
         warnings=tuple(_without_name(str(line), record) for line in record.get("warnings") or ()),
         scores=scores,
         drift=float(found.get("garment_drift", -1)),
@@ -206,6 +233,15 @@ def _card(record: dict[str, Any], group: str, videos: Path | None, reviews: Mapp
         message=message,
         hint=str(record.get("hint", "")),
     )
+
+
+def _reasons(record: dict[str, Any]) -> Iterator[Reason]:
+    words = {rule.flag: rule.reason for rule in RULES}
+    for flag in map(str, record.get("flags") or ()):
+        frame = evidence(flag, record.get("scores") or {})
+        # Half a frame later: browsers round times down.
+        seconds = 0.0 if frame is None else (frame + 0.5) / max(float(record.get("fps") or 0), 1.0)
+        yield Reason(flag, words.get(flag, flag), frame, round(seconds, 3))
 
 
 def _photo(source: str, videos: Path | None) -> str:

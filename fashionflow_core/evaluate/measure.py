@@ -10,11 +10,18 @@ from fashionflow_core.evaluate.protocol import NETWORKS, Protocol
 from fashionflow_core.evaluate.sources import VideoFrames
 from fashionflow_core.images.fitting import fit
 from fashionflow_core.images.loading import load_photo
-from fashionflow_core.metrics import drift, person
+from fashionflow_core.metrics import drift, person, steadiness
+from fashionflow_core.metrics.face import face_kept
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
 from fashionflow_core.metrics.garment import skin_mask
+from fashionflow_core.metrics.motion_faults import LEAST_GROWTH, movement, zoom
+from fashionflow_core.metrics.pattern import pattern_kept
+from fashionflow_core.metrics.pops import largest_pop
 from fashionflow_core.metrics.ssim import ssim
+from fashionflow_core.metrics.tracking import follow
 from fashionflow_core.metrics.weights import Loaded
+
+_FOLLOWED = 17  # frames in which print and face are compared, about
 
 
 @dataclass(eq=False)
@@ -105,6 +112,13 @@ def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -
         "silhouette_range": float(np.ptp(widths)),
         "silhouette_correlation": person.silhouette_correlation(figure),
         "first_step": person.first_step(frames),
+        "flash": steadiness.flash(frames[:, ::4, ::4]),
+        "wall_shift": steadiness.wall_shift(frames),
+        "fade": steadiness.fade(frames, figure),
+        "largest_pop": largest_pop(frames),
+        "movement": movement(frames),
+        "zoom_share": _zoom_share(frames),
+        **_kept(frames, figure[0], garment),
     }
     if photo is not None:
         pixels = fit(load_photo(photo), *frames.shape[1:3], mode="stretch", resample="bilinear").pixels[None]
@@ -112,6 +126,23 @@ def describe(measured: ClipMeasurement, clip: VideoFrames, photo: Path | None) -
             "first_frame_psnr": _finite(drift.psnr(frames[:1], pixels)),
             "first_frame_ssim": ssim(frames[:1], pixels),
         }
+
+
+def _zoom_share(frames: np.ndarray) -> float:
+    found = zoom(frames)
+    return found.share if found.growth > LEAST_GROWTH else 0.0
+
+
+def _kept(frames: np.ndarray, figure: np.ndarray, garment: np.ndarray) -> dict[str, float | None]:
+    """What is kept of frame 0's print, face and colours, cell by cell; None without a figure."""
+    if not garment[0].any():
+        return dict.fromkeys(("cell_drift", "pattern_kept", "face_kept"))
+    track = follow(frames, figure, max(1, len(frames) // _FOLLOWED))
+    return {
+        "cell_drift": drift.cell_drift(frames[1:], frames[0], garment[1:], garment[0]),
+        "pattern_kept": pattern_kept(frames, garment[0], track),
+        "face_kept": face_kept(frames, figure, track),
+    }
 
 
 def compare(clip: VideoFrames, real: VideoFrames, protocol: Protocol) -> dict[str, float | None]:

@@ -1,8 +1,9 @@
-"""Photo's pixels in a video: followed by flow, and shown where that can be trusted.
+"""Pasting of the photo's pixels into a video, along optical flow, where the flow is reliable.
 
-Trust is of two kinds. The instant one asks of this frame alone: is the photo not drawn out or folded here, is it the
-same part of the figure, is it about as bright? The lasting one (`FlowChain.alive`) is lost bit by bit and never comes
-back. Elsewhere the video's corrected pixels stand, moved towards the photo by what their surroundings are off by.
+Confidence has two factors. The instant one tests the current frame: the map is not stretched or folded, both images
+show the same part of the figure, at about the same brightness. The lasting one (`FlowChain.alive`) decreases and never
+rises. Within confident places the share of the photo is the one with the least estimated error (`structure`).
+Elsewhere the video's corrected pixels remain, shifted by the local colour difference of the pasted pixels around them.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from fashionflow_core.lock.flow import FlowChain
 from fashionflow_core.lock.head import HeadLatch
 from fashionflow_core.lock.structure import StructureTest, ramp
 
-_STRETCH = 2.5  # times that a pixel of the photo may be drawn out
-_LITTLE = 0.05  # share of pasted pixels around a place below which they say little of its colour
-_STILL = 6.0  # pixels at 640 rows that a place may have moved to show what the model keeps
-_LARGEST_OFFSET = 14.0  # L*a*b* that unpasted pixels are moved by at most
-_FALL, _RISE = 0.45, 0.15  # how fast the shown share follows the trust
+_STRETCH = 2.5  # largest stretch of a pixel of the photo
+_LITTLE = 0.05  # share of pasted pixels around a place below which its colour is hardly shifted
+_STILL = 6.0  # displacement, pixels at 640 rows, below which a place shows what the model kept of the photo
+_LARGEST_OFFSET = 14.0  # largest shift of pixels that are not pasted, L*a*b*
+_FALL, _RISE = 0.45, 0.15  # rates at which the shown share follows a falling and a rising confidence
 
 
 class PixelLock:
-    """Puts the photo's pixels into corrected frames, one after the other.
+    """Pasting of the photo's pixels into the corrected frames of one video, in order.
 
     Args:
         photo: float32 `(h, w, 3)`, L*a*b*, within the lock's columns.
         weights: float32 `(4, h, w)`, probability of garment, skin, hair and shoes in the photo.
         figure: bool `(h, w)`, in the photo.
         chroma: float `(2,)`, from wall to garment.
-        shading: share of the frame's own shading that pasted pixels take on, 0 to 1.
+        shading: share of the frame's shading that pasted pixels take over, 0 to 1.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class PixelLock:
         self.flow = FlowChain(photo, chroma)
         self._photo, self._shading = photo, shading
         cv2 = self._cv2 = self.flow.cv2
-        # The photo's own border shows its wall: two pixels less.
+        # Pixels at the photo's outline contain wall: erode by two pixels.
         side = max(3, 2 * round(2.5 * self.flow.scale) + 1)
         inner = cv2.erode(figure.astype(np.uint8), np.ones((side, side)))
         self._parts = np.where(inner > 0, np.where(weights[0] > 0.5, 1, 2), 0).astype(np.uint8)
@@ -101,7 +102,7 @@ class PixelLock:
         share *= best * (1 - on) + head_best * on
         self.pasted = float(share.sum() / max(inside.sum(), 1))
 
-        # Bands of both: fine structure of the photo, and its broad colour, less the share of the frame's shading.
+        # Two bands: fine structure of the photo, and its broad colour minus the share of the frame's shading.
         apart = self._spread_offset(pixels, frame.figure, share, (worn, rest))
         self._offset = apart if self._offset is None else 0.6 * flow.carried(self._offset) + 0.4 * apart
         pasted = pixels - self._shading * self._offset
@@ -110,7 +111,7 @@ class PixelLock:
         return made, np.maximum(frame.alpha, share)
 
     def _same_part(self, worn: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """1 where the photo shows garment and the frame does, too, or both show another part, float32 `(h, w)`."""
+        """1 where photo and frame both show garment, or both show another part, float32 `(h, w)`."""
         cv2, flow = self._cv2, self.flow
         side = max(3, 2 * round(2 * flow.scale) + 1)
         kernel = np.ones((side, side))
@@ -120,7 +121,7 @@ class PixelLock:
     def _spread_offset(
         self, pixels: np.ndarray, figure: np.ndarray, share: np.ndarray, regions: tuple[np.ndarray, np.ndarray]
     ) -> np.ndarray:
-        """What the photo's broad colours are off the frame's, from trusted places into the rest of each region."""
+        """Broad colour difference of photo and frame, spread from pasted places into the rest of each region."""
         flow = self.flow
         found = np.zeros_like(figure)
         for region in regions:

@@ -1,10 +1,10 @@
-"""Structure test: where the photo's pixels are nearer to what a frame should show than the frame's own.
+"""Self-check of pasted pixels: estimated errors of the warped photo and of the frame, without the true frame.
 
-No truth is known, so both errors are estimated from the fine structure of the two images, in two bands. A band of the
-photo has the energy p, one of the frame g, and their correlation is r. What a model lost or replaced shows in its first
-frames already, when the photo's pixels are at their place: there r is the frame's fault (r0), and its error is
-p + g - 2 r0 sqrt(p g). Later r falls because the photo's pixels are followed wrongly: their error is 2 p (1 - r / r0).
-The share of the photo that makes the error least is that of two independent measurements.
+Both errors are estimated from the fine structure of the two images, in two bands. A band of the warped photo has the
+energy p, the frame's band g, and their correlation is r. In the first frames the warp is nearly exact, so that r = r0
+is due to the model, which lost or replaced structure; the frame's error is p + g - 2 r0 sqrt(p g). In later frames r /
+r0 falls because the warp is off; the photo's error is 2 p (1 - r / r0). The share of the photo is that of two
+independent measurements, E_frame / (E_frame + E_photo), which has the least expected error.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _BANDS = ((0.0, 0.9), (0.9, 3.0))  # standard deviations of the finer and the co
 _BLOCK = 16  # pixels of 320 rows
 _WINDOW = 4.0  # standard deviation of the comparison window, likewise
 _NOISE = 0.4  # variance of L* that cannot be seen
-_EARLY = 6  # frames in which places that have hardly moved show what the model keeps
-_EXPECTED = 0.9  # r / r0 where the frame shows nothing to compare with
-_REPLACED = (0.35, 0.65)  # r0 below which r says nothing of the place, and above which it says all
-_MARGIN = 2.0  # times that the photo's error counts
+_EARLY = 6  # frames in which r0 is measured
+_EXPECTED = 0.9  # r / r0 where the frame has no structure to compare with
+_REPLACED = (0.35, 0.65)  # r0 below which r is no measure of the warp, and above which it is
+_MARGIN = 2.0  # weight of the photo's error
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -65,10 +65,10 @@ def structure_kept(photo: np.ndarray, frame: np.ndarray, place: np.ndarray) -> f
 
 
 class StructureTest:
-    """Compares the photo's pixels with the frames of one video, one after the other.
+    """Comparison of the warped photo with the frames of one video, in order.
 
     Args:
-        flow: that brings the photo's pixels to their place; it gives the size of frames.
+        flow: flow chain of the video; it has the frames' size.
     """
 
     def __init__(self, flow: FlowChain) -> None:
@@ -84,16 +84,16 @@ class StructureTest:
         regions: tuple[np.ndarray, ...],
         still: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The next frame.
+        """Compare the next frame.
 
         Args:
-            photo, frame: float32 `(h, w)`, L* of the photo at its place in the frame and of the frame.
+            photo, frame: float32 `(h, w)`, L* of the warped photo and of the frame.
             regions: float32 `(h, w)` 0..1, parts of the figure that a model may treat each in its way.
             still: float32 `(h, w)` 0..1, places that can be trusted and have hardly moved.
 
         Returns:
-            share of the photo that is best by the estimates, and how sure it is that the place is right (1 where
-            nothing speaks against it), float32 `(h, w)` each.
+            share of the photo with the least estimated error, and the reliability of the warp (1 without evidence
+            against it), float32 `(h, w)` each.
         """
         images = [self._resized(np.ascontiguousarray(image)) for image in (photo, frame)]
         parts = [self._resized(region) for region in regions]
@@ -102,7 +102,7 @@ class StructureTest:
         if len(self._kept) < _EARLY:
             self._kept.append(np.array([[_mean(m, part * still) for m in measures] for part in parts]))
         usual = np.median(self._kept[-3:], axis=0)
-        # Half a pixel costs fine structure most of its correlation: what the coarse band kept is the frame's doing.
+        # Half a pixel of warp error halves the correlation of the fine band: its r0 is at least the coarse band's.
         usual[:, 0] = np.maximum(usual[:, 0], usual[:, 1])
         share, sure = np.zeros_like(still), np.ones_like(still)
         for part, kept in zip(parts, usual):

@@ -59,6 +59,23 @@ def catalogue(out: Path, count: int, *extra: dict[str, Any]) -> Path:
     return out
 
 
+def test_reasons_are_in_words_with_the_frame_that_shows_them(tmp_path: Path) -> None:
+    scores = {"flash": 30.0, "flash_at": 5.0, "garment_drift": 12.0}
+    gif = record(7, output="women/dress-7.gif", scores=scores, flags=["flash"])
+    out = catalogue(tmp_path / "out", 0, record(6, scores=scores, flags=["flash", "colour", "blurred"]), gif)
+    gallery.build(out)
+    text = (out / "index.html").read_text()
+    card = re.findall(r'<article class="card" data-group="flagged".*?</article>', text, re.S)[0]
+    assert 'data-flags="|flash|colour|blurred|"' in card
+    # 5.5 frames of 25 a second.
+    assert 'data-seconds="0.22"' in card and "#t=0.22" in card and card.count("<video") == 1
+    assert "Flash: the light flashes (frame 5)" in card
+    assert "Colour: the garment&#39;s colour differs from the photo&#39;s</span>" in card
+    assert "Blurred: blurred" in card, "a flag of another version"
+    assert '<option value="flash">Flash: the light flashes (2)</option>' in text
+    assert text.count("<video") == 1, "a picture has no times"
+
+
 def test_what_was_noticed_about_a_photo_is_on_its_card_and_in_a_group_of_its_own(tmp_path: Path) -> None:
     """Fine: nothing was noticed."""
     line = "photos/women/dress-7.jpg: no figure found in this photo"
