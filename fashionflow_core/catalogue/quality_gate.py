@@ -164,9 +164,14 @@ RULES = (
 )
 
 
+def _value(rule: Rule, scores: Mapping[str, float]) -> float | None:
+    """The score of a rule; manifests of versions without `movement` have `motion` alone."""
+    return scores.get(rule.score, scores.get("motion") if rule.score == "movement" else None)
+
+
 def _excess(rule: Rule, scores: Mapping[str, float], limits: QualityLimits) -> float:
     """A score on a scale on which 0 is a usual clip and 1 the limit."""
-    value, limit = scores.get(rule.score), float(getattr(limits, rule.limit))
+    value, limit = _value(rule, scores), float(getattr(limits, rule.limit))
     if value is None:
         return 0.0
     if rule.is_least:
@@ -182,7 +187,7 @@ def flags(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
     """What is wrong with a video, by its scores; none: it passes."""
     found = []
     for rule in RULES:
-        value, limit = scores.get(rule.score), float(getattr(limits, rule.limit))
+        value, limit = _value(rule, scores), float(getattr(limits, rule.limit))
         if value is not None and (value < limit if rule.is_least else value > limit):
             found.append(rule.flag)
     return found

@@ -40,7 +40,7 @@ _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which 
 _LEAST_AREA = 0.04  # of the region's area in the photo: below it colours are not measured
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
 _ENCLOSED = 0.42  # share of garment around a pixel above which the pixel counts as garment
-_EARLY = 6  # frames that the garment's structure is compared in
+_EARLY = 4  # frames that the garment's structure is compared in
 _REPLACED = (0.5, 0.7)  # correlation of structure up to which a print was replaced, and from which on it was kept
 _APART = 16.0  # least L*a*b* distance of two pieces of clothing that are corrected separately
 
@@ -201,7 +201,7 @@ class ColourLock:
         least, most = _GAINS[owner]
         if owner != GARMENT:
             return least, most
-        return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-3:]), *_REPLACED))
+        return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-2:]), *_REPLACED))
 
     def _shift(self, small: np.ndarray, labels: FrameLabels, colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Correction of colours `(n, 3)`, which belong to the regions by `weights` `(k, n)`."""
