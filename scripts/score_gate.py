@@ -64,9 +64,15 @@ def of_seed(seed: int, with_faults: bool) -> dict[str, Values]:
 
 
 def limit_of(clean: np.ndarray, visible: np.ndarray) -> float:
-    """Between the clean clips and nine tenths of the visible faults, larger scores being worse."""
+    """Between the worst clean clip and what nine tenths of the visible faults exceed, larger scores being worse.
+
+    The middle of the two; the geometric one for scores below their limit, which are of different orders. Where the two
+    overlap, a hundredth of the clean clips is beyond the limit.
+    """
     low, high = float(clean.max()), float(np.quantile(visible, 0.1))
-    return 0.5 * (low + high) if high > low else float(np.quantile(clean, 0.99))
+    if high <= low:
+        return float(np.quantile(clean, 0.99))
+    return -float(np.sqrt(low * high)) if high < 0 else 0.5 * (low + high)
 
 
 def report(rows: dict[int, dict[str, Values]]) -> dict[str, dict[str, object]]:
@@ -87,6 +93,8 @@ def report(rows: dict[int, dict[str, Values]]) -> dict[str, dict[str, object]]:
             "limit": round(sign * limit, 4),
             "false_alarms": float((clean[1] > limit).mean()),
             "clean_clips": len(clean[1]),
+            "usual": round(float(np.median(np.abs(clean[0]))), 3),
+            "worst_clean": round(float(np.concatenate(clean).max()) * sign, 3),
             "visible_from": VISIBLE[fault],
             "recall": {strength: round(float((of(1, strength) > limit).mean()), 3) for strength in STRENGTHS},
             "faulty_clips": len(of(1, 1.0)),

@@ -39,13 +39,13 @@ class QualityLimits:
     drift: float = 10.0
     psnr: float = 20.0
     flicker: float = 20.0
-    still: float = 0.3
+    still: float = 1.3
     wild: float = 15.0
     figure: float = 0.4
     flash: float = 5.0
-    wall: float = 3.0
-    fade: float = 0.18
-    zoom: float = 0.8
+    wall: float = 2.2
+    fade: float = 0.2
+    zoom: float = 0.78
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
@@ -154,19 +154,20 @@ RULES = (
     Rule("colour", "garment_drift", "drift", 1.5, "the garment's colour differs from the photo's"),
     Rule("first frame", "first_psnr", "psnr", 35.0, "the first frame is not the photo", is_least=True),
     Rule("flicker", "flicker", "flicker", 5.0, "the picture flickers"),
-    Rule("still", "movement", "still", 5.0, "nothing moves", is_least=True),
+    Rule("still", "movement", "still", 10.0, "nothing moves", is_least=True),
     Rule("wild", "motion", "wild", 2.0, "the picture changes too much from frame to frame"),
     Rule("figure lost", "figure_kept", "figure", 0.85, "part of the figure disappears", is_least=True),
-    Rule("flash", "flash", "flash", 0.5, "the light flashes"),
-    Rule("background", "wall_shift", "wall", 0.3, "the background changes its colour"),
-    Rule("faded", "fade", "fade", 0.03, "the figure fades"),
-    Rule("zoom", "zoom", "zoom", 0.1, "the picture zooms and the figure does not move"),
+    Rule("flash", "flash", "flash", 0.25, "the light flashes"),
+    Rule("background", "wall_shift", "wall", 0.0, "the background changes its colour"),
+    Rule("faded", "fade", "fade", 0.01, "the figure fades"),
+    Rule("zoom", "zoom", "zoom", 0.23, "the picture zooms and the figure does not move"),
 )
 
 
 def _value(rule: Rule, scores: Mapping[str, float]) -> float | None:
-    """The score of a rule; manifests of versions without `movement` have `motion` alone."""
-    return scores.get(rule.score, scores.get("motion") if rule.score == "movement" else None)
+    """The score of a rule; older manifests have `motion` alone, about a fifth of `movement` for a figure that moves."""
+    motion = scores.get("motion")
+    return scores.get(rule.score, 5 * motion if rule.score == "movement" and motion is not None else None)
 
 
 def _excess(rule: Rule, scores: Mapping[str, float], limits: QualityLimits) -> float:

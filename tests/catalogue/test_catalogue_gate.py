@@ -100,7 +100,7 @@ def test_limits() -> None:
     for text in ("colour=3", "drift", "drift=x", "drift=-1", "drift=nan"):
         with pytest.raises(UsageError, match="gate_limits"):
             QualityLimits.parse(text)
-    fine = {"garment_drift": 3.0, "first_psnr": 36.0, "flicker": 2.0, "movement": 6.0, "figure_kept": 0.9}
+    fine = {"garment_drift": 3.0, "first_psnr": 36.0, "flicker": 2.0, "movement": 11.0, "figure_kept": 0.9}
     better = fine | {"garment_drift": 1.0}
     assert (
         flags(fine, QualityLimits()) == []
@@ -118,7 +118,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
     plain(photos / "unlucky.png", (250, 5, UNLUCKY))
-    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1"
+    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3"
     assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
     plainly = last(out)
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
@@ -163,7 +163,7 @@ def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None
     plain(photos / "never.png", (250, 5, STILL))
     env, limits = (
         {LOG: str(tmp_path / "batches")},
-        "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1",
+        "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3",
     )
     assert quick(photos, "-o", out, "--model", model, "--no-scores", cwd=tmp_path, env=env).returncode == 0
     made = len((tmp_path / "batches").read_text().splitlines())
