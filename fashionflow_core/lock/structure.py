@@ -25,10 +25,10 @@ _REPLACED = (0.35, 0.65)  # r0 below which r is no measure of the warp, and abov
 _MARGIN = 2.0  # weight of the photo's error
 
 
-def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def ramp(x: np.ndarray | np.floating | float, low: float, high: float) -> np.ndarray:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((x - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def structure_kept(photo: np.ndarray, frame: np.ndarray, place: np.ndarray) -> float | None:
