@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from urllib.parse import quote_from_bytes
 
 from fashionflow_core.catalogue.jobs import DONE
 from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
+from fashionflow_core.catalogue.quality_gate import RULES, evidence
 from fashionflow_core.catalogue.reviews import Review, read_reviews
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
@@ -34,8 +36,30 @@ SCORES = {
     "first_psnr": ("first frame", " dB", "similarity of the first frame to the photo; higher is better"),
     "flicker": ("flicker", "", "change between frames that is not motion; lower is better"),
     "motion": ("motion", "", "amount of motion; near 0 is a still picture"),
+    "movement": ("movement", "", "change of the parts that move most, without noise; below the limit nothing moves"),
+    "zoom": ("zoom", "", "share of the change that a zoom of the picture explains; near 1 the figure does not move"),
+    "flash": ("flash", "", "largest passing change of brightness; lower is better"),
+    "wall_shift": ("background", "", "difference of the background's colour from the photo's; lower is better"),
+    "fade": ("fade", "", "contrast of the figure lost at the end; lower is better"),
     "figure_kept": ("figure kept", "", "smallest share of the figure in any frame; 1 is all of it"),
 }
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a video is flagged.
+
+    Attributes:
+        flag: name of the flag.
+        words: what a viewer sees.
+        frame: number of the frame that shows it best; None: no single one does.
+        seconds: time of that frame.
+    """
+
+    flag: str
+    words: str
+    frame: int | None
+    seconds: float
 
 
 def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
@@ -148,6 +172,7 @@ def _shown(record: dict[str, Any], group: str, videos: Path | None, reviews: Map
         "photo_box": photo_box(record.get("photo_box")),
         "review": review.of(int(record.get("seed", -1))) if review else "",
         "flags": list(map(str, record.get("flags") or ())),
+        "reasons": [asdict(reason) for reason in _reasons(record)],
         "warnings": [_without_name(str(line), record) for line in record.get("warnings") or ()],
         "to_check": group == CHECK,
         "scores": {} if failed else {key: float(scores[key]) for key in SCORES if key in scores},
@@ -168,6 +193,15 @@ def photo_box(stored: Any) -> list[float] | None:
     """Where a video shows its photo: left, top, width and height as shares of the video; None: unknown."""
     numbers = [float(share) for share in stored if isinstance(share, (int, float))] if isinstance(stored, list) else []
     return numbers if len(numbers) == 4 and all(map(math.isfinite, numbers)) else None
+
+
+def _reasons(record: dict[str, Any]) -> Iterator[Reason]:
+    words = {rule.flag: rule.reason for rule in RULES}
+    for flag in map(str, record.get("flags") or ()):
+        frame = evidence(flag, record.get("scores") or {})
+        # Half a frame later: browsers round times down.
+        seconds = 0.0 if frame is None else (frame + 0.5) / max(float(record.get("fps") or 0), 1.0)
+        yield Reason(flag, words.get(flag, flag), frame, round(seconds, 3))
 
 
 def _photo(source: str, videos: Path | None) -> str:

@@ -13,7 +13,10 @@ from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import atomic_path
 
 CSV, JSON = "results.csv", "results.json"
-SCORES = ("garment_drift", "first_psnr", "flicker", "motion", "figure_kept")
+SCORES = (
+    *("garment_drift", "first_psnr", "flicker", "motion", "figure_kept"),
+    *("movement", "zoom", "flash", "wall_shift", "fade"),
+)
 # Columns in order; values of missing files are empty (null in JSON).
 COLUMNS = (
     *("item", "photo", "status", "video", "more_videos", "poster", "caption"),

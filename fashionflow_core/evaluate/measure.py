@@ -12,18 +12,23 @@ from fashionflow_core.evaluate.sources import VideoFrames
 from fashionflow_core.images.fitting import fit
 from fashionflow_core.images.lab import ciede2000
 from fashionflow_core.images.loading import load_photo
-from fashionflow_core.metrics import drift, person
+from fashionflow_core.metrics import drift, person, steadiness
+from fashionflow_core.metrics.face import face_kept
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
 from fashionflow_core.metrics.flicker import warping_error
 from fashionflow_core.metrics.garment import garment_mask
 from fashionflow_core.metrics.image_encoder import ImageEncoder, garment_similarity
+from fashionflow_core.metrics.motion_faults import LEAST_GROWTH, movement, zoom
 from fashionflow_core.metrics.pattern import pattern_kept
+from fashionflow_core.metrics.pops import largest_pop
 from fashionflow_core.metrics.random_features import RandomVideoFeatures, random_features
 from fashionflow_core.metrics.ssim import ssim
+from fashionflow_core.metrics.tracking import follow
 from fashionflow_core.metrics.weights import Loaded
 
 _LEAST_FRAMES = 3
 _ENCODED_FRAMES = 8  # of a clip that the image encoder sees, evenly spaced, without frame 0
+_FOLLOWED = 17  # frames in which the face is compared, about
 
 
 @dataclass(eq=False)
@@ -167,6 +172,30 @@ def _drift(measured: ClipMeasurement, parts: ClipParts) -> None:
         "silhouette_range": float(np.ptp(parts.widths)),
         "silhouette_correlation": person.silhouette_correlation(parts.figure),
         "first_step": person.first_step(parts.frames),
+        "flash": steadiness.flash(parts.frames[:, ::4, ::4]),
+        "wall_shift": steadiness.wall_shift(parts.frames),
+        "fade": steadiness.fade(parts.frames, parts.figure),
+        "largest_pop": largest_pop(parts.frames),
+        "movement": movement(parts.frames),
+        "zoom_share": _zoom_share(parts.frames),
+        **_kept(parts),
+    }
+
+
+def _zoom_share(frames: np.ndarray) -> float:
+    found = zoom(frames)
+    return found.share if found.growth > LEAST_GROWTH else 0.0
+
+
+def _kept(parts: ClipParts) -> dict[str, float | None]:
+    """Colours of frame 0 kept cell by cell, and its face; None without a figure."""
+    frames, garment = parts.frames, parts.garment
+    if not garment[0].any():
+        return dict.fromkeys(("cell_drift", "face_kept"))
+    track = follow(frames, parts.figure[0], max(1, len(frames) // _FOLLOWED))
+    return {
+        "cell_drift": drift.cell_drift(frames[1:], frames[0], garment[1:], garment[0]),
+        "face_kept": face_kept(frames, parts.figure[0], track),
     }
 
 

@@ -1,1 +1,1 @@
-"""Photo lock: the photo's colours, print and face put back into a generated video."""
+"""Photo lock: restores the photo's colours, print and face in a generated video."""

@@ -1,8 +1,8 @@
-"""Colour lock: each region of the figure gets the photo's colours, and the background is the photo's.
+"""Colour transfer from the photo to each region of the figure, and the photo's background.
 
-Regions are followed by `metrics.labels`. Each has its colours in the photo and, running, in the video; the linear map
-between the two (`transfer`) is applied to the region's pixels. Only differences are added to a frame, weighted by how
-surely a pixel belongs to a region, so that borders stay as they were drawn.
+`metrics.labels` tracks the regions. Each has a Gaussian of its colours in the photo and a running one in the video;
+the linear map between the two (`transfer`) is applied to the region's pixels. Only differences are added to a frame,
+weighted by the probability that a pixel belongs to the region, so that borders stay unchanged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.images.person import CLEAR, background, grow, shrink
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.plate import backdrop, plate_of
+from fashionflow_core.lock.structure import ramp, structure_kept
 from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
 from fashionflow_core.metrics.garment import Outline
 from fashionflow_core.metrics.labels import (
@@ -33,13 +34,15 @@ from fashionflow_core.metrics.labels import (
 )
 from fashionflow_core.metrics.tracking import blurred
 
-# Bounds of the contrast that a region may lose and gain. Skin and hair are smooth: more would bring out faults.
+# Bounds of the change of a region's contrast. Skin and hair are smooth: more gain would amplify artefacts.
 _GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7, 1.3)}
 _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
-_LEAST_AREA = 0.04  # of the photo's: a smaller region says nothing of its colours
+_LEAST_AREA = 0.04  # of the region's area in the photo: below it colours are not measured
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
-_ENCLOSED = 0.42  # share of cloth around a pixel from which on it is cloth
-_APART = 16.0  # L*a*b* between two pieces of clothing that are corrected each by itself
+_ENCLOSED = 0.42  # share of garment around a pixel above which the pixel counts as garment
+_EARLY = 4  # frames that the garment's structure is compared in
+_REPLACED = (0.5, 0.7)  # correlation of structure up to which a print was replaced, and from which on it was kept
+_APART = 16.0  # least L*a*b* distance of two pieces of clothing that are corrected separately
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +52,9 @@ class Corrected:
     Attributes:
         figure: float32 `(h, w, 3)`, L*a*b* of the figure, also beyond its border.
         back: float32 `(h, w, 3)`, the background that it is put on.
-        alpha: float32 `(h, w)`, how much of the figure each pixel shows.
+        alpha: float32 `(h, w)`, coverage of each pixel by the figure, 0 to 1.
         weights: float32 `(4, h, w)`, probability of garment, skin, hair and shoes.
-        labels: of the frame at the working size.
+        labels: labels of the frame at the working size.
     """
 
     figure: np.ndarray
@@ -86,7 +89,7 @@ def enlarged(image: np.ndarray, step: int, height: int, width: int) -> np.ndarra
 
 
 class ColourLock:
-    """Corrects the frames of one video, one after the other.
+    """Colour correction of the frames of one video, in order.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB, of the video's size: a figure before a plain wall.
@@ -110,6 +113,8 @@ class ColourLock:
         self._area = [int(core.sum()) for core in self._cores(self.first)]
         self._now: list[ColourGaussian | None] = [None] * len(owners)
         garment = self.first.mask(GARMENT)
+        self._print = outline.lab[..., 0]
+        self._kept: list[float] = []  # correlation of the garment's structure with the photo's, in the first frames
         self._is_pale = bool(garment.any() and (outline.away[garment] < CLEAR).mean() > 0.1)
         self.columns = self._around(outline.figure)
 
@@ -121,7 +126,7 @@ class ColourLock:
         return slice(max(0, columns.start * self.step - margin), min(self.width, columns.stop * self.step + margin))
 
     def _solid(self, labels: FrameLabels) -> np.ndarray:
-        """The figure without the wall that it encloses, between legs or arms; a garment as pale as the wall stays."""
+        """The figure without enclosed wall between legs or arms; a garment as pale as the wall is kept."""
         figure, away = labels.outline.figure, labels.outline.away
         wall = figure & (away <= 0.5 * CLEAR)
         if self._is_pale:
@@ -136,8 +141,8 @@ class ColourLock:
     def _regions(self, labels: FrameLabels) -> np.ndarray:
         """Probability of each region, `(n, h, w)`, as it is corrected.
 
-        What cloth encloses narrowly is cloth: stripes of the colour of skin, of hair or of the wall would otherwise be
-        missing in some frames, and the rest of the garment be corrected for that.
+        Pixels closely surrounded by garment count as garment: stripes in the colour of skin, hair or wall would
+        otherwise be missing in some frames, which would shift the garment's statistics.
         """
         weights = _within_surroundings(labels.weights)
         garment = labels.mask(GARMENT)
@@ -167,8 +172,9 @@ class ColourLock:
         wall = background(small.lab).repeat(self.step, 0)
         wall = np.concatenate([wall, wall[-1:].repeat(self.height - len(wall), 0)])
         wall = wall.repeat(self.step, 1)
+        self._look_at_print(small, labels)
         wall = np.concatenate([wall, wall[:, -1:].repeat(self.width - wall.shape[1], 1)], 1)[:, columns]
-        # A little of every region's surroundings: no pixel of the figure is without one.
+        # A little of every region's surroundings, so that each pixel of the figure has a weight.
         smooth = torch.from_numpy(self._regions(labels))
         smooth = (smooth + 1e-3 * blurred(smooth, 4.0)).numpy()
         mask = torch.from_numpy(shrink(self._solid(labels)).astype(np.float32))[None]
@@ -183,8 +189,22 @@ class ColourLock:
             merged[GARMENT - 1] += extra
         return Corrected(figure, backdrop(lab, wall, self._plate[:, columns]), alpha, merged, labels)
 
+    def _look_at_print(self, small: Outline, labels: FrameLabels) -> None:
+        """Compare the garment's structure with the photo's in the first frames, while it has hardly moved."""
+        if len(self._kept) < _EARLY:
+            place = self.first.mask(GARMENT) & labels.mask(GARMENT)
+            kept = structure_kept(self._print, small.lab[..., 0], place)
+            self._kept.append(1.0 if kept is None else kept)
+
+    def _gains(self, owner: int) -> tuple[float, float]:
+        """Bounds of a region's contrast gain; a print that the model replaced is not amplified."""
+        least, most = _GAINS[owner]
+        if owner != GARMENT:
+            return least, most
+        return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-2:]), *_REPLACED))
+
     def _shift(self, small: np.ndarray, labels: FrameLabels, colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """What to add to colours `(n, 3)` that belong to the regions by `weights` `(k, n)`."""
+        """Correction of colours `(n, 3)`, which belong to the regions by `weights` `(k, n)`."""
         total, weight = np.zeros_like(colours), np.full((len(colours), 1), 1e-6, np.float32)
         for index, core in enumerate(self._cores(labels)):
             wanted = self._wanted[index]
@@ -198,7 +218,7 @@ class ColourLock:
             now = self._now[index]
             if now is None:
                 continue
-            matrix = transfer_matrix(now.covariance, wanted.covariance, *_GAINS[self._owners[index]])
+            matrix = transfer_matrix(now.covariance, wanted.covariance, *self._gains(self._owners[index]))
             off = wanted.mean - now.mean
             size = float(off @ off)
             off = off * size / (size + self.options.least_shift**2)
@@ -209,14 +229,14 @@ class ColourLock:
         return total / weight
 
     def finished(self, lab: np.ndarray) -> np.ndarray:
-        """A whole frame, uint8 `(h, w, 3)`, of what was made of the lock's columns."""
+        """The whole frame, uint8 `(h, w, 3)`, from the L*a*b* of the lock's columns."""
         frame = self._empty.copy()
         frame[:, self.columns] = lab_to_srgb(lab)
         return frame
 
 
 def _within_surroundings(weights: np.ndarray) -> np.ndarray:
-    """Weights `(n, h, w)` of which dots and lines of a print go to the cloth around them, whatever they look like."""
+    """Weights `(n, h, w)` with dots and lines of a print assigned to the region around them, whatever their colour."""
     inside = weights.sum(0)
     sigma = 4.0 * weights.shape[1] / WORKING_HEIGHT
     around = blurred(torch.from_numpy(weights), sigma).numpy()

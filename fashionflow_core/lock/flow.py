@@ -1,8 +1,8 @@
 """Dense flow from frame to frame, chained to a map from each frame into the photo.
 
 The flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016), of OpenCV. It is computed
-on frames with corrected colours; by itself it boils where cloth is smooth, so it is averaged over neighbours that can
-be followed, and the chained map is held together like a membrane, each region by itself.
+on colour-corrected frames. On smooth cloth it is noisy, so it is averaged over textured neighbours, and the chained
+map is smoothed within each region (a membrane). After each frame the map is aligned to the photo again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from fashionflow_core.errors import FashionFlowError
 from fashionflow_core.utils import extras
 
-_MEMBRANE = 0.15  # share of its surroundings' motion that a trusted place takes on in each frame
-_REACH = 8.0  # of the membrane, pixels at 640 rows
+_MEMBRANE = 0.15  # weight of the surroundings' motion at a trusted place, per frame
+_REACH = 8.0  # standard deviation of the membrane's smoothing, pixels at 640 rows
+_CLOSE = 4.0  # pixels at 640 rows that a chained map may be off by in one frame
 
 
 def opencv() -> Any:
@@ -35,14 +36,14 @@ def opencv() -> Any:
 
 
 def is_installed() -> bool:
-    """Whether level full can run here."""
+    """Whether OpenCV is installed, which level full needs."""
     from importlib.util import find_spec
 
     return find_spec("cv2") is not None
 
 
 class FlowChain:
-    """Where each pixel of the frame came from in the photo.
+    """Map from each pixel of the current frame to the photo.
 
     Args:
         lab: float32 `(h, w, 3)`, the photo.
@@ -54,13 +55,20 @@ class FlowChain:
         self.height, self.width = lab.shape[:2]
         self.scale = self.height / 640
         self._chroma = (chroma / max(float(np.linalg.norm(chroma)), 1.0)).astype(np.float32)
-        self._dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis, self._closer, self._coarse = self._searcher(12), self._searcher(25), self._searcher(12, 1)
         x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
         self.grid = np.stack([x, y], -1)
         self.map = self.grid.copy()  # x, y in the photo of each pixel
-        self.alive = np.ones((self.height, self.width), np.float32)  # lasting trust, lost for good
-        self._before = self._grey(lab)
+        self.alive = np.ones((self.height, self.width), np.float32)  # lasting trust; it never rises
+        self._photo = self._before = self._grey(lab)
         self._back = self.grid
+
+    def _searcher(self, iterations: int, coarser: int = 0) -> Any:
+        """DIS that refines to about 320 rows; its preset stops at half of that, which is off by up to half a pixel."""
+        dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        dis.setFinestScale(max(0, round(float(np.log2(2 * self.scale)))) + coarser)
+        dis.setGradientDescentIterations(iterations)
+        return dis
 
     def blur(self, image: np.ndarray, sigma: float) -> np.ndarray:
         """Gaussian blur; sigma in pixels at 640 rows."""
@@ -80,11 +88,11 @@ class FlowChain:
         return self.cv2.resize(image, (self.width, self.height), interpolation=self.cv2.INTER_LINEAR)
 
     def carried(self, image: np.ndarray) -> np.ndarray:
-        """What belonged to the frame before, at its place in this frame."""
+        """An image of the previous frame, warped to this frame."""
         return self._remap(image, self._back)
 
     def from_photo(self, image: np.ndarray, sharp: bool = False) -> np.ndarray:
-        """What belongs to the photo, at its place in this frame."""
+        """An image of the photo, warped to this frame."""
         return self._remap(image, self.map, self.cv2.INTER_CUBIC if sharp else self.cv2.INTER_LINEAR)
 
     def _remap(self, image: np.ndarray, places: np.ndarray, mode: int | None = None) -> np.ndarray:
@@ -96,7 +104,7 @@ class FlowChain:
         return np.clip(1.9 * lab[..., 0] - 1.6 * (lab[..., 1:] @ self._chroma) + 40, 0, 255).astype(np.uint8)
 
     def advance(self, lab: np.ndarray, garment: np.ndarray, rest: np.ndarray, first: bool) -> None:
-        """Follow the figure into the next frame.
+        """Extend the map to the next frame.
 
         Args:
             lab: float32 `(h, w, 3)`, the frame with corrected colours.
@@ -105,7 +113,7 @@ class FlowChain:
         """
         cv2, now = self.cv2, self._grey(lab)
         back = self._dis.calc(now, self._before, None)
-        forth = self._dis.calc(self._before, now, None)
+        forth = self._coarse.calc(self._before, now, None)  # only to test the other way: half the size is enough
         error = np.linalg.norm(back + self._remap(forth, self.grid + back), axis=-1) / self.scale
         size = np.linalg.norm(back, axis=-1) / self.scale
         texture = self.blur(np.hypot(cv2.Sobel(now, cv2.CV_32F, 1, 0), cv2.Sobel(now, cv2.CV_32F, 0, 1)), 1.5)
@@ -121,11 +129,20 @@ class FlowChain:
         self.map = self.carried(self.map)
         self.alive = self.carried(self.alive)
         if not first:
-            # Two ways that disagree on texture: something else came into sight.
+            # Forward and backward flow disagree on texture: an occlusion.
             off = np.maximum(error / (3.5 + 0.4 * size) - 1, 0) * (texture > 8)
             self.alive *= np.exp(-0.5 * off * off).astype(np.float32)
         self._hold_together(garment, rest)
+        self._align(now, (np.minimum(texture, 60) / 20 + 0.02) * (garment + rest + 1e-3) + 1e-6)
         self._before = now
+
+    def _align(self, now: np.ndarray, weight: np.ndarray) -> None:
+        """Correct the map by the flow between the frame and the warped photo: errors of a chain add up."""
+        off = self._closer.calc(now, self.from_photo(self._photo), None)
+        off = self.blur(off * weight[..., None], 2) / self.blur(weight, 2)[..., None]
+        size = np.linalg.norm(off, axis=-1, keepdims=True) / self.scale
+        # Large offsets are another repeat of the print, or something that the photo does not show.
+        self.map = self._remap(self.map, self.grid + off * np.exp(-((size / _CLOSE) ** 2)).astype(np.float32))
 
     def _hold_together(self, garment: np.ndarray, rest: np.ndarray) -> None:
         moved = self.map - self.grid

@@ -1,7 +1,7 @@
-"""Head of a locked video: one unit, the photo's until it has turned away, then the video's own for good.
+"""Head of a locked video: the photo's until it has turned away, then the video's own for the rest of the video.
 
-A head that is half photo and half video has two pairs of eyes. So it is pasted as a whole or not at all, and it does
-not come back.
+A mixture of two heads in different poses shows two pairs of eyes. The head is therefore pasted as a whole or not at
+all, and is not pasted again later.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 from fashionflow_core.images.person import figure_rows
 from fashionflow_core.metrics.face import face_mask
 
-_SHARE = 0.14  # of the figure's height: hair and skin above it are the head
-_TURNED = 0.05  # of the head's width that the face's middle may have moved
-_LEAST_IOU = 0.6  # of the photo's face, followed, and the video's
+_SHARE = 0.14  # of the figure's height that hair and skin of the head take
+_TURNED = 0.05  # of the head's width by which the face's middle may move
+_LEAST_IOU = 0.6  # intersection over union of the photo's face, warped, and the video's
 _LEAST_TRUST = 0.7  # mean confidence of the head's pixels
 
 
 class HeadLatch:
-    """Decides how much of the photo's head is shown.
+    """Decision whether the photo's head is shown.
 
     Args:
         skin: float32 `(h, w)`, skin in the photo.
@@ -31,7 +31,7 @@ class HeadLatch:
         self.face = (skin * head).astype(np.float32)
         self.gone = not head.any()
         self.share = 0.0 if self.gone else 1.0
-        # Skin leans as a face turns from under its hair, the middle of the face as one without hair does.
+        # A turn moves the visible skin of a face framed by hair, and the middle of a face without.
         self.middle = (face_mask(figure) & head).astype(np.float32)
         self._straight = (_lean(skin > 0.5, figure), _lean(self.middle > 0.5, figure))
         self._turned: float | None = None
@@ -43,7 +43,7 @@ class HeadLatch:
         return (np.arange(len(figure))[:, None] - top) < _SHARE * (bottom - top)
 
     def update(self, face: np.ndarray, middle: np.ndarray, skin: np.ndarray, figure: np.ndarray, trust: float) -> None:
-        """Look at the next frame.
+        """Update the decision with the next frame.
 
         Args:
             face: float32 `(h, w)`, the photo's face at its place in this frame.
@@ -62,11 +62,11 @@ class HeadLatch:
         self._turned = turned if self._turned is None else 0.5 * (self._turned + turned)
         self.gone |= self._turned > _TURNED or alike < _LEAST_IOU or trust < _LEAST_TRUST
         if self.gone:
-            self.share = 0.0  # at once: two heads that fade into each other have four eyes
+            self.share = 0.0  # no cross-fade: it would show both pairs of eyes
 
 
 def _lean(skin: np.ndarray, figure: np.ndarray) -> float | None:
-    """How far the face's middle is off the head's, in widths of the head; None where no face is seen."""
+    """Offset of the face's middle from the head's, in widths of the head; None if no face is visible."""
     top, bottom = figure_rows(figure)
     rows = np.arange(len(figure))[:, None] - top
     zone = (rows > 0.03 * (bottom - top)) & (rows < 0.11 * (bottom - top))

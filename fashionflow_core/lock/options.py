@@ -11,20 +11,20 @@ from fashionflow_core.errors import SettingError
 
 @dataclass(frozen=True)
 class LockOptions:
-    """How a photo is locked to a video.
+    """Settings of the photo lock.
 
     Attributes:
         level: off; colour, the regions' colours and the background; full, the photo's own pixels, too.
-        least_pasted: share of the figure below which no pixels of the photo are put in any more.
-        follow: share of a new frame in the colours that a region is corrected from, 0 to 1.
-        shading: share of the video's own shading that the photo's pixels take on, 0 to 1.
-        least_shift: a region's mean that is off by less than about this (L*a*b*) is left alone: shading does that.
+        least_pasted: least share of the figure that can be followed from the photo; below it pasting ends.
+        follow: weight of a new frame in the running statistics of a region, 0 to 1.
+        shading: share of the video's shading that pasted pixels take over, 0 to 1.
+        least_shift: offset of a region's mean (L*a*b*) below which it is mostly left uncorrected, as shading.
     """
 
     level: str = "full"
     least_pasted: float = 0.1
     follow: float = 0.8
-    shading: float = 0.5
+    shading: float = 0.8
     least_shift: float = 1.0
 
     def __post_init__(self) -> None:
@@ -34,16 +34,16 @@ class LockOptions:
 
 @dataclass
 class LockReport:
-    """What was done to a video.
+    """Report of a locked video.
 
     Attributes:
-        asked: level that was asked for.
-        level: level that was reached: off, colour or full.
-        reason: why it is another one, in words; empty if it is not.
+        asked: requested level.
+        level: reached level: off, colour or full.
+        reason: reason of a difference between the two, in words; else empty.
         frames: number of frames seen.
-        pasted: share of the figure that shows the photo's own pixels, one a frame from frame 1 on; level full alone.
-        head_until: first frame whose head is the video's own again; None: none, or level colour.
-        pixels_until: first frame from which no pixels of the photo were put in; None: none.
+        pasted: share of the figure shown by the photo's pixels, per frame from frame 1 on; level full only.
+        head_until: first frame with the video's own head; None: none, or level colour.
+        pixels_until: first frame without pixels of the photo; None: none.
     """
 
     asked: str
@@ -55,12 +55,12 @@ class LockReport:
     pixels_until: int | None = None
 
     def restart(self, level: str, reason: str) -> None:
-        """Forget everything: the frames are taken from the first one on, once more."""
+        """Reset the report before another pass over the frames."""
         self.level, self.reason, self.frames, self.pasted = level, reason, 0, []
         self.head_until = self.pixels_until = None
 
     def summary(self) -> dict[str, Any]:
-        """For manifests and reports: JSON-able, no longer than a line."""
+        """The report for manifests, JSON-serializable."""
         found: dict[str, Any] = {"asked": self.asked, "level": self.level}
         if self.reason:
             found["reason"] = self.reason

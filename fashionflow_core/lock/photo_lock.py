@@ -1,8 +1,8 @@
-"""Photo lock of one video: frames in, frames out, with what can be done by itself.
+"""Photo lock of one video, with fallbacks: from level full to colour, and to unchanged frames.
 
 Frame 0 becomes the photo. The lock needs a figure before a plain background, and a video that starts with it; without
-them frames come back as they are, and the report says why. Photo pixels are put in as long as a tenth of the figure can
-be; from then on the colours alone are corrected.
+them frames are returned unchanged, and the report names the reason. Pixels of the photo are pasted as long as a tenth
+of the figure can be followed; from then on only colours are corrected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST_ALIKE = 0.6  # overlap of the figures in the photo and in the video's fir
 
 
 class PhotoLock:
-    """Locks a photo to the frames of one video, one after the other; a constant number of frames is held.
+    """Lock of a photo to the frames of one video, in order; a constant number of frames is held.
 
     Args:
         photo: uint8 `(h, w, 3)` sRGB, of the video's size.
@@ -34,7 +34,7 @@ class PhotoLock:
         report: filled in; a new one if None.
 
     Attributes:
-        report: what was done so far.
+        report: report of the frames so far.
 
     Raises:
         FashionFlowError: level full without the extra `lock`; see `best_level`.
@@ -95,7 +95,7 @@ class PhotoLock:
         columns = self._colour.columns
         corrected = self._colour.correct(frame)
         if self._pixels is not None and self._colour.columns != columns:
-            self._give_up(number)  # the figure has walked out of the columns that flow is followed in
+            self._give_up(number)  # the figure left the columns in which flow is computed
         if self._pixels is None:
             return self._colour.finished(corrected.composed())
         figure, alpha = self._pixels.add(corrected, number == 1)
@@ -110,8 +110,8 @@ class PhotoLock:
         self.report.pasted.append(round(pixels.pasted, 4))
         if pixels.head.gone and self.report.head_until is None:
             self.report.head_until = number
-        self._few = self._few + 1 if pixels.pasted < self.options.least_pasted else 0
-        if self._few >= _PATIENCE and pixels.pasted < 0.3 * self.options.least_pasted:
+        self._few = self._few + 1 if pixels.followed < self.options.least_pasted else 0
+        if self._few >= _PATIENCE and pixels.followed < 0.3 * self.options.least_pasted:
             self._give_up(number + 1)
 
     def _give_up(self, number: int) -> None:
@@ -122,7 +122,7 @@ class PhotoLock:
 
 
 def best_level(level: str) -> tuple[str, str]:
-    """The level that this machine can do, and why it is another one (empty if it is not)."""
+    """The level that this machine supports, and the reason if it is not the requested one (else empty)."""
     if level == "full" and not is_installed():
         return "colour", "level full needs the extra 'lock'"
     return level, ""
@@ -134,12 +134,12 @@ def locked(
     """Frames with the photo locked to them.
 
     Args:
-        decode: gives the video's frames, from the first one on at each call.
+        decode: returns the video's frames from the first one on at each call.
         photo: uint8 `(h, w, 3)` sRGB, of their size.
-        options: level full becomes colour where the extra `lock` is not installed, and the report says so.
+        options: without the extra `lock`, level full becomes colour, with a reason in the report.
 
     Returns:
-        the same as `decode`, locked as frames are asked for, and the report of the latest call.
+        a function like `decode` that locks frames as they are requested, and the report of its latest call.
     """
     level, reason = best_level(options.level)
     report = LockReport(options.level, level, reason)

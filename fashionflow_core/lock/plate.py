@@ -1,4 +1,4 @@
-"""Plate of a photo: its background with the figure taken out, and whether it is plain."""
+"""Background plate of a photo without the figure, and the test for a plain background."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plate_of(lab: np.ndarray, figure: np.ndarray) -> np.ndarray:
     soft = blurred(torch.from_numpy(near)[None], max(1.0, len(near) / 160)).numpy()[0]
     share = np.maximum(soft, near)[..., None]
     wall = background(lab)
-    # A lamp's spot or dark corners are no straight gradient: what the surroundings are off by is continued inwards.
+    # Spots of light and vignettes are not linear: the surroundings' difference from the gradient is continued inwards.
     known = torch.from_numpy(1 - near)[None]
     off = torch.from_numpy(lab - wall).permute(2, 0, 1) * known
     total, weight = torch.zeros_like(off), torch.full_like(known, 1e-6)
@@ -42,7 +42,7 @@ def is_plain(photo: Outline) -> bool:
 
 
 def backdrop(lab: np.ndarray, wall: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """The plate with what lies on the frame's wall: shadows keep their difference from it, noise goes.
+    """The plate with the shadows of the frame: differences from the frame's wall above the noise are kept.
 
     Args:
         lab, wall, plate: `(h, w, 3)`: the frame, its empty wall, and the photo's plate.

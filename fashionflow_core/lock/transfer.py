@@ -1,4 +1,4 @@
-"""Transfer of colour statistics: the linear map that brings one Gaussian's colours to another's."""
+"""Colour transfer between two Gaussians by a linear map (Monge-Kantorovich)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class ColourGaussian:
 
     @classmethod
     def of(cls, sample: np.ndarray) -> ColourGaussian | None:
-        """Of colours `(n, 3)`, their outermost twentieth left out; None of fewer than 30."""
+        """Fit to colours `(n, 3)` without their outermost twentieth; None for fewer than 30."""
         if len(sample) < 30:
             return None
         sample = sample[:: max(1, len(sample) // 4000)].astype(np.float64)
         off = np.linalg.norm(sample - np.median(sample, axis=0), axis=1)
         sample = sample[off <= max(float(np.quantile(off, 0.95)), 1e-3)]
-        # One unit of variance: a region of one colour has a map, too.
+        # One unit of variance keeps the covariance of a plain region invertible.
         return cls(sample.mean(0), np.cov(sample.T) + np.eye(3))
 
     def mixed(self, other: ColourGaussian, mean: float, covariance: float) -> ColourGaussian:
-        """Moved towards `other` by these shares."""
+        """A mixture with `other`, by the given weights of mean and covariance."""
         return ColourGaussian(
             self.mean + mean * (other.mean - self.mean),
             self.covariance + covariance * (other.covariance - self.covariance),

@@ -1,9 +1,9 @@
-"""Labels of garment, skin, hair and shoes that follow in time.
+"""Labels of garment, skin, hair and shoes, tracked over time.
 
-Frame by frame a bare arm before a skirt may look more like the skirt than like the photo's face, and a generated video
-changes its colours slowly. So each frame is labelled by what its colours were in the frames before (a mixture of
-Gaussians a class, which follows) and by where its neighbours in time had which label. The first frame, the photo, is
-labelled by `garment.garment_mask` and its palette.
+In a single frame a bare arm in front of a skirt may be nearer to the skirt's colour than to the photo's face, and
+colours of generated videos drift slowly. Each frame is therefore labelled by running colour models (a mixture of
+Gaussians per label) and by the labels of the previous frame. The first frame, the photo, is labelled by
+`garment.garment_mask` and its palette.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NONE, GARMENT, SKIN, HAIR, SHOES = range(len(LABELS))
 WORKING_HEIGHT = 320  # rows that frames are labelled at, about
 
 _COMPONENTS = {GARMENT: 5, SKIN: 2, HAIR: 2, SHOES: 2}  # Gaussians of each label
-_FLOOR = -14.0  # least log-likelihood: a colour never seen before must not outweigh its place
-_PIECES = 1.5  # most that colour says, as a log-likelihood, of which of two pieces of clothing a pixel belongs to
+_FLOOR = -14.0  # least log-likelihood, so that an unknown colour does not outweigh the position
+_PIECES = 1.5  # largest log-likelihood by which colour decides between two pieces of clothing
 _SPREAD = 6.0  # added to each variance, (L*a*b*)^2: noise, compression, shading
 _WIDEST = 1.7  # a Gaussian's trace may grow to this times the photo's
 _RATE = 0.4  # share of a new frame in what the Gaussians hold
@@ -213,7 +213,7 @@ class LabelTracker:
         posterior = np.exp(likelihoods - likelihoods.max(0)) * prior
         posterior /= posterior.sum(0) + 1e-12
         if count > len(LABELS) - 1:
-            # Which piece of clothing is first a matter of place: a texture of both pieces' colours must not mix them.
+            # Position decides first between two pieces of clothing: a texture in the colours of both must not mix them.
             pieces = np.flatnonzero(self._owners == GARMENT)
             share = prior[pieces] * np.exp(_piece_evidence(likelihoods[pieces], prior[pieces]))
             posterior[pieces] = posterior[pieces].sum(0) * share / (share.sum(0) + 1e-12)
@@ -234,7 +234,7 @@ class LabelTracker:
         return FrameLabels(outline, weights, labels)
 
     def _carried(self, box: tuple[slice, slice], rows: tuple[int, int]) -> np.ndarray:
-        """What the frame before says of each place, `(n, h, w)` of the box."""
+        """Prior of each label from the previous frame, `(n, h, w)` of the box."""
         before = torch.from_numpy(np.ascontiguousarray(self._prior[(slice(None), *box)]))
         near, far = (blurred(before, sigma * self._scale).numpy() for sigma in (_NEAR, _FAR))
         prior = 0.75 * near + 0.25 * far + self._least[:, None, None]
@@ -243,7 +243,7 @@ class LabelTracker:
         return prior * allowed[:, :, None]
 
     def _connected_hair(self, part: np.ndarray, top: int, tall: int) -> np.ndarray:
-        """Rims between cloth and skin look like hair: hair is what hangs together with the head's."""
+        """Keep only hair connected with the head: edges between garment and skin have the colour of hair."""
         hair = part[HAIR - 1]
         thick = grow(shrink(hair > 0.5))
         head = np.zeros_like(thick)
@@ -278,9 +278,9 @@ def figure_box(figure: np.ndarray, margin: int) -> tuple[slice, slice]:
 
 
 def _piece_evidence(likelihoods: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """What colour says of which of two pieces a pixel belongs to, `(2, n)`, from `-_PIECES` to `_PIECES`.
+    """Log-likelihoods by which colour decides between two pieces of clothing, `(2, n)`, from `-_PIECES` to `_PIECES`.
 
-    Nothing where the two look alike by now: whichever has the wider Gaussians would take over the other.
+    0 where the two have become alike: the one with the wider Gaussians would take over the other.
     """
     odds = likelihoods[0] - likelihoods[1]
     share = prior[0] / (prior.sum(0) + 1e-9)

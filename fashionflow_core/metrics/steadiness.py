@@ -9,34 +9,39 @@ from fashionflow_core.images.lab import ciede2000, srgb_to_lab
 _AROUND = 4  # frames looked at on each side of a flash
 
 
-def flash(frames: np.ndarray) -> float:
-    """The largest passing change of brightness: a frame against the frames before it and those after it.
+def flashes(frames: np.ndarray) -> np.ndarray:
+    """Passing changes of brightness: each frame against the frames before it and those after it.
 
     Args:
         frames: uint8 `(f, h, w, 3)`.
 
     Returns:
-        grey levels (0..255) of the whole frame's mean luma, the lesser of both differences, where they have one sign; 0
-        for a ramp, a step, or fewer than three frames.
+        float64 `(f,)`, grey levels (0..255) of the whole frame's mean luma, the lesser of both differences, where they
+        have one sign; 0 for a ramp, a step, or fewer than three frames.
     """
     light = np.array([frame.reshape(-1, 3).mean(0) @ (0.2126, 0.7152, 0.0722) for frame in frames])
-    found = 0.0
+    found = np.zeros(len(light))
     for index in range(1, len(light) - 1):
         before = light[index] - np.median(light[max(0, index - _AROUND) : index])
         after = light[index] - np.median(light[index + 1 : index + 1 + _AROUND])
         if before * after > 0:
-            found = max(found, min(abs(before), abs(after)))
-    return float(found)
+            found[index] = min(abs(before), abs(after))
+    return found
 
 
-def wall_shift(frames: np.ndarray) -> float:
-    """How far the background's colour goes from the first frame's.
+def flash(frames: np.ndarray) -> float:
+    """The largest of `flashes`, grey levels."""
+    return float(flashes(frames).max(initial=0.0))
+
+
+def wall_shifts(frames: np.ndarray) -> np.ndarray:
+    """How far the background's colour is from the first frame's, frame by frame.
 
     Args:
         frames: uint8 `(f, h, w, 3)`, a figure before a plain wall that the left and right borders show.
 
     Returns:
-        CIEDE2000, the larger of both borders', exceeded by a tenth of the frames: a flash alone does not count.
+        float64 `(f,)`, CIEDE2000, the larger of both borders'.
     """
     height, width = frames.shape[1:3]
     strip = max(2, width // 40)
@@ -46,7 +51,29 @@ def wall_shift(frames: np.ndarray) -> float:
         parts = srgb_to_lab(frames[:, : max(1, int(0.7 * height)), side]).reshape(len(frames), -1, 3)
         wall = np.median(parts, axis=1)
         shifts.append(ciede2000(wall[0], wall))
-    return float(np.quantile(np.max(shifts, axis=0), 0.9))
+    return np.max(shifts, axis=0)
+
+
+def wall_shift(frames: np.ndarray) -> float:
+    """What a tenth of `wall_shifts` exceed, CIEDE2000: a flash alone does not count."""
+    return float(np.quantile(wall_shifts(frames), 0.9))
+
+
+def contrasts(frames: np.ndarray, figure: np.ndarray) -> np.ndarray:
+    """Contrast of the figure, frame by frame.
+
+    Args:
+        frames: uint8 `(f, h, w, 3)`.
+        figure: bool `(f, h, w)`.
+
+    Returns:
+        float64 `(f,)`, root mean square distance from the mean colour, L*a*b*; nan where no figure is seen.
+    """
+    found = np.full(len(frames), np.nan)
+    for index, (frame, mask) in enumerate(zip(frames, figure, strict=True)):
+        if mask.sum() >= 50:
+            found[index] = np.sqrt(srgb_to_lab(frame[mask]).var(0).sum())
+    return found
 
 
 def fade(frames: np.ndarray, figure: np.ndarray) -> float:
@@ -57,14 +84,11 @@ def fade(frames: np.ndarray, figure: np.ndarray) -> float:
         figure: bool `(f, h, w)`.
 
     Returns:
-        1 less the ratio of the last third's contrast (root mean square distance from the mean, L*a*b*) to the first
-        frame's; 0 where nothing is lost or no figure is seen, at most 1.
+        1 less the ratio of the last third's median contrast to the first frame's; 0 where nothing is lost or no figure
+        is seen, at most 1.
     """
-    contrasts = []
-    for frame, mask in zip(frames, figure, strict=True):
-        colours = srgb_to_lab(frame[mask]) if mask.sum() >= 50 else np.zeros((0, 3), np.float32)
-        contrasts.append(float(np.sqrt(colours.var(0).sum())) if len(colours) else np.nan)
-    last = np.array(contrasts[-max(1, len(contrasts) // 3) :])
-    if not contrasts[0] > 0 or np.isnan(last).all():
+    found = contrasts(frames, figure)
+    last = found[-max(1, len(found) // 3) :]
+    if not found[0] > 0 or np.isnan(last).all():
         return 0.0
-    return float(np.clip(1 - np.nanmedian(last) / contrasts[0], 0, 1))
+    return float(np.clip(1 - np.nanmedian(last) / found[0], 0, 1))

@@ -9,11 +9,12 @@ from command import assert_refused
 from quick_model import LOG, STILL, UNLUCKY
 
 from fashionflow_core import video
-from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, flags, reroll_seed, score
+from fashionflow_core.catalogue.quality_gate import QualityLimits, badness, evidence, flags, reroll_seed, score
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.metrics import steadiness
+from fashionflow_core.metrics import motion_faults, steadiness
 from fashionflow_core.synthetic.clips import render_clip
 from fashionflow_core.synthetic.degraded import damaged
+from fashionflow_core.synthetic.faulty import faulty
 from fashionflow_core.synthetic.labelled import labelled_clip
 
 
@@ -47,7 +48,25 @@ def test_unsteady_clips_have_their_reasons(tmp_path: Path) -> None:
     for damage, reason in (("flash", "flash"), ("background", "background"), ("fade", "faded")):
         made = damaged(truth.frames, truth.labels, damage, 1.0, np.random.default_rng(2))
         assert reason in judged(tmp_path, made)
+        if damage == "flash":
+            light = made.mean((1, 2, 3))
+            scores = score(tmp_path / "a.mp4", made[0])
+            assert light[evidence("flash", scores)] == pytest.approx(light.max(), abs=0.5)
+            assert evidence("first frame", scores) == 0 and evidence("zoom", scores) is evidence("x", scores) is None
     assert "flash" not in judged(tmp_path, damaged(truth.frames, truth.labels, "ramp", 1.0, np.random.default_rng(2)))
+
+
+def test_zoom_and_noise_are_no_movement(tmp_path: Path) -> None:
+    truth = labelled_clip(3, 12)
+    assert judged(tmp_path, faulty(truth, "zoom", 0.4, 3)) == ["zoom"]
+    assert judged(tmp_path, faulty(truth, "still", 1.0, 3)) == ["still"]
+    assert motion_faults.movement(truth.frames) > 5 * motion_faults.movement(faulty(truth, "still", 1.0, 3))
+    growth = [motion_faults.zoom(faulty(truth, "zoom", strength, 3)).growth for strength in (0.2, 0.6, 1.0)]
+    np.testing.assert_allclose(growth, np.subtract(1, 1 / np.array([1.05, 1.15, 1.25])), atol=0.02)
+    found = motion_faults.zoom(np.repeat(truth.frames[:1], 4, axis=0))
+    assert (found.share, found.growth) == (0, 0)
+    with pytest.raises(ValueError, match="unknown fault"):
+        faulty(truth, "nothing", 1.0, 3)
 
 
 def test_steadiness_of_what_does_not_change() -> None:
@@ -81,11 +100,16 @@ def test_limits() -> None:
     for text in ("colour=3", "drift", "drift=x", "drift=-1", "drift=nan"):
         with pytest.raises(UsageError, match="gate_limits"):
             QualityLimits.parse(text)
-    fine = {"garment_drift": 3.0, "first_psnr": 30.0, "flicker": 2.0, "motion": 1.0, "figure_kept": 0.9}
-    assert flags(fine, QualityLimits()) == [] and badness(fine, QualityLimits()) == 0
-    bad, worse = fine | {"garment_drift": 12.0}, fine | {"garment_drift": 20.0, "motion": 0.1}
+    fine = {"garment_drift": 3.0, "first_psnr": 36.0, "flicker": 2.0, "movement": 11.0, "figure_kept": 0.9}
+    better = fine | {"garment_drift": 1.0}
+    assert (
+        flags(fine, QualityLimits()) == []
+        and badness(better, QualityLimits()) == 0 < badness(fine, QualityLimits()) < 1
+    )
+    bad, worse = fine | {"garment_drift": 12.0}, fine | {"garment_drift": 20.0, "movement": 0.1}
     assert flags(bad, QualityLimits()) == ["colour"] and flags(worse, QualityLimits()) == ["colour", "still"]
-    assert 0 < badness(bad, QualityLimits()) < badness(worse, QualityLimits())
+    assert 1 < badness(bad, QualityLimits()) < badness(worse, QualityLimits())
+    assert badness({}, QualityLimits()) == 0 and flags({}, QualityLimits()) == []
     assert len({reroll_seed(seed, number) for seed in range(100) for number in range(1, 10)}) == 900
 
 
@@ -94,7 +118,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
     plain(photos / "unlucky.png", (250, 5, UNLUCKY))
-    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1"
+    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3"
     assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
     plainly = last(out)
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
@@ -137,7 +161,10 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
 def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None:
     photos, out, model = shop(tmp_path / "photos", 1), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
-    env, limits = {LOG: str(tmp_path / "batches")}, "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1"
+    env, limits = (
+        {LOG: str(tmp_path / "batches")},
+        "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3",
+    )
     assert quick(photos, "-o", out, "--model", model, "--no-scores", cwd=tmp_path, env=env).returncode == 0
     made = len((tmp_path / "batches").read_text().splitlines())
     assert "scores" not in last(out)["never"]
