@@ -300,13 +300,13 @@ def make_video(
     if clip.lock is not None and clip.lock.reason:
         note(f"lock: {clip.lock.level} instead of {clip.lock.asked}: {clip.lock.reason}", studio.quiet)
     for one in made:
-        about: dict[str, Any] = {
+        details: dict[str, Any] = {
             "item": files[0].item,
             "lock": clip.lock.summary() if clip.lock else None,
             "motion": asdict(request.motion) if request.motion else None,
             "motion_distance": distance,
         }
-        studio.report(one | about, request, seconds)
+        studio.report(one | details, request, seconds)
 
 
 class StdinBytes:
