@@ -25,7 +25,7 @@ SIZE, FRAMES, FPS = (640, 512), 70, 25
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(description="Processor time of marks and result tables per item.")
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--video", type=float, help="seconds that one video of the run takes")
     options = parser.parse_args()
