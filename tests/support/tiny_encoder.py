@@ -11,7 +11,7 @@ def write_encoder(folder: Path, kind: str = "dinov2") -> Path:
     from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
     layers: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = layers | {"intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    vision: dict[str, Any] = layers | {"intermediate_size": 64, "image_size": 32, "patch_size": 8}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if kind == "dinov2":
