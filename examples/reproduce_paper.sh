@@ -3,14 +3,14 @@
 #
 #   examples/reproduce_paper.sh smoke            minutes: every step runs, the numbers mean nothing
 #   examples/reproduce_paper.sh laptop           a night on two cores: small networks on drawn clips
-#   examples/reproduce_paper.sh full LIST.txt    days on GPUs: the paper's networks on the Fashion data set,
-#                                                LIST.txt as for `fashionflow data download fashion`
+#   examples/reproduce_paper.sh full             days on GPUs: the paper's networks on the Fashion data set
+#   examples/reproduce_paper.sh full TRAIN TEST  the same with other lists than the published ones
 #
 # Results are in paper-SIZE/ (or $OUT): report.html and report.md. A second run continues where the first stopped.
 # STEPS and SEEDS override the training steps of each model and the seeds.
 set -eu
 
-SIZE=${1:?usage: examples/reproduce_paper.sh smoke|laptop|full [LIST.txt]}
+SIZE=${1:?usage: examples/reproduce_paper.sh smoke|laptop|full [TRAIN TEST]}
 OUT=${OUT:-paper-$SIZE}
 HERE=$(cd "$(dirname "$0")/.." && pwd)
 FASHIONFLOW=${FASHIONFLOW:-fashionflow}
@@ -18,7 +18,7 @@ PYTHON=${PYTHON:-$(dirname "$(command -v "$FASHIONFLOW")")/python}
 
 case $SIZE in
 smoke)
-    CLIPS=6 TEST=3 PIXELS=64x64 FRAMES=8 STEPS=${STEPS:-2} SEEDS=${SEEDS:-0 1} WIDTHS=16,24,32
+    CLIPS=6 TEST=3 PIXELS=64x64 FRAMES=8 STEPS=${STEPS:-2} SEEDS=${SEEDS:-0} WIDTHS=16,24,32
     BENCH="--latent-size 8x8 --frames 4 --steps 2 --repeats 1"
     ;;
 laptop)
@@ -26,8 +26,7 @@ laptop)
     BENCH="--latent-size 16x16 --frames 8 --repeats 3"
     ;;
 full)
-    LIST=${2:?full: the list of the Fashion data set, as for fashionflow data download fashion}
-    SEEDS=${SEEDS:-0}
+    TRAIN=${2:-} TEST=${3:-} SEEDS=${SEEDS:-0}
     BENCH="--full"
     ;;
 *)
@@ -49,9 +48,12 @@ step() {
 }
 
 if [ "$SIZE" = full ]; then
-    step fashion/train "$FASHIONFLOW" data download fashion --list "$LIST" -o fashion
-    step base "$FASHIONFLOW" models new paper-base --vae base --clip base --preset paper -o base
-    step cache/index.json "$FASHIONFLOW" data prepare fashion/train -o cache --model base --clips-per-video 4
+    "$FASHIONFLOW" data download fashion -o fashion --jobs 8 ${TRAIN:+--train-list "$TRAIN"} ${TEST:+--test-list "$TEST"}
+    if [ ! -e base ]; then
+        "$FASHIONFLOW" models pull base
+        "$FASHIONFLOW" models new paper -o base
+    fi
+    "$FASHIONFLOW" data prepare fashion/train -o cache --model base --clips-per-video 4
     TEST_CLIPS=fashion/test
 else
     "$FASHIONFLOW" data synth -o clips --clips $CLIPS --size $PIXELS --frames $FRAMES --seed 70
