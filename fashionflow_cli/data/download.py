@@ -76,7 +76,7 @@ def download(
     from fashionflow_core.dataset import fashion
     from fashionflow_core.dataset.download import download_all, read_list, read_manifest
 
-    is_fashion = str(list_) == fashion.NAME and not list_.exists()
+    is_fashion = str(list_) == fashion.NAME and not list_.is_file()  # the output folder may have that name
     if not is_fashion and (train_list or test_list):
         raise SettingError("train_list" if train_list else "test_list", f"only for the dataset {fashion.NAME}")
     splits, problems = {}, []
