@@ -44,7 +44,8 @@ class StubClip:
     """The photo, getting darker."""
 
     def __init__(self, photo: "np.ndarray") -> None:
-        self.photo, self.fps, self.count, self.warnings, self.latents = photo, 8.0, _FRAMES, (), None
+        self.photo, self.fps, self.count, self.warnings = photo, 8.0, _FRAMES, ()
+        self.latents = self.lock = None
         self.metadata = {"fashionflow_scheduler": "stub", "fashionflow_steps": "1"}
 
     @property

@@ -35,7 +35,7 @@ def generated(photos: Path, out: Path, size: tuple[int, int], seconds: float) ->
     """Seconds per video of `generate FOLDER`; size as (height, width)."""
     height, width = size
     options = ["-o", str(out), "--size", f"{height}x{width}", "--duration", str(seconds), "--seed", "1", "--quiet"]
-    subprocess.run([*_PROGRAM, "generate", str(photos), *options, *_MODEL], check=True)
+    subprocess.run([*_PROGRAM, "generate", str(photos), *options, *_MODEL], check=True, stdout=subprocess.DEVNULL)
     return seconds_each(out, len(list(photos.iterdir())))
 
 
