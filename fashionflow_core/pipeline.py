@@ -83,7 +83,7 @@ class FashionFlowPipeline:
             )
         if resolved.scheduler == "lcm" and not self.config.distilled:
             warnings.warn(
-                f"{option('scheduler')}: lcm for distilled models; {self.config.name} is not one: "
+                f"{option('scheduler')}: lcm is for distilled models; {self.config.name} is not one: "
                 "videos move less and may lose fine detail",
                 FashionFlowWarning,
                 stacklevel=3,

@@ -193,10 +193,10 @@ def test_models_that_were_not_trained_for_it_are_refused(tmp_path: Path):
         lambda: plain.interpolate(_video(3), 3),
         lambda: plain.plan(interpolate=4),
     ):
-        with pytest.raises(UsageError, match="model tiny was not trained to fill in"):
+        with pytest.raises(UsageError, match="model tiny was not trained for interpolation"):
             refused()
     both = build_tiny_model(tmp_path / "both", modes=MODES, conditioning=("both", "global"))
-    with pytest.raises(UsageError, match="global conditioning gives no frames"):
+    with pytest.raises(UsageError, match="global conditioning has no given frames"):
         load(both, device="cpu").generate(photo, interpolate=2, conditioning="global")
     with pytest.raises(UsageError, match="interpolate: must be 2 or 4"):
         plain.generate(photo, interpolate=3)

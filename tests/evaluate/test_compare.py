@@ -72,7 +72,7 @@ def test_evaluations(tmp_path: Path):
     worse = run("compare", "b.json", "a.json", cwd=tmp_path)
     assert worse.returncode == 1 and "FVD ↓" in worse.stdout and "worse" in worse.stdout
     errors = [line for line in worse.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "a.json: is worse than b.json beyond noise in metrics.fvd" in errors[0]
+    assert len(errors) == 1 and "a.json: worse than b.json beyond noise in metrics.fvd" in errors[0]
     other = run("compare", "c.json", "a.json", cwd=tmp_path)
     assert other.returncode == 0 and "protocol.seed: 1 and 0" in other.stdout
     assert "No verdicts, since these differ: protocol.seed" in other.stdout

@@ -216,7 +216,7 @@ def test_seeds_make_no_difference(trained: Path, video: list[np.ndarray]):
 
 def test_settings_that_change_nothing_are_told_of(trained: Path, video: list[np.ndarray]):
     pipe = pipeline.load(trained, device="cpu")
-    with pytest.warns(FashionFlowWarning, match="fills in between with a network of its own"):
+    with pytest.warns(FashionFlowWarning, match="interpolates with a separate network"):
         made = list(pipe.interpolate(video, 5, steps=7))
     np.testing.assert_array_equal(made, list(pipe.interpolate(video, 5)))
 
