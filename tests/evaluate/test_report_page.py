@@ -68,7 +68,7 @@ def test_of_an_evaluation(results: dict[str, Any], page: devtools.Page, tmp_path
     value = results["weak"]["metrics"]["psnr"]
     low, high = results["weak"]["intervals"]["psnr"]
     assert re.search(rf"PSNR, dB ↑.*?\s{value:.2f}\s+{low:.2f} \.\. {high:.2f}", text, re.S)
-    assert "broken.mp4: is not a video" in text
+    assert "broken.mp4: not a video" in text
     page.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
     text = page.ask("document.body.innerText")
     assert "onerror" in text and "leading frames that both clips have" in text
