@@ -58,7 +58,7 @@ def open_part(kind: Any, setting: str, source: str, subfolders: tuple[str, ...],
         ) from error
     if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise FashionFlowError(
-            f"{asked}: {len(lacking)} weights are missing or misshapen: {lacking[0]} ...",
+            f"{asked}: {len(lacking)} weights are missing or have another shape: {lacking[0]} ...",
             hint=f"give {option(setting)} the model that the checkpoint was trained with",
         )
     return network

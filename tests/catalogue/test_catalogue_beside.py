@@ -66,7 +66,7 @@ def test_a_job_that_comes_after_the_end_is_left_to_others(monkeypatch: pytest.Mo
     listening = worker._Worker(incoming, io.BytesIO())
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    listening.listen(start)
+    listening.listen(start, cancel=lambda number: None)
     assert begun == ["a"] and listening.stop.is_set() and ended == [1]
 
 
