@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.errors import FashionFlowError, command
-from fashionflow_core.store.folder import SOURCE_FILE, atomic_folder, network_damage
+from fashionflow_core.store.folder import SOURCE_FILE, atomic_folder, forget_origins, network_damage
 from fashionflow_core.store.hub import Snapshot, fetch_part
 from fashionflow_core.store.network_sources import CLIP_FOLDERS, VAE_FOLDERS
 from fashionflow_core.store.published import open_clip, open_vae
@@ -44,6 +44,7 @@ def pull_base(target: Path, report: Callable[[str], None], progress: OnBytes | N
         with atomic_folder(target) as folder:
             for name, part in parts.items():
                 part.save_pretrained(folder / name)
+            forget_origins(folder)  # before sizes and hashes are recorded
             _record(folder, pins)
             if problems := network_damage(folder):
                 raise FashionFlowError(f"{BASE}: incomplete: {problems[0]}", hint=command("models pull", BASE))

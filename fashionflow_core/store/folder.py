@@ -151,11 +151,12 @@ def nearest_folder(target: Path) -> Path:
     return next(folder for folder in target.absolute().parents if folder.is_dir())
 
 
-def _forget_origin(path: Path) -> None:
-    """Remove the path that diffusers stores in a network's configuration."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content.pop("_name_or_path", None) is not None:
-        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def forget_origins(folder: Path) -> None:
+    """Remove the paths that diffusers stores in the configurations of networks; `atomic_folder` does so at its end."""
+    for path in folder.glob("*/config.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -167,8 +168,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         made, replaced = scratch / "made", scratch / "replaced"
         made.mkdir()
         yield made
-        for path in made.glob("*/config.json"):
-            _forget_origin(path)
+        forget_origins(made)
         for path in made.rglob("*"):
             if path.is_file():  # safetensors creates private files; these get default permissions
                 set_mode(path)

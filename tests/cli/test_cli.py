@@ -33,7 +33,7 @@ from fashionflow_core.synthetic.clips import render_clip
         (["generate", "a.jpg", "--frames", "many"], ["--frames"]),
         (["generate", "a.jpg", "--fps", "nan"], ["--fps"]),
         (["generate", "a.jpg", "--size", "640"], ["--size", "640"]),
-        (["generate", "a.jpg", "--scheduler", "magic"], ["--scheduler", "magic", "ddpm, ddim, dpm++"]),
+        (["generate", "a.jpg", "--scheduler", "magic"], ["--scheduler", "magic", "ddpm, ddpm-large, ddim, dpm++"]),
         (["generate", "a.jpg", "--seed", "-1"], ["--seed"]),
         (["generate", "a.jpg", "--dtype", "int4"], ["--dtype", "int4"]),
         (["generate", "a.jpg", "-o", "a.avi"], ["a.avi", ".mp4"]),
