@@ -19,7 +19,7 @@ PYTHON=${PYTHON:-$(dirname "$(command -v "$FASHIONFLOW")")/python}
 case $SIZE in
 smoke)
     CLIPS=6 TEST=3 PIXELS=64x64 FRAMES=8 STEPS=${STEPS:-2} SEEDS=${SEEDS:-0} WIDTHS=16,24,32
-    BENCH="--latent-size 8x8 --frames 4 --steps 2 --repeats 1"
+    BENCH="--latent-size 16x16 --frames 2 --steps 2 --repeats 1"
     ;;
 laptop)
     CLIPS=400 TEST=16 PIXELS=192x128 FRAMES=32 STEPS=${STEPS:-2000} SEEDS=${SEEDS:-0 1 2} WIDTHS=24,48,96
@@ -95,7 +95,7 @@ for seed in $SEEDS; do
 done
 first=${SEEDS%% *}
 step ablation.json "$FASHIONFLOW" ablation $models --data "$TEST_CLIPS" --generated generated --report ablation -o ablation.json
-step methods.json "$FASHIONFLOW" evaluate --model "runs/both-$first/model" --data "$TEST_CLIPS" --generated generated/both \
+step methods.json "$FASHIONFLOW" evaluate --model "runs/both-$first/model" --conditioning both --data "$TEST_CLIPS" --generated generated/both \
     --report methods -o methods.json
 step speed.json "$FASHIONFLOW" bench dreampose $BENCH -o speed.json
 "$PYTHON" "$HERE/scripts/paper_report.py" .
