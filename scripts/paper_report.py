@@ -48,6 +48,12 @@ def speed_rows(suite: Mapping[str, Any]) -> list[list[str]]:
     return [*rows, ["counted operations of (a) and (b)", f"{suite['arithmetic']:.1f}", "calculated"]]
 
 
+def differences(ablation: Mapping[str, Any]) -> list[Section]:
+    """Paired differences of both conditioners from one; none if too few clips have an interval."""
+    rows = report.difference_rows(ablation)
+    return [Section("Differences on the same photos", (report.DIFFERENCES,), [Table(rows)])] if len(rows) > 1 else []
+
+
 def sections(folder: Path) -> list[Section]:
     """All sections of the report; each says which experiment of the paper it repeats."""
     ablation = by_method(json.loads((folder / "ablation.json").read_text("utf-8")))
@@ -62,7 +68,7 @@ def sections(folder: Path) -> list[Section]:
         Section("Table 1: methods", (report.note(measured),), [Table(report.paper_rows(measured))]),
         Section("Table 2: conditioning", (), [Table(report.ablation_rows(ablation))]),
         Section("Other measures of the ablation", (report.MEANS,), [Table(report.method_rows(ablation))]),
-        Section("Differences on the same photos", (report.DIFFERENCES,), [Table(report.difference_rows(ablation))]),
+        *differences(ablation),
         Section("Figure of section 4.6", (), (), [Picture(f, t) for f, t in FIGURES.items() if (folder / f).is_file()]),
         Section("Section 4.5: speed", (speed["title"], str(speed["reduced"] or "")), [Table(speed_rows(speed))]),
         *(Section(title, lines=lines) for title, lines in report.remarks([methods, *everything]).items()),
