@@ -45,6 +45,7 @@ class StubClip:
 
     def __init__(self, photo: "np.ndarray") -> None:
         self.photo, self.fps, self.count, self.warnings = photo, 8.0, _FRAMES, ()
+        self.height, self.width = photo.shape[:2]
         self.latents = self.lock = None
         self.metadata = {"fashionflow_scheduler": "stub", "fashionflow_steps": "1"}
 
