@@ -18,9 +18,9 @@ fashionflow compare a/step.json b/step.json --markdown
 """
 GRID_EXAMPLES = """[bold]Examples[/bold]
 
-fashionflow grid real ours other -o grid.png
+fashionflow grid real first second -o grid.png
 
-fashionflow grid real ours -o grid.mp4 --limit 4
+fashionflow grid real first -o grid.mp4 --limit 4
 """
 
 

@@ -195,7 +195,7 @@ def paper_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """The paper's table 1, followed by measured rows."""
     rows = [["Method", *map(label, COLUMNS), "source"]]
     rows += [[name, *map(_plain, values), PAPER] for name, values in TABLE_1.items()]
-    return rows + [_ours(name, result) for name, result in measured.items()]
+    return rows + [_measured_row(name, result) for name, result in measured.items()]
 
 
 def ablation(measured: Mapping[str, Runs], markdown: bool = False) -> str:
@@ -220,7 +220,7 @@ def ablation_rows(measured: Mapping[str, Runs]) -> list[list[str]]:
     rows = [["Method", *map(label, COLUMNS), "source"]]
     for name, values in TABLE_2.items():
         rows.append([name, *map(_plain, values), PAPER])
-        rows += [_ours(name, result) for result in measured.get(name, ())]
+        rows += [_measured_row(name, result) for result in measured.get(name, ())]
     return rows
 
 
@@ -278,7 +278,7 @@ def _plain(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _ours(name: str, result: Mapping[str, Any]) -> list[str]:
+def _measured_row(name: str, result: Mapping[str, Any]) -> list[str]:
     values = ["-" if (value := result["metrics"].get(metric)) is None else _plain(value) for metric in COLUMNS]
     return [name, *values, f"measured here, {result['samples']['fake']} clips"]
 

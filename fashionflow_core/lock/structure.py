@@ -21,7 +21,7 @@ _WINDOW = 4.0  # standard deviation of the comparison window, likewise
 _NOISE = 0.4  # variance of L* that cannot be seen
 _EARLY = 6  # frames in which r0 is measured
 _EXPECTED = 0.9  # r / r0 where the frame has no structure to compare with
-_REPLACED = (0.35, 0.65)  # r0 below which r is no measure of the warp, and above which it is
+_REPLACED = (0.35, 0.65)  # r0 below which r does not measure the warp, and above which it does
 _MARGIN = 2.0  # weight of the photo's error
 
 

@@ -124,7 +124,7 @@ class PhotoFetcher:
         if len(data) > self.max_bytes:
             raise RequestError(FIELD, f"more than {self.max_bytes:,} bytes", "send a smaller photo")
         if answer.length:
-            raise ConnectionError("the connection broke off")
+            raise ConnectionError("the connection ended early")
         return bytes(data)
 
 

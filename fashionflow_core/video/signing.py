@@ -118,7 +118,7 @@ def _manifest(title: str, settings: Mapping[str, str]) -> str:
 
 
 def _add_source(builder: Any, source: Path) -> None:
-    """Name a photo or video in the manifest; files of a kind that C2PA does not know (such as WebM) are left out."""
+    """Name a photo or video in the manifest; files of a kind that C2PA does not support (such as WebM) are left out."""
     with source.open("rb") as file:
         mime = _mime(file.read(16))
         file.seek(0)

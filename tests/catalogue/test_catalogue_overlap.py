@@ -79,7 +79,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch
 
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two processors: one for the networks, one for what is beside them")
+        pytest.skip("needs two processors: one for the networks, one for encoding and photos")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -133,5 +133,5 @@ def test_a_folder_takes_what_unet_and_vae_take_alone(tmp_path: Path) -> None:
         if free and two_are_free():
             ratios.append(ratio)
     if not ratios:
-        pytest.skip("other programs had the processors all the time")
+        pytest.skip("no quiet moment to compare times: other programs used the processors throughout")
     raise AssertionError(ratios)

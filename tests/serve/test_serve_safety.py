@@ -458,7 +458,7 @@ def test_allowed_hosts_are_fetched_from() -> None:
         ("http://cdn.example/", [b"HTTP/1.1 200 OK\r\n\r\n" + bytes(2000)], "more than 1,000 bytes"),
         ("http://cdn.example/", [b"HTTP/1.1 404 Not Found\r\n\r\n"], "status 404"),
         ("http://cdn.example/", [b"nonsense"], "could not be fetched"),
-        ("http://cdn.example/", [b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"], "broke off"),
+        ("http://cdn.example/", [b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"], "ended early"),
     ],
 )
 def test_what_is_not_fetched(url: str, answers: list[bytes], words: str) -> None:
