@@ -1,9 +1,14 @@
 """What every test can count on: a share of the processors, no network, no settings of the user, its markers."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import devtools
 
 # Before anything imports torch: parallel workers that each start a thread per processor only get in each other's way.
 # Set in the workers alone: they inherit what the process that starts them has set, and would divide no further.
@@ -54,3 +59,16 @@ def metric_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("metric-weights")
     write_named_weights(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator["devtools.Page"]:
+    """A page of a headless Chromium, one for all tests of a module."""
+    import browser
+    import devtools
+
+    program = browser.find()
+    if program is None:
+        pytest.skip(f"needs Chromium, and none of {', '.join(browser.NAMES)} is on the PATH")
+    with devtools.opened(program, tmp_path_factory.mktemp("chromium") / "profile") as page:
+        yield page

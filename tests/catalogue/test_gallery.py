@@ -4,11 +4,9 @@ import json
 import re
 import shutil
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import devtools
 import numpy as np
 import pytest
@@ -118,15 +116,6 @@ SCROLL = """(async () => {
   }
   return times.sort((a, b) => a - b)[Math.floor(times.length * 0.9)];
 })()"""
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[devtools.Page]:
-    program = browser.find()
-    if program is None:
-        pytest.skip(f"needs Chromium, and none of {', '.join(browser.NAMES)} is on the PATH")
-    with devtools.opened(program, tmp_path_factory.mktemp("chromium") / "profile") as page:
-        yield page
 
 
 def opened(page: devtools.Page, out: Path) -> devtools.Page:

@@ -3,11 +3,9 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import devtools
 import numpy as np
 import pytest
@@ -36,15 +34,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "weak" / "broken.mp4").write_text("no video")
     options = EvaluateOptions(Protocol(metrics=("psnr", "silhouette", "drift", "skin"), bootstrap=20), folder)
     return {method: evaluate(folder / "real", folder / method, options) for method in ("weak", "strong")}
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[devtools.Page]:
-    program = browser.find()
-    if program is None:
-        pytest.skip(f"needs Chromium, and none of {', '.join(browser.NAMES)} is on the PATH")
-    with devtools.opened(program, tmp_path_factory.mktemp("chromium") / "profile") as page:
-        yield page
 
 
 def shown(page: devtools.Page, folder: Path, width: int = 1200) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import devtools
 import pytest
 from quick_model import HELD, HOLD, POISON
@@ -18,15 +17,6 @@ from fashionflow_core.catalogue import gallery
 AXE = "axe-core@4.14.1"
 KEY = "0123456789abcdef0123456789abcdef"
 DONE = "document.querySelectorAll('.card:not(.failed) button:enabled').length"
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[devtools.Page]:
-    program = browser.find()
-    if program is None:
-        pytest.skip(f"needs Chromium, and none of {', '.join(browser.NAMES)} is on the PATH")
-    with devtools.opened(program, tmp_path_factory.mktemp("chromium") / "profile") as page:
-        yield page
 
 
 @pytest.fixture
