@@ -29,8 +29,8 @@ def _network(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda record: record.update(schema=99), "is of schema 99, this version reads 1"),
-        (lambda record: record.pop("schema"), "is of no schema"),
+        (lambda record: record.update(schema=99), "has schema 99, this version reads 1"),
+        (lambda record: record.pop("schema"), "has no schema"),
         (lambda record: record.pop("networks"), "lacks networks"),
         (lambda record: record.update(banana=1), "unknown fields: banana"),
         (_network(wings=2), "unknown fields in networks.unet: wings"),

@@ -17,6 +17,7 @@ from fashionflow_core.store.registry import find
 from fashionflow_core.training import run
 from fashionflow_core.training.loop import Report
 from fashionflow_core.training.settings import load_config
+from fashionflow_core.training.status import TrainingStatus
 
 STEPS, WARM_UP, FRAMES, BATCH = 16, 2, 8, 2
 TRIES = 3
@@ -58,7 +59,7 @@ def speeds(folder: Path, model: Path, cache: Path, clips: torch.Tensor, hidden: 
     spent: dict[str, list[float]] = {"train": [], "plain": []}
     clock = [time.process_time()]
 
-    def turn(_part: float, _loss: float) -> None:
+    def turn(_status: TrainingStatus) -> None:
         for name, work in (("train", lambda: None), ("plain", lambda: next(plain))):
             work()
             now = time.process_time()
