@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command import assert_refused, run
+from diffusers import LTXImageToVideoPipeline
 from miniatures import FAMILIES, FRAMES, FRAMES_OF, STEPS, miniature, set_index
 from PIL import Image
 
@@ -312,31 +313,29 @@ def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(tmp_path: Path,
     assert len(list(pipe.generate(photo, small(place)).frames)) == FRAMES
 
 
-def test_values_that_are_not_finite_and_failures_are_one_line(tmp_path: Path, photo: np.ndarray) -> None:
+def test_values_that_are_not_finite_and_failures_are_one_line(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = miniature("ltx", tmp_path)
     pipe = pipeline.load(place, device="cpu")
-    source: Any = pipe.networks
-    whole = source._pipe
 
-    class Broken:
-        def __init__(self, answer: Any) -> None:
-            self.scheduler, self.answer = None, answer
+    def answers(made: Any) -> None:
+        def call(*_: Any, **__: Any) -> Any:
+            if isinstance(made, Exception):
+                raise made
+            return SimpleNamespace(frames=[made])
 
-        def __call__(self, **_: Any) -> Any:
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            return SimpleNamespace(frames=[self.answer])
+        monkeypatch.setattr(LTXImageToVideoPipeline, "__call__", call)
 
-    source._pipe = Broken(np.full((FRAMES, 128, 96, 3), np.nan))
+    answers(np.full((FRAMES, 128, 96, 3), np.nan))
     with pytest.raises(FashionFlowError, match="not finite"):
         pipe.generate(photo, small(place))
-    source._pipe = Broken(RuntimeError("shapes differ"))
+    answers(RuntimeError("shapes differ"))
     with pytest.raises(FashionFlowError, match="shapes differ"):
         pipe.generate(photo, small(place))
-    source._pipe = Broken(torch.OutOfMemoryError("none left"))
+    answers(torch.OutOfMemoryError("none left"))
     with pytest.raises(OutOfMemory, match="cpu: out of memory"):
         pipe.generate(photo, small(place))
-    source._pipe = whole
 
 
 def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
@@ -348,15 +347,14 @@ def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
     placed: list[str] = []
     monkeypatch.setattr(offload, "place", lambda _pipe, rung, _device: placed.append(rung))
     model: Any = pipe.networks
-    original = diffusers_model.DiffusersModel._run
+    original = LTXImageToVideoPipeline.__call__
 
-    def run_short_of_memory(self: Any, *arguments: Any) -> Any:
-        if self.rung != offload.SEQUENTIAL:
+    def run_short_of_memory(*arguments: Any, **values: Any) -> Any:
+        if model.rung != offload.SEQUENTIAL:
             raise torch.OutOfMemoryError("none left")
-        self.device = torch.device("cpu")
-        return original(self, *arguments)
+        return original(*arguments, **values)
 
-    monkeypatch.setattr(diffusers_model.DiffusersModel, "_run", run_short_of_memory)
+    monkeypatch.setattr(LTXImageToVideoPipeline, "__call__", run_short_of_memory)
     model.device = torch.device("meta")  # any other than the CPU, where there is no ladder
     with pytest.warns(FashionFlowWarning, match="out of memory with offload none; reopening it with offload model"):
         clip = pipe.generate(photo, small(place))

@@ -230,7 +230,7 @@ def test_axe_finds_nothing(page: devtools.Page, server: Server, tmp_path: Path, 
     server.wait(*made)
     server.ask("POST", f"/v1/videos/{made[0]}/review", {"verdict": "approved"})
     for scheme in ("light", "dark"):
-        page._send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         opened(page, server)
         page.until(f"{DONE} === 2")
         for step in ("", ".card:not(.failed) button"):
@@ -246,4 +246,4 @@ def test_axe_finds_nothing(page: devtools.Page, server: Server, tmp_path: Path, 
             page.click(step)
             page.until("document.getElementById('video').readyState >= 2")
         assert violations(page, axe) == [], ("folder", step)
-    page._send("Emulation.setEmulatedMedia", features=[])
+    page.send("Emulation.setEmulatedMedia", features=[])

@@ -31,12 +31,13 @@ class Page:
         self._to, self._from, self._number = to, source, 0
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        target = self._send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
-            self._send(f"{domain}.enable")
+            self.send(f"{domain}.enable")
 
-    def _send(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The result of one command of the DevTools protocol."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if session := getattr(self, "_session", None):
@@ -68,13 +69,13 @@ class Page:
         return message
 
     def open(self, url: str, width: int = 1200, height: int = 900) -> None:
-        self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self._send("Page.navigate", url=url)
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.send("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        answer = self._send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -88,7 +89,7 @@ class Page:
     def move_to(self, selector: str) -> None:
         """Put the mouse on the middle of an element."""
         x, y = self._middle(selector)
-        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _middle(self, selector: str) -> tuple[float, float]:
         x, y = self.ask(
@@ -103,28 +104,28 @@ class Page:
         self.move_to(selector)
         x, y = self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
-            self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def choose(self, selector: str, *files: Path) -> None:
         """Choose files in a file field."""
-        root = self._send("DOM.getDocument")["root"]["nodeId"]
-        node = self._send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self._send("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def drop(self, selector: str, *files: Path) -> None:
         """Drag files from outside onto an element, and let go."""
         x, y = self._middle(selector)
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
-            self._send("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+            self.send("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def press(self, key: str) -> None:
         """Press and release a key, such as Tab, Enter, ArrowRight or x."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         values = {"key": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper())), **text}
-        self._send("Input.dispatchKeyEvent", type="keyDown", **values)
-        self._send("Input.dispatchKeyEvent", type="keyUp", key=key)
+        self.send("Input.dispatchKeyEvent", type="keyDown", **values)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def type(self, text: str) -> None:
         for letter in text:
@@ -132,7 +133,7 @@ class Page:
 
     def picture(self, path: Path) -> None:
         """A screenshot."""
-        path.write_bytes(base64.b64decode(self._send("Page.captureScreenshot")["data"]))
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
 
 @contextlib.contextmanager

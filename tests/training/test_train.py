@@ -19,7 +19,7 @@ from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.training import run as training
 from fashionflow_core.training.dry_run import make_plan
-from fashionflow_core.training.loop import Loop, Report, StepLosses
+from fashionflow_core.training.loop import Report
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.settings import load_config
 from fashionflow_core.training.status import NOISE_LEVELS, TrainingStatus
@@ -213,19 +213,21 @@ def test_loss_that_is_no_number_stops_and_names_step_and_checkpoint(
 def test_steps_without_finite_gradients_are_skipped_but_not_for_ever(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    honest, bad = Loop._gradients, {3, 4}
+    honest, bad, calls = training.UNetTarget.losses, {3, 4}, []
 
-    def sometimes(loop: Loop, batch: Any, clips: int) -> StepLosses | None:
-        loss = honest(loop, batch, clips)
-        if loop.progress.step + 1 in bad:
-            next(iter(loop.parameters.values())).grad.fill_(float("inf"))
-        return loss
+    def sometimes(target: Any, module: Any, batch: Any) -> torch.Tensor:
+        calls.append(None)
+        losses = honest(target, module, batch)
+        if len(calls) in bad:
+            losses.register_hook(lambda gradient: gradient * float("inf"))
+        return losses
 
-    monkeypatch.setattr(Loop, "_gradients", sometimes)
+    monkeypatch.setattr(training.UNetTarget, "losses", sometimes)
     train(place, tmp_path / "run", max_steps=6, max_skipped_steps=2)
     assert [r["step"] for r in records(tmp_path / "run") if r.get("event") == "skipped"] == [3, 4]
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path / "run", 6).values())
     bad |= {5}
+    calls.clear()
     with pytest.raises(FashionFlowError, match="step 5: gradients of 3 consecutive steps"):
         train(place, tmp_path / "again", max_steps=6, max_skipped_steps=2)
 
