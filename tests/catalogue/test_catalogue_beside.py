@@ -41,6 +41,7 @@ def load_after_helper(folder: Path, options: LoadOptions) -> QuickPipeline:
     return quick(folder, options)
 
 
+@pytest.mark.slow
 @LINUX
 def test_photos_are_opened_while_the_model_is_opened(tmp_path: Path) -> None:
     path, out = photo(tmp_path / "a.jpg"), tmp_path / "out"
@@ -104,6 +105,7 @@ def test_a_video_is_encoded_by_threads_that_give_way(tmp_path: Path) -> None:
     assert seen == {"frames": {niceness()}, "others": {max(niceness(), NICENESS)}}
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
     """Threads that wait for each other in loops took four times the time of the processors that scoring needs."""

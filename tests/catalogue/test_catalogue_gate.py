@@ -28,6 +28,7 @@ def judged(folder: Path, frames: np.ndarray, photo: np.ndarray | None = None) ->
     return flags(score(folder / "a.mp4", frames[0] if photo is None else photo), QualityLimits())
 
 
+@pytest.mark.slow
 def test_good_clips_pass_and_each_fault_has_its_flag(clip: np.ndarray, tmp_path: Path) -> None:
     assert judged(tmp_path, clip) == []
     assert judged(tmp_path, np.repeat(clip[:1], 24, axis=0)) == ["still"]

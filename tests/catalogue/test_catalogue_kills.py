@@ -96,6 +96,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     assert "was killed by signal 9; it is replaced" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_items_that_do_harm_do_it_alone(tmp_path: Path) -> None:
     """One that kills its worker is lost after its second try, one is poison, one never fits; 20 others are made."""
     photos, out, model = shop(tmp_path / "photos", 20), tmp_path / "out", conventions(tmp_path / "model")
@@ -172,6 +173,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run(tmp_path: Path, disk: Path) -> None:
     photos, out, model = shop(tmp_path / "photos", 40), disk / "out", conventions(tmp_path / "model")
     ballast = disks.fill(disk, leave=195_000)

@@ -28,6 +28,7 @@ def test_arguments_are_urls_again() -> None:
     assert storage.mirror("s3://a/b/") == storage.mirror("s3://a/b") != storage.mirror("s3://a/c")
 
 
+@pytest.mark.slow
 def test_a_file_system_of_fsspecs(tmp_path: Path) -> None:
     """Files go the way of s3://, without a server."""
     shop(tmp_path / "photos", 3)

@@ -333,6 +333,7 @@ def test_synth_interrupted_leaves_whole_clips(tmp_path: Path, jobs: str, signum:
 # ---- bench ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bench_suites(tmp_path: Path, tiny: Path) -> None:
     sizes = ("--frames", "2", "--latent-size", "8x4", "--repeats", "2")
     result = run("bench", "step", "--model", tiny, *sizes, "-o", "step.json", "--plots", "plots", cwd=tmp_path)

@@ -64,6 +64,7 @@ def test_one_photo(model: Path, tmp_path: Path) -> None:
     assert_refused(wrong, 2, "--matte")
 
 
+@pytest.mark.slow
 def test_a_folder(model: Path, tmp_path: Path) -> None:
     source, out = photos(tmp_path / "photos"), tmp_path / "out"
     summary = session.run(catalogue(model, source, out))

@@ -21,15 +21,15 @@ STD = torch.tensor([0.5, 1.0, 2.0, 0.2]).reshape(1, 4, 1, 1, 1)
 
 # Bias of the solver in the deviation, measured against 1: 61 and 600 do not divide 1000.
 BIAS = [
-    ("ddpm", 1000, 0.03),
-    ("ddpm-large", 1000, 0.03),
+    pytest.param("ddpm", 1000, 0.03, marks=pytest.mark.slow),
+    pytest.param("ddpm-large", 1000, 0.03, marks=pytest.mark.slow),
     ("ddim", 600, 0.03),
     ("dpm++", 61, 0.06),
-    ("dpm++", 1000, 0.01),
+    pytest.param("dpm++", 1000, 0.01, marks=pytest.mark.slow),
     ("dpm++-sde", 61, 0.06),
     ("dpm++-sde", 600, 0.01),
     ("unipc", 61, 0.06),
-    ("unipc", 1000, 0.01),
+    pytest.param("unipc", 1000, 0.01, marks=pytest.mark.slow),
     ("euler", 600, 0.03),
 ]
 
@@ -95,7 +95,7 @@ def test_ddim_is_diffusers_own_where_that_is_right(tmp_path: Path, schedule: str
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace", "log-SNR"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 12, 1000])
+@pytest.mark.parametrize("steps", [1, 2, 3, 12, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_euler_is_ddim(tmp_path: Path, schedule: str, steps: int, spacing: str):
     """Song et al. 2020, equation 14: two programs of diffusers, one of them in other variables, walk one path."""

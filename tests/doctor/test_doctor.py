@@ -43,6 +43,7 @@ def _doctor(tmp_path: Path, **env: str) -> tuple[int, dict[str, Any], Checks]:
 # ---- reality -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_line_is_what_this_machine_is(tmp_path: Path):
     import torch
 

@@ -160,6 +160,7 @@ def test_what_cannot_be_measured_is_named_and_changes_no_number(
     assert all(failure["set"] == which for failure in found["failed"])
 
 
+@pytest.mark.slow
 def test_short_clips_take_part_where_they_can(sets: Path, metric_weights: Path, tmp_path: Path):
     fake = shutil.copytree(sets / "fake", tmp_path / "fake")
     short = video.read(sets / "fake" / "clip 0.mp4")[:7]

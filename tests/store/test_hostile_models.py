@@ -160,6 +160,7 @@ def test_a_checkpoint_that_unpacks_to_gigabytes(tmp_path: Path):
         read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_weights_outside_an_engine_folder_are_not_read(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path):
     pytest.importorskip("onnxruntime")
     engines = Path(

@@ -217,6 +217,7 @@ def test_a_server_that_stumbles(tmp_path: Path, hub: Hub, env: dict[str, str], t
     assert run("models", "pull", REPO, "--name", "b", cwd=tmp_path, env=env).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent(tmp_path: Path, hub: Hub, env: dict[str, str], tiny: dict[str, bytes]):
     hub.add(REPO, tiny)
     hub.hang.set()

@@ -56,6 +56,7 @@ def test_base_is_pulled_listed_and_made_a_model(tmp_path: Path, hub: Hub):
     assert (made.returncode, made.stdout) == (0, f"{folder.parent / 'paper'}\n"), made.stderr
 
 
+@pytest.mark.slow
 def test_another_content_than_at_the_first_pull_is_refused(tmp_path: Path, hub: Hub):
     """Also after the networks were removed: the record stays."""
     env = surroundings(hub, tmp_path)
@@ -69,6 +70,7 @@ def test_another_content_than_at_the_first_pull_is_refused(tmp_path: Path, hub: 
     assert nothing_installed(tmp_path) or not (tmp_path / "home" / "models" / "base").exists()
 
 
+@pytest.mark.slow
 def test_networks_are_not_a_model(tmp_path: Path, hub: Hub):
     env = surroundings(hub, tmp_path)
     assert run("models", "pull", "base", "-q", cwd=tmp_path, env=env).returncode == 0

@@ -121,6 +121,7 @@ def test_it_starts_from_the_levels_that_are_as_wide(tmp_path: Path, place: Path)
 # ---- training
 
 
+@pytest.mark.slow
 def test_only_the_interpolator_learns(place: Path, trained: Path):
     assert learnt(place, trained) == set()
     config, before = ModelConfig.load(trained), ModelConfig.load(place / "model")

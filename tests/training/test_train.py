@@ -79,6 +79,7 @@ def whole(place: Path) -> Path:
     return place / "whole"
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(place: Path, whole: Path, tmp_path: Path):
     out, log = tmp_path / "run", tmp_path / "log"
     command = ["train", *flags(place), "--out", out, "--device", "cpu"]
@@ -95,6 +96,7 @@ def test_killed_run_goes_on_bit_for_bit(place: Path, whole: Path, tmp_path: Path
     assert losses(out) == losses(whole)  # every step once, in order
 
 
+@pytest.mark.slow
 def test_the_logged_loss_of_a_resumed_run_is_that_of_a_run_without_a_break(place: Path, tmp_path: Path):
     """A line of the log is a mean over steps, of which some were before the checkpoint."""
 

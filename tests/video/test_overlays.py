@@ -128,6 +128,7 @@ def test_columns_of_lists(tmp_path: Path):
         list(list_files.read_list(rows, "l.csv", ".csv"))
 
 
+@pytest.mark.slow
 def test_captions_of_a_catalogue_remake_what_they_change(tmp_path: Path):
     for name in ("a", "b"):
         photo(tmp_path / f"{name}.jpg", 1, (400, 300))

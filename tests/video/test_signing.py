@@ -214,6 +214,7 @@ def test_videos_as_sources(tmp_path: Path, credentials: SigningOptions):
     assert signing.state_of(signed).startswith("valid") and _sources(signed) == ["in.mp4", "in.webp"]
 
 
+@pytest.mark.slow
 def test_a_catalogue_names_photos_of_urls(tmp_path: Path, credentials: SigningOptions):
     shop(tmp_path / "photos", 1)
     keys = ("--c2pa-cert", credentials.cert, "--c2pa-key", credentials.key)
