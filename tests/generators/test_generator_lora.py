@@ -65,7 +65,8 @@ def test_two_denoisers_get_one_file_each(tmp_path: Path, monkeypatch: pytest.Mon
         pipeline.load(place, device="cpu", lora=tmp_path / name)
         inner = opened.pop()
         for name in ("transformer", "transformer_2"):
-            sizes = [float(w.detach().abs().sum()) for key, w in getattr(inner, name).named_parameters() if "lora_B" in key]
+            found = getattr(inner, name).named_parameters()
+            sizes = [float(weight.detach().abs().sum()) for key, weight in found if "lora_B" in key]
             assert len(sizes) == 2 and (min(sizes) > 0) is (name == changed)
 
 
