@@ -115,14 +115,14 @@ def test_a_stop_finishes_what_is_in_hand_and_keeps_the_rest(tmp_path: Path) -> N
 def test_photos_that_fail_hang_or_kill_harm_no_other(tmp_path: Path) -> None:
     out, hold = tmp_path / "out", tmp_path / "hold"
     hold.touch()
-    with serving(out, "--time-limit", "12", env={HOLD: str(hold)}) as server:
+    with serving(out, "--time-limit", "30", env={HOLD: str(hold)}) as server:
         poison, held, deadly = (server.made(picture(250, 5, blue)) for blue in (POISON, HELD, DEADLY))
         fine = [server.made(picture(number)) for number in (20, 40)]
         failed = server.wait(poison, held, deadly)
         assert [state["status"] for state in failed] == ["failed"] * 3
         codes = [state["error"]["code"] for state in failed]
         assert codes == ["denoise_error", "time_limit", "worker_error"]
-        assert "poison" in failed[0]["error"]["message"] and "12 s" in failed[1]["error"]["message"]
+        assert "poison" in failed[0]["error"]["message"] and "30 s" in failed[1]["error"]["message"]
         assert {state["status"] for state in server.wait(*fine)} == {"completed"}
         metrics = server.ask("GET", "/metrics").body.decode()
     assert 'fashionflow_videos_total{state="failed"} 3' in metrics
