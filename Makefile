@@ -31,13 +31,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/fashionflow generate $(DEMO_PHOTO) -o $(DEMO_VIDEO) --overwrite
 
+# Helper processes of catalogues run at nice 10: the tests do as well, or they would wait for them.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	nice -n 10 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 # Tests of a file run in one process, since they share models and engines that are slow to create.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not alone" -n auto --maxprocesses 4 --dist loadfile; together=$$?; \
-	$(BIN)/python -m pytest -m "slow and alone" && exit $$together
+	nice -n 10 $(BIN)/python -m pytest -m "slow and not alone" -n auto --maxprocesses 4 --dist loadfile; together=$$?; \
+	nice -n 10 $(BIN)/python -m pytest -m "slow and alone" && exit $$together
 
 lint: style types
 
