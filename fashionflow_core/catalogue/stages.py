@@ -154,9 +154,12 @@ class Maker:
                 self._failed(one.job, photo, "photo", photo.error)
                 continue
             try:
-                if not self._adopted(one.job, photo):
-                    ready.append((one.job, photo))
-            except Exception as error:  # remote storage may be unreachable
+                if self._adopted(one.job, photo):
+                    continue
+                for finisher in self._finishers(one.job, photo):
+                    finisher.check()
+                ready.append((one.job, photo))
+            except Exception as error:  # remote storage may be unreachable, a caption too long
                 self._failed(one.job, photo, "write", error)
         while ready:
             batch, ready = ready[: self.limit], ready[self.limit :]

@@ -70,8 +70,11 @@ def test_long_captions_are_wrapped_and_then_smaller():
     assert _changed(many)[0] < _changed(one)[0] and _changed(many)[2] >= 8
     with pytest.raises(UsageError, match=r"caption: .* is too long"):
         Overlay(200, 160, caption="word " * 100)
-    with pytest.raises(UsageError, match=r"visible_mark: .* is too long"):
-        Overlay(200, 160, mark="word " * 60)
+    for mark in ("word " * 60, "W" * 100):
+        with pytest.raises(UsageError, match=r"visible_mark: .* is too long") as raised:
+            Overlay(200, 160, mark=mark)
+        assert len(str(raised.value)) < 150
+    assert Overlay(200, 160, mark="  ", caption=" \n").apply(GREY) is GREY
 
 
 def test_end_cards_follow_and_count_for_the_length(tmp_path: Path):
@@ -185,6 +188,9 @@ def test_refusals(tmp_path: Path, logo: Path):
         (2, ("--logo", "logo.png", "--logo-place", "middle"), ("--logo-place", "middle")),
         (2, ("--end-card", "logo.png", "--end-card-seconds", "0"), ("--end-card-seconds", "0")),
         (2, ("--caption", "{price}"), ("--caption", "{price}")),
+        (2, ("--caption", "word " * 200), ("--caption", "too long")),
+        (2, ("--visible-mark", "W" * 300), ("--visible-mark", "too long")),
+        (2, ("--caption", "\udcff"), ("--caption", "not a text")),
         (2, ("--visible-mark", "AI", "--font", "Nosuch Sans Xyz"), ("--font", "Nosuch")),
     ):
         assert_refused(run("generate", "dress.jpg", *arguments, cwd=tmp_path), code, *words)
