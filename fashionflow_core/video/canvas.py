@@ -141,7 +141,7 @@ class VideoCanvas:
             bars = [_bar(inner[:, ::-1].swapaxes(0, 1), size.left, rng), _bar(inner.swapaxes(0, 1), right, rng)]
             inner = np.concatenate([bars[0][::-1].swapaxes(0, 1), inner, bars[1].swapaxes(0, 1)], axis=1)
         if size.top or bottom:
-            bars = [_bar(inner[::-1], size.top, rng), _bar(inner, bottom, rng, floor=True)]
+            bars = [_bar(inner[::-1], size.top, rng, fades=True), _bar(inner, bottom, rng, math.inf, fades=True)]
             inner = np.concatenate([bars[0][::-1], inner, bars[1]])
         # Random rounding keeps the mean of a gradient between two levels. Whole levels stay.
         dithered = np.floor(inner + rng.random(inner.shape, np.float32))
@@ -165,14 +165,19 @@ class VideoCanvas:
 
 
 def _bar(
-    picture: NDArray[np.float32], depth: int, rng: np.random.Generator, floor: bool = False
+    picture: NDArray[np.float32], depth: int, rng: np.random.Generator, tint: float = _TINT, fades: bool = False
 ) -> NDArray[np.float32]:
-    """`depth` rows that continue the last rows of a picture (h, w, 3); `floor`: shadows of the figure lie there."""
+    """`depth` rows that continue the last rows of a picture (h, w, 3).
+
+    Args:
+        tint: as for `_plain`.
+        fades: shadows, reflections and halos of the figure fade; at the sides they would be lines of the room.
+    """
     height, width, _ = picture.shape
     if not depth:
         return picture[:0]
     edge = np.median(picture[-max(1, round(height * _STRIP)) :], axis=0)
-    plain = _plain(edge, math.inf if floor else _TINT)
+    plain = _plain(edge, tint)
     if plain.mean() < _LEAST_PLAIN:
         colour = np.round(np.median(edge, axis=0))
         return np.broadcast_to(colour, (depth, width, 3)).astype(np.float32)
@@ -181,7 +186,7 @@ def _bar(
         edge[:, channel] = np.interp(places, places[plain], edge[plain, channel])
     near = _smoothed(edge, max(1, width // 160))
     far = _smoothed(near, max(3, width // 16))
-    level = _without_shadows(far) if floor else far
+    level = _without_shadows(far) if fades else far
     # Shadows lose their outlines first, then themselves.
     shadow = _blurred(far - level, (0,), max(1, width // 24))
     distance = np.arange(1, depth + 1)[:, None, None] / max(1.0, min(height, width))
@@ -226,7 +231,7 @@ def _smoothed(line: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
 
 
 def _without_shadows(line: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours along a floor's edge, (n, 3), without parts that are darker, or short and brighter, than both sides."""
+    """Colours along an edge, (n, 3), without parts that are darker, or short and brighter, than both sides."""
     level, radius = line, round(len(line) * _REFLECTION / 2)
     if radius:
         # A morphological opening removes short maxima; wide ones are brightness of the background.

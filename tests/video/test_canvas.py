@@ -114,6 +114,13 @@ def test_reflections_on_the_floor_fade(floor: float):
     assert np.abs(np.diff(bar, axis=1))[60:].max() <= 2, "without outlines"
 
 
+def test_the_halo_of_a_head_is_not_drawn_out():
+    background = np.full((HEIGHT, WIDTH, 3), 240.0)
+    background[:20, 230:290] = 254
+    made, size = _extended(_photo(background), "9:16")
+    assert np.abs(made[: size.top // 2].astype(int) - 240).max() <= 6
+
+
 def test_an_arm_at_the_edge_is_not_drawn_out():
     photo = _photo(_slope(), 1.0)
     photo[200:330, :30] = (236, 190, 170)

@@ -129,6 +129,8 @@ def test_columns_of_lists(tmp_path: Path):
     assert list(list_files.read_list(rows, "l.csv", ".csv", ("price",))) == [("a.jpg", {"price": "29", "seed": "4"})]
     with pytest.raises(UsageError, match="unknown column 'price'"):
         list(list_files.read_list(rows, "l.csv", ".csv"))
+    with pytest.raises(UsageError, match="column 'price' occurs twice"):
+        list(list_files.read_list(b"photo,price,Price\na.jpg,29,30\n", "l.csv", ".csv", ("price",)))
 
 
 def test_captions_of_a_catalogue_remake_what_they_change(tmp_path: Path):
@@ -148,6 +150,18 @@ def test_captions_of_a_catalogue_remake_what_they_change(tmp_path: Path):
     listed.write_text("photo,price\na.jpg,25\nb.jpg,30\n")
     assert quick(*arguments, cwd=tmp_path).returncode == 0
     assert last(tmp_path / "out")["a"]["settings_hash"] != first["settings_hash"]
+
+
+def test_a_long_caption_of_a_catalogue_fails_before_it_is_generated(tmp_path: Path):
+    for name in ("a", "b"):
+        photo(tmp_path / f"{name}.jpg", 1, (400, 300))
+    model = conventions(tmp_path / "model", height=192, width=256)
+    (tmp_path / "list.csv").write_text(f"photo,text\na.jpg,{'word ' * 100}\nb.jpg,short\n")
+    done = quick("list.csv", "-o", "out", "-m", model, "--caption", "{text}", "--for", "gif", "-q", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    found = last(tmp_path / "out")
+    assert "too long" in found["a"]["message"] and found["a"]["stage"] == "photo"
+    assert found["b"]["output"] == "b.gif", "the suffix follows the only target"
 
 
 def test_hashes_of_finishing_follow_the_content_of_files(tmp_path: Path, logo: Path):
