@@ -32,7 +32,7 @@ def check(
     """
     from fashionflow_core.video import targets as rules
 
-    chosen = [rules.find_target(name.strip()) for name in targets.split(",")]
+    chosen = [rules.find_target(name) for name in rules.names_of(targets)]
     found, bad = [], 0
     for path in videos:
         for target in chosen:

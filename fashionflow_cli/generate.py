@@ -17,7 +17,6 @@ from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets, signing_of
 from fashionflow_core.config import (
-    VIDEO_SUFFIXES,
     EncodeOptions,
     GenerateSettings,
     LoadOptions,
@@ -156,11 +155,11 @@ def generate(
     lora = lora_of(lora)
     load = LoadOptions(device, dtype, backend, lora, allow_unverified, compile, low_memory)
     encode = EncodeOptions(crf, codec, encoder, not no_mark, sign=signing_of(c2pa_cert, c2pa_key))
-    from fashionflow_core.video.finishing import FinishOptions
+    from fashionflow_core.video.finishing import FinishOptions, Footage
     from fashionflow_core.video.overlays import EndCard, LogoOptions
 
     finish = FinishOptions.parse(
-        targets or "",
+        targets,
         ratio=ratio or "",
         visible_mark=visible_mark or "",
         caption=caption or "",
@@ -187,7 +186,7 @@ def generate(
             encode=encode,
             finish=finish,
             batch=batch,
-            suffix=f".{format}",
+            suffix=finish.suffix() if sources(ctx)["format"][1] == "default" else f".{format}",
             background=background,
             max_megapixels=max_megapixels,
             scores=scores or limits is not None,
@@ -206,7 +205,7 @@ def generate(
         generate_catalogue.generate(photos, request, dry_run, quiet, as_json)
         return
     (photo,) = photos
-    out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{VIDEO_SUFFIXES[0]}")
+    out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{finish.suffix()}")
     if finish.caption:
         from fashionflow_core.video.captions import filled
 
@@ -217,6 +216,7 @@ def generate(
 
     from fashionflow_core import video
     from fashionflow_core.generators.folder import config_of
+    from fashionflow_core.images.fitting import Frame
     from fashionflow_core.images.loading import load_photo
     from fashionflow_core.images.person import warn_if_no_figure
 
@@ -230,7 +230,11 @@ def generate(
     folder = found(model, quiet)
     model_config = config_of(folder)
     settings = finish.adapted(settings, model_config)
-    finish.check_length(settings.resolve(model_config))  # refuses unsupported settings before the model is loaded
+    request = settings.resolve(model_config)  # refuses unsupported settings before the model is loaded
+    finish.check_length(request)
+    box = Frame.of(model_config, request).fit(pixels).box
+    for finisher in finish.finishers(Footage(request.video_frames, request.fps, box.height, box.width)):
+        finisher.check()
     load.check(model_config)
     if matte is not None:
         model_config.check_matte()

@@ -54,7 +54,9 @@ def read_list(data: bytes, name: str, suffix: str, more: Collection[str] = ()) -
         separator = separator or max("\t;,", key=first.count)
         rows = csv.DictReader(_lines(data, keep=True), delimiter=separator, restkey="", strict=True)
         try:
-            rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or []]
+            rows.fieldnames = columns = [column.strip().lower() for column in rows.fieldnames or []]
+            if twice := [column for column in columns if column and columns.count(column) > 1]:
+                raise UsageError(f"{name}: column {twice[0]!r} occurs twice", hint="rename or remove one of them")
             for row in rows:
                 where = f"{name}, line {rows.line_num}"
                 if any(row.pop("", None) or ()):

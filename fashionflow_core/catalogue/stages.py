@@ -154,10 +154,18 @@ class Maker:
                 self._failed(one.job, photo, "photo", photo.error)
                 continue
             try:
-                if not self._adopted(one.job, photo):
-                    ready.append((one.job, photo))
+                if self._adopted(one.job, photo):
+                    continue
             except Exception as error:  # remote storage may be unreachable
                 self._failed(one.job, photo, "write", error)
+                continue
+            try:
+                for finisher in self._finishers(one.job, photo):
+                    finisher.check()
+            except FashionFlowError as error:  # such as a caption that is too long
+                self._failed(one.job, photo, "photo", error)
+                continue
+            ready.append((one.job, photo))
         while ready:
             batch, ready = ready[: self.limit], ready[self.limit :]
             self._generate(batch)

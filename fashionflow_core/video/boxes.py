@@ -8,6 +8,7 @@ from typing import IO
 
 _TOP = (b"moov", b"mdat", b"moof", b"uuid", b"free")
 _HOLDERS = (b"moov", b"trak", b"edts", b"moof", b"traf")
+_DEEPEST = 4  # holders inside one another: of valid files moov, trak, edts
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,11 @@ class Mp4Box:
     end: int
 
 
-def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Mp4Box]:
-    """Boxes in the order of the file, each followed by those inside it; stops at an invalid box."""
+def walk(file: IO[bytes], at: int = 0, end: int | None = None, depth: int = 0) -> Iterator[Mp4Box]:
+    """Boxes in the order of the file, each followed by those inside it; stops at an invalid box.
+
+    `depth`: number of boxes that contain those from `at` to `end`.
+    """
     end = file.seek(0, 2) if end is None else end
     while at + 8 <= end:
         file.seek(at)
@@ -35,8 +39,8 @@ def walk(file: IO[bytes], at: int = 0, end: int | None = None) -> Iterator[Mp4Bo
         if stop < start or stop > end:
             return
         yield Mp4Box(kind, start, stop)
-        if kind in _HOLDERS:
-            yield from walk(file, start, stop)
+        if kind in _HOLDERS and depth < _DEEPEST:
+            yield from walk(file, start, stop, depth + 1)
         at = stop
 
 

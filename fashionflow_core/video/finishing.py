@@ -22,7 +22,7 @@ from fashionflow_core.video.formats import VideoInfo
 from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
 from fashionflow_core.video.reading import explained
 from fashionflow_core.video.reproduction import encoding
-from fashionflow_core.video.targets import PlatformLimits, find_target
+from fashionflow_core.video.targets import PlatformLimits, find_target, names_of
 from fashionflow_core.video.timeline import adapted, timeline
 
 Tap = Callable[[NDArray[np.uint8]], None]
@@ -62,9 +62,13 @@ class FinishOptions:
             raise SettingError("for", "names a target twice", hint="name each once")
 
     @classmethod
-    def parse(cls, targets: str, **more: Any) -> "FinishOptions":
-        """Options from `amazon,reels` and other fields."""
-        return cls(tuple(name.strip() for name in targets.split(",") if name.strip()), **more)
+    def parse(cls, targets: str | None, **more: Any) -> "FinishOptions":
+        """Options from `amazon,reels` and other fields; None: no targets.
+
+        Raises:
+            UsageError, FashionFlowError: a text without names; as the class.
+        """
+        return cls(names_of(targets) if targets is not None else (), **more)
 
     def hashed(self) -> dict[str, Any]:
         """Fields that are set, for hashing; pictures and fonts by the hash of their content."""
@@ -77,11 +81,15 @@ class FinishOptions:
         return found
 
     def check(self) -> None:
-        """Check pictures and fonts before any work.
+        """Check pictures, texts and fonts before any work.
 
         Raises:
-            UsageError, FashionFlowError: an unreadable picture, or a missing font.
+            UsageError, FashionFlowError: an unreadable picture, a text that is not Unicode, or a missing font.
         """
+        for name in ("visible_mark", "caption"):
+            text = getattr(self, name)
+            if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+                raise SettingError(name, f"not a text: {text!r}", hint="write it in UTF-8")
         for picture in (self.logo, self.end_card):
             if picture is not None:
                 read_picture(picture.file)
@@ -99,6 +107,11 @@ class FinishOptions:
         """Limits of the targets."""
         return [find_target(name) for name in self.targets]
 
+    def suffix(self, wanted: str = ".mp4") -> str:
+        """`wanted`, or the suffix of the only target's first container if it does not support that."""
+        (only,) = self.limits if len(self.targets) == 1 else (None,)
+        return wanted if only is None or wanted[1:] in only.containers else f".{only.containers[0]}"
+
     def files(self, stem: str, suffix: str) -> list[str]:
         """Names of the files: `dress.mp4`; of several targets `dress.amazon.mp4`, `dress.reels.mp4`.
 
@@ -111,7 +124,9 @@ class FinishOptions:
         if len(limits) <= 1:
             if limits and kind not in limits[0].containers:
                 taken = ", ".join(limits[0].containers)
-                raise SettingError("for", f"{limits[0].name} takes {taken}, not {kind}", hint=f"write a {taken} file")
+                named, several = option("out", f"NAME.{limits[0].containers[0]}"), limits[0].containers[0]
+                hint = f"write another kind of file: {named}, or {option('format', several)} for many photos"
+                raise SettingError("for", f"{limits[0].name} takes {taken}, not {kind}", hint=hint)
             return [stem + suffix]
         found = []
         for one in limits:
@@ -215,11 +230,21 @@ class Finisher:
         if self.options == FinishOptions():
             return frame
         self._canvas = self._canvas or VideoCanvas(frame, self.size)
-        if self._overlay is None:
-            options = self.options
-            texts = (options.visible_mark, options.caption, options.font)
-            self._overlay = Overlay(self.size.height, self.size.width, *texts, options.logo)
+        self._overlay = self._overlay or self._drawn()
         return self._overlay.apply(self._canvas.place(frame))
+
+    def check(self) -> None:
+        """Check that texts fit on the canvas, before any work.
+
+        Raises:
+            UsageError, FashionFlowError: as `Overlay`.
+        """
+        self._overlay = self._overlay or self._drawn()
+
+    def _drawn(self) -> Overlay:
+        options = self.options
+        texts = (options.visible_mark, options.caption, options.font)
+        return Overlay(self.size.height, self.size.width, *texts, options.logo)
 
     def metadata(self) -> dict[str, str]:
         """Metadata on finishing; empty without it, so that bytes are those of plain files."""

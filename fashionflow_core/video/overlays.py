@@ -1,5 +1,6 @@
 """Overlays of a video (disclosure, caption, logo) and its end card."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -122,13 +123,13 @@ class Overlay:
         taken = {logo.place} if logo is not None else set()
         layers = []
         foot = 0  # pixels that the caption takes
-        if caption:
+        if caption.strip():
             taken |= {"bottom-left", "bottom-right"}
             layers.append(self._caption(caption))
             foot = height - layers[0][0] - round(self._short * _MARGIN / 2)
         if logo is not None:
             layers.append(self._logo(logo, foot if logo.place.startswith("bottom") else 0))
-        if mark:
+        if mark.strip():
             corners = ("bottom-left", "top-left", "top-right", "bottom-right")
             layers.append(self._mark(mark, next(corner for corner in corners if corner not in taken)))
         self._layers = layers
@@ -167,8 +168,8 @@ class Overlay:
         size = max(_LEAST_TEXT, round(self._short * _MARK_TEXT))
         font = load_font(self._font, text, size)
         lines = _wrapped(text, font, self._size[1] * 0.6)
-        if len(lines) > _MOST_LINES:
-            raise SettingError("visible_mark", f"{text!r} is too long for a video of {self._size[1]} pixels")
+        if len(lines) > _MOST_LINES or any(font.getlength(line) > self._size[1] * 0.86 for line in lines):
+            raise self._too_long("visible_mark", text)
         return self._placed(_plate(lines, font, size), place)
 
     def _caption(self, text: str) -> tuple[int, int, NDArray[np.uint8]]:
@@ -179,8 +180,14 @@ class Overlay:
             if len(lines) <= _MOST_LINES and all(font.getlength(line) <= self._size[1] * 0.86 for line in lines):
                 return self._placed(_plate(lines, font, size), "bottom")
             if size <= _LEAST_TEXT:
-                raise SettingError("caption", f"{text!r} is too long for a video of {self._size[1]} pixels")
+                raise self._too_long("caption", text)
             size = max(_LEAST_TEXT, round(size * 0.88))
+
+    def _too_long(self, name: str, text: str) -> SettingError:
+        start = textwrap.shorten(text, 60, placeholder=" ...") if " " in text[:60] else text[:60]
+        return SettingError(
+            name, f"{start!r} is too long for a video of {self._size[1]} pixels", hint="use fewer or shorter words"
+        )
 
 
 def _wrapped(text: str, font: "FreeTypeFont", width: float) -> list[str]:

@@ -133,4 +133,6 @@ def _picture_packet(path: Path) -> bytes:
             found = picture.info.get("xmp") or picture.info.get(marking.PNG_KEY) or b""
     except UnidentifiedImageError:
         return b""
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None
     return found.encode() if isinstance(found, str) else found

@@ -1,5 +1,6 @@
 """Video reading with colour tags applied."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,11 +234,16 @@ class _Orientation:
         Raises:
             FashionFlowError: rotated by a part of a right angle.
         """
-        data = frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return cls()
-        # Three rows of 16.16 fixed point, the last column 2.30 (ISO 14496-12, 8.2.2.3).
-        a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+        try:
+            data = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # PyAV lacks names of newer kinds of side data, such as EXIF
+            turned = -math.radians(frame.rotation)
+            a, b, c, d = math.cos(turned), math.sin(turned), -math.sin(turned), math.cos(turned)
+        else:
+            if data is None:
+                return cls()
+            # Three rows of 16.16 fixed point, the last column 2.30 (ISO 14496-12, 8.2.2.3).
+            a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
         unit = max(abs(a), abs(b), abs(c), abs(d), 1)
         found = tuple(round(value / unit) for value in (a, b, c, d))
         if max(abs(value / unit - part) for value, part in zip((a, b, c, d), found)) > 0.01 or sorted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import SettingError
 from fashionflow_core.video import boxes, reading
 
 _MB, _GB = 10**6, 10**9
@@ -132,14 +132,26 @@ class Problem:
         return f"{self.what}: {self.found}, not {self.wanted}"
 
 
+def names_of(text: str) -> tuple[str, ...]:
+    """Names in `amazon,Reels`, in lower case.
+
+    Raises:
+        UsageError: none.
+    """
+    found = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    if not found:
+        raise SettingError("for", "names no target", hint=f"use one or more of: {', '.join(TARGETS)}")
+    return found
+
+
 def find_target(name: str) -> PlatformLimits:
     """The target of a name.
 
     Raises:
-        FashionFlowError: an unknown name.
+        UsageError: an unknown name.
     """
     if name not in TARGETS:
-        raise FashionFlowError(f"unknown target {name!r}", hint=f"use one of: {', '.join(TARGETS)}")
+        raise SettingError("for", f"unknown target {name!r}", hint=f"use one of: {', '.join(TARGETS)}")
     return TARGETS[name]
 
 

@@ -93,7 +93,9 @@ def timeline(count: int, fps: float, limits: PlatformLimits | None, loop: bool, 
         if len(order) / fps > most + 1e-6:
             raise FashionFlowError(
                 f"{limits.name}: videos last at most {limits.seconds[1]:g} s, not {len(order) / fps + after:.2f} s",
-                hint=f"use {option('duration', f'{max(most, 1):g}')} or less",
+                hint=f"use {option('duration', f'{most:g}')} or less"
+                if most > 0
+                else f"use a shorter end card: {option('end_card_seconds')}",
             )
         order = _lengthened(order, math.ceil(least * fps - 1e-6), int(most * fps + 1e-6), loop)
     return Timeline(order, fps)

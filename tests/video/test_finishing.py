@@ -181,6 +181,22 @@ def test_names():
         FinishOptions(("gif", "gif"))
 
 
+def test_names_of_targets_and_files_without_a_name():
+    assert FinishOptions.parse("Amazon, REELS,").targets == ("amazon", "reels")
+    assert FinishOptions.parse(None).targets == ()
+    assert FinishOptions(("gif",)).suffix() == ".gif" and FinishOptions(("gif",)).suffix(".gif") == ".gif"
+    assert FinishOptions(("gif", "web")).suffix() == FinishOptions().suffix() == ".mp4"
+    with pytest.raises(UsageError, match="names no target"):
+        FinishOptions.parse("")
+
+
+def test_an_end_card_beyond_the_length_of_a_target(tmp_path: Path):
+    amazon = targets.find_target("amazon")
+    with pytest.raises(FashionFlowError, match="at most 45 s") as raised:
+        timeline(10, 25, amazon, False, after=50)
+    assert "end_card_seconds" in str(raised.value.hint)
+
+
 def _noise(count: int) -> list[NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (96, 96, 3), np.uint8) for _ in range(count)]
@@ -265,7 +281,9 @@ def test_catalogues_write_every_target(tmp_path: Path):
 def test_refusals(tmp_path: Path):
     shutil.copy(PHOTO, tmp_path / "dress.jpg")
     for arguments, words in (
-        (("--for", "myspace"), ("unknown target", "myspace")),
+        (("--for", "myspace"), ("--for", "unknown target", "myspace")),
+        (("--for", ","), ("--for", "names no target")),
+        (("--for", "gif", "-o", "v.mp4"), ("--for", "gif", "not mp4")),
         (("--for", "google", "-o", "v.webm"), ("--for", "google", "mp4")),
         (("--for", "amazon", "--fps", "60"), ("--fps", "amazon", "23.976 to 30")),
         (("--for", "amazon", "--duration", "50"), ("amazon", "45 s")),
@@ -273,5 +291,5 @@ def test_refusals(tmp_path: Path):
         (("--for", "amazon,amazon"), ("--for", "twice")),
     ):
         refused = run("generate", "dress.jpg", *arguments, cwd=tmp_path)
-        assert_refused(refused, 1 if "unknown" in words[0] or "45 s" in words else 2, *words)
+        assert_refused(refused, 1 if "45 s" in words else 2, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["dress.jpg"]

@@ -70,8 +70,11 @@ def test_long_captions_are_wrapped_and_then_smaller():
     assert _changed(many)[0] < _changed(one)[0] and _changed(many)[2] >= 8
     with pytest.raises(UsageError, match=r"caption: .* is too long"):
         Overlay(200, 160, caption="word " * 100)
-    with pytest.raises(UsageError, match=r"visible_mark: .* is too long"):
-        Overlay(200, 160, mark="word " * 60)
+    for mark in ("word " * 60, "W" * 100):
+        with pytest.raises(UsageError, match=r"visible_mark: .* is too long") as raised:
+            Overlay(200, 160, mark=mark)
+        assert len(str(raised.value)) < 150
+    assert Overlay(200, 160, mark="  ", caption=" \n").apply(GREY) is GREY
 
 
 def test_end_cards_follow_and_count_for_the_length(tmp_path: Path):
@@ -126,6 +129,8 @@ def test_columns_of_lists(tmp_path: Path):
     assert list(list_files.read_list(rows, "l.csv", ".csv", ("price",))) == [("a.jpg", {"price": "29", "seed": "4"})]
     with pytest.raises(UsageError, match="unknown column 'price'"):
         list(list_files.read_list(rows, "l.csv", ".csv"))
+    with pytest.raises(UsageError, match="column 'price' occurs twice"):
+        list(list_files.read_list(b"photo,price,Price\na.jpg,29,30\n", "l.csv", ".csv", ("price",)))
 
 
 @pytest.mark.slow
@@ -146,6 +151,18 @@ def test_captions_of_a_catalogue_remake_what_they_change(tmp_path: Path):
     listed.write_text("photo,price\na.jpg,25\nb.jpg,30\n")
     assert quick(*arguments, cwd=tmp_path).returncode == 0
     assert last(tmp_path / "out")["a"]["settings_hash"] != first["settings_hash"]
+
+
+def test_a_long_caption_of_a_catalogue_fails_before_it_is_generated(tmp_path: Path):
+    for name in ("a", "b"):
+        photo(tmp_path / f"{name}.jpg", 1, (400, 300))
+    model = conventions(tmp_path / "model", height=192, width=256)
+    (tmp_path / "list.csv").write_text(f"photo,text\na.jpg,{'word ' * 100}\nb.jpg,short\n")
+    done = quick("list.csv", "-o", "out", "-m", model, "--caption", "{text}", "--for", "gif", "-q", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    found = last(tmp_path / "out")
+    assert "too long" in found["a"]["message"] and found["a"]["stage"] == "photo"
+    assert found["b"]["output"] == "b.gif", "the suffix follows the only target"
 
 
 def test_hashes_of_finishing_follow_the_content_of_files(tmp_path: Path, logo: Path):
@@ -186,6 +203,9 @@ def test_refusals(tmp_path: Path, logo: Path):
         (2, ("--logo", "logo.png", "--logo-place", "middle"), ("--logo-place", "middle")),
         (2, ("--end-card", "logo.png", "--end-card-seconds", "0"), ("--end-card-seconds", "0")),
         (2, ("--caption", "{price}"), ("--caption", "{price}")),
+        (2, ("--caption", "word " * 200), ("--caption", "too long")),
+        (2, ("--visible-mark", "W" * 300), ("--visible-mark", "too long")),
+        (2, ("--caption", "\udcff"), ("--caption", "not a text")),
         (2, ("--visible-mark", "AI", "--font", "Nosuch Sans Xyz"), ("--font", "Nosuch")),
     ):
         assert_refused(run("generate", "dress.jpg", *arguments, cwd=tmp_path), code, *words)

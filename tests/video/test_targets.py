@@ -1,13 +1,16 @@
 """Limits of shops and platforms: files that keep them pass, and each broken limit is named."""
 
 import json
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from command import run
+from command import assert_refused, run
+from PIL import Image, ImageOps
 from places import ROOT
 
 from fashionflow_core import video
@@ -125,8 +128,49 @@ def test_the_command(tmp_path: Path):
     assert [len(one["problems"]) for one in found] == [0, 1] and found[1]["problems"][0]["what"] == "file"
     assert run("check", "short.mp4", "--for", "web", cwd=tmp_path).returncode == 0
     unknown = run("check", "short.mp4", "--for", "myspace", cwd=tmp_path)
-    assert unknown.returncode == 1 and "unknown target 'myspace'" in unknown.stderr and "shopify" in unknown.stderr
+    assert_refused(unknown, 2, "--for", "unknown target 'myspace'")
+    assert "shopify" in unknown.stderr
+    assert_refused(run("check", "short.mp4", "--for", " , ", cwd=tmp_path), 2, "--for", "no target")
+    assert run("check", "short.mp4", "--for", "Web,", cwd=tmp_path).returncode == 0
     assert "no.mp4" in run("check", "no.mp4", "--for", "web", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("check", "--for", "web")])
+def test_hostile_files_are_one_line(tmp_path: Path, command: tuple[str, ...]):
+    """Boxes inside one another without end, a picture of 3.6 gigapixels, a box beyond the end, a still."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    kind = struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0)
+    nested = b"".join(struct.pack(">I4s", 8 * (3000 - number), b"moov") for number in range(3000))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    damaged = {
+        "deep.mp4": kind + nested,
+        "huge.png": b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b""),
+        "far.mp4": struct.pack(">I4sQ", 1, b"ftyp", 1 << 62) + b"isom" * 8,
+        "empty.mp4": b"",
+        "cut.gif": b"GIF89a\x01",
+    }
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        done = run(command[0], name, *command[1:], cwd=tmp_path)
+        assert_refused(done, 1, name)
+        assert "internal" not in done.stderr
+    Image.new("RGB", (40, 30)).save(tmp_path / "still.tif")
+    done = run(command[0], "still.tif", *command[1:], cwd=tmp_path)
+    assert done.returncode == (0 if command[0] == "inspect" else 3), done.stderr
+
+
+def test_stills_are_read_upright(tmp_path: Path):
+    """FFmpeg attaches EXIF data, of a kind that PyAV cannot name, to frames of JPEG."""
+    picture, exif = Image.linear_gradient("L").resize((48, 64)).convert("RGB"), Image.Exif()
+    for turn in (1, 3, 6, 8):
+        exif[0x112] = turn
+        picture.save(tmp_path / "x.jpg", exif=exif)
+        shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "x.jpg")))
+        read = reading.read(tmp_path / "x.jpg")[0]
+        assert read.shape == shown.shape and np.abs(read.astype(int) - shown).max() <= 6, turn
 
 
 def test_rows_name_their_source_and_the_docs_have_them():
