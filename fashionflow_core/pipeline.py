@@ -21,7 +21,7 @@ from fashionflow_core.diffusion.cost_estimate import RunCost, Workload, make_pla
 from fashionflow_core.diffusion.decoding import decode_latents
 from fashionflow_core.diffusion.frame_generator import FrameGenerator
 from fashionflow_core.diffusion.interpolation import Filler, GapWindow, of_latents, plan_passes, predicted, sampled
-from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, memory_explained, sampler
+from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, sampler
 from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, option
 from fashionflow_core.generators.config import GeneratorConfig
@@ -33,6 +33,7 @@ from fashionflow_core.motion.figure_box import GRID
 from fashionflow_core.runtimes.interface import Networks
 from fashionflow_core.runtimes.verification import verify_first_use
 from fashionflow_core.store import registry
+from fashionflow_core.utils.memory import memory_explained
 
 if TYPE_CHECKING:
     from fashionflow_core.motion.generation import MotionGenerator

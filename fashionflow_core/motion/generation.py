@@ -17,7 +17,7 @@ from fashionflow_core.config import ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.conditioning import Conditioner, clip_pixels
 from fashionflow_core.diffusion.cost_estimate import RunCost, timesteps_of
-from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator, memory_explained, sampler
+from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator, sampler
 from fashionflow_core.errors import SettingError, option
 from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels, fit_alike
 from fashionflow_core.models.clothes_parser import ClothesParser
@@ -27,6 +27,7 @@ from fashionflow_core.motion.handmade import handmade_motion
 from fashionflow_core.motion.keyframes import KeyframePlan, plan_keyframes, sample_keyframes
 from fashionflow_core.motion.prepared import PreparedPhoto
 from fashionflow_core.motion.timing import at_times
+from fashionflow_core.utils.memory import memory_explained
 
 # Settings that may differ between the items of one U-Net call.
 _OF_ITEMS: dict[str, Any] = {"seed": 0, "fit": "pad", "decode_chunk": 1, "size": None}

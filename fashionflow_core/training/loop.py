@@ -23,7 +23,7 @@ from fashionflow_core.training.run_report import write_report
 from fashionflow_core.training.schedules import Course
 from fashionflow_core.training.status import NOISE_LEVELS, TrainingStatus, hours_left, level_means
 from fashionflow_core.training.targets import Target
-from fashionflow_core.utils.device import is_out_of_memory
+from fashionflow_core.utils.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
