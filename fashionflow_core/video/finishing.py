@@ -20,9 +20,9 @@ from fashionflow_core.video.captions import COLUMN
 from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
 from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
+from fashionflow_core.video.platforms import PlatformLimits, find_platform
 from fashionflow_core.video.reading import explained
 from fashionflow_core.video.reproduction import encoding
-from fashionflow_core.video.targets import PlatformLimits, find_target
 from fashionflow_core.video.timeline import adapted, timeline
 
 Tap = Callable[[NDArray[np.uint8]], None]
@@ -97,7 +97,7 @@ class FinishOptions:
     @property
     def limits(self) -> list[PlatformLimits]:
         """Limits of the targets."""
-        return [find_target(name) for name in self.targets]
+        return [find_platform(name) for name in self.targets]
 
     def files(self, stem: str, suffix: str) -> list[str]:
         """Names of the files: `dress.mp4`; of several targets `dress.amazon.mp4`, `dress.reels.mp4`.

@@ -1,4 +1,4 @@
-"""Targets of videos: limits of shops and platforms, and checks of files against them.
+"""Platform limits: what shops and social networks accept as video files, and checks of files against them.
 
 Each row names its source and the date on which it was read. Limits that no source states are omitted and not checked.
 Platforms change their rules: their own documentation is decisive.
@@ -56,7 +56,7 @@ class PlatformLimits:
         return [name for name, value in vars(self).items() if name not in ("name", "source") and value]
 
 
-TARGETS = {
+PLATFORMS = {
     target.name: target
     for target in (
         PlatformLimits(
@@ -132,15 +132,15 @@ class Problem:
         return f"{self.what}: {self.found}, not {self.wanted}"
 
 
-def find_target(name: str) -> PlatformLimits:
-    """The target of a name.
+def find_platform(name: str) -> PlatformLimits:
+    """The limits of a target by its name.
 
     Raises:
         FashionFlowError: an unknown name.
     """
-    if name not in TARGETS:
-        raise FashionFlowError(f"unknown target {name!r}", hint=f"use one of: {', '.join(TARGETS)}")
-    return TARGETS[name]
+    if name not in PLATFORMS:
+        raise FashionFlowError(f"unknown target {name!r}", hint=f"use one of: {', '.join(PLATFORMS)}")
+    return PLATFORMS[name]
 
 
 def check(path: Path, target: PlatformLimits) -> list[Problem]:
