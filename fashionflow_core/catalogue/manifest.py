@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, reason_of
 from fashionflow_core.utils.files import append_durably
 
 _NAMED = 5  # skipped lines that are reported individually
@@ -71,7 +71,7 @@ class Manifest:
             _drop_torn_end(self._descriptor)
         except OSError as error:
             raise FashionFlowError(
-                f"{self.path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {self.path}"
+                f"{self.path}: cannot be written ({reason_of(error)})", hint=f"check its permissions: ls -l {self.path}"
             ) from None
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -151,7 +151,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+            f"{path}: could not be read ({reason_of(error)})", hint=f"check its permissions: ls -l {path}"
         ) from None
     with file:
         for number, line in enumerate(file, start=1):

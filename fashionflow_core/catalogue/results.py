@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from fashionflow_core.catalogue.jobs import DONE
 from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
-from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.errors import FashionFlowError, command, option, reason_of
 from fashionflow_core.utils.files import atomic_path
 
 CSV, JSON = "results.csv", "results.json"
@@ -53,8 +53,8 @@ def write(out: str | Path) -> list[Path]:
             ):
                 write_rows(file, (row(record_at(manifest, start)) for start in starts))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FashionFlowError(f"{path}: cannot be written ({reason})", hint="check the free disk space") from None
+            problem = f"{path}: cannot be written ({reason_of(error)})"
+            raise FashionFlowError(problem, hint="check the free disk space") from None
     return made
 
 

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, first_line
 from fashionflow_core.utils.device import DTYPES
 from fashionflow_core.utils.network import check_network
 
@@ -130,7 +130,7 @@ def _torch() -> Answer:
     try:
         torch.cuda.init()
     except Exception as failure:
-        error = str(failure).splitlines()[0][:300]
+        error = first_line(failure, 300)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count() if cuda else 0)]
     devices = ["cpu", *(f"cuda:{i}" for i in range(len(cards))), *(["mps"] if mps else [])]

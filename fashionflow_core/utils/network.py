@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils.paths import expanded, hub_home
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -59,7 +59,7 @@ def check_network() -> None:
         try:
             ssl.create_default_context(cafile=file)
         except OSError as error:  # includes ssl.SSLError
-            reason = "contains no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+            reason = "contains no certificates" if isinstance(error, ssl.SSLError) else reason_of(error)
             raise NetworkSettingError(f"SSL_CERT_FILE: {reason}", hint="correct it, or unset SSL_CERT_FILE") from None
 
 
@@ -78,9 +78,7 @@ def check_token() -> None:
     except OSError as error:
         if not os.path.lexists(path):
             return
-        raise NetworkSettingError(
-            f"{path}: {(error.strerror or '').lower()}", hint="log in again: hf auth login"
-        ) from None
+        raise NetworkSettingError(f"{path}: {reason_of(error)}", hint="log in again: hf auth login") from None
     if any(not 32 <= byte < 127 for byte in token.strip()):
         raise NetworkSettingError(
             f"{where or path}: invalid characters in the token",
