@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from fashionflow_core.errors import FashionFlowError, SettingError, command, option
 from fashionflow_core.utils.frame_sizes import FrameSizes
@@ -474,12 +474,7 @@ class GenerateSettings:
                 f"model {model.name} was not trained for {conditioning!r}",
                 hint=f"it was trained for: {', '.join(model.conditioning)}",
             )
-        if self._guidance != 1 and not model.context_dropout:
-            raise SettingError(
-                "guidance_scale",
-                f"model {model.name} was trained without dropped context, which guidance requires",
-                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
-            )
+        self._check_guidance(model)
         if self._guidance != 1 and conditioning == "local":
             raise SettingError(
                 "guidance_scale",
@@ -496,21 +491,11 @@ class GenerateSettings:
                 f"{frames} is not a multiple of {FRAME_DIVISOR}, which model {model.name} needs",
                 hint=f"use {option('frames', ' or '.join(near))}",
             )
-        low, high = self.guidance_interval
-        # Convert NumPy numbers to Python's: a uint8 of steps would overflow in the first product.
         return ResolvedSettings(
-            seed=int(self.seed),
+            **self._sampling(model),
             frames=frames,
-            fps=float(self.fps or model.fps * self.interpolate),
-            steps=int(self.steps or model.steps),
-            scheduler=self.scheduler or model.scheduler,
-            fit=self.fit or model.fit,
             size=native,
-            decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self._guidance),
-            guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
-            interpolate=int(self.interpolate),
             # An interpolator takes one step and has no scheduler: these settings apply to the U-Net.
             interpolate_steps=1 if model.interpolator else int(self.steps or model.interpolate_steps or model.steps),
             interpolate_scheduler="interpolator"
@@ -523,6 +508,30 @@ class GenerateSettings:
     def _guidance(self) -> float:
         return 1.0 if self.guidance_scale is None else self.guidance_scale
 
+    def _check_guidance(self, model: ModelConfig) -> None:
+        if self._guidance != 1 and not model.context_dropout:
+            raise SettingError(
+                "guidance_scale",
+                f"model {model.name} was trained without dropped context, which guidance requires",
+                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
+            )
+
+    def _sampling(self, model: ModelConfig) -> dict[str, Any]:
+        """Fields of `ResolvedSettings` that appearance and motion models have in common."""
+        low, high = self.guidance_interval
+        # Convert NumPy numbers to Python's: a uint8 of steps would overflow in the first product.
+        return {
+            "seed": int(self.seed),
+            "fps": float(self.fps or model.fps * self.interpolate),
+            "steps": int(self.steps or model.steps),
+            "scheduler": self.scheduler or model.scheduler,
+            "fit": self.fit or model.fit,
+            "decode_chunk": int(self.decode_chunk),
+            "guidance_scale": float(self._guidance),
+            "guidance_interval": (float(low), float(high)),
+            "interpolate": int(self.interpolate),
+        }
+
     def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
         """As `resolve`, for motion models."""
         if self.conditioning not in (None, "both"):
@@ -531,21 +540,16 @@ class GenerateSettings:
                 f"model {model.name} moves the photo itself, so conditioning cannot be changed",
                 hint=f"for the paper's ablation use an appearance model: {option('model', 'mini-latent')}",
             )
-        if self._guidance != 1 and not model.context_dropout:
-            raise SettingError(
-                "guidance_scale",
-                f"model {model.name} was trained without dropped context, which guidance requires",
-                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
-            )
+        self._check_guidance(model)
         if self.lock not in (None, "off"):
             raise SettingError(
                 "lock",
                 f"model {model.name} moves the photo's own pixels and needs no lock",
                 hint="omit it",
             )
-        fps = float(self.fps or model.fps * self.interpolate)
+        sampling = self._sampling(model)
         # `frames` counts those before interpolation, as for every model.
-        rate = fps / self.interpolate
+        rate = sampling["fps"] / self.interpolate
         seconds = self.duration or model.frames / model.fps
         frames = int(self.frames or max(2, round(seconds * rate)))
         if frames > MOST_FRAMES:
@@ -554,18 +558,10 @@ class GenerateSettings:
             )
         motion = self.motion or model.motion
         return ResolvedSettings(
-            seed=int(self.seed),
+            **sampling,
             frames=frames,
-            fps=fps,
-            steps=int(self.steps or model.steps),
-            scheduler=self.scheduler or model.scheduler,
-            fit=self.fit or model.fit,
             size=None if self.size is None or isinstance(self.size, str) else (int(self.size[0]), int(self.size[1])),
-            decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self._guidance),
-            guidance_interval=(float(self.guidance_interval[0]), float(self.guidance_interval[1])),
             conditioning="both",
-            interpolate=int(self.interpolate),
             interpolate_steps=0,
             interpolate_scheduler="motion",
             motion=ResolvedMotion(

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, reason_of
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, command, option, reason_of
 from fashionflow_core.utils.files import append_durably
 
 _NAMED = 5  # skipped lines that are reported individually
@@ -108,6 +108,20 @@ def _note(states: dict[str, State], record: Mapping[str, Any], start: int) -> No
         sys.intern(str(record.get("model", ""))),
         start,
     )
+
+
+def manifest_of(out: Path) -> Path:
+    """The manifest of an output folder.
+
+    Raises:
+        FashionFlowError: the folder contains none.
+    """
+    if not (out / MANIFEST).is_file():
+        raise FashionFlowError(
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
+        )
+    return out / MANIFEST
 
 
 def states_of(out: Path) -> dict[str, State]:

@@ -134,6 +134,18 @@ class Frame:
         sizes = request.generator.sizes if request.generator else None
         return cls(request.size, request.fit, config.resample, longest, sizes)
 
+    def fitted(self, photo: Photo | Fitted, warn: bool = False) -> Fitted:
+        """A photo in this frame; one that is fitted already is returned as it is.
+
+        Args:
+            photo: the photo.
+            warn: warn if no person is found in a file's photo.
+
+        Raises:
+            FashionFlowError: as in `as_pixels` and `fit`.
+        """
+        return photo if isinstance(photo, Fitted) else self.fit(as_pixels(photo, warn))
+
     def fit(self, photo: NDArray[np.uint8]) -> Fitted:
         """Fit a photo to this frame; at its own size only an odd last row or column is cut off.
 
