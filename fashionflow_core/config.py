@@ -7,6 +7,7 @@ whole by everything that opens a model or writes a video.
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -48,6 +49,20 @@ def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
         raise FashionFlowError(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
 
 
+# Fields of a model with one or several values of a list.
+_CHOICES = {
+    "lock": LOCK_LEVELS,
+    "latents": LATENTS,
+    "motion": MOTIONS,
+    "fit": FIT_MODES,
+    "resample": RESAMPLING,
+    "vae_range": PIXEL_RANGES,
+    "known_content": KNOWN_CONTENT,
+    "mask_fill": MASK_FILLS,
+    "scheduler": SCHEDULERS,
+    "modes": MODES,
+    "conditioning": CONDITIONING,
+}
 # Far above any model's, so that a damaged or hostile model.json is refused before memory is taken.
 _LIMITS = {
     "height": 8192,
@@ -141,61 +156,40 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         where = f"{MODEL_FILE} of {self.name}"
-        _one_of(where, "lock", self.lock, LOCK_LEVELS)
-        _one_of(where, "latents", self.latents, LATENTS)
-        _one_of(where, "motion", self.motion, MOTIONS)
-        if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
-            raise FashionFlowError(
-                f"{where}: a motion model needs keyframes (at least 4) and keyframe_seconds", hint=_BROKEN_MODEL
-            )
-        _one_of(where, "fit", self.fit, FIT_MODES)
-        _one_of(where, "resample", self.resample, RESAMPLING)
-        _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES)
-        _one_of(where, "known_content", self.known_content, KNOWN_CONTENT)
-        _one_of(where, "mask_fill", self.mask_fill, MASK_FILLS)
-        _one_of(where, "scheduler", self.scheduler, SCHEDULERS)
-        for mode in self.modes:
-            _one_of(where, "modes", mode, MODES)
+        for field, allowed in _CHOICES.items():
+            value = getattr(self, field)
+            for one in value if isinstance(value, tuple) else (value,):
+                _one_of(where, field, one, allowed)
         if self.interpolate_scheduler:
             _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS)
+        if problem := next(self._problems(), ""):
+            raise FashionFlowError(f"{where}: {problem}", hint=_BROKEN_MODEL)
+
+    def _problems(self) -> Iterator[str]:
+        """Numbers out of range, and fields that contradict each other."""
         for field, limit in _LIMITS.items():
             value = getattr(self, field)
             if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
-                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}", hint=_BROKEN_MODEL)
-        if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
-            raise FashionFlowError(
-                f"{where}: interpolate_steps or interpolate_mixture is out of range", hint=_BROKEN_MODEL
-            )
-        if not self.interpolate_strides or min(self.interpolate_strides) < 2:
-            raise FashionFlowError(f"{where}: interpolate_strides must be at least 2", hint=_BROKEN_MODEL)
-        if not self.conditioning:
-            raise FashionFlowError(
-                f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}", hint=_BROKEN_MODEL
-            )
-        for conditioning in self.conditioning:
-            _one_of(where, "conditioning", conditioning, CONDITIONING)
-        if (self.known_content == "photo") != (self.latents == "motion"):
-            raise FashionFlowError(
-                f"{where}: known_content photo and latents motion require each other", hint=_BROKEN_MODEL
-            )
-        if not 0 <= self.context_dropout <= 1:
-            raise FashionFlowError(
-                f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}", hint=_BROKEN_MODEL
-            )
+                yield f"{field} must be at most {limit:,}"
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
             if not getattr(self, field) > 0:
-                raise FashionFlowError(
-                    f"{where}: {field} must be above 0, not {getattr(self, field)!r}", hint=_BROKEN_MODEL
-                )
+                yield f"{field} must be above 0, not {getattr(self, field)!r}"
+        if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
+            yield "a motion model needs keyframes (at least 4) and keyframe_seconds"
+        if (self.known_content == "photo") != (self.latents == "motion"):
+            yield "known_content photo and latents motion require each other"
+        if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
+            yield "interpolate_steps or interpolate_mixture is out of range"
+        if not self.interpolate_strides or min(self.interpolate_strides) < 2:
+            yield "interpolate_strides must be at least 2"
+        if not self.conditioning:
+            yield f"conditioning needs at least one of: {', '.join(CONDITIONING)}"
+        if not 0 <= self.context_dropout <= 1:
+            yield f"context_dropout must be from 0 to 1, not {self.context_dropout}"
         if self.log_snr and not (len(self.log_snr) == 2 and self.log_snr[0] < self.log_snr[1]):
-            raise FashionFlowError(
-                f"{where}: log_snr must be empty or two numbers, lowest first, not {self.log_snr}", hint=_BROKEN_MODEL
-            )
+            yield f"log_snr must be empty or two numbers, lowest first, not {self.log_snr}"
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
-            raise FashionFlowError(
-                f"{where}: latents_mean and latents_std need one value per channel, deviations above 0",
-                hint=_BROKEN_MODEL,
-            )
+            yield "latents_mean and latents_std need one value per channel, deviations above 0"
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
