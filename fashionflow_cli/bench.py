@@ -9,7 +9,7 @@ import typer
 
 from fashionflow_cli import options
 from fashionflow_cli.console import Size, note, parse_size, progress, quiet_libraries, result_json, result_text
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils.files import check_target
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -161,6 +161,6 @@ def _pictures(folder: Path, names: "list[str] | tuple[str, ...]", overwrite: boo
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FashionFlowError(
-            f"--plots {folder}: cannot be made ({error.strerror})", hint="name a folder that can be written"
+            f"--plots {folder}: cannot be made ({reason_of(error)})", hint="name a folder that can be written"
         ) from None
     return {name: check_target(folder / f"{name}.png", overwrite) for name in names}

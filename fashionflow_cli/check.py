@@ -30,18 +30,18 @@ def check(
 
     Exit code 0: all kept; 3: some are not.
     """
-    from fashionflow_core.video import targets as rules
+    from fashionflow_core.video import platforms
 
-    chosen = [rules.find_target(name) for name in rules.names_of(targets)]
+    chosen = [platforms.find_platform(name) for name in platforms.names_of(targets)]
     found, bad = [], 0
     for path in videos:
         for target in chosen:
             try:
-                problems = rules.check(path, target)
+                problems = platforms.check(path, target)
             except FashionFlowError as error:
                 if len(videos) == 1:
                     raise
-                problems = [rules.Problem("file", error.message.removeprefix(f"{path}: "), "a video")]
+                problems = [platforms.Problem("file", error.message.removeprefix(f"{path}: "), "a video")]
             bad += bool(problems)
             found.append({"path": str(path), "target": target.name, "problems": [vars(one) for one in problems]})
             if not as_json:

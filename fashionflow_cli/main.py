@@ -31,7 +31,7 @@ from fashionflow_cli import (
 from fashionflow_cli.console import Warnings, complain
 from fashionflow_cli.options import LongCommand
 from fashionflow_cli.wording import CommandLine
-from fashionflow_core.errors import FashionFlowError, UsageError, Wording
+from fashionflow_core.errors import FashionFlowError, UsageError, Wording, first_line
 from fashionflow_core.utils.paths import NoHome
 from fashionflow_core.utils.signals import STOPS
 from fashionflow_core.utils.text import log_traceback
@@ -197,9 +197,7 @@ def _explain(error: BaseException) -> int:
         where = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "input or output"
         complain(f"{where}: {error.strerror.lower()}", f"set {DEBUG}=1 for the traceback")
         return 1
-    # Messages of torch may contain a C++ stack trace.
-    reason = (str(error).strip().splitlines() or [""])[0][:300]
-    complain(f"internal: {type(error).__name__}: {reason}", f"set {DEBUG}=1 for the traceback")
+    complain(f"internal: {type(error).__name__}: {first_line(error, 300)}", f"set {DEBUG}=1 for the traceback")
     return 1
 
 

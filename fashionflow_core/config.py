@@ -7,10 +7,11 @@ whole by everything that opens a model or writes a video.
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from fashionflow_core.errors import FashionFlowError, SettingError, command, option
 from fashionflow_core.utils.frame_sizes import FrameSizes
@@ -30,7 +31,7 @@ SCHEDULERS = ("ddpm", "ddpm-large", "ddim", "dpm++", "dpm++-sde", "unipc", "eule
 LOCK_LEVELS = ("off", "colour", "full")
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 CODECS = ("h264", "hevc", "av1", "vp9")
-TARGETS = ("shopify", "google", "amazon", "reels", "tiktok", "web", "gif")  # rows of `video.targets`
+TARGETS = ("shopify", "google", "amazon", "reels", "tiktok", "web", "gif")  # rows of `video.platforms`
 RATIOS = ("1:1", "4:5", "9:16", "16:9")  # width:height
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right")  # of a logo
 MODEL_FILE = "model.json"
@@ -48,6 +49,20 @@ def _one_of(where: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
         raise FashionFlowError(f"{where}: {field} is {value!r}", hint=f"choose one of: {', '.join(allowed)}")
 
 
+# Fields of a model with one or several values of a list.
+_CHOICES = {
+    "lock": LOCK_LEVELS,
+    "latents": LATENTS,
+    "motion": MOTIONS,
+    "fit": FIT_MODES,
+    "resample": RESAMPLING,
+    "vae_range": PIXEL_RANGES,
+    "known_content": KNOWN_CONTENT,
+    "mask_fill": MASK_FILLS,
+    "scheduler": SCHEDULERS,
+    "modes": MODES,
+    "conditioning": CONDITIONING,
+}
 # Far above any model's, so that a damaged or hostile model.json is refused before memory is taken.
 _LIMITS = {
     "height": 8192,
@@ -141,61 +156,40 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         where = f"{MODEL_FILE} of {self.name}"
-        _one_of(where, "lock", self.lock, LOCK_LEVELS)
-        _one_of(where, "latents", self.latents, LATENTS)
-        _one_of(where, "motion", self.motion, MOTIONS)
-        if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
-            raise FashionFlowError(
-                f"{where}: a motion model needs keyframes (at least 4) and keyframe_seconds", hint=_BROKEN_MODEL
-            )
-        _one_of(where, "fit", self.fit, FIT_MODES)
-        _one_of(where, "resample", self.resample, RESAMPLING)
-        _one_of(where, "vae_range", self.vae_range, PIXEL_RANGES)
-        _one_of(where, "known_content", self.known_content, KNOWN_CONTENT)
-        _one_of(where, "mask_fill", self.mask_fill, MASK_FILLS)
-        _one_of(where, "scheduler", self.scheduler, SCHEDULERS)
-        for mode in self.modes:
-            _one_of(where, "modes", mode, MODES)
+        for field, allowed in _CHOICES.items():
+            value = getattr(self, field)
+            for one in value if isinstance(value, tuple) else (value,):
+                _one_of(where, field, one, allowed)
         if self.interpolate_scheduler:
             _one_of(where, "interpolate_scheduler", self.interpolate_scheduler, SCHEDULERS)
+        if problem := next(self._problems(), ""):
+            raise FashionFlowError(f"{where}: {problem}", hint=_BROKEN_MODEL)
+
+    def _problems(self) -> Iterator[str]:
+        """Numbers out of range, and fields that contradict each other."""
         for field, limit in _LIMITS.items():
             value = getattr(self, field)
             if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
-                raise FashionFlowError(f"{where}: {field} must be at most {limit:,}", hint=_BROKEN_MODEL)
-        if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
-            raise FashionFlowError(
-                f"{where}: interpolate_steps or interpolate_mixture is out of range", hint=_BROKEN_MODEL
-            )
-        if not self.interpolate_strides or min(self.interpolate_strides) < 2:
-            raise FashionFlowError(f"{where}: interpolate_strides must be at least 2", hint=_BROKEN_MODEL)
-        if not self.conditioning:
-            raise FashionFlowError(
-                f"{where}: conditioning needs at least one of: {', '.join(CONDITIONING)}", hint=_BROKEN_MODEL
-            )
-        for conditioning in self.conditioning:
-            _one_of(where, "conditioning", conditioning, CONDITIONING)
-        if (self.known_content == "photo") != (self.latents == "motion"):
-            raise FashionFlowError(
-                f"{where}: known_content photo and latents motion require each other", hint=_BROKEN_MODEL
-            )
-        if not 0 <= self.context_dropout <= 1:
-            raise FashionFlowError(
-                f"{where}: context_dropout must be from 0 to 1, not {self.context_dropout}", hint=_BROKEN_MODEL
-            )
+                yield f"{field} must be at most {limit:,}"
         for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
             if not getattr(self, field) > 0:
-                raise FashionFlowError(
-                    f"{where}: {field} must be above 0, not {getattr(self, field)!r}", hint=_BROKEN_MODEL
-                )
+                yield f"{field} must be above 0, not {getattr(self, field)!r}"
+        if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):
+            yield "a motion model needs keyframes (at least 4) and keyframe_seconds"
+        if (self.known_content == "photo") != (self.latents == "motion"):
+            yield "known_content photo and latents motion require each other"
+        if self.interpolate_steps < 0 or not 0 <= self.interpolate_mixture < 1:
+            yield "interpolate_steps or interpolate_mixture is out of range"
+        if not self.interpolate_strides or min(self.interpolate_strides) < 2:
+            yield "interpolate_strides must be at least 2"
+        if not self.conditioning:
+            yield f"conditioning needs at least one of: {', '.join(CONDITIONING)}"
+        if not 0 <= self.context_dropout <= 1:
+            yield f"context_dropout must be from 0 to 1, not {self.context_dropout}"
         if self.log_snr and not (len(self.log_snr) == 2 and self.log_snr[0] < self.log_snr[1]):
-            raise FashionFlowError(
-                f"{where}: log_snr must be empty or two numbers, lowest first, not {self.log_snr}", hint=_BROKEN_MODEL
-            )
+            yield f"log_snr must be empty or two numbers, lowest first, not {self.log_snr}"
         if len(self.latents_mean) != len(self.latents_std) or not all(s > 0 for s in self.latents_std):
-            raise FashionFlowError(
-                f"{where}: latents_mean and latents_std need one value per channel, deviations above 0",
-                hint=_BROKEN_MODEL,
-            )
+            yield "latents_mean and latents_std need one value per channel, deviations above 0"
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -474,12 +468,7 @@ class GenerateSettings:
                 f"model {model.name} was not trained for {conditioning!r}",
                 hint=f"it was trained for: {', '.join(model.conditioning)}",
             )
-        if self._guidance != 1 and not model.context_dropout:
-            raise SettingError(
-                "guidance_scale",
-                f"model {model.name} was trained without dropped context, which guidance requires",
-                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
-            )
+        self._check_guidance(model)
         if self._guidance != 1 and conditioning == "local":
             raise SettingError(
                 "guidance_scale",
@@ -496,21 +485,11 @@ class GenerateSettings:
                 f"{frames} is not a multiple of {FRAME_DIVISOR}, which model {model.name} needs",
                 hint=f"use {option('frames', ' or '.join(near))}",
             )
-        low, high = self.guidance_interval
-        # Convert NumPy numbers to Python's: a uint8 of steps would overflow in the first product.
         return ResolvedSettings(
-            seed=int(self.seed),
+            **self._sampling(model),
             frames=frames,
-            fps=float(self.fps or model.fps * self.interpolate),
-            steps=int(self.steps or model.steps),
-            scheduler=self.scheduler or model.scheduler,
-            fit=self.fit or model.fit,
             size=native,
-            decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self._guidance),
-            guidance_interval=(float(low), float(high)),
             conditioning=conditioning,
-            interpolate=int(self.interpolate),
             # An interpolator takes one step and has no scheduler: these settings apply to the U-Net.
             interpolate_steps=1 if model.interpolator else int(self.steps or model.interpolate_steps or model.steps),
             interpolate_scheduler="interpolator"
@@ -523,6 +502,30 @@ class GenerateSettings:
     def _guidance(self) -> float:
         return 1.0 if self.guidance_scale is None else self.guidance_scale
 
+    def _check_guidance(self, model: ModelConfig) -> None:
+        if self._guidance != 1 and not model.context_dropout:
+            raise SettingError(
+                "guidance_scale",
+                f"model {model.name} was trained without dropped context, which guidance requires",
+                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
+            )
+
+    def _sampling(self, model: ModelConfig) -> dict[str, Any]:
+        """Fields of `ResolvedSettings` that appearance and motion models have in common."""
+        low, high = self.guidance_interval
+        # Convert NumPy numbers to Python's: a uint8 of steps would overflow in the first product.
+        return {
+            "seed": int(self.seed),
+            "fps": float(self.fps or model.fps * self.interpolate),
+            "steps": int(self.steps or model.steps),
+            "scheduler": self.scheduler or model.scheduler,
+            "fit": self.fit or model.fit,
+            "decode_chunk": int(self.decode_chunk),
+            "guidance_scale": float(self._guidance),
+            "guidance_interval": (float(low), float(high)),
+            "interpolate": int(self.interpolate),
+        }
+
     def _resolve_motion(self, model: ModelConfig) -> "ResolvedSettings":
         """As `resolve`, for motion models."""
         if self.conditioning not in (None, "both"):
@@ -531,21 +534,16 @@ class GenerateSettings:
                 f"model {model.name} moves the photo itself, so conditioning cannot be changed",
                 hint=f"for the paper's ablation use an appearance model: {option('model', 'mini-latent')}",
             )
-        if self._guidance != 1 and not model.context_dropout:
-            raise SettingError(
-                "guidance_scale",
-                f"model {model.name} was trained without dropped context, which guidance requires",
-                hint=f"omit {option('guidance_scale')}, or choose a model trained with dropped context",
-            )
+        self._check_guidance(model)
         if self.lock not in (None, "off"):
             raise SettingError(
                 "lock",
                 f"model {model.name} moves the photo's own pixels and needs no lock",
                 hint="omit it",
             )
-        fps = float(self.fps or model.fps * self.interpolate)
+        sampling = self._sampling(model)
         # `frames` counts those before interpolation, as for every model.
-        rate = fps / self.interpolate
+        rate = sampling["fps"] / self.interpolate
         seconds = self.duration or model.frames / model.fps
         frames = int(self.frames or max(2, round(seconds * rate)))
         if frames > MOST_FRAMES:
@@ -554,18 +552,10 @@ class GenerateSettings:
             )
         motion = self.motion or model.motion
         return ResolvedSettings(
-            seed=int(self.seed),
+            **sampling,
             frames=frames,
-            fps=fps,
-            steps=int(self.steps or model.steps),
-            scheduler=self.scheduler or model.scheduler,
-            fit=self.fit or model.fit,
             size=None if self.size is None or isinstance(self.size, str) else (int(self.size[0]), int(self.size[1])),
-            decode_chunk=int(self.decode_chunk),
-            guidance_scale=float(self._guidance),
-            guidance_interval=(float(self.guidance_interval[0]), float(self.guidance_interval[1])),
             conditioning="both",
-            interpolate=int(self.interpolate),
             interpolate_steps=0,
             interpolate_scheduler="motion",
             motion=ResolvedMotion(

@@ -90,6 +90,20 @@ class PartialError(FashionFlowError):
     exit_code = 3
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a call failed, in one line: the system's words (`no space left on device`), else the error's message."""
+    system = getattr(error, "strerror", None)  # of OSError, and of PyAV's errors
+    return system.lower() if system else " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """First line of an error's message, at most `most` characters; its type without a message.
+
+    For errors of libraries: those of torch may continue with a C++ stack trace.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 class FashionFlowWarning(UserWarning):
     """A warning of one line that names the file or option; the work continues.
 

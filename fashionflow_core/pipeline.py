@@ -21,18 +21,19 @@ from fashionflow_core.diffusion.cost_estimate import RunCost, Workload, make_pla
 from fashionflow_core.diffusion.decoding import decode_latents
 from fashionflow_core.diffusion.frame_generator import FrameGenerator
 from fashionflow_core.diffusion.interpolation import Filler, GapWindow, of_latents, plan_passes, predicted, sampled
-from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, memory_explained, sampler
+from fashionflow_core.diffusion.sampling import OnStep, Sampler, counted, item_generator, sampler
 from fashionflow_core.diffusion.schedulers import make_scheduler
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, SettingError, option
 from fashionflow_core.generators.config import GeneratorConfig
 from fashionflow_core.generators.folder import config_of, source_of
 from fashionflow_core.generators.remote_place import is_remote
-from fashionflow_core.images.fitting import Box, Fitted, Photo, as_pixels, fit
+from fashionflow_core.images.fitting import Box, Fitted, Frame, Photo
 from fashionflow_core.motion.conditions import PHOTO_CHANNELS
 from fashionflow_core.motion.figure_box import GRID
 from fashionflow_core.runtimes.interface import Networks
 from fashionflow_core.runtimes.verification import verify_first_use
 from fashionflow_core.store import registry
+from fashionflow_core.utils.memory import memory_explained
 
 if TYPE_CHECKING:
     from fashionflow_core.motion.generation import MotionGenerator
@@ -152,7 +153,7 @@ class FashionFlowPipeline:
         request = requests[0]
         if len({replace(one, seed=0, fps=1.0, fit="pad", decode_chunk=1) for one in requests}) != 1:
             raise ValueError("requests of a batch may differ in seed, fps, fit and decode_chunk only")
-        fits = [self._fitted(photo, one) for photo, one in zip(photos, requests, strict=True)]
+        fits = [Frame.of(config, one).fitted(photo, warn=True) for photo, one in zip(photos, requests, strict=True)]
         generators = [item_generator(one.seed, item) for one, item in zip(requests, items, strict=True)]
         tick = counted(on_step, request.steps + len(requests) * (self.count_steps(request) - request.steps))
         run = self._sampler(request, tick)
@@ -163,11 +164,6 @@ class FashionFlowPipeline:
             if request.interpolate != 1:
                 clips = [self._longer(clip, request, one, tick) for clip, one in zip(clips, generators)]
         return [assemble(config, *made, self.decode) for made in zip(requests, fits, clips, items)]
-
-    def _fitted(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
-        if isinstance(photo, Fitted):
-            return photo
-        return fit(as_pixels(photo), self.config.height, self.config.width, request.fit, self.config.resample)
 
     def _longer(self, latents: Tensor, request: ResolvedSettings, generator: torch.Generator, tick: OnStep) -> Tensor:
         """A generated clip (1, c, f, h, w), interpolated."""
@@ -269,7 +265,7 @@ class FashionFlowPipeline:
             return self.generator.plan(request, photo)
         size = (self.config.height, self.config.width)
         if photo is not None:
-            box = fit(as_pixels(photo), *size, request.fit, self.config.resample).box
+            box = Frame.of(self.config, request).fitted(photo, warn=True).box
             size = (box.height, box.width)
         given = video_frames or request.frames
         work = Workload(

@@ -9,7 +9,8 @@ from fashionflow_benchmarks import timing
 from fashionflow_benchmarks.model_under_test import PUBLISHED, SEED, BenchRequest, open_subject
 from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
 from fashionflow_core.errors import UsageError
-from fashionflow_core.utils.device import dtype_name, is_out_of_memory
+from fashionflow_core.utils.device import dtype_name
+from fashionflow_core.utils.memory import is_out_of_memory
 
 BATCHES = (1, 2, 4, 8)
 SMALL_BATCHES = (1, 2, 4)

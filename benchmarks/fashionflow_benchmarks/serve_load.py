@@ -269,7 +269,6 @@ def load_test(folder: Path, clients: int, jobs: int, queue: int) -> dict[str, An
             name: round(1000 * own[int(share * (len(own) - 1))], 2) for name, share in _SHARES.items()
         },
         "memory_mb": [[round(found[len(found) // 4], 1), round(found[-1], 1)] for found in memory if found],
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
     }
 
 
@@ -287,6 +286,15 @@ def _server_seconds(log: Path) -> Iterator[float]:
             yield entry["seconds"]
 
 
+def publish(figures: Mapping[str, Any], out: Path | None) -> None:
+    """Print figures with the machine they were measured on, as JSON, and write them to a file if one is named."""
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    text = json.dumps({**figures, "machine": machine}, indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run the test and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -300,10 +308,7 @@ def main() -> None:
         figures = load_test(folder, arguments.clients, arguments.jobs, arguments.queue)
     finally:
         shutil.rmtree(folder.parent)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    publish(figures, arguments.out)
     if figures["lost"] or figures["twice"] or figures["failed"] or figures["accepted"] != arguments.jobs:
         sys.exit("some videos were lost, failed or made twice")
 

@@ -6,8 +6,6 @@ python -m fashionflow_benchmarks.serve_throughput --out benchmarks/results/serve
 import argparse
 import http.client
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -16,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fashionflow_benchmarks.serve_load import photo_form
+from fashionflow_benchmarks.serve_load import photo_form, publish
 from fashionflow_core.store.registry import ASSETS
 
 _PROGRAM = [sys.executable, "-m", "fashionflow_cli"]
@@ -93,12 +91,8 @@ def main() -> None:
         "seconds": seconds,
         "seconds_per_video": rounds,
         "throughput_of_serve": [round(ratio, 3) for ratio in ratios],
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    publish(figures, arguments.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fashionflow_benchmarks import timing
 from fashionflow_benchmarks.model_under_test import FULL, PUBLISHED, BenchRequest, reduction
 from fashionflow_benchmarks.roofline import CallCost, measure_limits, rows
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError, first_line
 from fashionflow_core.utils.device import dtype_name, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ def _open(model: Path | str | None) -> tuple["FashionFlowUNet", str, str, tuple[
         latents = (conventions.frames, adapter["latent_height"], adapter["latent_width"])
         tokens = adapter["clip_tokens"]
     except Exception as error:  # safetensors, json and diffusers raise various kinds
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FashionFlowError(
-            f"{folder}: U-Net or adapter cannot be loaded ({first_line})", hint="pass a model folder of safetensors"
+            f"{folder}: U-Net or adapter cannot be loaded ({first_line(error)})",
+            hint="pass a model folder of safetensors",
         ) from error
     return unet, conventions.name, "from the model folder", latents, tokens
 

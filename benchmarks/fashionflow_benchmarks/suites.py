@@ -93,7 +93,7 @@ def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], N
         UsageError: unknown suite, or settings that it does not support.
         FashionFlowError: missing model, or too little memory.
     """
-    from fashionflow_core.utils.device import is_out_of_memory
+    from fashionflow_core.utils.memory import is_out_of_memory
 
     check(names)
     check_model(names, request)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fashionflow_core import pipeline, runtimes
-from fashionflow_core.errors import FashionFlowError, OutOfMemory
+from fashionflow_core.errors import FashionFlowError, OutOfMemory, reason_of
 from fashionflow_core.runtimes.parity import Answers, load_answers
 from fashionflow_core.runtimes.verification import judge
 from fashionflow_core.store.engine_folder import BUILT_NOT_RUN, FAILED, VERIFIED, Engines
@@ -60,7 +60,7 @@ def verify_folder(
             engines.save(folder)
         except OSError as error:
             raise FashionFlowError(
-                f"{folder}: the result cannot be written ({(error.strerror or str(error)).lower()})",
+                f"{folder}: the result cannot be written ({reason_of(error)})",
                 hint="make the folder writable, or verify a copy of it",
             ) from None
     return engines

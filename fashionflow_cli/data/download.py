@@ -10,7 +10,7 @@ import typer
 
 from fashionflow_cli import options
 from fashionflow_cli.console import note, progress, quiet_libraries, result, result_json
-from fashionflow_core.errors import FashionFlowError, PartialError, SettingError
+from fashionflow_core.errors import FashionFlowError, PartialError, SettingError, reason_of
 
 if TYPE_CHECKING:
     from fashionflow_core.dataset.download import Fetched
@@ -163,5 +163,4 @@ def read_text(path: Path, where: str) -> str:
     except UnicodeDecodeError:
         raise FashionFlowError(f"{where}: not a text file", hint="write one address per line") from None
     except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise FashionFlowError(f"{where}: {reason}", hint="check the path of the list") from None
+        raise FashionFlowError(f"{where}: {reason_of(error)}", hint="check the path of the list") from None

@@ -18,10 +18,9 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from fashionflow_core.catalogue.jobs import DONE
-from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
+from fashionflow_core.catalogue.manifest import latest, manifest_of, record_at
 from fashionflow_core.catalogue.quality_gate import RULES, evidence
 from fashionflow_core.catalogue.reviews import Review, read_reviews
-from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.utils.files import write_text
 from fashionflow_core.utils.pages import clean, locked_down
 
@@ -76,16 +75,12 @@ def build(out: str | Path, everything_is_there: bool = False) -> list[Path]:
         FashionFlowError: no manifest there, or the page cannot be written.
     """
     out = Path(out)
-    if not (out / MANIFEST).is_file():
-        raise FashionFlowError(
-            f"{out}: contains no {MANIFEST}",
-            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
-        )
+    path = manifest_of(out)
     videos = None if everything_is_there else out
     pages = []
-    with (out / MANIFEST).open("rb") as manifest:
+    with path.open("rb") as manifest:
         # Only the keys for sorting are held: there may be a million items.
-        starts = latest(out / MANIFEST)
+        starts = latest(path)
         reviews = read_reviews(out)
         found = [(_group(record_at(manifest, start), videos), _order(name), start) for name, start in starts.items()]
         counts = Counter(group for group, _, _ in found)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.list_files import NAME_COLUMNS, SETTINGS, SOURCE_COLUMNS, read_list, row_settings
-from fashionflow_core.errors import FashionFlowError, SettingError, option
+from fashionflow_core.errors import FashionFlowError, SettingError, option, reason_of
 from fashionflow_core.images.formats import sniff
 from fashionflow_core.utils.folders import is_aside, walk
 
@@ -127,7 +127,8 @@ def read_inputs(arguments: Sequence[str], out: Path, stdin: Callable[[], bytes],
                 bases.add(None)
             except OSError as error:
                 raise FashionFlowError(
-                    f"{argument}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {argument}"
+                    f"{argument}: could not be read ({reason_of(error)})",
+                    hint=f"check its permissions: ls -l {argument}",
                 ) from None
         elif not path.exists() and glob.has_magic(argument):
             _check_apart(argument, _fixed_part(argument), real)

@@ -9,7 +9,7 @@ from typing import Any
 from fashionflow_core.catalogue.jobs import DONE, FAILED, LOST
 from fashionflow_core.catalogue.manifest import Manifest
 from fashionflow_core.catalogue.planner import Decision
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 
 SECONDS = 15.0
 
@@ -94,7 +94,7 @@ class Ledger:
             self.manifest.append(records)
         except OSError as error:
             raise FashionFlowError(
-                f"{self.manifest.path}: could not be written ({(error.strerror or str(error)).lower()})",
+                f"{self.manifest.path}: could not be written ({reason_of(error)})",
                 hint="free some space, then run the same command again",
             ) from None
         if self.now_and_then is not None and time.monotonic() - self._then > SECONDS:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fashionflow_core.catalogue.inputs import MANIFEST
 from fashionflow_core.catalogue.jobs import RETRIED
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, command, option, reason_of
 from fashionflow_core.utils.files import append_durably
 
 _NAMED = 5  # skipped lines that are reported individually
@@ -71,7 +71,7 @@ class Manifest:
             _drop_torn_end(self._descriptor)
         except OSError as error:
             raise FashionFlowError(
-                f"{self.path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {self.path}"
+                f"{self.path}: cannot be written ({reason_of(error)})", hint=f"check its permissions: ls -l {self.path}"
             ) from None
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -108,6 +108,20 @@ def _note(states: dict[str, State], record: Mapping[str, Any], start: int) -> No
         sys.intern(str(record.get("model", ""))),
         start,
     )
+
+
+def manifest_of(out: Path) -> Path:
+    """The manifest of an output folder.
+
+    Raises:
+        FashionFlowError: the folder contains none.
+    """
+    if not (out / MANIFEST).is_file():
+        raise FashionFlowError(
+            f"{out}: contains no {MANIFEST}",
+            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
+        )
+    return out / MANIFEST
 
 
 def states_of(out: Path) -> dict[str, State]:
@@ -151,7 +165,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: could not be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+            f"{path}: could not be read ({reason_of(error)})", hint=f"check its permissions: ls -l {path}"
         ) from None
     with file:
         for number, line in enumerate(file, start=1):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fashionflow_core.catalogue import storage
 from fashionflow_core.catalogue.jobs import FINGERPRINT, Job, RunSpec
 from fashionflow_core.catalogue.naming import HIDDEN, inside
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, option, reason_of
 from fashionflow_core.utils.files import atomic_path, followed, free_bytes, sync
 from fashionflow_core.utils.locks import locked
 
@@ -154,8 +154,8 @@ def opened(out: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
             scratch.mkdir()
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FashionFlowError(f"{out}: cannot be written ({reason})", hint="check the free disk space") from None
+            problem = f"{out}: cannot be written ({reason_of(error)})"
+            raise FashionFlowError(problem, hint="check the free disk space") from None
         try:
             yield scratch
         finally:

@@ -8,6 +8,7 @@ import hashlib
 import threading
 import time
 import warnings
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,14 @@ class OpenedPhoto:
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     shape: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Started:
+    """A job whose photo is being opened."""
+
+    job: Job
+    photo: Future[OpenedPhoto]
 
 
 def open_photo(request: PhotoRequest) -> OpenedPhoto:

@@ -1,4 +1,4 @@
-"""Planner of a run: items to make, and finished ones to keep, from manifest and output folder."""
+"""Planning and resuming of a run, by manifest and output folder: which items are generated, and which are kept."""
 
 import hashlib
 import os

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from fashionflow_core.catalogue.jobs import DONE
-from fashionflow_core.catalogue.manifest import MANIFEST, latest, record_at
-from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.catalogue.manifest import latest, manifest_of, record_at
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils.files import atomic_path
 
 CSV, JSON = "results.csv", "results.json"
@@ -35,26 +35,22 @@ def write(out: str | Path) -> list[Path]:
         FashionFlowError: no manifest there, or a table cannot be written.
     """
     out = Path(out)
-    if not (out / MANIFEST).is_file():
-        raise FashionFlowError(
-            f"{out}: contains no {MANIFEST}",
-            hint=f"name the folder that {command('generate')} wrote with {option('out')}",
-        )
+    source = manifest_of(out)
     # Only the offset of each item's line is held: there may be a million.
-    starts = list(latest(out / MANIFEST).values())
+    starts = list(latest(source).values())
     made = [out / CSV, out / JSON]
     for path, write_rows in zip(made, (_write_csv, _write_json)):
         try:
             with (
-                (out / MANIFEST).open("rb") as manifest,
+                source.open("rb") as manifest,
                 atomic_path(path) as temporary,
                 # File names may contain bytes that are not UTF-8: they are kept.
                 temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
                 write_rows(file, (row(record_at(manifest, start)) for start in starts))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FashionFlowError(f"{path}: cannot be written ({reason})", hint="check the free disk space") from None
+            problem = f"{path}: cannot be written ({reason_of(error)})"
+            raise FashionFlowError(problem, hint="check the free disk space") from None
     return made
 
 

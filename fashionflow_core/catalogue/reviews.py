@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils.files import append_durably
 
 REVIEW = "review.jsonl"
@@ -59,7 +59,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise FashionFlowError(f"{path}: {error.strerror}", hint=f"check its permissions: ls -l {path}") from None
+        raise FashionFlowError(f"{path}: {reason_of(error)}", hint=f"check its permissions: ls -l {path}") from None
     for text in data.split(b"\n"):
         try:
             line = json.loads(text)

@@ -11,7 +11,8 @@ from typing import IO, Any
 from fashionflow_core.catalogue import ipc
 from fashionflow_core.catalogue.jobs import Job
 from fashionflow_core.catalogue.outputs import DiskFull
-from fashionflow_core.catalogue.stages import Maker, Started, Stopped
+from fashionflow_core.catalogue.photo_process import Started
+from fashionflow_core.catalogue.stages import Maker, Stopped
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
 from fashionflow_core.utils.text import log_traceback
 

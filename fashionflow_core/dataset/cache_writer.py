@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fashionflow_core.dataset.cache import FORMAT, INDEX_FILE, Recipe, is_whole, read_index
 from fashionflow_core.dataset.clips import ClipWindow, VideoFile
-from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.errors import FashionFlowError, command, option, reason_of
 from fashionflow_core.utils.files import atomic_path, set_mode, write_text
 from fashionflow_core.utils.hashing import sha256
 from fashionflow_core.utils.locks import LOCK_FILE, locked
@@ -229,8 +229,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise FashionFlowError(
-            f"{path}: not writable ({reason})",
+            f"{path}: not writable ({reason_of(error)})",
             hint="check the disk, then resume with the same command",
         ) from None

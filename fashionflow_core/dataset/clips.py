@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashionflow_core import video
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, reason_of
 from fashionflow_core.images.fitting import Fitted, fit, fit_alike
 from fashionflow_core.utils.folders import walk
 from fashionflow_core.utils.hashing import sha256
@@ -147,7 +147,7 @@ def measure(path: Path, name: str | None = None) -> VideoFile:
     try:
         digest = sha256(path)
     except OSError as error:
-        raise FashionFlowError(f"{path}: unreadable ({error.strerror})", hint="check the path") from None
+        raise FashionFlowError(f"{path}: unreadable ({reason_of(error)})", hint="check the path") from None
     first = next(video.iter_frames(path, limit=1), None)  # detects truncated files and files that are not videos
     if first is None:
         raise FashionFlowError(f"{path}: no frames", hint="create or download the video again")
@@ -197,8 +197,8 @@ def _times(path: Path) -> tuple[NDArray[np.float64], tuple[int, int], float]:
             packets = [packet.pts for packet in found] if found and found[0].is_keyframe else []
         shown = packets if packets and None not in packets else [frame.pts for frame in pictures()]
     except (FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise FashionFlowError(f"{path}: damaged ({reason})", hint="create or download the video again") from None
+        problem = f"{path}: damaged ({reason_of(error)})"
+        raise FashionFlowError(problem, hint="create or download the video again") from None
     numbers = [pts for pts in shown if pts is not None]
     if tick is None or len(numbers) < len(shown):
         seconds = np.arange(len(shown)) / float(rate or 25)  # AVI and raw streams may have no timestamps

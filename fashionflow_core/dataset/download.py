@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from fashionflow_core import video
 from fashionflow_core.dataset.clips import VIDEO_FILES
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, command, option
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, command, option, reason_of
 from fashionflow_core.utils import download as http
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import sync, write_text
@@ -163,9 +163,7 @@ def read_manifest(folder: Path) -> dict[str, Fetched]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     except OSError as error:
-        raise FashionFlowError(
-            f"{path}: unreadable ({(error.strerror or str(error)).lower()})", hint="move it away"
-        ) from None
+        raise FashionFlowError(f"{path}: unreadable ({reason_of(error)})", hint="move it away") from None
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
@@ -303,7 +301,7 @@ def _fetch(
 
 def _reason(error: OSError) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "disk full" if full else (error.strerror or str(error)).lower()
+    return "disk full" if full else reason_of(error)
 
 
 def _holds(target: Path, known: Fetched, sha256: str) -> bool:

@@ -13,7 +13,8 @@ from fashionflow_core.diffusion.conditioning import clip_pixels, frames_to_tenso
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.runtimes.preprocessing import to_vae_pixels
 from fashionflow_core.runtimes.torch import load
-from fashionflow_core.utils.device import is_out_of_memory, resolve_dtype
+from fashionflow_core.utils.device import resolve_dtype
+from fashionflow_core.utils.memory import is_out_of_memory
 
 _CHUNK = 8  # frames per VAE batch; halved permanently when memory runs out
 

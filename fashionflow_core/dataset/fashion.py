@@ -8,7 +8,7 @@ from typing import Any
 
 from fashionflow_core import video
 from fashionflow_core.dataset.download import ListEntry, read_list, read_manifest
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils import download as http
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import write_text
@@ -68,7 +68,7 @@ def list_text(source: str, folder: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise FashionFlowError(f"{source}: {(error.strerror or str(error)).lower()}", hint="check the path") from None
+        raise FashionFlowError(f"{source}: {reason_of(error)}", hint="check the path") from None
     except UnicodeDecodeError:
         raise FashionFlowError(f"{source}: not a text file", hint="name the list of one address per line") from None
     finally:

@@ -14,7 +14,8 @@ from fashionflow_core.diffusion.sampling import is_guided, item_generator
 from fashionflow_core.diffusion.schedulers import set_timesteps
 from fashionflow_core.errors import FashionFlowError, option
 from fashionflow_core.generators.requirements import Requirements
-from fashionflow_core.utils.device import dtype_name, is_out_of_memory
+from fashionflow_core.utils.device import dtype_name
+from fashionflow_core.utils.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)

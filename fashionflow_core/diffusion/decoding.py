@@ -12,7 +12,7 @@ from fashionflow_core.errors import FashionFlowError, OutOfMemory, option
 from fashionflow_core.images.fitting import Box
 from fashionflow_core.runtimes.interface import Networks
 from fashionflow_core.runtimes.preprocessing import denormalize_latents, from_vae_pixels
-from fashionflow_core.utils.device import is_out_of_memory
+from fashionflow_core.utils.memory import is_out_of_memory
 
 
 def decode_latents(

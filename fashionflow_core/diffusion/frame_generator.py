@@ -17,7 +17,7 @@ from fashionflow_core.errors import FashionFlowWarning, SettingError
 from fashionflow_core.generators.config import GeneratorConfig
 from fashionflow_core.generators.families import CAPTION
 from fashionflow_core.generators.frames import faded, retimed
-from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels
+from fashionflow_core.images.fitting import Fitted, Frame, Photo
 from fashionflow_core.images.person import Box
 from fashionflow_core.lock.options import LockOptions, LockReport
 from fashionflow_core.lock.photo_lock import locked
@@ -67,7 +67,7 @@ class FrameGenerator:
             raise SettingError(
                 "prompt", f"{CAPTION} is for lists of photos with a column named caption", hint="write the text itself"
             )
-        fitted = self.framed(photo, request)
+        fitted = Frame.of(self.config, request).fitted(photo)
         generator = item_generator(request.seed, item)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FashionFlowWarning)
@@ -97,12 +97,6 @@ class FrameGenerator:
             lock=report,
         )
 
-    def framed(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
-        """A photo at a size that the model generates."""
-        if isinstance(photo, Fitted):
-            return photo
-        return Frame.of(self.config, request).fit(as_pixels(photo, warn=False))
-
     def count_steps(self, request: ResolvedSettings) -> int:
         """Denoising steps of one clip."""
         return request.steps
@@ -111,7 +105,7 @@ class FrameGenerator:
         """As `FashionFlowPipeline.plan`; nothing is timed, since one step may take minutes."""
         size = request.size or (self.config.height, self.config.width)
         if photo is not None:
-            box = self.framed(photo, request).box
+            box = Frame.of(self.config, request).fitted(photo).box
             size = (box.height, box.width)
         guided_steps = request.steps if request.guidance_scale != 1 else 0
         return RunCost.of(

@@ -17,11 +17,12 @@ from fashionflow_core.config import ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.conditioning import Conditioner, frames_to_tensor, known_content
 from fashionflow_core.diffusion.decoding import check_finite
 from fashionflow_core.diffusion.known_frames import KnownFrames
-from fashionflow_core.diffusion.sampling import OnStep, Sampler, memory_explained
+from fashionflow_core.diffusion.sampling import OnStep, Sampler
 from fashionflow_core.diffusion.vae_residual import restore_detail
 from fashionflow_core.errors import FashionFlowError, SettingError, UsageError
 from fashionflow_core.images.fitting import fit, fit_alike
 from fashionflow_core.runtimes.interface import Networks
+from fashionflow_core.utils.memory import memory_explained
 
 
 @dataclass(frozen=True)

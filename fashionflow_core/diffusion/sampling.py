@@ -2,8 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +12,7 @@ from fashionflow_core.config import ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.decoding import check_finite
 from fashionflow_core.diffusion.known_frames import KnownFrames
 from fashionflow_core.diffusion.schedulers import set_timesteps
-from fashionflow_core.errors import OutOfMemory, option
 from fashionflow_core.runtimes.interface import Networks
-from fashionflow_core.utils.device import is_out_of_memory
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 OnStep = Callable[[int, int], None]
@@ -153,17 +150,3 @@ def sampler(
         return latents
 
     return run
-
-
-@contextmanager
-def memory_explained(device: torch.device, frames: int) -> Iterator[None]:
-    """Convert out-of-memory errors of a runtime to `OutOfMemory`, in one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"{device}: out of memory while denoising {frames} frames",
-            hint=f"use fewer {option('frames')}, {option('dtype', 'bf16')}, or another {option('device')}",
-        ) from None

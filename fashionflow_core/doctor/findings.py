@@ -28,7 +28,7 @@ from fashionflow_core.store import folder as model_folder
 from fashionflow_core.store import registry
 from fashionflow_core.utils import extras
 from fashionflow_core.utils.nearest import nearest
-from fashionflow_core.utils.paths import NoHome, expanded
+from fashionflow_core.utils.paths import NoHome, expanded, hub_home
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -107,9 +107,8 @@ def processors() -> Check:
     """Number of processors that this process may use, often fewer than are present."""
     there = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    # Version 2 has "150000 100000", or "max 100000", in one file.
     found = [*_cgroups("cpu.max"), *_cgroups("cpu.cfs_quota_us", "cpu.cfs_period_us")]
-    quota = min((int(most) / int(period) for most, period in found if most.isdigit()), default=None)
+    quota = min((most / period for most, period in found), default=None)
     usable = min(allowed, quota) if quota else float(allowed)
     limits = [f"affinity {allowed}"] * (allowed < there)
     limits += [f"cgroup quota {quota:g}"] if quota and quota < allowed else []
@@ -121,12 +120,13 @@ def processors() -> Check:
     return Check("processors", OK, f"{text}: {name}", details=details)
 
 
-def _cgroups(*names: str) -> Iterator[list[str]]:
-    """The two words of the files of these names, for the control group of this process and its parents."""
+def _cgroups(*names: str) -> Iterator[tuple[int, int]]:
+    """Limits of the control group of this process and its parents: the two numbers in the files of these names."""
     for folder in _cgroup_folders():
+        # Version 2 has "150000 100000", or "max 100000" without a limit, in one file.
         words = " ".join(_read(folder / name) for name in names).split()
-        if len(words) == 2:
-            yield words
+        if len(words) == 2 and words[0].isdigit():
+            yield int(words[0]), int(words[1])
 
 
 def _cgroup_folders() -> Iterator[Path]:
@@ -152,7 +152,7 @@ def memory() -> Check:
     if total is None and hasattr(os, "sysconf"):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = [*_cgroups("memory.max", "memory.current"), *_cgroups("memory.limit_in_bytes", "memory.usage_in_bytes")]
-    limits = [(int(most), int(used)) for most, used in found if most.isdigit() and int(most) < (total or sys.maxsize)]
+    limits = [(most, used) for most, used in found if most < (total or sys.maxsize)]
     if limits:
         room = min(max(0, most - used) for most, used in limits)
         total, free = min(limits)[0], min(room, free or room)
@@ -178,10 +178,9 @@ def _models_home() -> Path | None:
 
 def disks() -> Iterator[Check]:
     """Free space where models, downloads, temporary files and videos go; one line per disk with little space."""
-    hub_home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     places = {
         "models": (_models_home(), MODEL_SPACE, "FASHIONFLOW_HOME"),
-        "downloads": (expanded(os.environ.get("HF_HUB_CACHE") or Path(hub_home, "hub")), MODEL_SPACE, "HF_HOME"),
+        "downloads": (expanded(os.environ.get("HF_HUB_CACHE") or hub_home() / "hub"), MODEL_SPACE, "HF_HOME"),
         "temporary files": (Path(tempfile.gettempdir()), LITTLE_SPACE, "TMPDIR"),
         "this folder": (Path(), LITTLE_SPACE, ""),
     }
@@ -321,10 +320,10 @@ def nvidia_smi() -> Driver:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return Driver([])
-    query = "nvidia-smi --query-gpu=name,memory.total,compute_cap,driver_version --format=csv,noheader,nounits"
+    query = [tool, "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
     pipes: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(shlex.split(query), executable=tool, timeout=10, check=False, **pipes)
+        done = subprocess.run(query, timeout=10, check=False, **pipes)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Driver([], str(error))
     if done.returncode:

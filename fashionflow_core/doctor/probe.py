@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, first_line
 from fashionflow_core.utils.device import DTYPES
 from fashionflow_core.utils.network import check_network
 
@@ -44,28 +44,30 @@ def ask(question: str, limit: float, running: "list[subprocess.Popen[str]] | Non
     """
     running = [] if running is None else running
     path = json.dumps([entry for entry in sys.path if os.path.isabs(entry)])
+    # Libraries that use the network on import are cut off.
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONFAULTHANDLER": ""}
     start = time.monotonic()
     try:
-        # Its temporary files go to a folder of this process, since a killed child leaves them behind. Libraries that
-        # use the network on import are cut off.
-        with tempfile.TemporaryDirectory(prefix="fashionflow-doctor-", ignore_cleanup_errors=True) as scratch:
-            offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONFAULTHANDLER": ""}
-            with subprocess.Popen(
+        with (
+            # Its temporary files go to a folder of this process, since a killed child leaves them behind.
+            tempfile.TemporaryDirectory(prefix="fashionflow-doctor-", ignore_cleanup_errors=True) as scratch,
+            subprocess.Popen(
                 [sys.executable, "-P", "-c", _CODE, path, question],
+                env={**os.environ, **offline, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env={**os.environ, **offline, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)},
                 start_new_session=True,
-            ) as process:
-                running.append(process)
-                try:
-                    out, err = process.communicate(timeout=limit)
-                finally:
-                    running.remove(process)
-                    stop(process)
+            ) as process,
+        ):
+            running.append(process)
+            try:
+                out, err = process.communicate(timeout=limit)
+            finally:
+                running.remove(process)
+                stop(process)
     except subprocess.TimeoutExpired:
         return {"failed": f"timed out after {limit:.0f} s"}
     except OSError as error:  # no temporary folder, or no more processes
@@ -128,7 +130,7 @@ def _torch() -> Answer:
     try:
         torch.cuda.init()
     except Exception as failure:
-        error = str(failure).splitlines()[0][:300]
+        error = first_line(failure, 300)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count() if cuda else 0)]
     devices = ["cpu", *(f"cuda:{i}" for i in range(len(cards))), *(["mps"] if mps else [])]
@@ -196,12 +198,11 @@ def _work(torch: Any, image: Any, kernel: Any, tokens: Any) -> Any:
 def _sessions(onnxruntime: Any) -> Answer:
     """Execution providers that a session really uses, tested with one session per listed provider."""
     import numpy as np
-    from onnx import TensorProto, helper
+    from onnx import parser
 
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doctor", value[:1], value[1:])
     # An opset supported by every onnxruntime that could be installed.
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    head = '<ir_version: 8, opset_import: ["": 17]>'
+    model = parser.parse_model(f"{head} doctor (float[2] x) => (float[2] y) {{ y = Add(x, x) }}").SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     providers: Answer = {}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, option, reason_of
 from fashionflow_core.evaluate import significance
 from fashionflow_core.evaluate.paired import PairedDifference, differences
 from fashionflow_core.evaluate.report import LABELS, difference_text, label, table
@@ -82,7 +82,7 @@ def read(path: Path) -> dict[str, Any]:
         raise FashionFlowError(f"{path}: no such file", hint="check the spelling of the path") from None
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: cannot be read ({error.strerror})", hint=f"check its permissions: ls -l {path}"
+            f"{path}: cannot be read ({reason_of(error)})", hint=f"check its permissions: ls -l {path}"
         ) from None
     except ValueError as error:
         raise FashionFlowError(

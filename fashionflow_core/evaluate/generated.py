@@ -15,7 +15,7 @@ from fashionflow_core.catalogue.jobs import DONE, RETRIED, RunSpec, model_revisi
 from fashionflow_core.catalogue.naming import HIDDEN, shortened
 from fashionflow_core.catalogue.planner import Decision, Rules
 from fashionflow_core.config import GenerateSettings, LoadOptions, ModelConfig
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, option, reason_of
 from fashionflow_core.evaluate.availability import check
 from fashionflow_core.evaluate.protocol import EvaluateOptions
 from fashionflow_core.evaluate.run import SILENT, EvaluateProgress, evaluate
@@ -214,7 +214,7 @@ def _entry(
         picture.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FashionFlowError(
-            f"{picture.parent}: cannot be created ({error.strerror})", hint="choose a writable folder"
+            f"{picture.parent}: cannot be created ({reason_of(error)})", hint="choose a writable folder"
         ) from None
     write_png(picture, fit(frame, *size, mode=mode, resample=resample).pixels)
     return Entry(str(picture), source.key, True, settings=own)

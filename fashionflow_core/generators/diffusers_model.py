@@ -28,8 +28,9 @@ from fashionflow_core.generators.folder import (
     weights_bytes,
 )
 from fashionflow_core.generators.lora import add_lora
-from fashionflow_core.utils.device import is_out_of_memory, resolve_device, resolve_dtype
+from fashionflow_core.utils.device import resolve_device, resolve_dtype
 from fashionflow_core.utils.libraries import quiet_libraries
+from fashionflow_core.utils.memory import is_out_of_memory
 from fashionflow_core.utils.model_parts import HINT, open_network, parameters
 
 OnStep = Callable[[int, int], None]

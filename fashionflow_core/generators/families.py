@@ -1,4 +1,4 @@
-"""Families of image-to-video pipelines of diffusers: one row each.
+"""Families of supported image-to-video pipelines (Wan, LTX, ...): class, frame rate, sizes, licence, default prompts.
 
 A row contains what a pipeline does not state: the class that takes a photo, frame rate, frame rule, size divisor,
 packages, licence. Defaults of a pipeline's signature are repeated, since a run is planned without importing diffusers;

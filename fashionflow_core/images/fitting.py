@@ -1,6 +1,5 @@
 """Fitting of photos to a model's frame (pad, crop, stretch), Pillow images made upright, and PNG output."""
 
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fashionflow_core.config import FIT_MODES, RESAMPLING, ModelConfig, ResolvedSettings
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, reason_of
 from fashionflow_core.images.color_management import to_srgb
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.images.person import Box, find_figure, warn_if_no_figure
@@ -134,6 +133,18 @@ class Frame:
         longest = request.motion.longest_side if request.motion else 0
         sizes = request.generator.sizes if request.generator else None
         return cls(request.size, request.fit, config.resample, longest, sizes)
+
+    def fitted(self, photo: Photo | Fitted, warn: bool = False) -> Fitted:
+        """A photo in this frame; one that is fitted already is returned as it is.
+
+        Args:
+            photo: the photo.
+            warn: warn if no person is found in a file's photo.
+
+        Raises:
+            FashionFlowError: as in `as_pixels` and `fit`.
+        """
+        return photo if isinstance(photo, Fitted) else self.fit(as_pixels(photo, warn))
 
     def fit(self, photo: NDArray[np.uint8]) -> Fitted:
         """Fit a photo to this frame; at its own size only an odd last row or column is cut off.
@@ -262,8 +273,7 @@ def write_png(path: str | Path, frame: NDArray[np.uint8]) -> None:
         with atomic_path(path) as temporary:
             Image.fromarray(frame).save(temporary, format="PNG")
     except OSError as error:
-        reason = error.strerror or os.fspath(path)
-        raise FashionFlowError(f"{path}: not writable ({reason})", hint="check the free disk space") from None
+        raise FashionFlowError(f"{path}: not writable ({reason_of(error)})", "check the free disk space") from None
 
 
 def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:

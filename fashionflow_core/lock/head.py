@@ -1,4 +1,4 @@
-"""Head of a locked video: the photo's until it has turned away, then the video's own for the rest of the video.
+"""Pasting of the head of a figure: the photo's pixels until it turns away, then the video's own to the end.
 
 A mixture of two heads in different poses shows two pairs of eyes. The head is therefore pasted as a whole or not at
 all, and is not pasted again later.

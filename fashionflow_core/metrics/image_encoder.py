@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, first_line, option
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.model_parts import check_config, open_network
 from fashionflow_core.utils.typed_files import read_object
@@ -74,7 +74,7 @@ class ImageEncoder:
         except FashionFlowError:
             raise
         except Exception as error:  # any kind from the library for damaged files
-            raise FashionFlowError(f"{folder}: cannot be loaded ({str(error).splitlines()[0][:200]})", hint) from None
+            raise FashionFlowError(f"{folder}: cannot be loaded ({first_line(error)})", hint) from None
         if missing := sorted(report["missing_keys"]):
             raise FashionFlowError(f"{folder}: weights without {missing[0]}", hint)
         side, mean, deviation = _preprocessing(folder, network.config, kind)

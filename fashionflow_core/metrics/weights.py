@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.errors import FashionFlowError, command, first_line, option
 from fashionflow_core.utils import hashing
 
 if TYPE_CHECKING:
@@ -121,10 +121,9 @@ def _reason(error: Exception) -> str:
     """A short reason why a file cannot be read as weights."""
     if isinstance(error, EOFError):
         return "empty or cut off"
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
+    if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):
         return "contains more than tensors, or is damaged; code is never run"
-    return (text.strip().splitlines() or [type(error).__name__])[0][:150]
+    return first_line(error, 150)
 
 
 def _unlike(state: Any, wanted: "dict[str, Any]") -> str:

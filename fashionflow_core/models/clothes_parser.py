@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fashionflow_core.errors import FashionFlowError, command
+from fashionflow_core.errors import FashionFlowError, command, first_line
 from fashionflow_core.images.parts import PARTS
 from fashionflow_core.models.parser import ParsedPhoto
 from fashionflow_core.utils.model_parts import check_processor, open_network
@@ -88,7 +88,7 @@ class ClothesParser:
             processor = SegformerImageProcessorPil.from_pretrained(folder, **options)
         except Exception as error:  # from the checks, and any kind from the library for damaged files
             raise FashionFlowError(
-                f"{folder}: cannot be loaded ({str(error).splitlines()[0][:200]})",
+                f"{folder}: cannot be loaded ({first_line(error)})",
                 hint=f"{command('models pull', 'parser', overwrite=True)}, or {command('models remove', 'parser')}",
             ) from None
         names = check_labels(network.config.id2label, folder)

@@ -17,9 +17,9 @@ from fashionflow_core.config import ModelConfig, ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.conditioning import Conditioner, clip_pixels
 from fashionflow_core.diffusion.cost_estimate import RunCost, timesteps_of
-from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator, memory_explained, sampler
+from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator, sampler
 from fashionflow_core.errors import SettingError, option
-from fashionflow_core.images.fitting import Fitted, Frame, Photo, as_pixels, fit_alike
+from fashionflow_core.images.fitting import Fitted, Frame, Photo, fit_alike
 from fashionflow_core.models.clothes_parser import ClothesParser
 from fashionflow_core.models.parser import ParsedPhoto, parse_photo
 from fashionflow_core.motion.control import controlled, safe_turn
@@ -27,6 +27,7 @@ from fashionflow_core.motion.handmade import handmade_motion
 from fashionflow_core.motion.keyframes import KeyframePlan, plan_keyframes, sample_keyframes
 from fashionflow_core.motion.prepared import PreparedPhoto
 from fashionflow_core.motion.timing import at_times
+from fashionflow_core.utils.memory import memory_explained
 
 # Settings that may differ between the items of one U-Net call.
 _OF_ITEMS: dict[str, Any] = {"seed": 0, "fit": "pad", "decode_chunk": 1, "size": None}
@@ -70,7 +71,7 @@ class MotionGenerator:
             photos, requests, items, on_step: as there, with resolved requests.
             mattes: masks of the photos, (h, w), 0 to 1, used unchanged; None: predicted.
         """
-        fits = [self.framed(photo, one) for photo, one in zip(photos, requests, strict=True)]
+        fits = [Frame.of(self.config, one).fitted(photo) for photo, one in zip(photos, requests, strict=True)]
         prepared = [
             PreparedPhoto.of(
                 np.ascontiguousarray(fitted.box.cut(fitted.pixels)),  # without pad bars
@@ -99,12 +100,6 @@ class MotionGenerator:
     def parse_alone(self, photo: np.ndarray) -> ParsedPhoto:
         """Matte and parts of a photo, uint8 (h, w, 3), as the model's parser predicts them."""
         return parse_photo(self.networks.parse, photo)
-
-    def framed(self, photo: Photo | Fitted, request: ResolvedSettings) -> Fitted:
-        """A photo at the video's size."""
-        if isinstance(photo, Fitted):
-            return photo
-        return Frame.of(self.config, request).fit(as_pixels(photo, warn=False))
 
     def _motion(
         self,
@@ -204,7 +199,7 @@ class MotionGenerator:
         """As `FashionFlowPipeline.plan`."""
         size = request.size or (self.config.height * 2, self.config.width * 2)
         if photo is not None:
-            box = self.framed(photo, request).box
+            box = Frame.of(self.config, request).fitted(photo).box
             size = (box.height, box.width)
         windows = () if _motion_of(request).kind == "simple" else self._plan_keys(request).windows
         timesteps, guided_steps = timesteps_of(self.make_scheduler, request, self.config.log_snr)

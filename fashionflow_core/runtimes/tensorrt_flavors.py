@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, first_line
 from fashionflow_core.utils import extras
 
 
@@ -33,9 +33,8 @@ class Flavor:
         try:
             return import_module(self.module)
         except (ImportError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise FashionFlowError(
-                f"{self.title} is installed, but fails to load ({reason})",
+                f"{self.title} is installed, but fails to load ({first_line(error)})",
                 hint=extras.install(self.extra, force=True),
             ) from None
 

@@ -25,7 +25,7 @@ from fashionflow_core.store.engine_folder import (
     RuntimeRecord,
     refusal,
 )
-from fashionflow_core.utils.device import is_out_of_memory
+from fashionflow_core.utils.memory import is_out_of_memory
 
 MIN_PSNR = {"fp32": 40.0, "fp16": 30.0}
 STEPS = 4  # denoising steps of the short generation

@@ -12,7 +12,7 @@ from fashionflow_core.catalogue.jobs import FAILED, LOST, RETRIED, Job, RunSpec,
 from fashionflow_core.catalogue.naming import HIDDEN
 from fashionflow_core.catalogue.worker_handle import WORKER, WorkerHandle, WorkerPool
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.serve.video_store import PHOTOS, ServedVideo, VideoStore
 
 PATIENCE = 30.0  # seconds in which a stopping server finishes the current videos
@@ -268,7 +268,7 @@ class Dispatcher:
             self.store.finish(records)
         except OSError as error:
             self._unwritten = records
-            self.problem = f"{self.store.folder}: could not be written ({(error.strerror or str(error)).lower()})"
+            self.problem = f"{self.store.folder}: could not be written ({reason_of(error)})"
             self._resume = now + _PAUSE
         else:
             if self._resume and not any(not worker.ready for worker in self._pool.workers):

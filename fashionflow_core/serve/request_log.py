@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.serve.video_request import VideoRequest
 from fashionflow_core.utils.files import append_durably
 
@@ -25,7 +25,7 @@ class RequestLog:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise FashionFlowError(
-                f"{path}: cannot be written ({error.strerror})", hint=f"check its permissions: ls -l {path.parent}"
+                f"{path}: cannot be written ({reason_of(error)})", hint=f"check its permissions: ls -l {path.parent}"
             ) from None
 
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -50,7 +50,7 @@ def read_requests(path: Path) -> tuple[dict[str, VideoRequest], set[str]]:
     except FileNotFoundError:
         return found, removed
     except OSError as error:
-        raise FashionFlowError(f"{path}: {error.strerror}", hint=f"check its permissions: ls -l {path}") from None
+        raise FashionFlowError(f"{path}: {reason_of(error)}", hint=f"check its permissions: ls -l {path}") from None
     for text in data.split(b"\n"):
         try:
             line = json.loads(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fashionflow_core.catalogue.outputs import opened
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError, Wording, option
+from fashionflow_core.errors import FashionFlowError, Wording, option, reason_of
 from fashionflow_core.serve.addresses import PhotoFetcher
 from fashionflow_core.serve.dispatcher import Dispatcher
 from fashionflow_core.serve.metrics import ServerMetrics
@@ -74,8 +74,8 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise FashionFlowError(f"{host}:{port}: {reason}", hint=f"choose another {option('port')}") from None
+        problem = f"{host}:{port}: {reason_of(error)}"
+        raise FashionFlowError(problem, hint=f"choose another {option('port')}") from None
 
 
 class _Run:

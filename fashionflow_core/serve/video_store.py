@@ -1,4 +1,4 @@
-"""Store of a server's videos: accepted requests, results and reviews in one folder, consistent after a kill."""
+"""Queue and results of a server on disk: requests, videos and reviews in one folder, consistent after a kill."""
 
 import hashlib
 import json

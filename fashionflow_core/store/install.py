@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fashionflow_core.config import INDEX_FILE, MODEL_FILE, ModelConfig
-from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, command, option
+from fashionflow_core.errors import FashionFlowError, SettingError, UsageError, command, option, reason_of
 from fashionflow_core.generators.families import family_of
 from fashionflow_core.generators.folder import components, read_index
 from fashionflow_core.metrics.weights import FILES, is_public
@@ -118,7 +118,7 @@ def pull(
         models_home().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FashionFlowError(
-            f"{models_home()}: {(error.strerror or '').lower()}",
+            f"{models_home()}: {reason_of(error)}",
             hint="set FASHIONFLOW_HOME to a folder that can be written",
         ) from None
     with WeakFileLock(models_home() / f".{stored}.lock"):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.data import Draw, collate
 from fashionflow_core.training.run import make_target
-from fashionflow_core.training.schedules import Course
+from fashionflow_core.training.schedules import RunSchedule
 from fashionflow_core.training.status import duration
 from fashionflow_core.training.targets import Target, UNetTarget
 from fashionflow_core.utils.device import autocast_dtype, free_memory, resolve_device
@@ -93,8 +93,8 @@ def make_plan(config: TrainConfig, base: Path, out: Path, device: str = "auto", 
     per_step, per_pass = config.data.batch_size, config.data.micro_batch_size or config.data.batch_size
     scale = target.frames / frames
     per_step_seconds = seconds * scale * per_step
-    course = Course(config, len(target.examples), target.frames)
-    steps, limit = _length(config, course, per_step_seconds)
+    schedule = RunSchedule(config, len(target.examples), target.frames)
+    steps, limit = _length(config, schedule, per_step_seconds)
     checkpoint = _FLOAT * learning * (copies - 1)
     where = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     disk = checkpoint * config.checkpoints.keep + _FLOAT * (learning + frozen)
@@ -120,7 +120,7 @@ def make_plan(config: TrainConfig, base: Path, out: Path, device: str = "auto", 
         disk_bytes=disk,
         disk_free=round(min(free_bytes(where), 2**62)),
         steps=steps,
-        epochs=steps * per_step / course.clips,
+        epochs=steps * per_step / schedule.clips,
         hours=steps * per_step_seconds / 3600,
         limit=limit,
         seconds_per_step=per_step_seconds,
@@ -171,12 +171,12 @@ def _networks(target: Target) -> list[Any]:
     return list(unique.values())
 
 
-def _length(config: TrainConfig, course: Course, seconds: float) -> tuple[int, str]:
+def _length(config: TrainConfig, schedule: RunSchedule, seconds: float) -> tuple[int, str]:
     """Steps of the run, and the setting that ends it first."""
     ends = config.schedule
     limits = {
         "schedule.max_steps": ends.max_steps,
-        "schedule.max_epochs": math.ceil(ends.max_epochs * course.clips / config.data.batch_size),
+        "schedule.max_epochs": math.ceil(ends.max_epochs * schedule.clips / config.data.batch_size),
         "schedule.max_minutes": math.ceil(ends.max_minutes * 60 / seconds),
     }
     limit = min((name for name in limits if limits[name]), key=lambda name: limits[name])

@@ -20,10 +20,10 @@ from fashionflow_core.training.data import Steps, loader
 from fashionflow_core.training.interruption import Interruption
 from fashionflow_core.training.run_folder import RunFolder
 from fashionflow_core.training.run_report import write_report
-from fashionflow_core.training.schedules import Course
+from fashionflow_core.training.schedules import RunSchedule
 from fashionflow_core.training.status import NOISE_LEVELS, TrainingStatus, hours_left, level_means
 from fashionflow_core.training.targets import Target
-from fashionflow_core.utils.device import is_out_of_memory
+from fashionflow_core.utils.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Loop:
         if asked.ema_decay:
             self.ema = EMAModel(list(self.parameters.values()), decay=asked.ema_decay, foreach=True)
         self.progress = RunProgress(micro=config.data.micro_batch_size)
-        self.course = Course(config, len(target.examples), target.frames)  # type: ignore[arg-type]
+        self.schedule = RunSchedule(config, len(target.examples), target.frames)  # type: ignore[arg-type]
         self._saved = 0.0  # time of the last checkpoint
         self._logged = (0.0, 0)  # seconds and clips drawn at the last line of the log
         self._by_noise: list[float | None] = [None] * NOISE_LEVELS  # the latest known
@@ -149,7 +149,7 @@ class Loop:
 
     def part(self) -> float:
         """Completed share of the run, 0 to 1."""
-        return self.course.part(self.progress.step, self.progress.drawn, self.progress.seconds)
+        return self.schedule.part(self.progress.step, self.progress.drawn, self.progress.seconds)
 
     def run(self, after_step: Callable[[], None]) -> int:
         """Train until the end or a signal.
@@ -167,7 +167,7 @@ class Loop:
         steps = Steps(
             self.config.seed,
             len(self.target.examples),  # type: ignore[arg-type]
-            lambda step, drawn: self.course.window(step, self.course.part(step, drawn, self.progress.seconds)),
+            lambda step, drawn: self.schedule.window(step, self.schedule.part(step, drawn, self.progress.seconds)),
             self.progress.step,
             self.progress.drawn,
             self.accelerator.process_index,
@@ -194,7 +194,7 @@ class Loop:
         """Forward, backward and optimizer; returns this process's losses, gradient norm, learning rate, clips."""
         progress = self.progress
         clips = len(batch) * self.world
-        rate = self.course.learning_rate(progress.step, self.part())
+        rate = self.schedule.learning_rate(progress.step, self.part())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         losses = self._gradients(batch, clips)
@@ -293,7 +293,7 @@ class Loop:
             progress.level_losses[level] += losses.sums[level]
             progress.level_clips[level] += losses.clips[level]
         spent, drawn = progress.seconds - self._logged[0], progress.drawn - self._logged[1]
-        mean, epoch = sum(progress.losses) / len(progress.losses), progress.drawn / self.course.clips
+        mean, epoch = sum(progress.losses) / len(progress.losses), progress.drawn / self.schedule.clips
         by_noise = level_means(progress.level_losses, progress.level_clips)
         speed = drawn / spent if spent else None
         log = progress.step % config.log.every == 0 or self.part() >= 1

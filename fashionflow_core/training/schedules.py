@@ -42,7 +42,7 @@ def noise_scheduler(noise: NoiseConfig, base: Path | None) -> Any:
 
 
 @dataclass(frozen=True)
-class Course:
+class RunSchedule:
     """Schedule of a run: its end, window lengths, learning rate.
 
     Args:

@@ -93,10 +93,3 @@ def dtype_name(dtype: "torch.dtype") -> str:
 def short_name(dtype: "torch.dtype") -> str:
     """`fp32`: name of a dtype in options and recipes."""
     return next(name for name, full in DTYPES.items() if full == dtype_name(dtype))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; for host memory torch raises a plain RuntimeError with a message."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, option, reason_of
 from fashionflow_core.utils import hashing
 from fashionflow_core.utils.files import free_bytes
 from fashionflow_core.utils.network import check_network, proxies
@@ -280,7 +280,7 @@ def explained(what: str, server: str) -> Iterator[None]:
             raise FashionFlowError(f"{what}: disk full", hint="free some space, then retry") from None
         if isinstance(error, OSError) and error.errno and error.filename:
             raise FashionFlowError(
-                f"{what}: {error.filename}: {(error.strerror or '').lower()}",
+                f"{what}: {error.filename}: {reason_of(error)}",
                 hint="set HF_HOME and FASHIONFLOW_HOME to writable folders",
             ) from None
         if "OfflineModeIsEnabled" in _kinds(error):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, option, reason_of
 from fashionflow_core.utils.temporary import temporary_file
 
 # Errors of file systems without permissions or without fsync of folders.
@@ -51,8 +51,7 @@ def check_name(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FashionFlowError(f"{path}: {reason}", hint=f"choose another {option('out')}") from None
+        raise FashionFlowError(f"{path}: {reason_of(error)}", hint=f"choose another {option('out')}") from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 
 # Folders made by NAS systems (Synology, QNAP), Windows and macOS archives, in lower case.
 SIDE_FOLDERS = frozenset(
@@ -51,7 +51,7 @@ def walk(
             with os.scandir(here) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            line = f"{here}: folder cannot be read ({(error.strerror or str(error)).lower()})"
+            line = f"{here}: folder cannot be read ({reason_of(error)})"
             if unreadable is None or here == top:
                 raise FashionFlowError(line, hint="check its permissions") from None
             unreadable.append(line)

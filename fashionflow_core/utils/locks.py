@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, reason_of
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 LOCK_FILE = ".lock"
@@ -42,6 +42,6 @@ def locked(folder: Path, command: str, shown: Path | None = None) -> Iterator[No
             )
             yield
             return
-        raise FashionFlowError(f"{folder}: not writable ({error.strerror})", hint="choose another folder") from None
+        raise FashionFlowError(f"{folder}: not writable ({reason_of(error)})", hint="choose another folder") from None
     with lock:
         yield

@@ -2,11 +2,10 @@
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.utils.paths import expanded
+from fashionflow_core.errors import FashionFlowError, reason_of
+from fashionflow_core.utils.paths import expanded, hub_home
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -60,7 +59,7 @@ def check_network() -> None:
         try:
             ssl.create_default_context(cafile=file)
         except OSError as error:  # includes ssl.SSLError
-            reason = "contains no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+            reason = "contains no certificates" if isinstance(error, ssl.SSLError) else reason_of(error)
             raise NetworkSettingError(f"SSL_CERT_FILE: {reason}", hint="correct it, or unset SSL_CERT_FILE") from None
 
 
@@ -72,17 +71,14 @@ def check_token() -> None:
     """
     if not os.environ.get("HF_HUB_USER_AGENT_ORIGIN", "").isascii():
         raise NetworkSettingError("HF_HUB_USER_AGENT_ORIGIN: not ASCII", hint="unset HF_HUB_USER_AGENT_ORIGIN")
-    hub_home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    path = expanded(os.environ.get("HF_TOKEN_PATH") or Path(hub_home, "token"))
+    path = expanded(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     where = next((name for name in _TOKENS if os.environ.get(name)), "")
     try:
         token = os.environ[where].encode(errors="surrogateescape") if where else path.read_bytes()
     except OSError as error:
         if not os.path.lexists(path):
             return
-        raise NetworkSettingError(
-            f"{path}: {(error.strerror or '').lower()}", hint="log in again: hf auth login"
-        ) from None
+        raise NetworkSettingError(f"{path}: {reason_of(error)}", hint="log in again: hf auth login") from None
     if any(not 32 <= byte < 127 for byte in token.strip()):
         raise NetworkSettingError(
             f"{where or path}: invalid characters in the token",

@@ -21,6 +21,11 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def hub_home() -> Path:
+    """`$HF_HOME`, else `huggingface` in the user's cache: folder of the hub's cache and token."""
+    return expanded(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"))
+
+
 def cache_home() -> Path:
     """`$FASHIONFLOW_HOME`, else `fashionflow` in the user's cache: `$XDG_CACHE_HOME`, else ~/.cache.
 

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.errors import FashionFlowError, UsageError, reason_of
 
 _MAX_BYTES = 2**20  # settings files are kilobytes
 _MAX_DEPTH = 20  # nested brackets
@@ -58,8 +58,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         raise FashionFlowError(f"{path}: no such file", hint="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise FashionFlowError(f"{path}: not a readable YAML file ({reason})", hint=_HINT) from None
+        raise FashionFlowError(f"{path}: not a readable YAML file ({reason_of(error)})", hint=_HINT) from None
 
 
 def _check_depth(text: str) -> None:

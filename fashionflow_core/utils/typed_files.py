@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 
 # Files of this project are kilobytes; another file of the same name must not fill the memory.
 MAX_BYTES = 16 * 2**20
@@ -29,7 +29,7 @@ def read_object(path: Path, hint: str | None = None) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        raise FashionFlowError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint) from None
+        raise FashionFlowError(f"{path}: cannot be read ({reason_of(error)})", hint) from None
     if len(text) > MAX_BYTES:
         raise FashionFlowError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, so not a file of this program", hint)
     try:

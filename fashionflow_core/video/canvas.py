@@ -12,7 +12,7 @@ from PIL import Image
 
 from fashionflow_core.config import RATIOS
 from fashionflow_core.errors import SettingError
-from fashionflow_core.video.targets import PlatformLimits
+from fashionflow_core.video.platforms import PlatformLimits
 
 LONGEST_CANVAS = 1920  # maximum pixels of the longer side of an extended canvas
 _STRIP = 0.01  # share of a side: depth of the edge that gives background colours

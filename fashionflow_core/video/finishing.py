@@ -20,9 +20,9 @@ from fashionflow_core.video.captions import COLUMN
 from fashionflow_core.video.fonts import load_font
 from fashionflow_core.video.formats import VideoInfo
 from fashionflow_core.video.overlays import EndCard, LogoOptions, Overlay, card_frame, read_picture
+from fashionflow_core.video.platforms import PlatformLimits, find_platform, names_of
 from fashionflow_core.video.reading import explained
 from fashionflow_core.video.reproduction import encoding
-from fashionflow_core.video.targets import PlatformLimits, find_target, names_of
 from fashionflow_core.video.timeline import adapted, timeline
 
 Tap = Callable[[NDArray[np.uint8]], None]
@@ -105,7 +105,7 @@ class FinishOptions:
     @property
     def limits(self) -> list[PlatformLimits]:
         """Limits of the targets."""
-        return [find_target(name) for name in self.targets]
+        return [find_platform(name) for name in self.targets]
 
     def suffix(self, wanted: str = ".mp4") -> str:
         """`wanted`, or the suffix of the only target's first container if it does not support that."""

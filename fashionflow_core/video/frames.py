@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fashionflow_core.errors import FashionFlowError, option
+from fashionflow_core.errors import FashionFlowError, option, reason_of
 from fashionflow_core.utils.files import check_name, set_mode, sync
 from fashionflow_core.utils.temporary import KEPT, temporary_folder
 from fashionflow_core.video import marking
@@ -154,7 +154,7 @@ class FrameFolder:
 
     def _unwritten(self, error: OSError) -> FashionFlowError:
         return FashionFlowError(
-            f"{self.path}: could not be written ({error.strerror or error})", hint="check the disk, then try again"
+            f"{self.path}: could not be written ({reason_of(error)})", hint="check the disk, then try again"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fashionflow_core.config import EncodeOptions
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.utils.files import atomic_path, check_target
 from fashionflow_core.video import marking, signing
 
@@ -93,8 +93,8 @@ def write(
                 sign = replace(options.sign, sources=tuple(sources) or options.sign.sources)
                 signing.sign(temporary, sign, path.name, metadata or {})
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FashionFlowError(f"{path}: could not be written ({reason})", hint="check the free disk space") from error
+        problem = f"{path}: could not be written ({reason_of(error)})"
+        raise FashionFlowError(problem, hint="check the free disk space") from error
 
 
 def _sharpness(frame: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.errors import FashionFlowError, reason_of
 from fashionflow_core.video import animated, boxes
 from fashionflow_core.video.encoders import BT709, FULL, LIMITED
 from fashionflow_core.video.formats import CONTAINERS, VideoInfo
@@ -312,7 +312,7 @@ def _animated(path: Path) -> str | None:
         raise FashionFlowError(f"{path}: permission denied", hint=f"check its permissions: ls -l {path}") from None
     except OSError as error:
         raise FashionFlowError(
-            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({reason_of(error)})", hint="make or download the video again"
         ) from None
 
 
@@ -328,7 +328,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise FashionFlowError(
-            f"{path}: not a video, or damaged ({_reason(error)})", hint="make or download the video again"
+            f"{path}: not a video, or damaged ({reason_of(error)})", hint="make or download the video again"
         ) from None
     with container:
         # Covers of sound files are video streams of one picture.
@@ -411,8 +411,4 @@ def explained(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (FFmpegError, OSError) as error:
-        raise FashionFlowError(f"{path}: {what} ({_reason(error)})", hint="check the file and the disk") from None
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise FashionFlowError(f"{path}: {what} ({reason_of(error)})", hint="check the file and the disk") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fashionflow_core.config import SigningOptions
-from fashionflow_core.errors import FashionFlowError, SettingError, option
+from fashionflow_core.errors import FashionFlowError, SettingError, option, reason_of
 from fashionflow_core.utils import extras
 from fashionflow_core.utils.temporary import scratch_folder
 from fashionflow_core.video import boxes
@@ -202,8 +202,7 @@ def _pem(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FashionFlowError(f"{file}: {reason}", hint="name a PEM file") from None
+        raise FashionFlowError(f"{file}: {reason_of(error)}", hint="name a PEM file") from None
 
 
 def _last(chain: bytes) -> str:

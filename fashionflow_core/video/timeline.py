@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, SettingError, option
-from fashionflow_core.video.targets import PlatformLimits
+from fashionflow_core.video.platforms import PlatformLimits
 
 _RATES = (24, 25, 30, 50, 60)  # frames per second for videos without a suitable multiple
 

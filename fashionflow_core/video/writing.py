@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -42,6 +42,27 @@ class TooLarge(FashionFlowError):
         hint = f"use a higher {option('crf')}, or make it shorter or smaller"
         super().__init__(f"{path}: would have {size:,} bytes, more than {most:,}", hint=hint)
         self.size, self.most = size, most
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A checked request to encode a file.
+
+    Attributes:
+        path: the final file, which errors name.
+        rate: frames per second.
+        count: number of frames.
+        metadata: text by key.
+        plan: container, codec and quality.
+        mark: mark the file as generated.
+    """
+
+    path: Path
+    rate: Fraction
+    count: int
+    metadata: Mapping[str, str]
+    plan: EncodePlan
+    mark: bool
 
 
 class _Sink(Protocol):
@@ -103,13 +124,14 @@ def write(
     path = check_target(path, overwrite=True)
     metadata = dict(metadata or {})
     rate = _check_arguments(path, fps, count, metadata, plan)
+    wanted = Encoding(path, rate, count, metadata, plan, options.mark)
     with atomic_path(path) as temporary:
-        height, width, used = encode(frames, temporary, path, rate, count, metadata, plan, options.mark)
+        height, width, used = encode(frames, temporary, wanted)
         if options.sign is not None:
             signing.sign(temporary, options.sign, path.name, metadata)
         if options.max_bytes and (size := temporary.stat().st_size) > options.max_bytes:
             raise TooLarge(path, size, options.max_bytes)
-        _verify(temporary, path, rate, (count, height, width), metadata, plan, options.mark)
+        _verify(temporary, wanted, height, width)
     return VideoInfo(path, count, width, height, float(rate), plan.codec, used)
 
 
@@ -140,17 +162,9 @@ def _is_text(value: str) -> bool:
         return False
 
 
-def encode(
-    frames: Iterable[NDArray[np.uint8]],
-    temporary: Path,
-    path: Path,
-    rate: Fraction,
-    count: int,
-    metadata: Mapping[str, str],
-    plan: EncodePlan,
-    mark: bool,
-) -> tuple[int, int, str]:
-    """Write `frames` into `temporary`, naming `path` in errors; returns stored height and width, and encoder."""
+def encode(frames: Iterable[NDArray[np.uint8]], temporary: Path, wanted: Encoding) -> tuple[int, int, str]:
+    """Write `frames` into `temporary`; returns stored height and width, and encoder."""
+    path, plan, count = wanted.path, wanted.plan, wanted.count
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -161,7 +175,7 @@ def encode(
     _check_size(path, height, width, plan)
     encoder = encoders.choose(plan, path, height, width)
     with explained(path, "could not be written"):
-        sink = open_sink(temporary, (height, width), rate, count, metadata, plan, encoder, mark)
+        sink = open_sink(temporary, (height, width), wanted, encoder)
     written = 0
     try:
         for frame in chain([first], iterator):
@@ -187,12 +201,12 @@ def encode(
         raise
     with explained(path, "could not be written"):
         sink.close()
-        text = json.dumps(metadata) if metadata else ""
+        text = json.dumps(wanted.metadata) if wanted.metadata else ""
         if plan.codec == "webp":
-            animated.describe_webp(temporary, text, mark)
+            animated.describe_webp(temporary, text, wanted.mark)
         elif plan.codec == "gif":
-            animated.describe_gif(temporary, text, mark)
-        elif mark and plan.container.name == "mp4":
+            animated.describe_gif(temporary, text, wanted.mark)
+        elif wanted.mark and plan.container.name == "mp4":
             with temporary.open("ab") as file:
                 file.write(marking.mp4_box())
     return height, width, encoder
@@ -207,22 +221,13 @@ def _check_size(path: Path, height: int, width: int, plan: EncodePlan) -> None:
         )
 
 
-def open_sink(
-    temporary: Path,
-    size: tuple[int, int],
-    rate: Fraction,
-    count: int,
-    metadata: Mapping[str, str],
-    plan: EncodePlan,
-    encoder: str,
-    mark: bool,
-) -> _Sink:
-    """What encodes frames into `temporary`, by the codec of the plan."""
-    if plan.codec == "gif":
-        return animated.GifSink(temporary, size, rate, count, plan)
-    if plan.codec == "webp":
-        return animated.WebpSink(temporary, size, rate, count, plan)
-    return _Behind(_StreamSink(*create_stream(temporary, size, rate, count, metadata, plan, encoder, mark), rate))
+def open_sink(temporary: Path, size: tuple[int, int], wanted: Encoding, encoder: str) -> _Sink:
+    """What encodes frames of `size`, (height, width), into `temporary`, by the codec of the plan."""
+    if wanted.plan.codec == "gif":
+        return animated.GifSink(temporary, size, wanted.rate, wanted.count, wanted.plan)
+    if wanted.plan.codec == "webp":
+        return animated.WebpSink(temporary, size, wanted.rate, wanted.count, wanted.plan)
+    return _Behind(_StreamSink(*create_stream(temporary, size, wanted, encoder), wanted.rate))
 
 
 class _Behind:
@@ -255,26 +260,20 @@ class _Behind:
 
 
 def create_stream(
-    temporary: Path,
-    size: tuple[int, int],
-    rate: Fraction,
-    count: int,
-    metadata: Mapping[str, str],
-    plan: EncodePlan,
-    encoder: str,
-    mark: bool,
+    temporary: Path, size: tuple[int, int], wanted: Encoding, encoder: str
 ) -> "tuple[OutputContainer, VideoStream]":
     """An open container with one video stream and its metadata, before the first frame."""
     import av
 
+    plan, metadata = wanted.plan, wanted.metadata
     # An absolute path, since FFmpeg reads "12:30.mp4" as a protocol.
     container = av.open(str(temporary.absolute()), "w", format=plan.container.name, options=plan.container.options)
     # Matroska writes keys in capitals, so only MP4 preserves them.
     stored = metadata if plan.container.name == "mp4" else {reading.JSON_KEY: json.dumps(metadata)} if metadata else {}
     container.metadata.update(stored)
-    if mark and plan.container.name == "webm":
+    if wanted.mark and plan.container.name == "webm":
         container.metadata[marking.WEBM_TAG] = marking.SOURCE_TYPE
-    return container, encoders.add_stream(container, encoder, *size, rate, plan, count)
+    return container, encoders.add_stream(container, encoder, *size, wanted.rate, plan, wanted.count)
 
 
 class _StreamSink:
@@ -312,16 +311,9 @@ class _StreamSink:
         return self._reformatter.reformat(picture, format=form, src_colorspace=BT709, **ranges, **CONVERSION)
 
 
-def _verify(
-    temporary: Path,
-    path: Path,
-    rate: Fraction,
-    expected: tuple[int, int, int],
-    metadata: Mapping[str, str],
-    plan: EncodePlan,
-    mark: bool,
-) -> None:
+def _verify(temporary: Path, wanted: Encoding, height: int, width: int) -> None:
     """Reopen and decode the whole file: frames, size, rate, colour tags, metadata and mark must match."""
+    path, plan, count = wanted.path, wanted.plan, wanted.count
     try:
         found = reading.inspect(temporary)
         stored = reading.read_metadata(temporary)
@@ -329,18 +321,18 @@ def _verify(
         reason = error.message.removeprefix(f"{temporary}: ")
         raise FashionFlowError(f"{path}: the written file {reason}", hint="check the disk, then try again") from None
     checks: dict[str, tuple[object, object]] = {
-        "frames, height, width": ((found.frames, found.height, found.width), expected)
+        "frames, height, width": ((found.frames, found.height, found.width), (count, height, width))
     }
     if plan.container.tick is None:
-        checks["fps"] = (found.rate, rate)
+        checks["fps"] = (found.rate, wanted.rate)
         checks["colour tags"] = (found.tags, (LIMITED, BT709, BT709, BT709))
     else:
         # Frames start at the nearest tick; a single one in WebP is a still picture without times.
-        still = plan.codec == "webp" and expected[0] == 1
-        starts = [] if still else animated.ticks(rate, expected[0], plan.container)
+        still = plan.codec == "webp" and count == 1
+        starts = [] if still else animated.ticks(wanted.rate, count, plan.container)
         checks["times"] = ([] if still else found.ticks, starts)
-    checks["metadata"] = (stored, metadata)
-    checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if mark else "")
+    checks["metadata"] = (stored, wanted.metadata)
+    checks["mark"] = (provenance.source_type(temporary), marking.SOURCE_TYPE if wanted.mark else "")
     for name, (is_, should) in checks.items():
         if is_ != should:
             raise FashionFlowError(f"{path}: the written file has {name} {is_}, not {should}", hint="try again")

@@ -14,7 +14,7 @@ from tiny import build_tiny_model
 
 import fashionflow_core as ff
 from fashionflow_core import video
-from fashionflow_core.video import marking, provenance, targets
+from fashionflow_core.video import marking, platforms, provenance
 
 SHORT: dict[str, Any] = {"frames": 4, "steps": 1}
 
@@ -188,7 +188,7 @@ def test_a_clip_is_saved_for_targets(model: ff.FashionFlowPipeline, photo: np.nd
     infos = clip.save_files(tmp_path / "v.mp4", finish, crf=40)
     assert [info.path.name for info in infos] == ["v.reels.mp4", "v.gif"]
     for info, name in zip(infos, finish.targets):
-        assert not targets.check(info.path, targets.find_target(name)) and info.width * 16 == info.height * 9
+        assert not platforms.check(info.path, platforms.find_platform(name)) and info.width * 16 == info.height * 9
     assert video.read_metadata(tmp_path / "v.reels.mp4")["fashionflow_crf"] == "40"
     one = clip.save(tmp_path / "one.mp4", finish=ff.FinishOptions(("reels",)), mark=False)
     assert one.frames >= 3 * one.fps and provenance.source_type(one.path) == ""

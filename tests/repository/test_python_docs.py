@@ -17,7 +17,7 @@ from tiny_motion import build_tiny_motion_model
 from fashionflow_core import video
 from fashionflow_core.config import CONDITIONING, SCHEDULERS
 from fashionflow_core.store import registry
-from fashionflow_core.video import marking, provenance, targets
+from fashionflow_core.video import marking, platforms, provenance
 
 GUIDE = ROOT / "docs" / "guides" / "python.md"
 
@@ -56,7 +56,7 @@ def test_the_examples_run(shop: Path, capsys: pytest.CaptureFixture[str]):
         *("dress.reels.mp4", "dress.gif", "dress-4x5.mp4", "reel.mp4"),
     }
     for name, target in (("dress.reels.mp4", "reels"), ("dress.gif", "gif"), ("reel.mp4", "reels")):
-        assert not targets.check(shop / name, targets.find_target(target))
+        assert not platforms.check(shop / name, platforms.find_platform(target))
     assert provenance.source_type(shop / "dress-poster.png") == marking.SOURCE_TYPE
     assert "is not a multiple of 2" in capsys.readouterr().out
     assert space["smooth"].count == 2 * space["trained"].config.frames - 1

@@ -19,7 +19,7 @@ from fashionflow_core.training.data import Steps, draw_mask
 from fashionflow_core.training.losses import add_noise, clip_losses, target_of, timestep_weights
 from fashionflow_core.training.presets import PRESETS
 from fashionflow_core.training.randomness import Shuffle, stream
-from fashionflow_core.training.schedules import Course, noise_scheduler
+from fashionflow_core.training.schedules import RunSchedule, noise_scheduler
 from fashionflow_core.training.settings import FLAT, differences, load_config, to_yaml
 
 
@@ -191,7 +191,7 @@ def test_global_conditioning_gives_no_frame():
     assert float(draw_mask(config("conditioning=global"), 6, stream(0, "test")).sum()) == 0
 
 
-# ---- randomness and the course
+# ---- randomness and the schedule
 
 
 def test_an_epoch_takes_every_clip_once_in_an_order_of_its_own():
@@ -213,27 +213,27 @@ def test_processes_share_out_what_one_process_draws():
 
 
 def test_windows_are_short_first_and_then_every_second_one_whole():
-    course = Course(config("short_frames=4", "short_part=0.5", "batch_size=2"), clips=10, frames=16)
-    assert course.window(0, 0.2) == course.window(1, 0.2) == (8, 4)
-    assert course.window(6, 0.6) == (2, 16)
-    assert course.window(7, 0.6) == (8, 4)
+    schedule = RunSchedule(config("short_frames=4", "short_part=0.5", "batch_size=2"), clips=10, frames=16)
+    assert schedule.window(0, 0.2) == schedule.window(1, 0.2) == (8, 4)
+    assert schedule.window(6, 0.6) == (2, 16)
+    assert schedule.window(7, 0.6) == (8, 4)
 
 
 def test_learning_rate_warms_up_and_falls_along_a_cosine():
     settings = config("lr=1", "lr_schedule=cosine", "lr_final=0.1", "warmup_steps=10")
-    course = Course(settings, clips=1, frames=2)
-    assert course.learning_rate(0, 0) == pytest.approx(0.1)
-    assert course.learning_rate(9, 0) == 1
-    assert course.learning_rate(50, 0.5) == pytest.approx(0.55)
-    assert course.learning_rate(99, 1) == pytest.approx(0.1)
+    schedule = RunSchedule(settings, clips=1, frames=2)
+    assert schedule.learning_rate(0, 0) == pytest.approx(0.1)
+    assert schedule.learning_rate(9, 0) == 1
+    assert schedule.learning_rate(50, 0.5) == pytest.approx(0.55)
+    assert schedule.learning_rate(99, 1) == pytest.approx(0.1)
 
 
 def test_the_nearest_end_ends_a_run():
     settings = config("max_steps=100", "max_epochs=2", "max_minutes=1")
-    course = Course(settings, clips=10, frames=2)
-    assert course.part(10, 10, 0) == 0.5  # half of the epochs
-    assert course.part(10, 0, 30) == 0.5
-    assert course.part(100, 0, 0) == 1
+    schedule = RunSchedule(settings, clips=10, frames=2)
+    assert schedule.part(10, 10, 0) == 0.5  # half of the epochs
+    assert schedule.part(10, 0, 30) == 0.5
+    assert schedule.part(100, 0, 0) == 1
 
 
 # ---- settings

@@ -19,7 +19,7 @@ from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.generators.remote_place import remote_config
 from fashionflow_core.images.fitting import fit
 from fashionflow_core.store import registry
-from fashionflow_core.video import boxes, finishing, targets
+from fashionflow_core.video import boxes, finishing, platforms
 from fashionflow_core.video.canvas import VideoCanvas, photo_box, plan_canvas, ratio_of
 from fashionflow_core.video.finishing import Finisher, FinishOptions, Footage, FrameStore
 from fashionflow_core.video.timeline import adapted, timeline
@@ -65,14 +65,14 @@ def test_every_target_keeps_its_own_limits(tmp_path: Path, target: str, fps: flo
     """Of a clip of 1.5 s, at rates below, within and above what targets take."""
     path = tmp_path / ("v.gif" if target == "gif" else "v.mp4")
     (made,) = _write(path, FinishOptions((target,)), round(1.5 * fps), fps)
-    assert not targets.check(made, targets.find_target(target))
+    assert not platforms.check(made, platforms.find_platform(target))
     if target in ("reels", "web"):
         kinds = boxes.kinds(made)
         assert b"elst" not in kinds and kinds.index(b"moov") < kinds.index(b"mdat")
 
 
 def test_the_table_of_names_is_that_of_the_limits():
-    assert tuple(targets.TARGETS) == TARGETS
+    assert tuple(platforms.PLATFORMS) == TARGETS
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -128,7 +128,7 @@ def test_the_place_of_a_photo_in_a_video(mode: str, ratio: str):
 
 
 def test_timelines():
-    reels, amazon, google = (targets.find_target(name) for name in ("reels", "amazon", "google"))
+    reels, amazon, google = (platforms.find_platform(name) for name in ("reels", "amazon", "google"))
     assert list(timeline(75, 25, reels, False).order) == list(range(75))
     there = timeline(50, 25, reels, False).order
     assert list(there[:50]) == list(range(50)) and list(there[50:52]) == [48, 47] and len(there) == 99
@@ -191,7 +191,7 @@ def test_names_of_targets_and_files_without_a_name():
 
 
 def test_an_end_card_beyond_the_length_of_a_target(tmp_path: Path):
-    amazon = targets.find_target("amazon")
+    amazon = platforms.find_platform("amazon")
     with pytest.raises(FashionFlowError, match="at most 45 s") as raised:
         timeline(10, 25, amazon, False, after=50)
     assert "end_card_seconds" in str(raised.value.hint)
@@ -206,12 +206,12 @@ def _noise(count: int) -> list[NDArray[np.uint8]]:
 def test_a_limit_of_bytes_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str):
     """By the finest rate factor that fits; GIF has none and becomes smaller."""
     frames, path = _noise(6), tmp_path / f"v{suffix}"
-    limits = targets.find_target("shopify")
+    limits = platforms.find_platform("shopify")
     most = 60_000
     monkeypatch.setattr(finishing.Finisher, "encode", lambda self, options, kind: _limited(options, most))
     (finisher,) = FinishOptions(("shopify",)).finishers(Footage(6, 10, 96, 96))
     info = finishing.write(finisher, lambda: iter(frames), path, {}, EncodeOptions())
-    assert path.stat().st_size <= most and info.frames == 6 and not targets.check(path, limits)
+    assert path.stat().st_size <= most and info.frames == 6 and not platforms.check(path, limits)
     if suffix == ".gif":
         assert 64 <= info.width < 96
     else:
@@ -268,7 +268,9 @@ def test_catalogues_write_every_target(tmp_path: Path):
     assert record["photo_box"][1] > 0.1 and record["photo_box"][2] == pytest.approx(1, abs=0.02)
     assert record["width"] * 16 == record["height"] * 9 and record["scores"]["first_psnr"] > 25
     for name in ("000.reels.mp4", "000.gif"):
-        assert not targets.check(tmp_path / "out" / name, targets.find_target("gif" if "gif" in name else "reels"))
+        assert not platforms.check(
+            tmp_path / "out" / name, platforms.find_platform("gif" if "gif" in name else "reels")
+        )
     count = len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
     assert quick(*arguments, cwd=tmp_path).returncode == 0
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == count

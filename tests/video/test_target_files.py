@@ -18,7 +18,7 @@ from tiny_motion import build_tiny_motion_model
 
 from fashionflow_core import video
 from fashionflow_core.config import TARGETS
-from fashionflow_core.video import marking, targets
+from fashionflow_core.video import marking, platforms
 
 PHOTO = ROOT / "examples" / "dress.jpg"
 SMALL = ("--size", "160x128", "--steps", "2")
@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, disk: Path, leave: int):
     left = {path.name for path in disk.iterdir()} - {"a.jpg", "model", "ballast"}
     assert left <= {"a.reels.mp4", "a.reels-poster.png"}, left
     for name in left - {"a.reels-poster.png"}:
-        assert not targets.check(disk / name, targets.find_target("reels"))
+        assert not platforms.check(disk / name, platforms.find_platform("reels"))
     ballast.unlink()
     done = run(*command, "--overwrite", cwd=disk)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,9 @@ def test_what_does_not_read_back_is_not_put_in_place(
         temporary.write_bytes(data[: len(data) * 2 // 3])
         return made
 
-    def drop_one(
-        frames: Any, temporary: Path, path: Path, rate: Fraction, count: int, *rest: Any
-    ) -> tuple[int, int, str]:
-        return encode(itertools.islice(frames, count - 1), temporary, path, rate, count - 1, *rest)
+    def drop_one(frames: Any, temporary: Path, wanted: writing.Encoding) -> tuple[int, int, str]:
+        fewer = replace(wanted, count=wanted.count - 1)
+        return encode(itertools.islice(frames, fewer.count), temporary, fewer)
 
     for damage, match in (
         (cut, "the written file is cut off"),

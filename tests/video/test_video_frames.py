@@ -165,7 +165,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(FashionFlowError, match="Input/output error"):
+    with pytest.raises(FashionFlowError, match="input/output error"):
         fill(path, 2, overwrite=True)
     assert listing(tmp_path) == ["frames", *(f"frames/frame-{number:04d}.png" for number in range(1, 5))]
 

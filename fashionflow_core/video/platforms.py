@@ -1,4 +1,4 @@
-"""Targets of videos: limits of shops and platforms, and checks of files against them.
+"""Platform limits: what shops and social networks accept as video files, and checks of files against them.
 
 Each row names its source and the date on which it was read. Limits that no source states are omitted and not checked.
 Platforms change their rules: their own documentation is decisive.
@@ -56,7 +56,7 @@ class PlatformLimits:
         return [name for name, value in vars(self).items() if name not in ("name", "source") and value]
 
 
-TARGETS = {
+PLATFORMS = {
     target.name: target
     for target in (
         PlatformLimits(
@@ -140,19 +140,19 @@ def names_of(text: str) -> tuple[str, ...]:
     """
     found = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     if not found:
-        raise SettingError("for", "names no target", hint=f"use one or more of: {', '.join(TARGETS)}")
+        raise SettingError("for", "names no target", hint=f"use one or more of: {', '.join(PLATFORMS)}")
     return found
 
 
-def find_target(name: str) -> PlatformLimits:
-    """The target of a name.
+def find_platform(name: str) -> PlatformLimits:
+    """The limits of a target by its name.
 
     Raises:
         UsageError: an unknown name.
     """
-    if name not in TARGETS:
-        raise SettingError("for", f"unknown target {name!r}", hint=f"use one of: {', '.join(TARGETS)}")
-    return TARGETS[name]
+    if name not in PLATFORMS:
+        raise SettingError("for", f"unknown target {name!r}", hint=f"use one of: {', '.join(PLATFORMS)}")
+    return PLATFORMS[name]
 
 
 def check(path: Path, target: PlatformLimits) -> list[Problem]:

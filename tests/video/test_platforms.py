@@ -16,7 +16,7 @@ from places import ROOT
 from fashionflow_core import video
 from fashionflow_core.config import EncodeOptions
 from fashionflow_core.errors import FashionFlowError
-from fashionflow_core.video import boxes, reading, targets
+from fashionflow_core.video import boxes, platforms, reading
 
 DOCS = ROOT / "docs" / "guides" / "targets.md"
 
@@ -43,7 +43,7 @@ def _encode(path: Path, codec: dict[str, str], form: str = "yuv420p", muxer: dic
 
 
 def _whats(path: Path, name: str) -> set[str]:
-    return {problem.what for problem in targets.check(path, targets.find_target(name))}
+    return {problem.what for problem in platforms.check(path, platforms.find_platform(name))}
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def test_stills_are_read_upright(tmp_path: Path):
 def test_rows_name_their_source_and_the_docs_have_them():
     _, _, page = DOCS.read_text(encoding="utf-8").partition("## Limits\n")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == list(targets.TARGETS)
-    for target, row in zip(targets.TARGETS.values(), rows):
+    assert [row.split("`")[1] for row in rows] == list(platforms.PLATFORMS)
+    for target, row in zip(platforms.PLATFORMS.values(), rows):
         assert target.source and all(container in row for container in target.containers)
         for limits in (target.seconds, target.fps, target.sides):
             assert limits is None or f"{limits[1]:g}" in row
         assert target.name == "web" or all(codec in row for codec in target.codecs)
-    assert targets.TARGETS["amazon"].ratio == Fraction(16, 9)
+    assert platforms.PLATFORMS["amazon"].ratio == Fraction(16, 9)
     with pytest.raises(FashionFlowError, match="unknown target 'x'"):
-        targets.find_target("x")
+        platforms.find_platform("x")
