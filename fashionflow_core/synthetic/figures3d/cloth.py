@@ -4,6 +4,8 @@ Extended position-based dynamics with small steps (XPBD; Macklin et al. 2019), o
 It runs on one CPU core in a fixed order, so that results are reproducible.
 """
 # pyright: reportMissingImports=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
+# Warp's stubs lack the operators of its vectors.
+# pyright: reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false
 
 import numpy as np
 import warp as wp
