@@ -31,7 +31,6 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @slow
-@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_one_item_is_poison_and_one_kills_its_worker(tmp_path: Path) -> None:
     """20 items, two actors: 18 done, 1 failed, 1 lost; resuming repeats none of the 18."""
@@ -60,7 +59,6 @@ def test_one_item_is_poison_and_one_kills_its_worker(tmp_path: Path) -> None:
 
 
 @slow
-@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_a_signal_ends_ray_too(tmp_path: Path) -> None:
     photos, model, out = shop(tmp_path / "photos", 12), conventions(tmp_path / "model"), tmp_path / "out"
@@ -108,7 +106,6 @@ def test_files_under_way_are_on_the_machine_of_the_actor(tmp_path: Path, monkeyp
 
 
 @slow
-@pytest.mark.alone
 @pytest.mark.usefixtures("ray")
 def test_no_cluster_and_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop(tmp_path / "photos", 1)

@@ -27,7 +27,6 @@ def two_processes(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_do_what_one_does_with_twice_the_batch(place: Path, tmp_path: Path):
     changes: dict[str, Any] = {"max_steps": 6, "batch_size": 4, "checkpoint_steps": 3}
     command = ["train", *flags(place, **changes), "--out", tmp_path / "two", "--device", "cpu"]
@@ -47,7 +46,6 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(place: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_go_on_from_a_checkpoint_of_one(place: Path, tmp_path: Path):
     changes: dict[str, Any] = {"max_steps": 4, "batch_size": 4}
     train(place, tmp_path / "one", **changes)
@@ -59,7 +57,6 @@ def test_two_processes_go_on_from_a_checkpoint_of_one(place: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_batch_that_cannot_be_shared_out_is_refused(place: Path, tmp_path: Path):
     result = two_processes("train", *flags(place, batch_size=3), "--out", "run", "--device", "cpu", cwd=tmp_path)
     assert result.returncode != 0
