@@ -38,6 +38,11 @@ from fashionflow_core.metrics.tracking import blurred
 _GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7, 1.3)}
 _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
 _LEAST_AREA = 0.04  # of the region's area in the photo: below it colours are not measured
+_TURN = {GARMENT: 1.5, SKIN: 1.0, HAIR: 3.5, SHOES: 2.0}  # L*a*b* that a turn changes the light of a region by
+_EVIDENCE = 2.0  # L*a*b* difference in hue from which on a difference in light is the model's, too
+_UNEXPLAINED = 7.0  # times `_TURN`, added to it without such evidence
+_CONTRAST = 12.0  # least L*a*b* distance of skin and wall at which fading of one towards the other can be seen
+_SAME_PLACE = 0.7  # least share of a region in an early frame that shows the same region in the photo
 _MARGIN = 18  # pixels of 320 rows: beyond what the blurs of labels reach
 _SIDE = 0.15  # of the frame's width: margin of the columns that are worked on
 _ENCLOSED = 0.42  # share of garment around a pixel above which the pixel counts as garment
@@ -130,6 +135,9 @@ class ColourLock:
         cores = _cores(self._regions(self.first))
         self._wanted = [ColourGaussian.of(outline.lab[core]) for core in cores]
         self._area = [int(core.sum()) for core in cores]
+        self._photo_cores, self._photo_lab = cores, outline.lab
+        self._wall = background(outline.lab).mean((0, 1))
+        self._early = 0
         self._now: list[ColourGaussian | None] = [None] * len(owners)
         garment = self.first.mask(GARMENT)
         self._print = outline.lab[..., 0]
@@ -202,7 +210,7 @@ class ColourLock:
         planes = enlarged(planes, self.step, self.height, self.width, columns)
         weights, alpha = planes[:-1], planes[-1]
         figure = lab.copy()
-        maps = self._maps(small_lab, regions)
+        maps = self._maps(small_lab, wall.mean((0, 1)), regions)
         for rows in bands(self.height):
             place = np.flatnonzero(alpha[rows] > 0.004)
             if len(place):
@@ -234,28 +242,80 @@ class ColourLock:
             return least, most
         return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-2:]), *_REPLACED))
 
-    def _maps(self, small: np.ndarray, regions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray] | None]:
+    def _maps(self, small: np.ndarray, wall: np.ndarray, regions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray] | None]:
         """Correction of each region's colours, as what a linear map adds to them: matrix `(3, 3)` and offset `(3, 1)`."""
-        maps: list[tuple[np.ndarray, np.ndarray] | None] = []
-        for index, core in enumerate(_cores(regions)):
-            wanted = self._wanted[index]
-            maps.append(None)
-            if wanted is None:
-                continue
+        cores = _cores(regions)
+        if self._early < _EARLY:
+            self._early += 1
+            self._compare_like(cores)
+        for index, core in enumerate(cores):
             seen = ColourGaussian.of(small[core]) if core.sum() > _LEAST_AREA * self._area[index] else None
             before = self._now[index]
-            if seen is not None:
+            if seen is not None and self._wanted[index] is not None:
                 follow = (self.options.follow, _FOLLOW_CONTRAST)
                 self._now[index] = seen if before is None else before.mixed(seen, *follow)
-            now = self._now[index]
-            if now is None:
-                continue
-            matrix = transfer_matrix(now.covariance, wanted.covariance, *self._gains(self._owners[index])) - np.eye(3)
-            off = wanted.mean - now.mean
-            size = float(off @ off)
-            off = off * size / (size + self.options.least_shift**2)
-            maps[-1] = matrix.astype(np.float32), (off - matrix @ now.mean).astype(np.float32)[:, None]
-        return maps
+        return [self._map(index, wall, self._faded()) for index in range(len(cores))]
+
+    def _faded(self) -> float | None:
+        """Share by which the skin has faded towards the wall, 0 to 0.9; None if that cannot be seen.
+
+        Skin shows fading best: a turn hardly changes its light.
+        """
+        wanted, now = self._wanted[SKIN - 1], self._now[SKIN - 1]
+        if wanted is None or now is None:
+            return None
+        way = self._wall - wanted.mean
+        size = float(way @ way)
+        return float(np.clip((now.mean - wanted.mean) @ way / size, 0, 0.9)) if size > _CONTRAST**2 else None
+
+    def _compare_like(self, cores: list[np.ndarray]) -> None:
+        """Measure a region's colours in the photo where the first frames show that region, too.
+
+        Labels of a single photo may be wrong, such as a dark arm beside dark stripes; those that follow in time are
+        better. In the first frames the figure has hardly moved, so that both can be compared pixel by pixel.
+        """
+        for index, core in enumerate(cores):
+            both = core & self._photo_cores[index]
+            if both.sum() > _SAME_PLACE * core.sum():
+                self._wanted[index] = ColourGaussian.of(self._photo_lab[both]) or self._wanted[index]
+
+    def _off(self, index: int) -> np.ndarray | None:
+        """Difference of a region's mean in the photo from the video's, L*a*b* `(3,)`."""
+        wanted, now = self._wanted[index], self._now[index]
+        return None if wanted is None or now is None else wanted.mean - now.mean
+
+    def _map(self, index: int, wall: np.ndarray, faded: float | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Correction of a region.
+
+        A turn changes the light on a garment, but not its hue. A difference along the direction of light is therefore
+        corrected as far as the wall's light or fading explain it, and mostly kept beyond that.
+
+        Args:
+            index: of the region.
+            wall: mean colour of the video's wall, L*a*b* `(3,)`.
+            faded: share by which the skin has faded towards the wall, if known.
+        """
+        off, wanted, now = self._off(index), self._wanted[index], self._now[index]
+        if off is None or wanted is None or now is None:
+            return None
+        owner = self._owners[index]
+        matrix = transfer_matrix(now.covariance, wanted.covariance, *self._gains(owner)) - np.eye(3)
+        bright = float(np.linalg.norm(wanted.mean))
+        light = wanted.mean / max(bright, 1.0)
+        shade = float(off @ light)
+        across = off - shade * light
+        size = float(across @ across)
+        turn = _TURN[owner]
+        explained = shade
+        if owner != SKIN and faded is not None:
+            change = bright * (1 - wall[0] / self._wall[0]) + faded * float((wanted.mean - self._wall) @ light)
+            explained = float(np.clip(change, min(shade, 0), max(shade, 0)))
+            turn *= 1 + _UNEXPLAINED * (1 - size / (size + _EVIDENCE**2 + (shade / 2) ** 2))
+        rest = shade - explained
+        least = self.options.least_shift**2
+        shade = explained**3 / (explained**2 + _TURN[owner] ** 2) + rest**3 / (rest**2 + turn**2)
+        off = across * size / (size + least) + light * shade
+        return matrix.astype(np.float32), (off - matrix @ now.mean).astype(np.float32)[:, None]
 
     def finished(self, lab: np.ndarray) -> np.ndarray:
         """The whole frame, uint8 `(h, w, 3)`, from the L*a*b* of the lock's columns."""
