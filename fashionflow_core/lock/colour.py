@@ -18,7 +18,7 @@ from fashionflow_core.images.person import CLEAR, background, find_foreground, g
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.plate import backdrop, plate_of
 from fashionflow_core.lock.structure import ramp, structure_kept
-from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
+from fashionflow_core.lock.transfer import ColourGaussian, light_change, offset, transfer_matrix
 from fashionflow_core.metrics.garment import Outline
 from fashionflow_core.metrics.labels import (
     GARMENT,
@@ -39,8 +39,6 @@ _GAINS = {GARMENT: (0.7, 1.5), SKIN: (0.7, 1.25), HAIR: (0.7, 1.25), SHOES: (0.7
 _FOLLOW_CONTRAST = 0.35  # share of a new frame in a region's covariance, which is noisier than its mean
 _LEAST_AREA = 0.04  # of the region's area in the photo: below it colours are not measured
 _TURN = {GARMENT: 1.5, SKIN: 1.0, HAIR: 3.5, SHOES: 2.0}  # L*a*b* that a turn changes the light of a region by
-_EVIDENCE = 2.0  # L*a*b* difference in hue from which on a difference in light is the model's, too
-_UNEXPLAINED = 7.0  # times `_TURN`, added to it without such evidence
 _CONTRAST = 12.0  # least L*a*b* distance of skin and wall at which fading of one towards the other can be seen
 _SAME_PLACE = 0.7  # least share of a region in an early frame that shows the same region in the photo
 _MARGIN = 18  # pixels of 320 rows: beyond what the blurs of labels reach
@@ -50,6 +48,10 @@ _EARLY = 4  # frames that the garment's structure is compared in
 _REPLACED = (0.5, 0.7)  # correlation of structure up to which a print was replaced, and from which on it was kept
 _BAND = 64  # rows
 _APART = 16.0  # least L*a*b* distance of two pieces of clothing that are corrected separately
+
+
+_Map = tuple[np.ndarray, np.ndarray] | None
+"""What is added to colours x, L*a*b*: matrix `(3, 3)` @ x + offset `(3, 1)`; None: nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +244,8 @@ class ColourLock:
             return least, most
         return least, 1 + (most - 1) * float(ramp(np.median(self._kept[-2:]), *_REPLACED))
 
-    def _maps(self, small: np.ndarray, wall: np.ndarray, regions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray] | None]:
-        """Correction of each region's colours, as what a linear map adds to them: matrix `(3, 3)` and offset `(3, 1)`."""
+    def _maps(self, small: np.ndarray, wall: np.ndarray, regions: np.ndarray) -> list[_Map]:
+        """Correction of each region's colours."""
         cores = _cores(regions)
         if self._early < _EARLY:
             self._early += 1
@@ -254,7 +256,8 @@ class ColourLock:
             if seen is not None and self._wanted[index] is not None:
                 follow = (self.options.follow, _FOLLOW_CONTRAST)
                 self._now[index] = seen if before is None else before.mixed(seen, *follow)
-        return [self._map(index, wall, self._faded()) for index in range(len(cores))]
+        faded = self._faded()
+        return [self._map(index, wall, faded) for index in range(len(cores))]
 
     def _faded(self) -> float | None:
         """Share by which the skin has faded towards the wall, 0 to 0.9; None if that cannot be seen.
@@ -279,42 +282,15 @@ class ColourLock:
             if both.sum() > _SAME_PLACE * core.sum():
                 self._wanted[index] = ColourGaussian.of(self._photo_lab[both]) or self._wanted[index]
 
-    def _off(self, index: int) -> np.ndarray | None:
-        """Difference of a region's mean in the photo from the video's, L*a*b* `(3,)`."""
-        wanted, now = self._wanted[index], self._now[index]
-        return None if wanted is None or now is None else wanted.mean - now.mean
-
-    def _map(self, index: int, wall: np.ndarray, faded: float | None) -> tuple[np.ndarray, np.ndarray] | None:
-        """Correction of a region.
-
-        A turn changes the light on a garment, but not its hue. A difference along the direction of light is therefore
-        corrected as far as the wall's light or fading explain it, and mostly kept beyond that.
-
-        Args:
-            index: of the region.
-            wall: mean colour of the video's wall, L*a*b* `(3,)`.
-            faded: share by which the skin has faded towards the wall, if known.
-        """
-        off, wanted, now = self._off(index), self._wanted[index], self._now[index]
-        if off is None or wanted is None or now is None:
+    def _map(self, index: int, wall: np.ndarray, faded: float | None) -> _Map:
+        """Correction of a region; with the video's wall `(3,)`, and the share by which the skin faded, if known."""
+        wanted, now, owner = self._wanted[index], self._now[index], self._owners[index]
+        if wanted is None or now is None:
             return None
-        owner = self._owners[index]
         matrix = transfer_matrix(now.covariance, wanted.covariance, *self._gains(owner)) - np.eye(3)
-        bright = float(np.linalg.norm(wanted.mean))
-        light = wanted.mean / max(bright, 1.0)
-        shade = float(off @ light)
-        across = off - shade * light
-        size = float(across @ across)
-        turn = _TURN[owner]
-        explained = shade
-        if owner != SKIN and faded is not None:
-            change = bright * (1 - wall[0] / self._wall[0]) + faded * float((wanted.mean - self._wall) @ light)
-            explained = float(np.clip(change, min(shade, 0), max(shade, 0)))
-            turn *= 1 + _UNEXPLAINED * (1 - size / (size + _EVIDENCE**2 + (shade / 2) ** 2))
-        rest = shade - explained
-        least = self.options.least_shift**2
-        shade = explained**3 / (explained**2 + _TURN[owner] ** 2) + rest**3 / (rest**2 + turn**2)
-        off = across * size / (size + least) + light * shade
+        known = owner == SKIN or faded is None
+        explained = None if known else light_change(wanted.mean, self._wall, wall, faded or 0.0)
+        off = offset(wanted.mean, now.mean, explained, _TURN[owner], self.options.least_shift)
         return matrix.astype(np.float32), (off - matrix @ now.mean).astype(np.float32)[:, None]
 
     def finished(self, lab: np.ndarray) -> np.ndarray:
@@ -328,9 +304,7 @@ def _cores(regions: np.ndarray) -> list[np.ndarray]:
     return [shrink(weight > 0.6) for weight in regions]
 
 
-def _shift(
-    colours: np.ndarray, weights: np.ndarray, maps: list[tuple[np.ndarray, np.ndarray] | None]
-) -> np.ndarray:
+def _shift(colours: np.ndarray, weights: np.ndarray, maps: list[_Map]) -> np.ndarray:
     """Correction of colours `(n, 3)`, which belong to the regions by `weights` `(k, n)`."""
     planes = np.ascontiguousarray(colours.T)
     total, weight = np.zeros_like(planes), np.full(len(colours), 1e-6, np.float32)

@@ -118,7 +118,7 @@ class PixelLock:
 
         apart = self._spread_offset(pixels, shape, share * inside, (worn, rest))
         self._offset = apart if self._offset is None else 0.6 * flow.carried(self._offset) + 0.4 * apart
-        return self._made(frame, places, share)
+        return self._made(frame, places, share, self._offset)
 
     def _look_at_head(self, frame: Corrected, places: np.ndarray, trust: float) -> None:
         """Update the head at the video's size: a turn is seen in fractions of the head's width."""
@@ -130,13 +130,15 @@ class PixelLock:
                 part[rows] = self._cv2.remap(source, places[rows], None, self._cv2.INTER_LINEAR)
         self.head.update(face, middle, frame.weights[1], figure, trust)
 
-    def _made(self, frame: Corrected, places: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _made(
+        self, frame: Corrected, places: np.ndarray, share: np.ndarray, offset: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Figure and alpha of a frame of the video's size, with a share of the photo's pixels.
 
         Two bands are mixed: the photo's fine structure, and its broad colour minus the share of the frame's shading.
         """
         cv2 = self._cv2
-        offset, share = self._large(self._offset), self._large(share) * (frame.alpha > 0.3)
+        offset, share = self._large(offset), self._large(share) * (frame.alpha > 0.3)
         made, alpha = np.empty_like(frame.figure), np.maximum(frame.alpha, share)
         for rows in bands(len(made)):
             made[rows] = frame.figure[rows] + (1 - self._shading) * offset[rows]
