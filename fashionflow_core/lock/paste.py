@@ -112,8 +112,7 @@ class PixelLock:
         self.followed = float((share * inside).sum()) / area
         best = flow.blur(best, 6)
         self._best = best = best if self._best is None else 0.5 * (flow.carried(self._best) + best)
-        head_best = float((best * on * inside).sum() / max((on * inside).sum(), 1))
-        share *= best * (1 - on) + head_best * on
+        share *= best * (1 - on) + on  # a mixture of two heads would have two mouths
         self.pasted = float((share * inside).sum()) / area
 
         apart = self._spread_offset(pixels, shape, share * inside, (worn, rest))
