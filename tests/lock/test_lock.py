@@ -91,7 +91,7 @@ def test_light_is_corrected_where_it_is_explained() -> None:
     gap = np.linalg.norm(wanted - darker)
     assert np.linalg.norm(offset(wanted, darker, 0.0, 1.5, 1.0)) < 0.4 * gap  # a turn
     assert np.linalg.norm(offset(wanted, darker, 0.08 * np.linalg.norm(wanted), 1.5, 1.0)) > 0.85 * gap
-    turned = darker + (0, 12, 8)  # the hue has changed, too
+    turned = darker + np.array([0, 12, 8])  # the hue has changed, too
     assert np.linalg.norm(turned + offset(wanted, turned, 0.0, 1.5, 1.0) - wanted) < 3
     wall = np.array([90.0, 0.0, 0.0])
     assert light_change(wanted, wall, 0.9 * wall, 0.0) == pytest.approx(0.1 * np.linalg.norm(wanted))
