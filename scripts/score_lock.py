@@ -126,6 +126,10 @@ def summary(rows: list[Scores], level: str) -> Scores:
     def mean(scores: list[Scores], name: str) -> float:
         return float(np.mean([one[name] for one in scores]))
 
+    def excess(scores: list[Scores]) -> float:
+        """Mean of what each clip drifts beyond its truth, which drifts from its photo as it turns."""
+        return float(np.mean([max(0.0, one["drift"] - row["truth"]["drift"]) for one, row in zip(scores, rows)]))
+
     printed = [row for row in rows if row["fabrics"] != ["plain"]]
     flickers = np.array([b["flicker"] / a["flicker"] for a, b in zip(before, after)])
     true = [row["truth"] for row in rows]
@@ -139,6 +143,8 @@ def summary(rows: list[Scores], level: str) -> Scores:
         "drift": [mean(before, "drift"), mean(after, "drift"), truth],
         "drift_cut": 1 - mean(after, "drift") / mean(before, "drift"),
         "drift_cut_above_truth": 1 - (mean(after, "drift") - truth) / (mean(before, "drift") - truth),
+        "drift_excess": [excess(before), excess(after)],
+        "drift_excess_cut": 1 - excess(after) / max(excess(before), 1e-9),
         "from_truth": [mean(before, "from_truth"), mean(after, "from_truth")],
         "from_truth_cut": 1 - mean(after, "from_truth") / mean(before, "from_truth"),
         "prints": len(printed),

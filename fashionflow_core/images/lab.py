@@ -19,6 +19,7 @@ def _linear(value: np.ndarray) -> np.ndarray:
     return np.where(value <= 0.04045, value / 12.92, ((np.maximum(value, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
+_CHUNK = 1 << 14  # pixels converted at once: their planes stay in the processor's cache
 _LINEAR_OF_BYTE = _linear(np.arange(256) / 255).astype(np.float32)
 
 
@@ -34,12 +35,24 @@ def srgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     rgb = np.asarray(rgb)
     if rgb.shape[-1:] != (3,):
         raise ValueError(f"expected colours in the last axis of length 3, got shape {rgb.shape}")
-    linear = _LINEAR_OF_BYTE[rgb] if rgb.dtype == np.uint8 else _linear(rgb)
-    xyz = linear @ _RGB_TO_WHITE.T.astype(linear.dtype)
+    pixels = rgb.reshape(-1, 3)
+    lab = np.empty(pixels.shape, np.float32 if rgb.dtype == np.uint8 else np.result_type(rgb, np.float16))
+    for start in range(0, len(pixels), _CHUNK):
+        _to_lab(pixels[start : start + _CHUNK], lab[start : start + _CHUNK])
+    return lab.reshape(rgb.shape)
+
+
+def _to_lab(rgb: np.ndarray, lab: np.ndarray) -> None:
+    # Planes instead of pixels: on three channels in a row numpy's loops are several times slower.
+    planes = np.ascontiguousarray(rgb.T)
+    linear = _LINEAR_OF_BYTE[planes] if rgb.dtype == np.uint8 else _linear(planes)
+    xyz = _RGB_TO_WHITE.astype(linear.dtype) @ linear
     # CIE 15: cube root above (6/29)^3, its tangent below.
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * ((29 / 6) ** 2 / 3) + 4 / 29)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    f, dark = np.cbrt(xyz), xyz <= (6 / 29) ** 3
+    if dark.any():
+        f[dark] = xyz[dark] * ((29 / 6) ** 2 / 3) + 4 / 29
+    x, y, z = f
+    lab[:, 0], lab[:, 1], lab[:, 2] = 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
 def ciede2000(lab1: np.ndarray, lab2: np.ndarray) -> np.ndarray:
@@ -115,8 +128,23 @@ def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
         uint8 `(..., 3)`; `srgb_to_lab` of bytes comes back to within 1 (from a table of linear light).
     """
     lab = np.asarray(lab, np.float32)
-    y = (lab[..., 0] + np.float32(16)) * np.float32(1 / 116)
-    f = np.stack([y + lab[..., 1] * np.float32(1 / 500), y, y - lab[..., 2] * np.float32(1 / 200)], axis=-1)
-    xyz = np.where(f > 6 / 29, f * f * f, (f - np.float32(4 / 29)) * np.float32(3 * (6 / 29) ** 2))
-    linear = xyz @ _XYZ_TO_RGB.T.astype(np.float32)
-    return _BYTE_OF_LINEAR[(np.clip(linear, 0, 1) * np.float32(_LINEAR_STEPS) + np.float32(0.5)).astype(np.int32)]
+    pixels = lab.reshape(-1, 3)
+    rgb = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _CHUNK):
+        _to_srgb(pixels[start : start + _CHUNK], rgb[start : start + _CHUNK])
+    return rgb.reshape(lab.shape)
+
+
+def _to_srgb(lab: np.ndarray, rgb: np.ndarray) -> None:
+    f = np.empty((3, len(lab)), np.float32)
+    f[1] = (lab[:, 0] + np.float32(16)) * np.float32(1 / 116)
+    f[0] = f[1] + lab[:, 1] * np.float32(1 / 500)
+    f[2] = f[1] - lab[:, 2] * np.float32(1 / 200)
+    xyz, dark = f * f * f, f <= 6 / 29
+    if dark.any():
+        xyz[dark] = (f[dark] - np.float32(4 / 29)) * np.float32(3 * (6 / 29) ** 2)
+    linear = _XYZ_TO_RGB.astype(np.float32) @ xyz
+    np.clip(linear, 0, 1, out=linear)
+    linear *= np.float32(_LINEAR_STEPS)
+    linear += np.float32(0.5)
+    rgb[:] = _BYTE_OF_LINEAR[linear.astype(np.int32)].T

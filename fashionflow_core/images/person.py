@@ -91,8 +91,17 @@ def background(lab: np.ndarray) -> np.ndarray:
     for side in sides:
         padded = np.pad(side, ((reach, reach), (0, 0)), mode="edge")
         smooth.append(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0), axis=-1))
-    x = ((np.arange(width) + 0.5) / width)[None, :, None]
-    return (smooth[0][:, None] * (1 - x) + smooth[1][:, None] * x).astype(np.float32)
+    x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :, None]
+    return smooth[0][:, None] * (1 - x) + smooth[1][:, None] * x
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Euclidean distance of the colours `(..., 3)` of two images, `(...)`."""
+    off = one - other
+    off *= off
+    total = off[..., 0] + off[..., 1]
+    total += off[..., 2]
+    return np.sqrt(total, out=total)
 
 
 def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
@@ -108,9 +117,14 @@ def _figure(away: np.ndarray, threshold: float) -> np.ndarray:
     return ~connected(border, ~mask)
 
 
-def find_foreground(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The figure's mask, and every pixel's distance from the background."""
-    away = np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1))
+def find_foreground(lab: np.ndarray, wall: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The figure's mask, bool `(h, w)`, and every pixel's distance from the background, float32 `(h, w)`.
+
+    Args:
+        lab: `(h, w, 3)` L*a*b*.
+        wall: `background(lab)`, if it is known already.
+    """
+    away = distance(lab, background(lab) if wall is None else wall)
     mask = _figure(away, CLEAR)
     top, bottom = figure_rows(mask)
     if bottom - top >= 8 and _filled(mask, (top, bottom)) < 0.7:
@@ -226,7 +240,7 @@ def warn_if_no_figure(photo: np.ndarray, name: str) -> None:
 def _columns(lab: np.ndarray) -> list[tuple[int, int]]:
     """Ranges of columns with a foreground object between wall; those of most pixels first."""
     height, width, _ = lab.shape
-    mask = shrink(grow(np.sqrt(np.sum((lab - background(lab)) ** 2, axis=-1)) > CLEAR))
+    mask = shrink(grow(distance(lab, background(lab)) > CLEAR))
     counts = mask.sum(axis=0)
     there = np.convolve(counts >= max(2, height // 50), np.ones(2 * (width // 100) + 1), "same") > 0.5
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))

@@ -98,7 +98,15 @@ class FlowChain:
     def _remap(self, image: np.ndarray, places: np.ndarray, mode: int | None = None) -> np.ndarray:
         cv2 = self.cv2
         mode = cv2.INTER_LINEAR if mode is None else mode
-        return cv2.remap(image, places[..., 0], places[..., 1], mode, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(image, places, None, mode, borderMode=cv2.BORDER_REPLICATE)
+
+    def _length(self, field: np.ndarray) -> np.ndarray:
+        """Lengths of the vectors `(h, w, 2)`, in pixels at 640 rows."""
+        return self.cv2.magnitude(*self.cv2.split(field)) / np.float32(self.scale)
+
+    def moved(self) -> np.ndarray:
+        """Distance of each pixel from its place in the photo, float32 `(h, w)`, pixels at 640 rows."""
+        return self._length(self.map - self.grid)
 
     def _grey(self, lab: np.ndarray) -> np.ndarray:
         return np.clip(1.9 * lab[..., 0] - 1.6 * (lab[..., 1:] @ self._chroma) + 40, 0, 255).astype(np.uint8)
@@ -114,11 +122,12 @@ class FlowChain:
         cv2, now = self.cv2, self._grey(lab)
         back = self._dis.calc(now, self._before, None)
         forth = self._coarse.calc(self._before, now, None)  # only to test the other way: half the size is enough
-        error = np.linalg.norm(back + self._remap(forth, self.grid + back), axis=-1) / self.scale
-        size = np.linalg.norm(back, axis=-1) / self.scale
-        texture = self.blur(np.hypot(cv2.Sobel(now, cv2.CV_32F, 1, 0), cv2.Sobel(now, cv2.CV_32F, 0, 1)), 1.5)
+        error = self._length(back + self._remap(forth, self.grid + back))
+        size = self._length(back)
+        texture = self.blur(cv2.magnitude(cv2.Sobel(now, cv2.CV_32F, 1, 0), cv2.Sobel(now, cv2.CV_32F, 0, 1)), 1.5)
         good = np.exp(-((error / (1 + 0.1 * size)) ** 2)).astype(np.float32)
-        weight = good * (np.minimum(texture, 60) / 20 + 0.02) * (garment + rest + 1e-3) + 1e-6
+        clear = (np.minimum(texture, 60) / 20 + 0.02) * (garment + rest + 1e-3)
+        weight = good * clear + 1e-6
         total = self.blur(back * weight[..., None], 2)
         share = self.blur(weight, 2)
         low, low_weight = self.quarter(back * weight[..., None]), self.quarter(weight)
@@ -126,21 +135,20 @@ class FlowChain:
             total += importance * self.whole(self.spread(low, sigma))
             share += importance * self.whole(self.spread(low_weight, sigma))
         self._back = self.grid + total / share[..., None]
-        self.map = self.carried(self.map)
-        self.alive = self.carried(self.alive)
+        self.map, self.alive = self.carried(self.map), self.carried(self.alive)
         if not first:
             # Forward and backward flow disagree on texture: an occlusion.
             off = np.maximum(error / (3.5 + 0.4 * size) - 1, 0) * (texture > 8)
             self.alive *= np.exp(-0.5 * off * off).astype(np.float32)
         self._hold_together(garment, rest)
-        self._align(now, (np.minimum(texture, 60) / 20 + 0.02) * (garment + rest + 1e-3) + 1e-6)
+        self._align(now, clear + 1e-6)
         self._before = now
 
     def _align(self, now: np.ndarray, weight: np.ndarray) -> None:
         """Correct the map by the flow between the frame and the warped photo: errors of a chain add up."""
         off = self._closer.calc(now, self.from_photo(self._photo), None)
         off = self.blur(off * weight[..., None], 2) / self.blur(weight, 2)[..., None]
-        size = np.linalg.norm(off, axis=-1, keepdims=True) / self.scale
+        size = self._length(off)[..., None]
         # Large offsets are another repeat of the print, or something that the photo does not show.
         self.map = self._remap(self.map, self.grid + off * np.exp(-((size / _CLOSE) ** 2)).astype(np.float32))
 

@@ -12,7 +12,7 @@ from fashionflow_core.images.person import figure_rows
 from fashionflow_core.metrics.face import face_mask
 
 _SHARE = 0.14  # of the figure's height that hair and skin of the head take
-_TURNED = 0.05  # of the head's width by which the face's middle may move
+_TURNED = 0.03  # of the head's width by which the face's middle may move
 _LEAST_IOU = 0.6  # intersection over union of the photo's face, warped, and the video's
 _LEAST_TRUST = 0.7  # mean confidence of the head's pixels
 

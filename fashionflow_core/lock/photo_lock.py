@@ -69,7 +69,7 @@ class PhotoLock:
         columns, first = colour.columns, colour.first
         planes = np.concatenate([first.weights[:4], first.outline.figure[None].astype(np.float32)])
         planes[0] += first.weights[4:].sum(0)
-        planes = enlarged(planes.astype(np.float32), self._step, *self.photo.shape[:2])[..., columns]
+        planes = enlarged(planes.astype(np.float32), self._step, *self.photo.shape[:2], columns=columns)
         lab = np.ascontiguousarray(colour.lab[:, columns])
         garment = planes[0] > 0.5
         wall = lab[:, :2].reshape(-1, 3).mean(0)

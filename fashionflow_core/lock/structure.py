@@ -44,12 +44,12 @@ def structure_kept(photo: np.ndarray, frame: np.ndarray, place: np.ndarray) -> f
     """
     block, reach = max(8, round(_BLOCK * len(photo) / 320)), max(1, round(3 * len(photo) / 320))
     rows, columns = (size // block * block for size in photo.shape)
-    shape = (rows // block, block, columns // block, block)
     images = torch.from_numpy(np.stack([photo, frame]))
     one, other = (images - blurred(images, len(photo) / 106)).numpy()
+    down, across = (np.repeat(np.eye(size // block, dtype=np.float32), block, 1) for size in (rows, columns))
 
     def sums(image: np.ndarray) -> np.ndarray:
-        return image[:rows, :columns].reshape(shape).sum((1, 3))
+        return down @ image[:rows, :columns] @ across.T
 
     one = one * place
     energy = sums(one * one)
@@ -57,9 +57,10 @@ def structure_kept(photo: np.ndarray, frame: np.ndarray, place: np.ndarray) -> f
     if blocks.sum() < 4:
         return None
     best = np.full(blocks.shape, -1.0)
-    for y in range(-reach, reach + 1):
-        for x in range(-reach, reach + 1):
-            moved = np.roll(other, (y, x), (0, 1)) * place
+    around = np.pad(other, reach, mode="wrap")
+    for y in range(2 * reach + 1):
+        for x in range(2 * reach + 1):
+            moved = around[y : y + len(photo), x : x + photo.shape[1]] * place
             best = np.maximum(best, sums(one * moved) / np.sqrt(energy * sums(moved * moved) + 1e-3))
     return float(np.median(best[blocks]))
 

@@ -14,9 +14,10 @@ from fashionflow_core.config import GenerateSettings, ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.lock import flow
+from fashionflow_core.lock.colour import enlarged, reduced
 from fashionflow_core.lock.options import LockOptions
 from fashionflow_core.lock.photo_lock import PhotoLock, locked
-from fashionflow_core.lock.transfer import ColourGaussian, transfer_matrix
+from fashionflow_core.lock.transfer import ColourGaussian, light_change, offset, transfer_matrix
 from fashionflow_core.metrics import drift
 from fashionflow_core.metrics.labels import GARMENT
 from fashionflow_core.store import registry
@@ -53,6 +54,59 @@ def test_lab_comes_back_as_srgb() -> None:
     back = lab_to_srgb(srgb_to_lab(colours))
     assert np.abs(back.astype(int) - colours).max() <= 1
     assert lab_to_srgb(np.array([100.0, 90.0, 90.0])).tolist()[0] == 255
+
+
+def test_large_images_are_converted_as_small_ones() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (150, 131, 3), np.uint8)
+    lab = srgb_to_lab(image)
+    np.testing.assert_allclose(lab[::7, ::5], srgb_to_lab(image[::7, ::5]), atol=1e-4)
+    np.testing.assert_array_equal(lab_to_srgb(lab)[::7, ::5], lab_to_srgb(lab[::7, ::5]))
+    assert srgb_to_lab(image[:0]).shape == (0, 131, 3) and srgb_to_lab(image / 255).dtype == np.float64
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_frames_are_reduced_to_means_and_enlarged_in_part(step: int) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (25, 32, 3), np.uint8)
+    small = reduced(frame, step)
+    blocks = frame[: 25 // step * step, : 32 // step * step].reshape(25 // step, step, 32 // step, step, 3)
+    assert np.abs(small - blocks.mean((1, 3))).max() <= 0.5
+    plane = np.ascontiguousarray(small[..., 0][None].astype(np.float32))
+    whole = enlarged(plane, step, 25, 32)
+    assert whole.shape == (1, 25, 32)
+    for columns in (slice(0, 32), slice(3, 20), slice(8, 32)):
+        np.testing.assert_allclose(enlarged(plane, step, 25, 32, columns), whole[..., columns], atol=1e-3)
+
+
+@pytest.mark.parametrize("explained", [None, -3.0, 0.0, 4.0, 20.0])
+def test_a_mean_is_corrected_towards_the_photos(explained: float | None) -> None:
+    rng = np.random.default_rng(0)
+    for wanted, now in rng.uniform((10, -40, -40), (90, 40, 40), (50, 2, 3)):
+        made = offset(wanted, now, explained, turn=1.5, least=1.0)
+        assert np.linalg.norm(now + made - wanted) <= np.linalg.norm(now - wanted) + 1e-9
+
+
+def test_light_is_corrected_where_it_is_explained() -> None:
+    wanted = np.array([60.0, -20.0, 30.0])
+    darker = wanted * 0.92
+    gap = np.linalg.norm(wanted - darker)
+    assert np.linalg.norm(offset(wanted, darker, 0.0, 1.5, 1.0)) < 0.4 * gap  # a turn
+    assert np.linalg.norm(offset(wanted, darker, 0.08 * np.linalg.norm(wanted), 1.5, 1.0)) > 0.85 * gap
+    turned = darker + np.array([0, 12, 8])  # the hue has changed, too
+    assert np.linalg.norm(turned + offset(wanted, turned, 0.0, 1.5, 1.0) - wanted) < 3
+    wall = np.array([90.0, 0.0, 0.0])
+    assert light_change(wanted, wall, 0.9 * wall, 0.0) == pytest.approx(0.1 * np.linalg.norm(wanted))
+    assert light_change(wanted, wall, wall, 0.0) == 0
+    assert light_change(wall, wall, wall, 0.5) == 0 and light_change(wall / 3, wall, wall, 0.5) < 0
+
+
+def test_a_video_twice_as_large_is_locked_alike(faded: DegradedClip) -> None:
+    pytest.importorskip("cv2")
+    frames, photo = faded.frames[:4], faded.truth.frames[0]
+    one, other = PhotoLock(photo), PhotoLock(photo.repeat(2, 0).repeat(2, 1))
+    for frame in frames:
+        made, large = one.add(frame), other.add(frame.repeat(2, 0).repeat(2, 1))
+        assert np.abs(reduced(large, 2).astype(float) - made).mean() < 0.5
+    assert other.report.pasted == pytest.approx(one.report.pasted, abs=0.1)
 
 
 @pytest.mark.parametrize("level", ["colour", "full"])
