@@ -89,10 +89,17 @@ def _write_csv(file: IO[str], rows: Iterator[dict[str, Any]]) -> None:
         table.writerow({key: _cell(value) for key, value in one.items()})
 
 
+def spreadsheet_text(text: str) -> str:
+    """Text that spreadsheets do not interpret as a formula: an apostrophe precedes what could begin one."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def _cell(value: Any) -> Any:
-    """A list as one text; lone surrogates, which UTF-8 cannot encode, as U+FFFD."""
+    """A list as one text; lone surrogates, which UTF-8 cannot encode, as U+FFFD; no formulas."""
     text = "; ".join(map(str, value)) if isinstance(value, list) else value
-    return re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    return spreadsheet_text(re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text))
 
 
 def _write_json(file: IO[str], rows: Iterator[dict[str, Any]]) -> None:

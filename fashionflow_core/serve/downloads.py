@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from fashionflow_core.catalogue.results import spreadsheet_text
 from fashionflow_core.serve.video_store import ServedVideo, VideoStore
 
 _COLUMNS = ("id", "photo_name", "prompt", "review", "size", "seconds", "seed", "variation", "created_at")
@@ -74,14 +75,9 @@ def _table(
     writer.writerow(("file", *_COLUMNS))
     for video in videos:
         values = as_json(video)
-        writer.writerow([_cell(value) for value in (names[video.id], *(values[column] for column in _COLUMNS))])
+        cells = (names[video.id], *(values[column] for column in _COLUMNS))
+        writer.writerow([spreadsheet_text("" if value is None else str(value)) for value in cells])
     return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    """Text that spreadsheets do not interpret as a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _zipped(store: VideoStore, videos: Sequence[ServedVideo], names: dict[str, str], table: str) -> Iterator[bytes]:
