@@ -58,14 +58,21 @@ def test_an_item_that_was_made_again_has_one_row(tmp_path: Path):
 def test_odd_records(tmp_path: Path):
     records = [
         {"item": "a\nb", "status": "done", "source": "x\udc80.jpg", "frames": 10**400, "fps": 1.0, "flags": ["x", "y"]},
-        {"item": "half \ud800", "status": "lost", "caption": "=1+1", "message": -1, "frames": 5, "fps": 0},
+        {
+            "item": "half \ud800",
+            "status": "lost",
+            "caption": "=1+1",
+            "scores": {"flicker": -0.5},
+            "frames": 5,
+            "fps": 0,
+        },
     ]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     results.write(tmp_path)
     text = (tmp_path / CSV).read_text(encoding="utf-8", errors="surrogateescape")
     first, second = csv.DictReader(text.splitlines(keepends=True))
     assert (first["item"], first["photo"], first["seconds"], first["flags"]) == ("a\nb", "x\udc80.jpg", "", "x; y")
-    assert (second["item"], second["caption"], second["message"]) == ("half \ufffd", "'=1+1", "-1")
+    assert (second["item"], second["caption"], second["flicker"]) == ("half \ufffd", "'=1+1", "-0.5")
     assert len(json.loads((tmp_path / JSON).read_text())) == 2
     (tmp_path / "manifest.jsonl").write_text("")
     results.write(tmp_path)

@@ -24,7 +24,6 @@ def build_published(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.skipif(trt.find_spec("tensorrt_rtx") is None, reason="needs the extra trt-rtx")
 def test_the_published_unet(tmp_path: Path) -> None:
     model, out = build_published(tmp_path), tmp_path / "figures.json"
