@@ -31,6 +31,7 @@ class GeneratorConfig(ModelConfig):
         guidance: default guidance scale; None: it takes none.
         takes_prompt: whether it takes text.
         schedulers: names that `GenerateSettings.scheduler` may have.
+        takes_lists: whether several photos may be generated in one call (`families.Family.takes_lists`).
         licence, is_restricted: of the weights; whether the licence restricts use.
         is_tested: whether the tests run its family.
         repo, revision: where its weights come from and which commit, as far as the folder records it.
@@ -44,6 +45,7 @@ class GeneratorConfig(ModelConfig):
     guidance: float | None = None
     takes_prompt: bool = True
     schedulers: tuple[str, ...] = ()
+    takes_lists: bool = False
     licence: str = ""
     is_restricted: bool = True
     is_tested: bool = True

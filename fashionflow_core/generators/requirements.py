@@ -1,5 +1,6 @@
 """Requirements of a pipeline before it is opened: bytes, packages, licence, expected offload rung."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,11 @@ class UnopenedModel:
         )
 
     def generate(
-        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: Any
-    ) -> tuple[np.ndarray, float]:
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: Any,
+    ) -> tuple[list[np.ndarray], float]:
         """Never called."""
         raise ValueError("a planned model generates nothing")

@@ -25,8 +25,8 @@ class Returned:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
 
-    def generate(self, photo: Any, request: Any, generator: Any, on_step: Any) -> tuple[np.ndarray, float]:
-        return self.frames.copy(), 24.0
+    def generate(self, photos: Any, requests: Any, generators: Any, on_step: Any) -> tuple[list[np.ndarray], float]:
+        return [self.frames.copy() for _ in photos], 24.0
 
 
 @pytest.fixture(scope="module")
