@@ -10,7 +10,7 @@ import pytest
 import torch
 from catalogues import last, shop
 from command import run
-from miniatures import miniature
+from miniatures import Miniature
 from PIL import Image
 
 from fashionflow_core import pipeline
@@ -30,9 +30,9 @@ QUICK = ("--frames", "9", "--steps", "1", "--megapixels", "0.0042", "--device", 
 
 @pytest.fixture
 def photos() -> list[np.ndarray]:
-    """Two portraits, a landscape photo and another portrait."""
+    """A portrait, a landscape photo and another portrait."""
     random = np.random.default_rng(0)
-    return [random.integers(0, 256, (*size, 3), np.uint8) for size in ((96, 64), (96, 64), (64, 96), (96, 64))]
+    return [random.integers(0, 256, (*size, 3), np.uint8) for size in ((96, 64), (64, 96), (96, 64))]
 
 
 def spy_on(monkeypatch: pytest.MonkeyPatch, name: str, found: list[int], most: int = 100) -> None:
@@ -63,21 +63,21 @@ def config(place: Path) -> GeneratorConfig:
     "family", [name if name == "ltx" else pytest.param(name, marks=pytest.mark.slow) for name in LISTS]
 )
 def test_a_batch_gives_what_its_photos_give_alone(
-    tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, family: str
+    miniature: Miniature, tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     sizes: list[int] = []
     spy_on(monkeypatch, LISTS[family], sizes)
     place = miniature(family, tmp_path)
     pipe = pipeline.load(place, device="cpu")
-    texts = [{"prompt": text} for text in ("red coat", "a b c d e f g", "", "blue")]
+    texts: list[dict[str, Any]] = [{"prompt": text} for text in ("red coat", "a b c d e f g", "blue")]
     same: dict[str, Any] = {"frames": 9, "steps": 2, "megapixels": 0.0123, "lock": "off"}
     settings = [
         GenerateSettings(seed=seed, **same, **(text if config(place).takes_prompt else {}))
-        for seed, text in zip((0, 1, 2, 0), texts)
+        for seed, text in zip((0, 1, 0), texts)
     ]
-    items, steps = [0, 0, 0, 5], []
+    items, steps = [0, 0, 5], []
     together = pipe.generate_batch(photos, settings, items, lambda *step: steps.append(step))
-    assert sorted(sizes) == [1, 3], "one call for the portraits, one for the landscape photo"
+    assert sorted(sizes) == [1, 2], "one call for the portraits, one for the landscape photo"
     assert steps == [(n, 4) for n in (1, 2, 3, 4)]
     made = [np.stack(list(clip.frames)) for clip in together]
     for photo, request, item, clip, frames in zip(photos, settings, items, together, made):
@@ -86,11 +86,11 @@ def test_a_batch_gives_what_its_photos_give_alone(
         assert np.array_equal(frames[0], alone[0]) and clip.metadata["fashionflow_seed"] == str(request.seed)
         if request.prompt:
             assert clip.metadata["fashionflow_prompt"] == request.prompt
-    assert not np.array_equal(made[0][1:], made[3][1:])
+    assert not np.array_equal(made[0][1:], made[2][1:])
 
 
 def test_a_batch_that_is_too_large_leaves_the_ladder_alone(
-    tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    miniature: Miniature, tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = pipeline.load(miniature("ltx", tmp_path), device="cpu")
     spy_on(monkeypatch, LISTS["ltx"], [], most=1)
@@ -98,18 +98,20 @@ def test_a_batch_that_is_too_large_leaves_the_ladder_alone(
     source.device = torch.device("meta")  # any other than the CPU, where there is no ladder
     settings = [GenerateSettings(frames=9, steps=1, megapixels=0.0042)] * 2
     with pytest.raises(OutOfMemory, match="2 clips at a time") as caught:
-        pipe.generate_batch(photos[:2], settings, [0, 0])
+        pipe.generate_batch(photos[::2], settings, [0, 0])
     assert caught.value.hint and source.rung == "none"
 
 
-def test_a_catalogue_generates_in_batches_and_halves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalogue_generates_in_batches_and_halves_them(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fashionflow_core.catalogue.jobs import Job, RunSpec
     from fashionflow_core.catalogue.stages import Maker
 
     found: list[int] = []
     spy_on(monkeypatch, LISTS["ltx"], found, most=2)
     files = sorted(shop(tmp_path / "photos", 5).iterdir())
-    settings = GenerateSettings(frames=9, steps=1, megapixels=0.0042)
+    settings = GenerateSettings(frames=9, steps=1, megapixels=0.0042, lock="off")
     (tmp_path / "out").mkdir()
     (tmp_path / "scratch").mkdir()
     work = RunSpec(
@@ -132,7 +134,7 @@ def test_a_catalogue_generates_in_batches_and_halves_them(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_each_photo_of_a_batch_has_its_caption_and_seed(tmp_path: Path) -> None:
+def test_each_photo_of_a_batch_has_its_caption_and_seed(miniature: Miniature, tmp_path: Path) -> None:
     miniature("ltx", tmp_path)
     files = sorted(shop(tmp_path / "photos", 3).iterdir())
     rows = "".join(f"{path},{caption}\n" for path, caption in zip(files, ("red coat", "hat", "blue dress")))
@@ -146,7 +148,7 @@ def test_each_photo_of_a_batch_has_its_caption_and_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_photo_a_call_is_told(tmp_path: Path) -> None:
+def test_one_photo_a_call_is_told(miniature: Miniature, tmp_path: Path) -> None:
     miniature("wan21", tmp_path)
     shop(tmp_path / "photos", 2)
     command = ("generate", "photos", "-o", "out", "--model", "wan21", *QUICK)
@@ -156,7 +158,7 @@ def test_one_photo_a_call_is_told(tmp_path: Path) -> None:
     assert line == "--batch: wan21 (Wan 2.1 and 2.2 A14B) takes one photo at a time"
 
 
-def test_the_table_tells_who_takes_lists(tmp_path: Path) -> None:
+def test_the_table_tells_who_takes_lists(miniature: Miniature, tmp_path: Path) -> None:
     assert {row.title for row in families.FAMILIES if row.takes_lists} == {
         "LTX-Video",
         "Stable Video Diffusion",
@@ -172,7 +174,7 @@ def test_the_table_tells_who_takes_lists(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["wan21", "wan22_ti2v", "skyreels", "hunyuan15", "ltx2"])
 def test_what_is_said_to_take_one_photo_takes_no_list(
-    tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, family: str
+    miniature: Miniature, tmp_path: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     """Fails once an update of diffusers takes lists there: then the table of families may say so."""
     place = miniature(family, tmp_path)
@@ -180,6 +182,6 @@ def test_what_is_said_to_take_one_photo_takes_no_list(
     opened: list[Any] = []
     monkeypatch.setattr(offload, "place", lambda pipe, _rung, _device: opened.append(pipe))
     pipeline.load(place, device="cpu")
-    two = [Image.fromarray(photo) for photo in photos[:2]]
+    two = [Image.fromarray(photo) for photo in photos[::2]]
     with pytest.raises(ValueError, match="image"):
         opened.pop()(image=two, prompt=["a", "b"], num_frames=9, num_inference_steps=1)

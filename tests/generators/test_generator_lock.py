@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniatures import miniature
+from miniatures import Miniature
 
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.diffusion.clip import Clip
@@ -32,7 +32,7 @@ class Returned:
 @pytest.fixture(scope="module")
 def drifted() -> DegradedClip:
     """A turning figure whose colours fade, and its truth."""
-    return as_generated(3_000_000, frames=6, height=320, width=256)
+    return as_generated(3_000_000, frames=6, height=240, width=192)
 
 
 def made(frames: np.ndarray, photo: np.ndarray, **settings: Any) -> tuple[Clip, np.ndarray]:
@@ -62,7 +62,7 @@ def test_the_lock_takes_the_place_of_the_fade(drifted: DegradedClip, level: str)
 
 
 def test_level_full_is_asked_of_foreign_models(
-    drifted: DegradedClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    miniature: Miniature, drifted: DegradedClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for config in (config_of(miniature("ltx", tmp_path)), remote_config("http://127.0.0.1/v1")):
         assert GenerateSettings().resolve(config).lock == "full"
