@@ -139,14 +139,14 @@ class GeneratorConfig(ModelConfig):
         if asked.frames is not None:
             frames = int(asked.frames)
             below = min((frames - 1) // step * step + 1, self.longest)
-            if frames != below:
+            if frames != below or frames < 2:
                 above = below + step
                 near = [str(n) for n in (below, above) if 1 < n <= self.longest]
-                rule = f"{step}k+1 frames" if step > 1 else "frames"
+                rule = f"{step}k+1" if step > 1 else "2 or more"
                 raise SettingError(
                     "frames",
-                    f"{frames} is not possible with {self.name} ({self.family}): it generates {rule}, "
-                    f"at most {self.longest}",
+                    f"{frames} is not possible with {self.name} ({self.family}): it generates {rule} "
+                    f"frames, at most {self.longest}",
                     hint=f"use {option('frames', ' or '.join(near))}",
                 )
             return frames, 1.0
@@ -192,6 +192,13 @@ class GeneratorConfig(ModelConfig):
                 "size", f"{self.name} ({self.family}) has frame sizes of its own", hint=f"use {option('megapixels')}"
             )
         height, width = int(asked.size[0]), int(asked.size[1])
+        if height * width > _LARGEST * 1e6:
+            near = self.sizes.nearest(height, width)
+            raise SettingError(
+                "size",
+                f"{height}x{width} is too large for {self.name}: at most {_LARGEST:g} megapixels",
+                hint=f"the nearest one (height x width): {option('size', f'{near[0]}x{near[1]}')}",
+            )
         if near := self.sizes.check(height, width):
             raise SettingError(
                 "size",

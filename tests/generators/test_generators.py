@@ -173,6 +173,9 @@ def test_a_model_with_one_size_pads_the_photo(miniature: Miniature, tmp_path: Pa
         ("wan21", ["--frames", "10"], ["--frames", "4k+1"]),
         ("ltx", ["--frames", "13"], ["--frames", "8k+1"]),
         ("wan21", ["--frames", "401"], ["--frames", "at most 81"]),
+        ("wan21", ["--frames", "1"], ["--frames", "4k+1"]),
+        ("svd", ["--frames", "1"], ["--frames", "2 or more"]),
+        ("wan21", ["--size", "160000x16000"], ["--size", "too large"]),
         ("wan21", ["--duration", "30"], ["--duration", "too long"]),
         ("wan21", ["--size", "100x100"], ["--size", "100x100"]),
         ("wan21", ["--size", "photo"], ["--size"]),
@@ -300,6 +303,20 @@ def test_a_dry_run_tells_bytes_licence_and_offload(miniature: Miniature, shop: P
     stored = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
     assert needed["disk_bytes"] == stored and needed["is_restricted"]
     assert 0 < needed["device_bytes"] < 0.6 * stored
+
+
+def test_a_shown_folder_tells_what_it_needs(miniature: Miniature, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fashionflow_core.generators import folder
+
+    place = miniature("wan22_ti2v", shop)
+    monkeypatch.setattr(folder, "_is_installed", lambda name: name != "ftfy")
+    shown = json.loads(run("models", "show", "./wan22_ti2v", "--json", cwd=shop).stdout)
+    stored = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
+    assert shown["weights_bytes"]["total"] == stored and 0 < shown["device_bytes"] <= stored
+    assert shown["licence"] == "Apache-2.0" and shown["missing_packages"] == ["ftfy"]
+    assert shown["offload"] in offload.RUNGS
+    lines = run("models", "show", "./wan22_ti2v", cwd=shop).stdout
+    assert "offload" in lines and "device_bytes" in lines
 
 
 def test_a_pipeline_of_an_unknown_family_is_tried_with_a_warning(miniature: Miniature, tmp_path: Path) -> None:
