@@ -113,12 +113,13 @@ class GeneratorConfig(ModelConfig):
         for name, (value, hint) in foreign.items():
             if value is not None:
                 raise SettingError(name, f"{self.name} ({self.family}) has no such setting", hint=hint)
-        if not self.takes_prompt:
-            for name in ("prompt", "negative_prompt"):
-                if getattr(asked, name) is not None:
-                    raise SettingError(
-                        name, f"{self.name} ({self.family}) takes no text", hint=f"leave {option(name)} out"
-                    )
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(asked, name) or ""
+            # As in the metadata of a video, where it is kept: neither NUL nor half a surrogate pair.
+            if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise SettingError(name, "not text that UTF-8 can hold", hint="remove its control characters")
+            if not self.takes_prompt and getattr(asked, name) is not None:
+                raise SettingError(name, f"{self.name} ({self.family}) takes no text", hint=f"leave {option(name)} out")
         if asked.guidance_scale is not None and self.guidance is None:
             raise SettingError(
                 "guidance_scale",

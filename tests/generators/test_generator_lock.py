@@ -92,6 +92,7 @@ def test_fewer_frames_than_asked_for_are_not_played_slower() -> None:
         assert clip.count == len(list(clip.frames)) == count
 
 
+@pytest.mark.slow
 def test_locked_frames_are_retimed(drifted: DegradedClip) -> None:
     photo = drifted.truth.frames[0]
     _, locked = made(drifted.frames[:3], photo, lock="colour")

@@ -174,6 +174,7 @@ def test_a_model_with_one_size_pads_the_photo(miniature: Miniature, tmp_path: Pa
         ("ltx", ["--frames", "13"], ["--frames", "8k+1"]),
         ("wan21", ["--frames", "401"], ["--frames", "at most 81"]),
         ("wan21", ["--frames", "1"], ["--frames", "4k+1"]),
+        ("wan21", ["--prompt", "red\udcff coat"], ["--prompt", "not text"]),
         ("svd", ["--frames", "1"], ["--frames", "2 or more"]),
         ("wan21", ["--size", "160000x16000"], ["--size", "too large"]),
         ("wan21", ["--duration", "30"], ["--duration", "too long"]),
@@ -195,6 +196,18 @@ def test_what_a_family_lacks_is_refused_in_one_line(
     result = run("generate", "dress.png", "-o", "a.mp4", "-q", "--model", family, *options, cwd=shop)
     assert_refused(result, 2, *words)
     assert not (shop / "a.mp4").exists()
+
+
+def test_prompts_may_be_empty_or_long(miniature: Miniature, tmp_path: Path, photo: np.ndarray) -> None:
+    place = miniature("ltx", tmp_path)
+    pipe = pipeline.load(place, device="cpu")
+    made = [
+        np.stack(list(pipe.generate(photo, small(place, steps=1, prompt=text)).frames))
+        for text in ("", "a b " * 1250, "c")
+    ]
+    assert not np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
+    nothing = pipe.generate(photo, small(place, steps=1, prompt="", negative_prompt=""))
+    assert len(list(nothing.frames)) == FRAMES
 
 
 def test_models_of_fashionflow_refuse_prompts_and_others_refuse_pipelines(miniature: Miniature, shop: Path) -> None:
