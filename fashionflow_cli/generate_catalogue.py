@@ -79,6 +79,7 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     from fashionflow_core import video
     from fashionflow_core.catalogue import run, storage
     from fashionflow_core.catalogue.inputs import read_inputs
+    from fashionflow_core.generators.config import GeneratorConfig
     from fashionflow_core.generators.folder import config_of
     from fashionflow_core.video.captions import columns_of
 
@@ -104,6 +105,8 @@ def generate(photos: list[Path], request: "Request", dry_run: bool, quiet: bool,
     settings = work.finish.adapted(work.settings, config)
     work.finish.check_length(settings.resolve(config))
     work = replace(work, model=str(model), settings=settings, out=str(place), remote=url.rstrip("/"))
+    if work.batch > 1 and isinstance(config, GeneratorConfig) and not config.takes_lists:
+        note(f"--batch: {config.name} ({config.family}) takes one photo at a time", quiet)
     request = replace(request, entries=inputs.entries, work=work)
     if dry_run:
         _print_estimate(request, as_json)

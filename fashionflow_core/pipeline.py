@@ -131,11 +131,13 @@ class FashionFlowPipeline:
         """Generate one video from each of several photos in the same calls of the networks.
 
         Each item has its own random generator, so a video does not depend on its batch: alone and in a batch pixels
-        differ by at most 1/255, by rounding. Interpolation runs clip by clip.
+        differ by at most 1/255, by rounding. Interpolation runs clip by clip. Generators that take one photo a call
+        (`GeneratorConfig.takes_lists`) make one clip after the other.
 
         Args:
             photos: as for `generate`, or already fitted to the model's frame.
-            settings: one request per item. Only seed, fps, fit and decode_chunk may differ between them.
+            settings: one request per item. Only seed, fps, fit and decode_chunk may differ between them; of generators
+                all: those that cannot share a call are generated one after the other.
             items, on_step: as for `generate`.
             mattes: as for `generate`, one per photo.
 

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     import devtools
+    import miniatures
 
 # Before anything imports torch: parallel workers that each start a thread per processor only get in each other's way.
 # Set in the workers alone: they inherit what the process that starts them has set, and would divide no further.
@@ -59,6 +60,14 @@ def metric_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("metric-weights")
     write_named_weights(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> "miniatures.Miniature":
+    """A function that copies the miniature of a family of video pipelines into a folder."""
+    from miniatures import copier
+
+    return copier(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

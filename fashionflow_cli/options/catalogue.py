@@ -25,7 +25,7 @@ Retry = Annotated[
 RetryFailed = Annotated[bool, option(RARE, "retry-failed", text="The same as --retry failed.", flag=True)]
 Batch = Annotated[
     int,
-    option(ADVANCED, "batch", text="Photos per U-Net call.", default="auto", parser=parse_batch, metavar="N"),
+    option(ADVANCED, "batch", text="Photos per call of the network.", default="auto", parser=parse_batch, metavar="N"),
 ]
 GateLimits = Annotated[
     str | None, option(ADVANCED, "gate-limits", text="e.g. drift=6,still=0.5; implies --gate.", metavar="LIST")

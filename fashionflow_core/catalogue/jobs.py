@@ -32,7 +32,7 @@ class RunSpec:
         load: how the model is opened; each worker has its own device.
         encode: how the videos are written.
         finish: targets, canvas and overlays.
-        batch: photos per call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU.
+        batch: photos per call of the U-Net; 0: as many as memory allows on a GPU, 1 on a CPU and with generators.
         suffix: of the videos.
         background, max_megapixels: of `loading.load_photo`.
         scores: measure every video.

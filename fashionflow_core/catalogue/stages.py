@@ -96,7 +96,8 @@ class Maker:
 
             self._variations = Variations()
         if self.pipe.config.latents == "frames":
-            self.limit = 1  # generators make one clip after the other: each is written before the next one
+            # A clip takes minutes, and is lost with its batch: several only on request, where the model takes lists.
+            self.limit = self.limit if getattr(self.pipe.config, "takes_lists", False) else 1
         else:
             self._room = free_memory(self.pipe.networks.device) if not work.batch else None
         return time.perf_counter() - start

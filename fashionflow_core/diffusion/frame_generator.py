@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from fashionflow_core.config import MOST_FRAMES, ResolvedSettings
+from fashionflow_core.config import MOST_FRAMES, ResolvedGenerator, ResolvedSettings
 from fashionflow_core.diffusion.clip import Clip, describe
 from fashionflow_core.diffusion.cost_estimate import RunCost
 from fashionflow_core.diffusion.sampling import OnStep, counted, item_generator
@@ -31,9 +31,16 @@ class FrameSource(Protocol):
     weights_bytes: int
 
     def generate(
-        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: OnStep
-    ) -> tuple[np.ndarray, float]:
-        """Frames, uint8 (n, h, w, 3), and their frame rate, from a photo, uint8 (h, w, 3)."""
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: OnStep,
+    ) -> tuple[list[np.ndarray], float]:
+        """A clip per photo, uint8 (n, h, w, 3), and their frame rate, from photos of one size, uint8 (h, w, 3).
+
+        Several only where `GeneratorConfig.takes_lists`; their requests differ in texts alone.
+        """
         ...
 
 
@@ -55,24 +62,40 @@ class FrameGenerator:
         items: Sequence[int],
         on_step: OnStep | None = None,
     ) -> list[Clip]:
-        """As `FashionFlowPipeline.generate_batch`; one clip after the other, so that neighbours change nothing."""
-        tick = counted(on_step, sum(request.steps for request in requests))
-        return [self._clip(*one, tick) for one in zip(photos, requests, items, strict=True)]
+        """As `FashionFlowPipeline.generate_batch`; photos of one frame size in one call where the model takes lists.
 
-    def _clip(self, photo: Photo | Fitted, request: ResolvedSettings, item: int, tick: OnStep) -> Clip:
-        asked = request.generator
-        if asked is None:
-            raise ValueError("the request was resolved for a model of FashionFlow")
-        if CAPTION in asked.prompt:
-            raise SettingError(
-                "prompt", f"{CAPTION} is for lists of photos with a column named caption", hint="write the text itself"
-            )
-        fitted = Frame.of(self.config, request).fitted(photo)
-        generator = item_generator(request.seed, item)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", FashionFlowWarning)
-            made, rate = self.source.generate(fitted.pixels, request, generator, tick)
-        lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
+        Requests of such a call may also differ in texts, frame rate, duration and lock.
+        """
+        every = [_asked(request) for request in requests]
+        fits = [Frame.of(self.config, request).fitted(photo) for photo, request in zip(photos, requests, strict=True)]
+        calls: dict[Any, list[int]] = {}
+        for number, (fitted, request, asked) in enumerate(zip(fits, requests, every)):
+            alike = (fitted.pixels.shape, request.frames, request.steps, request.scheduler, asked.guidance)
+            calls.setdefault(alike if self.config.takes_lists else number, []).append(number)
+        tick = counted(on_step, sum(requests[numbers[0]].steps for numbers in calls.values()))
+        clips: dict[int, Clip] = {}
+        for numbers in calls.values():
+            some = [requests[number] for number in numbers]
+            generators = [item_generator(request.seed, items[number]) for number, request in zip(numbers, some)]
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", FashionFlowWarning)
+                made, rate = self.source.generate([fits[number].pixels for number in numbers], some, generators, tick)
+            lines = tuple(str(one.message) for one in caught if issubclass(one.category, FashionFlowWarning))
+            for number, frames in zip(numbers, made, strict=True):
+                clips[number] = self._clip(fits[number], requests[number], items[number], frames, rate, lines)
+                lines = ()  # of the call, told once
+        return [clips[number] for number in range(len(requests))]
+
+    def _clip(
+        self,
+        fitted: Fitted,
+        request: ResolvedSettings,
+        item: int,
+        made: np.ndarray,
+        rate: float,
+        lines: tuple[str, ...],
+    ) -> Clip:
+        asked = _asked(request)
         box = came_back(fitted, made.shape[1], made.shape[2])
         kept = np.ascontiguousarray(made[:, box.top : box.top + box.height, box.left : box.left + box.width])
         step, count = rate / request.fps / asked.slowdown, asked.video_frames
@@ -123,6 +146,18 @@ class FrameGenerator:
             seconds=None,
             requirements=getattr(self.source, "requirements", None),
         )
+
+
+def _asked(request: ResolvedSettings) -> ResolvedGenerator:
+    """What a request asks of a generator, checked."""
+    asked = request.generator
+    if asked is None:
+        raise ValueError("the request was resolved for a model of FashionFlow")
+    if CAPTION in asked.prompt:
+        raise SettingError(
+            "prompt", f"{CAPTION} is for lists of photos with a column named caption", hint="write the text itself"
+        )
+    return asked
 
 
 def _begun(

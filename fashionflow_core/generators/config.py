@@ -31,6 +31,7 @@ class GeneratorConfig(ModelConfig):
         guidance: default guidance scale; None: it takes none.
         takes_prompt: whether it takes text.
         schedulers: names that `GenerateSettings.scheduler` may have.
+        takes_lists: whether several photos may be generated in one call (`families.Family.takes_lists`).
         licence, is_restricted: of the weights; whether the licence restricts use.
         is_tested: whether the tests run its family.
         repo, revision: where its weights come from and which commit, as far as the folder records it.
@@ -44,6 +45,7 @@ class GeneratorConfig(ModelConfig):
     guidance: float | None = None
     takes_prompt: bool = True
     schedulers: tuple[str, ...] = ()
+    takes_lists: bool = False
     licence: str = ""
     is_restricted: bool = True
     is_tested: bool = True
@@ -111,12 +113,13 @@ class GeneratorConfig(ModelConfig):
         for name, (value, hint) in foreign.items():
             if value is not None:
                 raise SettingError(name, f"{self.name} ({self.family}) has no such setting", hint=hint)
-        if not self.takes_prompt:
-            for name in ("prompt", "negative_prompt"):
-                if getattr(asked, name) is not None:
-                    raise SettingError(
-                        name, f"{self.name} ({self.family}) takes no text", hint=f"leave {option(name)} out"
-                    )
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(asked, name) or ""
+            # As in the metadata of a video, where it is kept: neither NUL nor half a surrogate pair.
+            if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise SettingError(name, "not text that UTF-8 can hold", hint="remove its control characters")
+            if not self.takes_prompt and getattr(asked, name) is not None:
+                raise SettingError(name, f"{self.name} ({self.family}) takes no text", hint=f"leave {option(name)} out")
         if asked.guidance_scale is not None and self.guidance is None:
             raise SettingError(
                 "guidance_scale",
@@ -137,14 +140,14 @@ class GeneratorConfig(ModelConfig):
         if asked.frames is not None:
             frames = int(asked.frames)
             below = min((frames - 1) // step * step + 1, self.longest)
-            if frames != below:
+            if frames != below or frames < 2:
                 above = below + step
                 near = [str(n) for n in (below, above) if 1 < n <= self.longest]
-                rule = f"{step}k+1 frames" if step > 1 else "frames"
+                rule = f"{step}k+1" if step > 1 else "2 or more"
                 raise SettingError(
                     "frames",
-                    f"{frames} is not possible with {self.name} ({self.family}): it generates {rule}, "
-                    f"at most {self.longest}",
+                    f"{frames} is not possible with {self.name} ({self.family}): it generates {rule} "
+                    f"frames, at most {self.longest}",
                     hint=f"use {option('frames', ' or '.join(near))}",
                 )
             return frames, 1.0
@@ -190,6 +193,13 @@ class GeneratorConfig(ModelConfig):
                 "size", f"{self.name} ({self.family}) has frame sizes of its own", hint=f"use {option('megapixels')}"
             )
         height, width = int(asked.size[0]), int(asked.size[1])
+        if height * width > _LARGEST * 1e6:
+            near = self.sizes.nearest(height, width)
+            raise SettingError(
+                "size",
+                f"{height}x{width} is too large for {self.name}: at most {_LARGEST:g} megapixels",
+                hint=f"the nearest one (height x width): {option('size', f'{near[0]}x{near[1]}')}",
+            )
         if near := self.sizes.check(height, width):
             raise SettingError(
                 "size",

@@ -5,7 +5,7 @@ import gc
 import importlib.util
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,32 +81,44 @@ class DiffusersModel:
         self._pipe: Any = self._open()
 
     def generate(
-        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: OnStep
-    ) -> tuple[np.ndarray, float]:
-        """Generate a clip.
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: OnStep,
+    ) -> tuple[list[np.ndarray], float]:
+        """Generate clips in one call of the pipeline.
 
         Args:
-            photo: uint8 (h, w, 3), of a size that the model generates.
-            request: resolved for this model.
-            generator: on the CPU; all randomness is drawn from it.
+            photos: uint8 (h, w, 3), all of one size that the model generates; several only where `config.takes_lists`.
+            requests: resolved for this model, one per photo. Only texts may differ in what the pipeline is given.
+            generators: on the CPU, one per photo; all randomness of its clip is drawn from it.
             on_step: called after each step with (steps done, steps in all).
 
         Returns:
-            uint8 (n, h, w, 3), and their frame rate.
+            A clip per photo, uint8 (n, h, w, 3), and their frame rate.
 
         Raises:
-            OutOfMemory: on the last rung of the ladder, too.
+            OutOfMemory: with one photo, on the last rung of the ladder, too; with several, at once: fewer may fit.
             FashionFlowError: it returned no finite numbers, or failed.
         """
-        state = generator.get_state()
+        states = [generator.get_state() for generator in generators]
         while True:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
             try:
-                return self._run(photo, request, generator.set_state(state), on_step), self.config.fps
+                return self._run(photos, requests, generators, on_step), self.config.fps
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside of `except`: the error's traceback holds tensors.
-            self._step_down(request)
+            if len(photos) > 1:
+                self._pipe.maybe_free_model_hooks()  # networks that are on the GPU for their turn leave it
+                raise OutOfMemory(
+                    f"{self.device}: out of memory while {self.config.name} generated {len(photos)} clips at a time",
+                    hint="generate fewer at a time",
+                )
+            self._step_down(requests[0])
 
     def count_parameters(self) -> dict[str, int]:
         """Parameters of each network, as its safetensors state them."""
@@ -132,10 +144,14 @@ class DiffusersModel:
         self._pipe = self._open()
 
     def _run(
-        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: OnStep
-    ) -> np.ndarray:
-        pipe, asked = self._pipe, self._arguments(photo, request, generator)
-        own = pipe.scheduler
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: OnStep,
+    ) -> list[np.ndarray]:
+        pipe, asked = self._pipe, self._arguments(photos, requests, generators)
+        request, own = requests[0], pipe.scheduler
         if request.scheduler != OWN_SCHEDULER:
             pipe.scheduler = self._scheduler(request.scheduler, own)
         # Every pipeline counts its steps on this bar, also those without a callback.
@@ -152,25 +168,39 @@ class DiffusersModel:
             ) from error
         finally:
             pipe.scheduler = own
-        video = np.asarray(made.frames[0])
-        if video.dtype != np.uint8:
-            if not np.isfinite(video).all():
-                raise FashionFlowError(
-                    f"{self.config.name}: generated values are not finite",
-                    hint=f"use {option('dtype', 'bf16')} or {option('dtype', 'fp32')}",
-                )
-            video = (video * 255).round().clip(0, 255).astype(np.uint8)
-        return video
+        return [self._pixels(np.asarray(clip)) for clip in made.frames]
 
-    def _arguments(self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator) -> dict[str, Any]:
-        asked, family = request.generator, self.family
-        if asked is None:
+    def _pixels(self, clip: np.ndarray) -> np.ndarray:
+        """A clip with values in 0..1 as uint8."""
+        if clip.dtype == np.uint8:
+            return clip
+        if not np.isfinite(clip).all():
+            raise FashionFlowError(
+                f"{self.config.name}: generated values are not finite",
+                hint=f"use {option('dtype', 'bf16')} or {option('dtype', 'fp32')}",
+            )
+        return (clip * 255).round().clip(0, 255).astype(np.uint8)
+
+    def _arguments(
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+    ) -> dict[str, Any]:
+        request, family = requests[0], self.family
+        every = [one.generator for one in requests if one.generator is not None]
+        if len(every) < len(requests):
             raise ValueError("the request was resolved for a model of FashionFlow")
-        height, width = photo.shape[:2]
+        asked = every[0]
+        height, width = photos[0].shape[:2]
+
+        def listed(values: list[Any]) -> Any:
+            return values if len(photos) > 1 else values[0]
+
         values: dict[str, Any] = {
-            "image": Image.fromarray(photo),
-            "prompt": asked.prompt or None,
-            "negative_prompt": asked.negative_prompt or None,
+            "image": listed([Image.fromarray(photo) for photo in photos]),
+            "prompt": listed([one.prompt for one in every]),
+            "negative_prompt": listed([one.negative_prompt for one in every]),
             "height": height,
             "width": width,
             "num_frames": request.frames,
@@ -178,7 +208,7 @@ class DiffusersModel:
             "num_inference_steps": request.steps,
             family.guidance_argument: asked.guidance,
             family.rate_argument or "fps": int(family.fps) if family.rate_argument else None,
-            "generator": generator,
+            "generator": listed(list(generators)),
             "output_type": "np",
             **family.arguments,
         }
@@ -237,8 +267,10 @@ class DiffusersModel:
                 if self.options.lora is not None:
                     remarks += add_lora(pipe, Path(self.options.lora), self.config.name)
                 # AttributeError: a VAE without tiling; NotImplementedError: raised by diffusers for the VAE of SVD.
-                with contextlib.suppress(NotImplementedError, AttributeError):
-                    pipe.vae.enable_tiling()
+                for method in ("enable_tiling", "enable_slicing"):  # of the frame, and of a batch
+                    with contextlib.suppress(NotImplementedError, AttributeError):
+                        getattr(pipe.vae, method)()
+                _decode_one_by_one(pipe)
                 remarks += self._choose_attention(pipe)
                 if self.options.compile:
                     for network in filter(None, (getattr(pipe, name, None) for name in _DENOISERS)):
@@ -341,6 +373,19 @@ def attention_backend(device: torch.device, dtype: torch.dtype) -> str | None:
     if capability[0] == 9 and importlib.util.find_spec("flash_attn_interface"):  # FlashAttention 3 is for Hopper
         return "_flash_3"
     return "flash" if capability >= (8, 0) and importlib.util.find_spec("flash_attn") else None
+
+
+def _decode_one_by_one(pipe: Any) -> None:
+    """Decode each clip of a batch as it is decoded alone.
+
+    The VAE of Stable Video Diffusion sees a few frames at a time, across all clips: it would mix the end of one with
+    the beginning of the next.
+    """
+    decode = getattr(pipe, "decode_latents", None)
+    if decode is not None:
+        pipe.decode_latents = lambda latents, *values, **named: torch.cat(
+            [decode(one, *values, **named) for one in latents.split(1)]
+        )
 
 
 def _compile(network: Any) -> None:

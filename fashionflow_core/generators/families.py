@@ -41,6 +41,9 @@ class Family:
         packages: modules that the pipeline imports but diffusers does not require.
         schedulers: name of `SCHEDULERS` -> class of diffusers that may replace the folder's own.
         arguments: further arguments of every call.
+        takes_lists: whether one call takes several photos, each with a generator of its own, and returns for each what
+            it returns for it alone.
+        one_if: (component, key of its config) that must not be true for `takes_lists`.
         is_tested: whether the tests run it.
     """
 
@@ -64,6 +67,8 @@ class Family:
     packages: tuple[str, ...] = ()
     schedulers: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    takes_lists: bool = False
+    one_if: tuple[str, str] | None = None
     is_tested: bool = True
 
 
@@ -75,6 +80,15 @@ _FLOW = {
 }
 _WAN = {"WanPipeline": "WanImageToVideoPipeline", "WanImageToVideoPipeline": "WanImageToVideoPipeline"}
 _WAN_PARTS = ("vae", "image_encoder")  # the pipelines' own examples open them in float32
+
+# `takes_lists`, by the pipelines of diffusers 0.42.1 (line numbers of their files). One photo a call:
+# - Wan (pipeline_wan_i2v.py:357) and SkyReels V2 (pipeline_skyreels_v2_i2v.py:343): `check_inputs` refuses a list, and
+#   `prepare_latents` repeats the photo for each generator (:453, :429).
+# - HunyuanVideo 1.5 (pipeline_hunyuan_video1_5_image2video.py:518): `check_inputs` refuses a list.
+# - LTX-2 (pipeline_ltx2_image2video.py:574): `check_inputs` refuses a list unless the photo's compression is off.
+# - Kandinsky 5 (pipeline_kandinsky_i2v.py:424): the first frames are normalized by the mean of the whole batch, and
+#   prompts are padded to the longest one without a mask (:343).
+# - HunyuanVideo (pipeline_hunyuan_video_image2video.py:359): the end of a long prompt is found for one prompt alone.
 
 FAMILIES = (
     Family(
@@ -129,6 +143,8 @@ FAMILIES = (
         guidance=3.0,
         licence="the publisher's own licence: read the file in its repository before commercial use",
         rate_argument="frame_rate",
+        takes_lists=True,  # pipeline_ltx_image2video.py:534
+        one_if=("vae", "timestep_conditioning"),  # :931, `torch.randn` takes one generator
     ),
     Family(
         title="Stable Video Diffusion",
@@ -146,6 +162,7 @@ FAMILIES = (
         rate_argument="fps",
         takes_prompt=False,
         arguments={"decode_chunk_size": 4},  # by default all frames at once: the largest use of memory
+        takes_lists=True,  # pipeline_stable_video_diffusion.py:325 and :494
     ),
     Family(
         title="CogVideoX",
@@ -160,6 +177,7 @@ FAMILIES = (
         guidance=6.0,
         licence="CogVideoX licence: commercial use needs a registration with the publisher",
         schedulers={"ddim": "CogVideoXDDIMScheduler", "dpm++": "CogVideoXDPMScheduler"},
+        takes_lists=True,  # pipeline_cogvideox_image2video.py:378 and :470
     ),
     Family(
         title="SkyReels V2",

@@ -230,12 +230,20 @@ def _described(folder: Path) -> GeneratorConfig:
         guidance=family.guidance,
         takes_prompt=family.takes_prompt,
         schedulers=tuple(family.schedulers),
+        takes_lists=_takes_lists(folder, family),
         licence=family.licence,
         is_restricted=family.is_restricted,
         is_tested=family.is_tested,
         repo=repo,
         revision=revision,
     )
+
+
+def _takes_lists(folder: Path, family: Family) -> bool:
+    if family.one_if is None:
+        return family.takes_lists
+    part, key = family.one_if
+    return family.takes_lists and not _part(folder, part).get(key)
 
 
 def _part(folder: Path, *names: str) -> Mapping[str, Any]:

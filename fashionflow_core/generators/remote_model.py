@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,25 +86,26 @@ class RemoteModel:
 
     def generate(
         self,
-        photo: np.ndarray,
-        request: ResolvedSettings,
-        generator: torch.Generator,
-        on_step: Callable[[int, int], None],
-    ) -> tuple[np.ndarray, float]:
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: OnStep,
+    ) -> tuple[list[np.ndarray], float]:
         """Generate a clip on the server; a job that fails or is interrupted here is cancelled there.
 
         Args:
-            photo: uint8 (h, w, 3), sent as PNG.
-            request: resolved for this model.
-            generator: on the CPU; the seed that is sent is drawn from it.
+            photos: one, uint8 (h, w, 3), sent as PNG.
+            requests: one, resolved for this model.
+            generators: one, on the CPU; the seed that is sent is drawn from it.
             on_step: called with the server's progress as (steps done, steps in all).
 
         Returns:
-            uint8 (n, h, w, 3), and their frame rate.
+            One clip, uint8 (n, h, w, 3), and its frame rate.
 
         Raises:
             FashionFlowError: the server cannot be reached, refuses, fails, stalls or returns no video.
         """
+        (photo,), (request,), (generator,) = photos, requests, generators
         fields = self._fields(photo, request, int(torch.randint(2**31, (1,), generator=generator)))
         # Servers that know the header start one job, however often a dropped request is repeated.
         once = {"Idempotency-Key": secrets.token_hex(16)}
@@ -119,7 +120,8 @@ class RemoteModel:
             with suppress(Exception):
                 self._send("DELETE", path, None, {}).close()
             raise
-        return self._content(f"{path}/content")
+        frames, rate = self._content(f"{path}/content")
+        return [frames], rate
 
     def _fields(self, photo: np.ndarray, request: ResolvedSettings, seed: int) -> dict[str, str]:
         asked = request.generator

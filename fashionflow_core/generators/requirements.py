@@ -1,5 +1,6 @@
 """Requirements of a pipeline before it is opened: bytes, packages, licence, expected offload rung."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,26 @@ class Requirements:
     is_restricted: bool
     is_tested: bool
 
+    @classmethod
+    def of(cls, folder: Path, config: GeneratorConfig, device: torch.device, dtype: torch.dtype) -> "Requirements":
+        """Requirements of a folder in diffusers' layout; only the headers of its weights are read.
+
+        Raises:
+            FashionFlowError: its index or weights cannot be read.
+        """
+        on_device = device_bytes(folder, dtype.itemsize)
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+        return cls(
+            disk_bytes=sum(weights_bytes(folder).values()),
+            device_bytes=sum(on_device.values()),
+            free_bytes=free,
+            offload=expected_rung(on_device, free),
+            missing_packages=tuple(missing_packages(folder)),
+            licence=config.licence,
+            is_restricted=config.is_restricted,
+            is_tested=config.is_tested,
+        )
+
 
 class UnopenedModel:
     """Placeholder of an opened pipeline, for planning: nothing is loaded, only the headers of weights are read.
@@ -53,30 +74,23 @@ class UnopenedModel:
     """
 
     def __init__(self, folder: Path, config: GeneratorConfig, options: LoadOptions) -> None:
-        self.weights_bytes, self.requirements = 0, None
+        self.weights_bytes = 0
+        self.requirements: Requirements | None = None
         if is_remote(folder):
             self.device, self.dtype = "remote", torch.float32
             return
         self.device: Any = resolve_device(options.device)
         self.dtype = resolve_dtype(options.dtype, self.device)
         check_folder(folder)
-        stored = weights_bytes(folder)
-        on_device = device_bytes(folder, self.dtype.itemsize)
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
-        self.weights_bytes = sum(on_device.values())
-        self.requirements = Requirements(
-            disk_bytes=sum(stored.values()),
-            device_bytes=self.weights_bytes,
-            free_bytes=free,
-            offload=expected_rung(on_device, free),
-            missing_packages=tuple(missing_packages(folder)),
-            licence=config.licence,
-            is_restricted=config.is_restricted,
-            is_tested=config.is_tested,
-        )
+        self.requirements = Requirements.of(folder, config, self.device, self.dtype)
+        self.weights_bytes = self.requirements.device_bytes
 
     def generate(
-        self, photo: np.ndarray, request: ResolvedSettings, generator: torch.Generator, on_step: Any
-    ) -> tuple[np.ndarray, float]:
+        self,
+        photos: Sequence[np.ndarray],
+        requests: Sequence[ResolvedSettings],
+        generators: Sequence[torch.Generator],
+        on_step: Any,
+    ) -> tuple[list[np.ndarray], float]:
         """Never called."""
         raise ValueError("a planned model generates nothing")

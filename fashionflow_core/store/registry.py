@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fashionflow_core.config import INDEX_FILE, MODEL_FILE, ModelConfig
+from fashionflow_core.config import INDEX_FILE, MODEL_FILE, LoadOptions, ModelConfig
 from fashionflow_core.errors import FashionFlowError, command
-from fashionflow_core.generators.folder import config_of, is_pipeline, missing_packages, source_of, weights_bytes
+from fashionflow_core.generators.config import GeneratorConfig
+from fashionflow_core.generators.folder import config_of, is_pipeline, source_of, weights_bytes
 from fashionflow_core.generators.remote_place import address_of, is_remote
 from fashionflow_core.store.engine_folder import ENGINES_FILE, Engines
 from fashionflow_core.store.folder import INTERPOLATOR, NETWORKS, PARSER, SOURCE_FILE, is_model, parameters, size
@@ -261,7 +262,9 @@ def show(name: str) -> dict[str, Any]:
 
     Returns:
         JSON values: `path`, `source`, `size_bytes` (of all files), `parameters` (network → number, and `total`) and
-        `config` (every field of `ModelConfig`); of a network of `NETWORKS_BESIDE` `licence` in place of `config`.
+        `config` (every field of `ModelConfig`). Of pipelines of diffusers also `licence`, `weights_bytes`, and for the
+        default device `device_bytes`, `offload` (expected rung) and `missing_packages`. Of a network of
+        `NETWORKS_BESIDE` `licence` in place of `config`.
 
     Raises:
         FashionFlowError: no such model, or a part of it cannot be read.
@@ -294,8 +297,15 @@ def _show_generator(path: Path) -> dict[str, Any]:
     # Shared fields that apply to generators, and their own.
     shared = {field.name for field in fields(ModelConfig)} - {"name", "purpose", "frames", "fps", "steps", "fit"}
     described = {key: value for key, value in asdict(config).items() if key not in shared}
-    if is_remote(path):
+    if is_remote(path) or not isinstance(config, GeneratorConfig):
         return {"path": str(path), "source": config.purpose, "config": described}
+    from fashionflow_core.generators.requirements import Requirements
+    from fashionflow_core.utils.device import resolve_device, resolve_dtype
+
+    options = LoadOptions()
+    device = resolve_device(options.device)
+    dtype = resolve_dtype(options.dtype, device)
+    needed = Requirements.of(path, config, device, dtype)
     weights = weights_bytes(path)
     counts = {part: parameters(path / part) for part in weights}
     return {
@@ -304,8 +314,11 @@ def _show_generator(path: Path) -> dict[str, Any]:
         "licence": described.pop("licence"),
         "size_bytes": size(path),
         "weights_bytes": weights | {"total": sum(weights.values())},
+        "device": f"{device}, {str(dtype).removeprefix('torch.')}",
+        "device_bytes": needed.device_bytes,
+        "offload": needed.offload,
         "parameters": counts | {"total": sum(counts.values())},
-        "missing_packages": missing_packages(path),
+        "missing_packages": list(needed.missing_packages),
         "config": described,
     }
 

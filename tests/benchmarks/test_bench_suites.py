@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from miniatures import miniature
+from miniatures import Miniature
 from tiny import build_tiny_model
 
 from fashionflow_benchmarks import dreampose_comparison, networks, report, roofline, scaling, shapes, step, suites
@@ -106,7 +106,7 @@ def test_every_second_of_a_video_has_a_stage(tiny: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_suite_video_of_a_pipeline_of_diffusers(tmp_path: Path) -> None:
+def test_the_suite_video_of_a_pipeline_of_diffusers(miniature: Miniature, tmp_path: Path) -> None:
     place = miniature("ltx", tmp_path)
     request = BenchRequest(str(place), device="cpu", repeats=1, steps=1, frames=9)
     (result,) = suites.run(["video"], request, lambda _: None)

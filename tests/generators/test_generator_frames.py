@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import miniature
+from miniatures import Miniature
 
 from fashionflow_core import pipeline
 from fashionflow_core.config import GenerateSettings
@@ -62,7 +62,13 @@ def test_what_cannot_be_followed_is_blended() -> None:
     ],
 )
 def test_rate_and_duration_are_met_without_playing_faster(
-    tmp_path: Path, asked: dict[str, float], generated: int, written: int, fps: float, slowdown: float
+    miniature: Miniature,
+    tmp_path: Path,
+    asked: dict[str, float],
+    generated: int,
+    written: int,
+    fps: float,
+    slowdown: float,
 ) -> None:
     request = GenerateSettings(**asked).resolve(config_of(miniature("wan21", tmp_path)))  # pyright: ignore
     assert request.generator is not None
@@ -70,8 +76,8 @@ def test_rate_and_duration_are_met_without_playing_faster(
     assert request.generator.slowdown == pytest.approx(slowdown)
 
 
-def test_a_clip_has_the_frames_that_were_asked_for(tmp_path: Path) -> None:
+def test_a_clip_has_the_frames_that_were_asked_for(miniature: Miniature, tmp_path: Path) -> None:
     pipe = pipeline.load(miniature("ltx", tmp_path), device="cpu")
-    settings = GenerateSettings(steps=1, megapixels=0.0042, duration=0.5, fps=30.0)
+    settings = GenerateSettings(steps=1, megapixels=0.0042, duration=0.5, fps=30.0, lock="off")
     clip = pipe.generate(textured(0), settings)
     assert (clip.count, clip.fps, len(list(clip.frames))) == (15, 30, 15)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniatures import miniature
+from miniatures import Miniature
 
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.diffusion.clip import Clip
@@ -25,14 +25,14 @@ class Returned:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
 
-    def generate(self, photo: Any, request: Any, generator: Any, on_step: Any) -> tuple[np.ndarray, float]:
-        return self.frames.copy(), 24.0
+    def generate(self, photos: Any, requests: Any, generators: Any, on_step: Any) -> tuple[list[np.ndarray], float]:
+        return [self.frames.copy() for _ in photos], 24.0
 
 
 @pytest.fixture(scope="module")
 def drifted() -> DegradedClip:
     """A turning figure whose colours fade, and its truth."""
-    return as_generated(3_000_000, frames=6, height=320, width=256)
+    return as_generated(3_000_000, frames=6, height=240, width=192)
 
 
 def made(frames: np.ndarray, photo: np.ndarray, **settings: Any) -> tuple[Clip, np.ndarray]:
@@ -62,7 +62,7 @@ def test_the_lock_takes_the_place_of_the_fade(drifted: DegradedClip, level: str)
 
 
 def test_level_full_is_asked_of_foreign_models(
-    drifted: DegradedClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    miniature: Miniature, drifted: DegradedClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for config in (config_of(miniature("ltx", tmp_path)), remote_config("http://127.0.0.1/v1")):
         assert GenerateSettings().resolve(config).lock == "full"
@@ -92,6 +92,7 @@ def test_fewer_frames_than_asked_for_are_not_played_slower() -> None:
         assert clip.count == len(list(clip.frames)) == count
 
 
+@pytest.mark.slow
 def test_locked_frames_are_retimed(drifted: DegradedClip) -> None:
     photo = drifted.truth.frames[0]
     _, locked = made(drifted.frames[:3], photo, lock="colour")

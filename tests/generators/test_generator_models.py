@@ -14,7 +14,7 @@ from command import assert_refused, started, wait_until
 from command import run as run_here
 from command import run_process as run
 from hub_imitation import Hub, files_in, imitated_hub, nothing_installed, surroundings
-from miniatures import miniature
+from miniatures import Miniature
 from photos import CASES
 
 from fashionflow_core import video
@@ -35,7 +35,9 @@ def env(tmp_path: Path, hub: Hub) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_pipeline_is_pulled_and_named_by_its_hub_id(tmp_path: Path, hub: Hub, env: dict[str, str]) -> None:
+def test_a_pipeline_is_pulled_and_named_by_its_hub_id(
+    miniature: Miniature, tmp_path: Path, hub: Hub, env: dict[str, str]
+) -> None:
     files = files_in(miniature("wan22_ti2v", tmp_path / "made"))
     others = {"vae/diffusion_pytorch_model.fp16.safetensors": b"half", "extra/model.safetensors": b"", "run.py": b"x"}
     commit = hub.add(REPO, files | others | {"assets/logo.json": b"{}", "vae/pickle.bin": b""})
@@ -68,7 +70,9 @@ def test_a_pipeline_is_pulled_and_named_by_its_hub_id(tmp_path: Path, hub: Hub, 
 
 
 @pytest.mark.slow
-def test_a_licence_that_restricts_is_asked_about_once(tmp_path: Path, hub: Hub, env: dict[str, str]) -> None:
+def test_a_licence_that_restricts_is_asked_about_once(
+    miniature: Miniature, tmp_path: Path, hub: Hub, env: dict[str, str]
+) -> None:
     hub.add(REPO, files_in(miniature("svd", tmp_path / "made")))
     photo(tmp_path / "dress.png")
     generated = run("generate", "dress.png", "-o", "a.mp4", "-q", "--model", REPO, cwd=tmp_path, env=env)
@@ -83,7 +87,7 @@ def test_a_licence_that_restricts_is_asked_about_once(tmp_path: Path, hub: Hub, 
 
 @pytest.mark.slow
 def test_a_repository_that_needs_code_or_pickles_is_not_installed(
-    tmp_path: Path, hub: Hub, env: dict[str, str]
+    miniature: Miniature, tmp_path: Path, hub: Hub, env: dict[str, str]
 ) -> None:
     files = files_in(miniature("wan21", tmp_path / "made"))
     index = json.loads(files["model_index.json"])
@@ -96,7 +100,7 @@ def test_a_repository_that_needs_code_or_pickles_is_not_installed(
 
 
 @pytest.mark.slow
-def test_a_catalogue_with_bad_photos_is_made_and_resumed(tmp_path: Path) -> None:
+def test_a_catalogue_with_bad_photos_is_made_and_resumed(miniature: Miniature, tmp_path: Path) -> None:
     miniature("wan21", tmp_path)
     photos = photos_in(tmp_path / "photos", 3)
     bad = {f"{n:02d}-bad": case for n, case in enumerate(case for case in CASES.values() if case.fails)}
@@ -123,7 +127,7 @@ def test_a_catalogue_with_bad_photos_is_made_and_resumed(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_captions_of_a_list_stand_in_prompts(tmp_path: Path) -> None:
+def test_captions_of_a_list_stand_in_prompts(miniature: Miniature, tmp_path: Path) -> None:
     miniature("wan21", tmp_path)
     photos = sorted(photos_in(tmp_path / "photos", 2).iterdir())
     rows = "".join(f"{path},{caption}\n" for path, caption in zip(photos, ("red coat", "")))
@@ -137,7 +141,7 @@ def test_captions_of_a_list_stand_in_prompts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_catalogue(tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_catalogue(miniature: Miniature, tmp_path: Path) -> None:
     miniature("ltx", tmp_path)
     photos_in(tmp_path / "photos", 12)
     command = ("generate", "photos", "-o", "out", "--model", "ltx", "--devices", "cpu", "--frames", "9", "--steps", "4")
@@ -160,7 +164,7 @@ def test_killed_in_the_middle_of_a_catalogue(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_test_set_is_evaluated_with_a_pipeline(tmp_path: Path) -> None:
+def test_a_test_set_is_evaluated_with_a_pipeline(miniature: Miniature, tmp_path: Path) -> None:
     miniature("wan21", tmp_path)
     photos_in(tmp_path / "photos", 2)
     arguments = ("--model", "wan21", "--data", "photos", "--generated", "made", "--frames", "5", "--steps", "1")

@@ -214,6 +214,7 @@ def test_failures_that_pass_are_waited_out(endpoint: Endpoint, photo: np.ndarray
         ({"text": "{}"}, "no job id"),
         ({"content": b"not a video at all"}, "not a video"),
         ({"content": b""}, "not a video"),
+        ({"content": b"<!doctype html><html><body>Bad gateway</body></html>"}, "not a video"),
         ({"moved": "https://elsewhere/v1/videos"}, "answers 307: moved to https://elsewhere/v1/videos"),
         ({"content_at": "ftp://elsewhere/video.mp4"}, "answers 307: moved to ftp://elsewhere"),
     ],
