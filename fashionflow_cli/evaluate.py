@@ -114,7 +114,7 @@ def evaluate(
     report: evaluating.Report = None,
     overwrite: evaluating.Overwrite = False,
     paper: Annotated[
-        bool, option(OUTPUT, "paper", text="Also the paper's table of methods, with its figures beside ours.")
+        bool, option(OUTPUT, "paper", text="Also the paper's table of methods, with its figures next to the results.")
     ] = False,
     markdown: evaluating.Markdown = False,
     quiet: options.Quiet = False,

@@ -29,7 +29,7 @@ def parse_frames(text: str) -> tuple[int, int]:
     """`8:70` → (8, 70).
 
     Raises:
-        UsageError: it is no such range.
+        UsageError: not such a range.
     """
     match = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", text)
     if not match:

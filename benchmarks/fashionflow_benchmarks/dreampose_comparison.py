@@ -40,7 +40,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
     import torch
 
     from fashionflow_benchmarks import dreampose as frame_by_frame
-    from fashionflow_benchmarks import dreampose_figures, ours, published, shapes
+    from fashionflow_benchmarks import dreampose_figures, fashionflow_baseline, published, shapes
     from fashionflow_core.models import FashionFlowUNet
 
     if request.model != PUBLISHED:
@@ -59,7 +59,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
         opened = {
             "a": stack.enter_context(frame_by_frame.open_dreampose(shape, device, dtype)),
             "b": stack.enter_context(published.open_published(shape, device, dtype)),
-            "c": stack.enter_context(ours.open_ours(shape, device, dtype, few, compiled=on_gpu)),
+            "c": stack.enter_context(fashionflow_baseline.open_fashionflow(shape, device, dtype, few, compiled=on_gpu)),
             "d": stack.enter_context(frame_by_frame.open_dreampose(shape, device, dtype, how)),
         }
         calls = {f"({key}) {stage}": call for key, one in opened.items() for stage, call in one.stages.items()}
@@ -73,7 +73,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
     stored = dreampose_figures.stored_bytes(frame_by_frame.count_weights(shapes.FULL))
     limits = measure_limits(device, dtype)
     results = rows(timings, work, limits)
-    arithmetic = ours.arithmetic_ratio(frame_by_frame.count_work(shapes.FULL), shapes.FULL)
+    arithmetic = fashionflow_baseline.arithmetic_ratio(frame_by_frame.count_work(shapes.FULL), shapes.FULL)
     return {
         "suite": "dreampose",
         "title": f"a video of {shape.frames} frames: frame by frame (a, d), and all frames at once (b, c)",

@@ -28,7 +28,7 @@ from fashionflow_core.config import LoadOptions, ResolvedSettings
 from fashionflow_core.errors import FashionFlowError, SettingError, option
 from fashionflow_core.generators.config import OWN_SCHEDULER, GeneratorConfig
 
-KEY = "FASHIONFLOW_API_KEY"  # variable with the key that is sent as a bearer token; a secret is no option
+KEY = "FASHIONFLOW_API_KEY"  # variable with the bearer token; an option would show it in process lists
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _DECODED = 4  # times the largest file: its decoded frames
 _DONE = ("completed", "succeeded")

@@ -47,7 +47,7 @@ class PipelineSampling:
 
 
 @contextlib.contextmanager
-def open_ours(
+def open_fashionflow(
     shape: Shape, device: torch.device, dtype: torch.dtype, steps: int, compiled: bool = False
 ) -> Iterator[Baseline]:
     """This project's baseline, as a context manager.
