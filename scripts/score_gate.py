@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 import fashionflow_core
-from fashionflow_core.metrics import motion_faults, steadiness
+from fashionflow_core.metrics import doubled, motion_faults, steadiness
 from fashionflow_core.metrics.garment import Outline
 from fashionflow_core.synthetic.degraded import STRENGTHS
 from fashionflow_core.synthetic.faulty import FAULTS, VISIBLE, faulty
 from fashionflow_core.synthetic.labelled import labelled_clip
 from fashionflow_core.utils.files import write_text
 
-CODE = ("metrics/steadiness.py", "metrics/motion_faults.py", "synthetic/faulty.py")
+CODE = ("metrics/steadiness.py", "metrics/motion_faults.py", "metrics/doubled.py", "synthetic/faulty.py")
 BELOW = ("still",)  # faults with scores below their limit
 FRAMES = 16
 
@@ -49,6 +49,7 @@ def measured(frames: np.ndarray) -> Values:
         "flash": steadiness.flash(frames[:, ::4, ::4]),
         "background": steadiness.wall_shift(frames[:, ::2, ::2]),
         "fade": steadiness.fade(frames[chosen], figure),
+        "limb": doubled.doubled_limb(frames),
     }
     return {name: round(float(value), 4) for name, value in found.items()} | {"growth": round(zoom.growth, 4)}
 

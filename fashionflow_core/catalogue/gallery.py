@@ -39,6 +39,7 @@ SCORES = {
     "zoom": ("zoom", "", "share of the change that a zoom of the picture explains; near 1 the figure does not move"),
     "flash": ("flash", "", "largest passing change of brightness; lower is better"),
     "wall_shift": ("background", "", "difference of the background's colour from the photo's; lower is better"),
+    "doubled_limb": ("doubled limb", "", "share of the figure that appears at once and stays; 0 without a second limb"),
     "fade": ("fade", "", "contrast of the figure lost at the end; lower is better"),
     "figure_kept": ("figure kept", "", "smallest share of the figure in any frame; 1 is all of it"),
 }

@@ -34,6 +34,7 @@ class QualityLimits:
         wall: maximum CIEDE2000 of the background's colour to the first frame's (background).
         fade: maximum share of the figure's contrast lost towards the end (faded).
         zoom: maximum share of the change that a zoom or shift of the whole picture explains (zoom).
+        limb: maximum share of the figure that appears at once and stays (limb).
     """
 
     drift: float = 10.0
@@ -46,6 +47,7 @@ class QualityLimits:
     wall: float = 2.2
     fade: float = 0.2
     zoom: float = 0.78
+    limb: float = 0.02
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
@@ -81,14 +83,15 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
         `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`; motion, `movement`, `zoom`
         (`metrics.motion_faults`) and drift need 2 frames, flicker 3. `figure_kept` is the least area of the figure in a
         frame as a share of that in the first one; 1 without a figure in the photo. Drift, figure and `fade` are
-        measured in 12 frames, and `flash` and `wall_shift` in all (`metrics.steadiness`). Names that end in `AT` are
+        measured in 12 frames, and `flash`, `wall_shift` (`metrics.steadiness`) and
+        `doubled_limb` (`metrics.doubled`) in all. Names that end in `AT` are
         the number of the frame with the worst value.
 
     Raises:
         FashionFlowError: the video cannot be read.
     """
     from fashionflow_core import video
-    from fashionflow_core.metrics import drift, motion_faults, steadiness
+    from fashionflow_core.metrics import doubled, drift, motion_faults, steadiness
 
     frames = video.read(path, limit)
     first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
@@ -111,6 +114,8 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
     flashes, shifts = steadiness.flashes(quarter), steadiness.wall_shifts(half)
     scores["flash"], at["flash"] = float(flashes.max()), int(flashes.argmax())
     scores["wall_shift"], at["wall_shift"] = float(np.quantile(shifts, 0.9)), int(shifts.argmax())
+    limbs = doubled.doubled_limbs(frames)
+    scores["doubled_limb"], at["doubled_limb"] = float(limbs.max()), int(limbs.argmax())
     step = max(1, frames.shape[1] // SCORED_HEIGHT)
     chosen = np.unique(np.linspace(0, len(frames) - 1, SCORED_FRAMES).round().astype(int))
     frames = frames[chosen, ::step, ::step]
@@ -162,6 +167,7 @@ RULES = (
     Rule("background", "wall_shift", "wall", 0.0, "the background changes its colour"),
     Rule("faded", "fade", "fade", 0.01, "the figure fades"),
     Rule("zoom", "zoom", "zoom", 0.23, "the picture zooms and the figure does not move"),
+    Rule("limb", "doubled_limb", "limb", 0.0, "an arm or leg appears twice"),
 )
 
 

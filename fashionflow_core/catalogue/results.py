@@ -15,7 +15,7 @@ from fashionflow_core.utils.files import atomic_path
 CSV, JSON = "results.csv", "results.json"
 SCORES = (
     *("garment_drift", "first_psnr", "flicker", "motion", "figure_kept"),
-    *("movement", "zoom", "flash", "wall_shift", "fade"),
+    *("movement", "zoom", "flash", "wall_shift", "fade", "doubled_limb"),
 )
 # Columns in order; values of missing files are empty (null in JSON).
 COLUMNS = (

@@ -13,6 +13,7 @@ from fashionflow_core.images.fitting import fit
 from fashionflow_core.images.lab import ciede2000
 from fashionflow_core.images.loading import load_photo
 from fashionflow_core.metrics import drift, person, steadiness
+from fashionflow_core.metrics.doubled import doubled_limb
 from fashionflow_core.metrics.face import face_kept
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
 from fashionflow_core.metrics.flicker import warping_error
@@ -178,6 +179,7 @@ def _drift(measured: ClipMeasurement, parts: ClipParts) -> None:
         "largest_pop": largest_pop(parts.frames),
         "movement": movement(parts.frames),
         "zoom_share": _zoom_share(parts.frames),
+        "doubled_limb": doubled_limb(parts.frames),
         **_kept(parts),
     }
 

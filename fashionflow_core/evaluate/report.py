@@ -37,6 +37,7 @@ LABELS: dict[str, tuple[str, str, int]] = {
     "largest_pop": ("largest jump / its neighbours", "↓", 2),
     "movement": ("movement, grey levels", "", 2),
     "zoom_share": ("zoom, share of the change", "↓", 2),
+    "doubled_limb": ("doubled limb, share of the figure", "↓", 3),
     "flash": ("flash, grey levels", "↓", 2),
     "wall_shift": ("background shift, ΔE", "↓", 2),
     "fade": ("contrast lost", "↓", 3),

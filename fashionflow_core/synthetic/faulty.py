@@ -1,4 +1,4 @@
-"""Drawn clips with faults of motion: figures that do not move, zoom in place of movement.
+"""Drawn clips with faults of motion and shape: figures that do not move, zoom in place of movement, doubled limbs.
 
 Faults of colour and texture are in `degraded`. Strengths are those of `degraded.STRENGTHS`; from `VISIBLE` on a viewer
 notices the fault without knowing of it.
@@ -10,13 +10,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fashionflow_core.images import parts
+from fashionflow_core.images.person import figure_rows
+from fashionflow_core.metrics.tracking import blurred
 from fashionflow_core.synthetic.degraded import STRENGTHS, damaged
+from fashionflow_core.synthetic.figure import sample_figure
+from fashionflow_core.synthetic.geometry import Moment
 from fashionflow_core.synthetic.labelled import LabelledClip, labelled_clip
+from fashionflow_core.synthetic.wardrobe import Wardrobe
 
-FAULTS = ("still", "zoom", "flash", "background", "fade")
-VISIBLE = {"still": 0.8, "zoom": 0.4, "flash": 0.4, "background": 0.4, "fade": 0.6}
+FAULTS = ("still", "zoom", "flash", "background", "fade", "limb")
+VISIBLE = {"still": 0.8, "zoom": 0.4, "flash": 0.4, "background": 0.4, "fade": 0.6, "limb": 0.6}
 _SLOWER = dict(zip(STRENGTHS, (0.5, 0.25, 0.1, 0.03, 0.0)))  # share of the true speed that a still clip keeps
 _ZOOM = 0.25  # growth over a clip at full strength
+_BESIDE = dict(zip(STRENGTHS, (0.02, 0.04, 0.07, 0.11, 0.16)))  # shift of a limb's copy, share of the figure's height
+_DOUBLED_FROM = 10  # first frame with a doubled limb
+_LEAST_LIMB = 0.025  # share of the figure that a limb covers in each of these frames
 
 
 def faulty(clip: LabelledClip, fault: str, strength: float, seed: int, fps: float = 16.0) -> np.ndarray:
@@ -34,6 +43,8 @@ def faulty(clip: LabelledClip, fault: str, strength: float, seed: int, fps: floa
         return _slowed(clip, _SLOWER[strength], seed, fps, rng)
     if fault == "zoom":
         return _zoomed(clip.frames[0], len(clip.frames), _ZOOM * strength, rng)
+    if fault == "limb":
+        return _doubled(clip, _BESIDE[strength], seed, fps, rng)
     if fault not in FAULTS:
         raise ValueError(f"unknown fault {fault!r}: one of {', '.join(FAULTS)}")
     return damaged(clip.frames, clip.labels, fault, strength, rng)
@@ -67,3 +78,52 @@ def _zoomed(photo: np.ndarray, count: int, growth: float, rng: np.random.Generat
     made = torch.stack(frames).permute(0, 2, 3, 1).numpy()
     made[0] = photo
     return _noisy(made, rng)
+
+
+def limbs(clip: LabelledClip, seed: int, fps: float = 16.0, first: int = 0) -> dict[str, np.ndarray]:
+    """Arms with sleeves and hands, and legs with shoes below the garment, as seen in a drawn clip.
+
+    Args:
+        clip: the clip of `seed`.
+        seed: of the clip.
+        fps: frames per second of the clip.
+        first: the frame to start at.
+
+    Returns:
+        masks bool `(f - first, h, w)` by name: `arm left`, `arm right`, `leg left`, `leg right`, sides of the image.
+    """
+    count, height, width = clip.frames.shape[:3]
+    figure = sample_figure(seed)
+    wardrobe = Wardrobe(figure)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("arm left", "arm right", "leg left", "leg right")}
+    for index in range(first, count):
+        part = Moment(figure, index / fps, height, width, wardrobe).surface().part
+        found["arm left"].append(part == parts.ARM_LEFT)
+        found["arm right"].append(part == parts.ARM_RIGHT)
+        low = np.isin(part, (parts.LEGS, parts.SHOES))
+        columns = np.flatnonzero(low.any(0))
+        middle = int(columns[0] + columns[-1] + 1) // 2 if len(columns) else 0
+        left = np.arange(width)[None] < middle
+        found["leg left"].append(low & left)
+        found["leg right"].append(low & ~left)
+    return {name: np.stack(masks) for name, masks in found.items()}
+
+
+def _doubled(clip: LabelledClip, shift: float, seed: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    """A second arm or leg outside of the first, from a frame on to the end."""
+    count = len(clip.frames)
+    first = min(_DOUBLED_FROM, count - 1)
+    areas = (clip.labels[first:] > 0).sum((1, 2))
+    known = limbs(clip, seed, fps, first)
+    shares = {name: float((masks.sum((1, 2)) / np.maximum(areas, 1)).min()) for name, masks in known.items()}
+    seen = [name for name, share in shares.items() if share > _LEAST_LIMB]
+    name = str(rng.choice(seen or [max(shares, key=lambda one: shares[one])]))
+    made = clip.frames.copy()
+    for index, mask in enumerate(known[name], first):
+        top, bottom = figure_rows(clip.labels[index] > 0)
+        step = round(shift * (bottom - top)) * (-1 if name.endswith("left") else 1)
+        copy, place = np.roll(clip.frames[index], step, 1), np.roll(mask, step, 1)
+        place[:, (slice(0, step) if step > 0 else slice(step, None))] = False
+        soft = blurred(torch.from_numpy(place.astype(np.float32))[None], 0.8).numpy()[0, ..., None]
+        made[index] = np.rint(clip.frames[index] * (1 - soft) + copy * soft)
+    return made

@@ -70,6 +70,13 @@ def test_zoom_and_noise_are_no_movement(tmp_path: Path) -> None:
         faulty(truth, "nothing", 1.0, 3)
 
 
+def test_doubled_limbs_have_their_reason(tmp_path: Path) -> None:
+    made = faulty(labelled_clip(3, 16), "limb", 0.6, 3)
+    assert judged(tmp_path, made) == ["limb"]
+    scores = score(tmp_path / "a.mp4", made[0])
+    assert evidence("limb", scores) == 10 and scores["doubled_limb"] > 0.02
+
+
 def test_steadiness_of_what_does_not_change() -> None:
     still = np.full((5, 16, 12, 3), 120, np.uint8)
     assert steadiness.flash(still) == steadiness.wall_shift(still) == 0
@@ -119,7 +126,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     photos, out, model = shop(tmp_path / "photos", 3), tmp_path / "out", conventions(tmp_path / "model")
     plain(photos / "never.png", (250, 5, STILL))
     plain(photos / "unlucky.png", (250, 5, UNLUCKY))
-    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3"
+    limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,limb=1,still=0.3"
     assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
     plainly = last(out)
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
@@ -164,7 +171,7 @@ def test_videos_without_scores_are_scored_where_they_are(tmp_path: Path) -> None
     plain(photos / "never.png", (250, 5, STILL))
     env, limits = (
         {LOG: str(tmp_path / "batches")},
-        "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,still=0.3",
+        "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,limb=1,still=0.3",
     )
     assert quick(photos, "-o", out, "--model", model, "--no-scores", cwd=tmp_path, env=env).returncode == 0
     made = len((tmp_path / "batches").read_text().splitlines())
