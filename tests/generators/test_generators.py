@@ -398,7 +398,7 @@ def test_the_offload_ladder_is_climbed_down_when_memory_runs_out(
         return original(*arguments, **values)
 
     monkeypatch.setattr(LTXImageToVideoPipeline, "__call__", run_short_of_memory)
-    model.device = torch.device("meta")  # any other than the CPU, where there is no ladder
+    model.device = torch.device("meta")  # not the CPU: it has no offload
     with pytest.warns(FashionFlowWarning, match="out of memory with offload none; reopening it with offload model"):
         clip = pipe.generate(photo, small(place))
     assert placed == ["model", "group", "sequential"]
