@@ -112,10 +112,11 @@ def test_a_helper_keeps_to_one_processor_and_gives_way(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 20, 16, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     frames = np.concatenate([np.roll(noise, 3 * number, axis=2) for number in range(24)])
     info = video.write(frames, tmp_path / "clip.mp4", 25, len(frames))
+    others = workers(os.getpid())
     helper = Helper()
     try:
         helper.ask("score", str(info.path), frames[0], None)
-        (child,) = workers(os.getpid())
+        (child,) = set(workers(os.getpid())).difference(others)
         assert os.getpriority(os.PRIO_PROCESS, child) == max(niceness(), NICENESS)
 
         def spent() -> Counter[str]:
