@@ -37,8 +37,7 @@ test: $(STAMP)
 
 # Tests of a file run in one process, since they share models and engines that are slow to create.
 test-slow: $(STAMP)
-	nice -n 10 $(BIN)/python -m pytest -m "slow and not alone" -n auto --maxprocesses 4 --dist loadfile; together=$$?; \
-	nice -n 10 $(BIN)/python -m pytest -m "slow and alone" && exit $$together
+	nice -n 10 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: style types
 

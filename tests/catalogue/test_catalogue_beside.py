@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 from catalogues import conventions, last, photo, workers
-from quick_model import QuickPipeline
+from quick_model import OPENER, QuickPipeline
 from quick_model import load as quick
 
 from fashionflow_core import video
 from fashionflow_core.catalogue import ipc, run, worker
 from fashionflow_core.catalogue.inputs import read_inputs
-from fashionflow_core.catalogue.jobs import RunSpec
+from fashionflow_core.catalogue.jobs import Job, RunSpec
 from fashionflow_core.catalogue.photo_process import Helper
-from fashionflow_core.config import LoadOptions
+from fashionflow_core.catalogue.stages import Maker
+from fashionflow_core.config import LoadOptions, ModelConfig
 from fashionflow_core.utils.priority import NICENESS, give_way
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="threads and processes as Linux's /proc shows them")
@@ -49,6 +51,34 @@ def test_photos_are_opened_while_the_model_is_opened(tmp_path: Path) -> None:
     entries = read_inputs([str(path)], out, bytes).entries
     assert run.run(run.Request(entries, work, devices=("cpu",)), page=False).made == 1
     assert last(out)["a"]["status"] == "done"
+
+
+def test_videos_are_encoded_while_the_networks_are_busy(tmp_path: Path) -> None:
+    """The first video is complete only once the networks have begun the next clip."""
+    begun: list[int] = []
+    busy, written = threading.Event(), []
+
+    class Busy(QuickPipeline):
+        def generate_batch(self, *arguments: Any, **more: Any) -> Any:
+            begun.append(len(begun))
+            if len(begun) == 2:
+                busy.set()
+            return super().generate_batch(*arguments, **more)
+
+    def report(job: Job, record: Mapping[str, Any]) -> None:
+        written.append((record["status"], busy.wait(30)))
+
+    model, out = conventions(tmp_path / "model"), tmp_path / "out"
+    out.mkdir()
+    work = RunSpec(str(model), str(out), str(out), opener=OPENER, scores=False).on("cpu")
+    maker = Maker(work, report, pytest.fail, pytest.fail)
+    maker.open()
+    maker.pipe = Busy(ModelConfig.load(model), "cpu")  # pyright: ignore[reportAttributeAccessIssue]
+    for number in range(2):
+        source = str(photo(tmp_path / f"{number}.jpg"))
+        maker.make([maker.start(Job(number, str(number), source, work.settings, 0, "", ""))])
+    maker.finish()
+    assert written == [("done", True)] * 2
 
 
 def test_a_job_that_comes_after_the_end_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

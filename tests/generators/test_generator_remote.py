@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -303,10 +302,9 @@ def test_the_command_line_makes_files_and_catalogues(endpoint: Endpoint, photo: 
     assert result.returncode == 0, result.stderr
     assert video.probe(tmp_path / "a.mp4").frames == 24
     assert b"shop/model" in endpoint.forms[0]
-    begun = time.monotonic()
     # It returns 64x96 whatever is asked for; posters and scores follow.
     result = run("generate", "photos", "-o", "out", *options, "--poster", "--gate", cwd=tmp_path)
-    assert result.returncode == 0, f"{result.stderr} {time.monotonic() - begun}"
+    assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "out").glob("*.mp4"))) == 2
     planned = run("generate", "photos/0.png", "-o", "b.mp4", *options, "--dry-run", cwd=tmp_path)
     assert planned.returncode == 0 and "remote" in planned.stdout, planned.stderr
