@@ -4,6 +4,7 @@ Typer resolves the first three and the last: the file becomes its `default_map`.
 values.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) 
 
 def _long_name(option: Any) -> str:
     return next((name.removeprefix("--") for name in option.opts if name.startswith("--")), option.name)
+
+
+def refuse_without(ctx: typer.Context, partners: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse flags of the command line that have no effect without one of their partners.
+
+    Args:
+        partners: long names of options, and of those that they need one of.
+
+    Raises:
+        UsageError: such a flag was given, and none of its partners is set.
+    """
+    given = sources(ctx)
+    for name, needed in partners.items():
+        if given[name][1] == f"flag --{name}" and all(given[other][0] is None for other in needed):
+            either = " or ".join(f"--{other}" for other in needed)
+            raise UsageError(f"--{name}: has no effect without {either}", hint=f"add {either}, or omit --{name}")
 
 
 def sources(ctx: typer.Context) -> dict[str, tuple[Any, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fashionflow_cli import generate_catalogue, options
-from fashionflow_cli.config_file import sources
+from fashionflow_cli.config_file import refuse_without, sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets, signing_of
@@ -37,6 +37,14 @@ fashionflow generate dress.jpg --variations 4 --seed 7 --poster
 
 fashionflow generate photos/ -o videos/ --config shop.yaml
 """
+
+# Options that have no effect without one of others.
+PARTNERS = {
+    "logo-place": ("logo",),
+    "logo-opacity": ("logo",),
+    "end-card-seconds": ("end-card",),
+    "font": ("caption", "visible-mark"),
+}
 
 
 def generate(
@@ -167,6 +175,7 @@ def generate(
         logo=LogoOptions(str(logo.absolute()), logo_place, logo_opacity) if logo is not None else None,
         end_card=EndCard(str(end_card.absolute()), end_card_seconds) if end_card is not None else None,
     )
+    refuse_without(ctx, PARTNERS)
     finish.check()
     if generate_catalogue.wanted(photos, out):
         for option, value in (("--frames-dir", frames_dir), ("--matte", matte)):
