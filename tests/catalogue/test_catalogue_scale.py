@@ -121,15 +121,13 @@ def _plan(folder: Path, count: int) -> tuple[float, float]:
 
 @RESIDENT
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_what_a_run_itself_costs(tmp_path: Path, count: int) -> None:
-    """The last items cost what the first ones did, and memory stays flat."""
+def test_memory_of_a_run_itself(tmp_path: Path, count: int) -> None:
+    """Memory stays flat, whatever the number of items."""
     model = conventions(tmp_path / "model")
     command = [sys.executable, str(SUPPORT / "noop_run.py"), str(tmp_path / "out"), str(model), str(count)]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    growth, grown = map(float, result.stdout.split())
-    assert growth < 2, result.stdout  # of the last fifth over the second
-    assert grown < 50_000  # kilobytes
+    assert int(result.stdout) < 50_000  # kilobytes
     assert len(lines(tmp_path / "out")) == count
 
 
