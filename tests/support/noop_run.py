@@ -1,4 +1,4 @@
-"""python noop_run.py OUT MODEL COUNT: a run over COUNT photos that nobody looks at; prints by how many kilobytes it grew."""
+"""python noop_run.py OUT MODEL COUNT: a run over COUNT photos that nobody looks at; prints its growth in kilobytes."""
 
 import re
 import sys
