@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 
 import fashionflow_core
-from fashionflow_core.metrics import doubled, motion_faults, steadiness
-from fashionflow_core.metrics.garment import Outline
+from fashionflow_core.metrics import doubled, drift, lost_detail, motion_faults, steadiness
 from fashionflow_core.synthetic.degraded import STRENGTHS
 from fashionflow_core.synthetic.faulty import FAULTS, VISIBLE, faulty
 from fashionflow_core.synthetic.labelled import labelled_clip
 from fashionflow_core.utils.files import write_text
 
-CODE = ("metrics/steadiness.py", "metrics/motion_faults.py", "metrics/doubled.py", "synthetic/faulty.py")
+CODE = (
+    *(f"metrics/{name}.py" for name in ("steadiness", "motion_faults", "doubled", "lost_detail", "drift", "pattern")),
+    *("metrics/face.py", "metrics/tracking.py", "synthetic/faulty.py", "synthetic/degraded.py"),
+)
 BELOW = ("still",)  # faults with scores below their limit
 FRAMES = 16
 
@@ -40,16 +42,21 @@ def code_version() -> str:
 def measured(frames: np.ndarray) -> Values:
     """Score of every detector."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, 12).round().astype(int))
-    outlines = [Outline.of(frames[index]) for index in chosen]
     zoom = motion_faults.zoom(frames)
-    figure = np.stack([outline.figure for outline in outlines])
+    few = frames[chosen]
+    _, figure, garment = drift.find_parts(few)
+    lost = lost_detail.lost_structure(frames, figure[0], garment[0])
     found = {
         "still": motion_faults.movement(frames),
         "zoom": zoom.share if zoom.growth > motion_faults.LEAST_GROWTH else 0.0,
         "flash": steadiness.flash(frames[:, ::4, ::4]),
         "background": steadiness.wall_shift(frames[:, ::2, ::2]),
-        "fade": steadiness.fade(frames[chosen], figure),
+        "fade": steadiness.fade(few, figure),
         "limb": doubled.doubled_limb(frames),
+        "blur": lost_detail.blur(few, figure),
+        "texture": lost.pattern,
+        "hue": drift.cell_drift(few[1:], few[0], garment[1:], garment[0]),
+        "face": lost.face,
     }
     return {name: round(float(value), 4) for name, value in found.items()} | {"growth": round(zoom.growth, 4)}
 

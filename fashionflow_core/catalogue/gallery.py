@@ -41,6 +41,10 @@ SCORES = {
     "wall_shift": ("background", "", "difference of the background's colour from the photo's; lower is better"),
     "doubled_limb": ("doubled limb", "", "share of the figure that appears at once and stays; 0 without a second limb"),
     "fade": ("fade", "", "contrast of the figure lost at the end; lower is better"),
+    "cell_drift": ("colour by parts", "", "difference of the garment's parts from the photo's; above 4 is visible"),
+    "pattern_lost": ("print lost", "", "share of the garment's fine structure lost in the first frames; 0 is best"),
+    "face_lost": ("face lost", "", "share of the face's structure lost in the first frames; 0 is best"),
+    "blur": ("blur", "", "share of fine detail lost at the end; lower is better"),
     "figure_kept": ("figure kept", "", "smallest share of the figure in any frame; 1 is all of it"),
 }
 

@@ -35,6 +35,10 @@ class QualityLimits:
         fade: maximum share of the figure's contrast lost towards the end (faded).
         zoom: maximum share of the change that a zoom or shift of the whole picture explains (zoom).
         limb: maximum share of the figure that appears at once and stays (limb).
+        cells: maximum mean CIEDE2000 between eighths of the garment and the photo's (recoloured).
+        pattern: maximum share of the garment's fine structure lost in the first frames (print).
+        face: maximum share of the face's structure lost in the first frames (face).
+        blur: maximum share of fine detail lost towards the end (blurred).
     """
 
     drift: float = 10.0
@@ -48,6 +52,10 @@ class QualityLimits:
     fade: float = 0.2
     zoom: float = 0.78
     limb: float = 0.02
+    cells: float = 4.5
+    pattern: float = 0.1
+    face: float = 0.2
+    blur: float = 0.25
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
@@ -83,7 +91,8 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
         `garment_drift`, `first_psnr`, `flicker`, `motion` and `figure_kept`; motion, `movement`, `zoom`
         (`metrics.motion_faults`) and drift need 2 frames, flicker 3. `figure_kept` is the least area of the figure in a
         frame as a share of that in the first one; 1 without a figure in the photo. Drift, figure and `fade` are
-        measured in 12 frames, and `flash`, `wall_shift` (`metrics.steadiness`) and
+        measured in 12 frames, as `cell_drift` and `blur`; `pattern_lost` and `face_lost` (`metrics.lost_detail`) in the
+        first ones, and `flash`, `wall_shift` (`metrics.steadiness`) and
         `doubled_limb` (`metrics.doubled`) in all. Names that end in `AT` are
         the number of the frame with the worst value.
 
@@ -91,7 +100,7 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
         FashionFlowError: the video cannot be read.
     """
     from fashionflow_core import video
-    from fashionflow_core.metrics import doubled, drift, motion_faults, steadiness
+    from fashionflow_core.metrics import doubled, drift, lost_detail, motion_faults, steadiness
 
     frames = video.read(path, limit)
     first = frames[0, : photo.shape[0], : photo.shape[1]]  # odd sides are stored even
@@ -118,9 +127,17 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
     scores["doubled_limb"], at["doubled_limb"] = float(limbs.max()), int(limbs.argmax())
     step = max(1, frames.shape[1] // SCORED_HEIGHT)
     chosen = np.unique(np.linspace(0, len(frames) - 1, SCORED_FRAMES).round().astype(int))
+    early = _shrunk(frames[: lost_detail.FIRST], step)
     frames = frames[chosen, ::step, ::step]
     _, figure, garment = drift.find_parts(frames)
+    if len(early) > lost_detail.EVERY:
+        lost = lost_detail.lost_structure(early, figure[0], garment[0])
+        scores |= {"pattern_lost": lost.pattern, "face_lost": lost.face}
+        at |= dict.fromkeys(("pattern_lost", "face_lost"), len(early) - 1)
     if len(frames) > 1:
+        cells = drift.cell_drift(frames[1:], frames[0], garment[1:], garment[0])
+        scores |= {"cell_drift": cells, "blur": lost_detail.blur(frames, figure)}
+        at |= dict.fromkeys(("cell_drift", "blur"), int(chosen[-1]))
         drifts = drift.garment_drift_over_time(frames, garment)
         scores["garment_drift"], at["garment_drift"] = float(drifts.mean()), int(chosen[drifts.argmax() + 1])
     scores["fade"] = steadiness.fade(frames, figure)
@@ -133,6 +150,15 @@ def score(path: str | Path, photo: np.ndarray, limit: int | None = None) -> dict
     at["figure_kept"] = int(chosen[areas.argmin()])
     found_at = {f"{name}{AT}": float(index) for name, index in at.items()}
     return {name: round(value, 3) for name, value in sorted((scores | found_at).items())}
+
+
+def _shrunk(frames: np.ndarray, step: int) -> np.ndarray:
+    """Every `step`-th row and column of uint8 `(f, h, w, 3)`, each the mean of its block: no aliases of fine prints."""
+    if step == 1:
+        return frames
+    height, width = frames.shape[1] // step * step, frames.shape[2] // step * step
+    blocks = frames[:, :height, :width].reshape(len(frames), height // step, step, width // step, step, 3)
+    return np.rint(blocks.mean((2, 4), dtype=np.float32)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -168,6 +194,10 @@ RULES = (
     Rule("faded", "fade", "fade", 0.01, "the figure fades"),
     Rule("zoom", "zoom", "zoom", 0.23, "the picture zooms and the figure does not move"),
     Rule("limb", "doubled_limb", "limb", 0.0, "an arm or leg appears twice"),
+    Rule("recoloured", "cell_drift", "cells", 1.0, "part of the garment has another colour than in the photo"),
+    Rule("print", "pattern_lost", "pattern", 0.02, "the garment's print or texture is not the photo's"),
+    Rule("face", "face_lost", "face", 0.04, "the face is not the photo's"),
+    Rule("blurred", "blur", "blur", 0.03, "the figure becomes blurred"),
 )
 
 

@@ -16,6 +16,7 @@ CSV, JSON = "results.csv", "results.json"
 SCORES = (
     *("garment_drift", "first_psnr", "flicker", "motion", "figure_kept"),
     *("movement", "zoom", "flash", "wall_shift", "fade", "doubled_limb"),
+    *("cell_drift", "pattern_lost", "face_lost", "blur"),
 )
 # Columns in order; values of missing files are empty (null in JSON).
 COLUMNS = (

@@ -1,7 +1,7 @@
-"""Drawn clips with faults of motion and shape: figures that do not move, zoom in place of movement, doubled limbs.
+"""Drawn clips with one fault: figures that do not move, zoom in place of movement, doubled limbs, melted faces.
 
-Faults of colour and texture are in `degraded`. Strengths are those of `degraded.STRENGTHS`; from `VISIBLE` on a viewer
-notices the fault without knowing of it.
+Faults of colour and texture are those of `degraded`. Strengths are those of `degraded.STRENGTHS`; from `VISIBLE` on a
+viewer notices the fault without knowing of it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ import torch.nn.functional as F
 
 from fashionflow_core.images import parts
 from fashionflow_core.images.person import figure_rows
+from fashionflow_core.metrics.face import face_mask
+from fashionflow_core.metrics.labels import GARMENT
 from fashionflow_core.metrics.tracking import blurred
-from fashionflow_core.synthetic.degraded import STRENGTHS, damaged
+from fashionflow_core.synthetic.degraded import STRENGTHS, damaged, hued
 from fashionflow_core.synthetic.figure import sample_figure
 from fashionflow_core.synthetic.geometry import Moment
 from fashionflow_core.synthetic.labelled import LabelledClip, labelled_clip
 from fashionflow_core.synthetic.wardrobe import Wardrobe
 
-FAULTS = ("still", "zoom", "flash", "background", "fade", "limb")
-VISIBLE = {"still": 0.8, "zoom": 0.4, "flash": 0.4, "background": 0.4, "fade": 0.6, "limb": 0.6}
+FAULTS = ("still", "zoom", "flash", "background", "fade", "limb", "blur", "texture", "hue", "face")
+VISIBLE = dict(zip(FAULTS, (0.8, 0.4, 0.4, 0.4, 0.6, 0.6, 0.4, 0.4, 0.4, 0.6), strict=True))
 _SLOWER = dict(zip(STRENGTHS, (0.5, 0.25, 0.1, 0.03, 0.0)))  # share of the true speed that a still clip keeps
 _ZOOM = 0.25  # growth over a clip at full strength
 _BESIDE = dict(zip(STRENGTHS, (0.02, 0.04, 0.07, 0.11, 0.16)))  # shift of a limb's copy, share of the figure's height
 _DOUBLED_FROM = 10  # first frame with a doubled limb
+_HUE = 70.0  # degrees at full strength
+_MELTED = 0.16  # root mean square displacement of a face's features at full strength, share of its height
 _LEAST_LIMB = 0.025  # share of the figure that a limb covers in each of these frames
 
 
@@ -45,6 +49,11 @@ def faulty(clip: LabelledClip, fault: str, strength: float, seed: int, fps: floa
         return _zoomed(clip.frames[0], len(clip.frames), _ZOOM * strength, rng)
     if fault == "limb":
         return _doubled(clip, _BESIDE[strength], seed, fps, rng)
+    soon = strength * np.minimum(np.arange(len(clip.frames)) / 3, 1)
+    if fault == "face":
+        return _melted(clip, soon, rng)
+    if fault == "hue":  # of the garment alone: `damaged` may choose the skin
+        return hued(clip.frames, clip.labels == GARMENT, rng, _HUE * soon)
     if fault not in FAULTS:
         raise ValueError(f"unknown fault {fault!r}: one of {', '.join(FAULTS)}")
     return damaged(clip.frames, clip.labels, fault, strength, rng)
@@ -78,6 +87,30 @@ def _zoomed(photo: np.ndarray, count: int, growth: float, rng: np.random.Generat
     made = torch.stack(frames).permute(0, 2, 3, 1).numpy()
     made[0] = photo
     return _noisy(made, rng)
+
+
+def _melted(clip: LabelledClip, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Features of the face drawn out of place and softened, as models lose them."""
+    made = clip.frames.copy()
+    photo = clip.labels[0] > 0
+    tall = max(8, int(np.ptp(np.flatnonzero(face_mask(photo).any(1))) + 1) if face_mask(photo).any() else 8)
+    noise = torch.from_numpy(rng.normal(size=(2, *photo.shape)).astype(np.float32))
+    field = blurred(noise, 0.18 * tall)
+    field = field / field.square().mean().sqrt()
+    height, width = photo.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    for index, share in enumerate(shares):
+        place = face_mask(clip.labels[index] > 0)
+        if not place.any() or share == 0:
+            continue
+        image = torch.from_numpy(clip.frames[index].transpose(2, 0, 1)[None].astype(np.float32))
+        step = _MELTED * tall * float(share) * field
+        grid = torch.stack(((columns + step[0]) * 2 / (width - 1) - 1, (rows + step[1]) * 2 / (height - 1) - 1), -1)
+        moved = F.grid_sample(image, grid[None], padding_mode="border", align_corners=True)[0]
+        moved = blurred(moved, max(0.3, 0.06 * tall * float(share)))
+        soft = blurred(torch.from_numpy(place.astype(np.float32))[None], 1.0).numpy()[0, ..., None]
+        made[index] = np.rint(clip.frames[index] * (1 - soft) + moved.permute(1, 2, 0).numpy() * soft)
+    return made
 
 
 def limbs(clip: LabelledClip, seed: int, fps: float = 16.0, first: int = 0) -> dict[str, np.ndarray]:
