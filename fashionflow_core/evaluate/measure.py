@@ -12,7 +12,7 @@ from fashionflow_core.evaluate.sources import VideoFrames
 from fashionflow_core.images.fitting import fit
 from fashionflow_core.images.lab import ciede2000
 from fashionflow_core.images.loading import load_photo
-from fashionflow_core.metrics import drift, person, steadiness
+from fashionflow_core.metrics import drift, lost_detail, person, steadiness
 from fashionflow_core.metrics.doubled import doubled_limb
 from fashionflow_core.metrics.face import face_kept
 from fashionflow_core.metrics.features import fvd_features, inception_features, vfid_features
@@ -176,6 +176,7 @@ def _drift(measured: ClipMeasurement, parts: ClipParts) -> None:
         "flash": steadiness.flash(parts.frames[:, ::4, ::4]),
         "wall_shift": steadiness.wall_shift(parts.frames),
         "fade": steadiness.fade(parts.frames, parts.figure),
+        "blur": lost_detail.blur(parts.frames, parts.figure),
         "largest_pop": largest_pop(parts.frames),
         "movement": movement(parts.frames),
         "zoom_share": _zoom_share(parts.frames),

@@ -41,6 +41,7 @@ LABELS: dict[str, tuple[str, str, int]] = {
     "flash": ("flash, grey levels", "↓", 2),
     "wall_shift": ("background shift, ΔE", "↓", 2),
     "fade": ("contrast lost", "↓", 3),
+    "blur": ("fine detail lost", "↓", 3),
     "first_frame_psnr": ("first frame PSNR, dB", "↑", 2),
     "first_frame_ssim": ("first frame SSIM", "↑", 4),
 }

@@ -77,6 +77,16 @@ def test_doubled_limbs_have_their_reason(tmp_path: Path) -> None:
     assert evidence("limb", scores) == 10 and scores["doubled_limb"] > 0.02
 
 
+@pytest.mark.slow
+def test_lost_prints_faces_and_detail_have_their_reasons(tmp_path: Path) -> None:
+    truth = labelled_clip(8, 8)
+    assert judged(tmp_path, truth.frames) == []
+    for fault, strength, reason in (("texture", 0.6, "print"), ("face", 1.0, "face"), ("blur", 0.6, "blurred")):
+        assert reason in judged(tmp_path, faulty(truth, fault, strength, 8)), fault
+    recoloured = judged(tmp_path, faulty(truth, "hue", 0.6, 8))
+    assert "recoloured" in recoloured and not {"face", "blurred"} & set(recoloured)
+
+
 def test_steadiness_of_what_does_not_change() -> None:
     still = np.full((5, 16, 12, 3), 120, np.uint8)
     assert steadiness.flash(still) == steadiness.wall_shift(still) == 0
@@ -127,6 +137,7 @@ def test_flagged_videos_are_made_again_and_the_best_is_kept(tmp_path: Path) -> N
     plain(photos / "never.png", (250, 5, STILL))
     plain(photos / "unlucky.png", (250, 5, UNLUCKY))
     limits = "drift=100,psnr=0,figure=0,wild=100,flash=255,wall=100,fade=1,zoom=1,limb=1,still=0.3"
+    limits += ",cells=100,pattern=1,face=1,blur=1"
     assert quick(photos, "-o", out, "--model", model, cwd=tmp_path).returncode == 0
     plainly = last(out)
     assert all("flags" not in record and record["scores"]["motion"] >= 0 for record in plainly.values())
