@@ -45,6 +45,7 @@ PARTNERS = {
     "end-card-seconds": ("end-card",),
     "font": ("caption", "visible-mark"),
 }
+OF_FOLDERS = ("gate", "gate-limits", "reroll", "retry", "retry-failed")  # without effect on a single video
 
 
 def generate(
@@ -213,6 +214,10 @@ def generate(
         request = Request((), work, variations, workers, rules, executor=executor, ray_address=ray_address)
         generate_catalogue.generate(photos, request, dry_run, quiet, as_json)
         return
+    given = sources(ctx)
+    for name in OF_FOLDERS:
+        if given[name][1] == f"flag --{name}":
+            raise UsageError(f"--{name}: for several photos only", hint="name a folder: -o videos/, or omit it")
     (photo,) = photos
     out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{finish.suffix()}")
     if finish.caption:

@@ -1,6 +1,6 @@
 """Validate the detectors of the quality gate on drawn clips with faults of five strengths.
 
-    python scripts/score_gate.py --work build/gate --out build/gate.json
+    python scripts/score_gate.py --out benchmarks/results/gate-scores.json
 
 Clean clips and faulty ones are divided by their seeds: even ones set the limits, odd ones are reported. Measurements of
 a seed are kept, and measured again only if the code of the detectors or of the clips has changed. A run that was
@@ -15,8 +15,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import fashionflow_core
+from fashionflow_benchmarks.timing import hardware
 from fashionflow_core.metrics import doubled, drift, lost_detail, motion_faults, steadiness
 from fashionflow_core.synthetic.degraded import STRENGTHS
 from fashionflow_core.synthetic.faulty import FAULTS, VISIBLE, faulty
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=120, help="number of clean clips")
     parser.add_argument("--faulty", type=int, default=32, help="number of clips that get the faults")
     parser.add_argument("--work", type=Path, default=Path("build/gate"), help="folder of measurements by clip")
-    parser.add_argument("--out", type=Path, help="JSON of the report and all measurements")
+    parser.add_argument("--out", type=Path, help="JSON of the report")
     arguments = parser.parse_args()
     folder = arguments.work / code_version()
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,12 @@ def main() -> None:
     found = report(rows)
     print(json.dumps(found, indent=1))
     if arguments.out:
-        write_text(arguments.out, json.dumps({"report": found, "clips": rows}, indent=1))
+        about = {
+            "seeds": [arguments.first, arguments.first + arguments.clean - 1],
+            "frames": FRAMES,
+            "hardware": hardware(torch.device("cpu"), "float32"),
+        }
+        write_text(arguments.out, json.dumps({"report": found, **about}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
