@@ -36,7 +36,7 @@ from fashionflow_core.synthetic.clips import render_clip
         (["generate", "a.jpg", "--scheduler", "magic"], ["--scheduler", "magic", "ddpm, ddpm-large, ddim, dpm++"]),
         (["generate", "a.jpg", "--seed", "-1"], ["--seed"]),
         (["generate", "a.jpg", "--dtype", "int4"], ["--dtype", "int4"]),
-        (["generate", "a.jpg", "--reroll", "2"], ["--reroll", "several photos", "-o videos/"]),
+        (["generate", "a.jpg", "--reroll", "2"], ["--reroll", "several photos"]),
         (["generate", "a.jpg", "-o", "a.avi"], ["a.avi", ".mp4"]),
         (["models", "import", "a.pth"], ["--out"]),
         (["data", "synth", "-o", "clips", "--size", "3x4"], ["--size", "3x4"]),
