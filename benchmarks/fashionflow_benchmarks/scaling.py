@@ -14,6 +14,7 @@ from fashionflow_core.utils.memory import is_out_of_memory
 
 BATCHES = (1, 2, 4, 8)
 SMALL_BATCHES = (1, 2, 4)
+FRAMES, SMALL_FRAMES = (10, 18, 36, 70, 140), (8, 16, 32, 64)
 WARMUP = 1
 
 
@@ -69,7 +70,7 @@ def scale(request: BenchRequest) -> dict[str, Any]:
     large = device.type == "cuda" or request.full
     frames, height, width = request.sizes(device)[0]
     axes: dict[str, list[tuple[int, int, int, int]]] = {  # batch, frames, height, width
-        "frames": [(1, f, height, width) for f in ((10, 18, 36, 70, 140) if large else (8, 16, 32, 64))],
+        "frames": [(1, f, height, width) for f in (FRAMES if large else SMALL_FRAMES)],
         "pixels": [(1, frames, h, w) for h, w in _pixels(large)],
         "batch": [(b, frames, height, width) for b in BATCHES],
     }
