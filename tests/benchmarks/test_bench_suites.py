@@ -141,8 +141,8 @@ def test_a_frame_decoded_in_a_chunk(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_growth_of_the_published_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "SMALL_FRAMES", (2, 4, 8))
-    monkeypatch.setattr(scaling, "BATCHES", (1, 2))
+    monkeypatch.setattr(scaling, "SMALL_FRAMES", (4, 8))
+    monkeypatch.setattr(scaling, "BATCHES", (2, 4))
     result = scaling.scale(BenchRequest(device="cpu", frames=2, height=16, width=16, repeats=1))
     for axis in ("frames", "pixels", "batch"):
         assert result["exponents"][axis]["flop"] == pytest.approx(1, abs=0.05)
