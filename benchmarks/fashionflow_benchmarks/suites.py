@@ -40,7 +40,7 @@ _COSTS = {
 
 def expected(name: str, request: BenchRequest) -> str:
     """Expected cost of a suite, in words."""
-    own_sizes = request.frames or request.height or request.width or request.steps
+    own_sizes = request.frames or request.height or request.width or request.steps or request.narrow
     if request.model != PUBLISHED or own_sizes or request.full or request.place[0].type != "cpu":
         return "time and memory depend on the model, the sizes and the device; the bar shows the time left"
     start, one, memory = _COSTS[name]
@@ -97,6 +97,8 @@ def run(names: Sequence[str], request: BenchRequest, on_suite: Callable[[str], N
 
     check(names)
     check_model(names, request)
+    if request.narrow and set(names) != {"dreampose"}:
+        raise UsageError("--narrow: only for the suite dreampose", hint="run fashionflow bench dreampose --narrow")
     for name, place in SUITES.items():
         if name in (names or QUICK):
             on_suite(name)

@@ -38,7 +38,7 @@ def summarise(
         result.add_mean(of_pairs(metric), [pair[name] for pair in pairs.values() if (name := of_pairs(metric)) in pair])
     for name in dict.fromkeys(name for clip in fake for name in clip.numbers):
         result.add_mean(name, [clip.numbers.get(name) for clip in fake])
-        result.reference[name] = _mean([clip.numbers.get(name) for clip in real])
+        result.add_reference(name, [clip.numbers.get(name) for clip in real])
     for name in ("garment_error", "skin_error", "width_correlation"):
         if any(name in pair for pair in pairs.values()):
             result.add_mean(name, [pair.get(name) for pair in pairs.values()])
@@ -59,6 +59,7 @@ def summarise(
         "intervals": result.intervals,
         "floors": result.floors,
         "reference": result.reference,
+        "reference_intervals": result.reference_intervals,
         "skin_groups": _skin_groups(fake),
         "samples": samples,
         "failed": failed,
@@ -84,6 +85,7 @@ class _Result:
         self.intervals: dict[str, list[float]] = {}
         self.floors: dict[str, float | None] = {}
         self.reference: dict[str, float | None] = {}
+        self.reference_intervals: dict[str, list[float]] = {}
         self.samples: dict[str, Any] = {}
         self.replicates: dict[str, int] = {}
 
@@ -126,6 +128,17 @@ class _Result:
         if metric == "psnr" and len(having) < len(values):
             self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which the mean omits")
         self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
+
+    def add_reference(self, metric: str, values: Sequence[float | None]) -> None:
+        """Mean of a measure over the real clips that have it, with its interval."""
+        self.reference[metric] = _mean(values)
+        having = [np.array([[value]]) for value in values if value is not None]
+        if having and (
+            ends := frechet.interval(
+                lambda x: float(np.mean(x)), [having], self.protocol.bootstrap, self.protocol.seed, lowest=-np.inf
+            )
+        ):
+            self.reference_intervals[metric] = list(ends)
 
     def add_skin_gap(self, clips: Sequence[ClipMeasurement]) -> None:
         """Difference of mean skin drift between skin groups."""
