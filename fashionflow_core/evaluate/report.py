@@ -48,8 +48,8 @@ LABELS: dict[str, tuple[str, str, int]] = {
 Runs = Sequence[Mapping[str, Any]]  # results of a method's runs, one per training seed
 
 MEANS = (
-    "In brackets: 95 % interval over clips, which needs 4 of them. Several runs: their mean, and the outer ends of their "
-    "intervals."
+    "In brackets: 95 % interval over clips, which needs 4 of them. Several runs: their mean, and the outer ends of "
+    "their intervals."
 )
 NO_INTERVAL, NOT_COMPUTED, NO_VALUE = "no interval", "not computed", "no value"
 NOT_OF_REAL = "not defined"  # measures that compare with the real clips
@@ -235,9 +235,10 @@ def method_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None = No
     """All metrics as rows, methods as columns: mean of the runs with its interval; and the value of the real clips."""
     names = metrics if metrics is not None else metric_names(measured)
     rows = [["metric", *measured, "real clips"]]
+    every = [run for runs in measured.values() for run in runs]
     for metric in names:
         cells = [method_cell(metric, runs) for runs in measured.values()]
-        rows.append([label(metric), *cells, _reference_cell(metric, [run for runs in measured.values() for run in runs])])
+        rows.append([label(metric), *cells, _reference_cell(metric, every)])
     return rows
 
 
@@ -297,7 +298,8 @@ def _plain(value: float) -> str:
 
 
 def _measured_row(name: str, result: Mapping[str, Any]) -> list[str]:
-    return [name, *(_short_cell(metric, result) for metric in COLUMNS), f"measured here, {result['samples']['fake']} clips"]
+    values = [_short_cell(metric, result) for metric in COLUMNS]
+    return [name, *values, f"measured here, {result['samples']['fake']} clips"]
 
 
 def _short_cell(metric: str, result: Mapping[str, Any]) -> str:
