@@ -30,6 +30,7 @@ FIGURES = {
     "ablation/methods.png": "Measures by method: mean with 95 % interval, single runs as grey dots",
     "ablation/garment-drift.png": "Garment drift over time, mean over clips and runs",
 }
+MISSING = "Not computed: the reason is under this title at the end of the report."
 SPEED = "In brackets: lowest and highest ratio of the repeats, of which it needs 2."
 _RUN = re.compile(r" \(\d+\)$")  # of a second run: "Global only (2)"
 
@@ -48,7 +49,7 @@ def speed_rows(suite: Mapping[str, Any]) -> list[list[str]]:
 
     def cell(name: str, value: float) -> str:
         ends = ranges.get(name)
-        return f"{value:.1f} ({f'{ends[0]:.1f} .. {ends[1]:.1f}' if ends else report.NO_INTERVAL})"
+        return f"{value:.2f} ({f'{ends[0]:.2f} .. {ends[1]:.2f}' if ends else report.NO_INTERVAL})"
 
     rows = [["comparison", "times faster", "source"], ["the paper, 70 frames", f"{suite['paper']:.1f}", report.PAPER]]
     rows += [[name, cell(name, value), "measured here"] for name, value in suite["ratios"].items()]
@@ -74,8 +75,8 @@ def sections(folder: Path) -> list[Section]:
     counts = ", ".join(f"{name}: {len(runs)}" for name, runs in ablation.items())
     return [
         Section("What was run", (INTRODUCTION, f"{report.heading(methods)}. Training runs: {counts}.")),
-        Section("Table 1: methods", (report.note(measured),), [Table(report.paper_rows(measured))]),
-        Section("Table 2: conditioning", (), [Table(report.ablation_rows(ablation))]),
+        Section("Table 1: methods", (report.note(measured), MISSING), [Table(report.paper_rows(measured))]),
+        Section("Table 2: conditioning", (MISSING,), [Table(report.ablation_rows(ablation))]),
         Section("Other measures of the ablation", (report.MEANS,), [Table(report.method_rows(ablation))]),
         differences(ablation),
         Section("Figure of section 4.6", (), (), [Picture(f, t) for f, t in FIGURES.items() if (folder / f).is_file()]),

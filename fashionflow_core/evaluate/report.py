@@ -49,7 +49,7 @@ Runs = Sequence[Mapping[str, Any]]  # results of a method's runs, one per traini
 
 MEANS = (
     "In brackets: 95 % interval over clips, which needs 4 of them. Several runs: their mean, and the outer ends of "
-    "their intervals."
+    "their intervals. No value: no clip has the measure, for example without visible skin."
 )
 NO_INTERVAL, NOT_COMPUTED, NO_VALUE = "no interval", "not computed", "no value"
 NOT_OF_REAL = "not defined"  # measures that compare with the real clips
