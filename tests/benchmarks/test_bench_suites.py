@@ -156,7 +156,7 @@ def test_growth_of_the_published_architecture() -> None:
 def test_the_claim_four_ways() -> None:
     """Reduced widths; arithmetic of whole videos is that of the baselines' own calls."""
     small = replace(shapes.REDUCED, frames=2)
-    result = dreampose_comparison.dreampose(BenchRequest(device="cpu", repeats=2, steps=3), small)
+    result = dreampose_comparison.dreampose(BenchRequest(device="cpu", repeats=1, steps=3), small)
     report.check(report.join([result]))
     rows = result["results"]
     assert result["reduced"] and result["arithmetic"] == pytest.approx(12.2, abs=0.05)
@@ -171,9 +171,7 @@ def test_the_claim_four_ways() -> None:
     assert result["ratios"]["(a) over (b): the paper's claim"] == (
         rows["(a) video"]["median_s"] / rows["(b) video"]["median_s"]
     )
-    each = [a / b for a, b in zip(rows["(a) video"]["seconds"], rows["(b) video"]["seconds"], strict=True)]
-    assert result["ratio_ranges"]["(a) over (b): the paper's claim"] == [min(each), max(each)]
-    assert result["ratio_ranges"].keys() == result["ratios"].keys()
+    assert result["ratio_ranges"] == {}, "one repeat has no range"
     text = report.text(result)
     assert "the paper reports (a) over (b) as 9.3" in text and "not measured here" in text
 

@@ -35,6 +35,10 @@ def test_smoke_form_ends_with_the_report(tmp_path: Path) -> None:
     numbers = [cell for cell in cells if re.match(r"[-+]?\d+\.\d", cell)]
     assert len(numbers) > 80 and all("(" in cell for cell in numbers), "every number has an interval, or says none"
     assert sum(".." in cell for cell in numbers) > 60 and not {"", "-"} & set(cells)
+    (speed,) = json.loads((out / "speed.json").read_text("utf-8"))["suites"]
+    a, b = (speed["results"][f"({key}) video"]["seconds"] for key in "ab")
+    each = [above / below for above, below in zip(a, b, strict=True)]
+    assert len(each) == 2 and speed["ratio_ranges"]["(a) over (b): the paper's claim"] == [min(each), max(each)]
     assert (out / "ablation" / "clips.png").is_file() and "ablation/clips.png" in page
     # A second run trains and generates nothing again.
     models = sorted(out.glob("runs/*/model/unet/*.safetensors"))
