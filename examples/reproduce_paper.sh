@@ -18,8 +18,8 @@ PYTHON=${PYTHON:-$(dirname "$(command -v "$FASHIONFLOW")")/python}
 
 case $SIZE in
 smoke)
-    CLIPS=6 TEST=3 PIXELS=64x64 FRAMES=8 STEPS=${STEPS:-2} SEEDS=${SEEDS:-0} WIDTHS=16,24,32
-    BENCH="--latent-size 16x16 --frames 2 --steps 2 --repeats 1"
+    CLIPS=6 TEST=4 PIXELS=64x64 FRAMES=16 STEPS=${STEPS:-2} SEEDS=${SEEDS:-0} WIDTHS=16,24,32
+    BENCH="--narrow --latent-size 16x16 --frames 2 --steps 2 --repeats 2"
     ;;
 laptop)
     CLIPS=400 TEST=16 PIXELS=192x128 FRAMES=32 STEPS=${STEPS:-2000} SEEDS=${SEEDS:-0 1 2} WIDTHS=24,48,96

@@ -65,6 +65,10 @@ def bench(
         bool,
         typer.Option("--full", help="The published sizes on any device, without extrapolation: hours on CPUs."),
     ] = False,
+    narrow: Annotated[
+        bool,
+        typer.Option("--narrow", help="For dreampose: networks of an eighth of the widths, to check that it runs."),
+    ] = False,
     backend: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,6 +113,7 @@ def bench(
         repeats=repeats,
         backends=tuple(backend or ()),
         full=full,
+        narrow=narrow,
     )
 
     def announce(name: str) -> None:

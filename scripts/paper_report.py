@@ -30,6 +30,8 @@ FIGURES = {
     "ablation/methods.png": "Measures by method: mean with 95 % interval, single runs as grey dots",
     "ablation/garment-drift.png": "Garment drift over time, mean over clips and runs",
 }
+MISSING = "Not computed: the reason is under this title at the end of the report."
+SPEED = "In brackets: lowest and highest ratio of the repeats, of which it needs 2."
 _RUN = re.compile(r" \(\d+\)$")  # of a second run: "Global only (2)"
 
 
@@ -42,16 +44,24 @@ def by_method(runs: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def speed_rows(suite: Mapping[str, Any]) -> list[list[str]]:
-    """Speed relative to sampling frame by frame, with the paper's factor."""
+    """Speed relative to sampling frame by frame with its range over repeats, below the paper's factor."""
+    ranges = suite.get("ratio_ranges", {})  # results of older versions have none
+
+    def cell(name: str, value: float) -> str:
+        ends = ranges.get(name)
+        return f"{value:.2f} ({f'{ends[0]:.2f} .. {ends[1]:.2f}' if ends else report.NO_INTERVAL})"
+
     rows = [["comparison", "times faster", "source"], ["the paper, 70 frames", f"{suite['paper']:.1f}", report.PAPER]]
-    rows += [[name, f"{value:.1f}", "measured here"] for name, value in suite["ratios"].items()]
-    return [*rows, ["counted operations of (a) and (b)", f"{suite['arithmetic']:.1f}", "calculated"]]
+    rows += [[name, cell(name, value), "measured here"] for name, value in suite["ratios"].items()]
+    return [*rows, ["counted operations of (a) and (b)", f"{suite['arithmetic']:.1f} (exact)", "calculated"]]
 
 
-def differences(ablation: Mapping[str, Any]) -> list[Section]:
-    """Paired differences of both conditioners from one; none if too few clips have an interval."""
-    rows = report.difference_rows(ablation)
-    return [Section("Differences on the same photos", (report.DIFFERENCES,), [Table(rows)])] if len(rows) > 1 else []
+def differences(ablation: Mapping[str, Any]) -> Section:
+    """Paired differences of both conditioners from one, or the reason why there are none."""
+    title, rows = "Differences on the same photos", report.difference_rows(ablation)
+    if len(rows) == 1:
+        return Section(title, (report.FEW_PHOTOS,))
+    return Section(title, (report.DIFFERENCES,), [Table(rows)])
 
 
 def sections(folder: Path) -> list[Section]:
@@ -65,12 +75,17 @@ def sections(folder: Path) -> list[Section]:
     counts = ", ".join(f"{name}: {len(runs)}" for name, runs in ablation.items())
     return [
         Section("What was run", (INTRODUCTION, f"{report.heading(methods)}. Training runs: {counts}.")),
-        Section("Table 1: methods", (report.note(measured),), [Table(report.paper_rows(measured))]),
-        Section("Table 2: conditioning", (), [Table(report.ablation_rows(ablation))]),
+        Section("Table 1: methods", (report.note(measured), MISSING), [Table(report.paper_rows(measured))]),
+        Section("Table 2: conditioning", (MISSING,), [Table(report.ablation_rows(ablation))]),
         Section("Other measures of the ablation", (report.MEANS,), [Table(report.method_rows(ablation))]),
-        *differences(ablation),
+        differences(ablation),
         Section("Figure of section 4.6", (), (), [Picture(f, t) for f, t in FIGURES.items() if (folder / f).is_file()]),
-        Section("Section 4.5: speed", (speed["title"], str(speed["reduced"] or "")), [Table(speed_rows(speed))]),
+        Section(
+            "Section 4.5: speed",
+            (speed["title"], speed["reduced"] or "", SPEED),
+            [Table(speed_rows(speed))],
+            lines=speed["notes"],
+        ),
         *(Section(title, lines=lines) for title, lines in report.remarks([methods, *everything]).items()),
     ]
 

@@ -31,7 +31,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
 
     Args:
         request: sizes, steps of (c), device.
-        architectures: networks and their sizes; None: as wide as published, at the sizes of the request.
+        architectures: networks and their sizes; None: as wide as published or narrow, at the sizes of the request.
 
     Raises:
         UsageError: a model is given: only architectures are compared.
@@ -50,6 +50,9 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
     device, dtype = request.place
     on_gpu = device.type == "cuda"
     (frames, height, width), reduced = request.sizes(device)
+    if request.narrow and architectures is None:
+        label = f"reduced: widths 1/8, small CLIP, latents {frames}x{height}x{width}"
+        architectures = dataclasses.replace(shapes.REDUCED, label=label, frames=frames, height=height, width=width)
     shape = architectures or dataclasses.replace(shapes.FULL, frames=frames, height=height, width=width)
     with torch.device("meta"):  # checked before allocating 4 GB
         FashionFlowUNet(**shape.unet3d).check_shape(shape.frames, shape.height, shape.width)
@@ -84,6 +87,7 @@ def dreampose(request: BenchRequest, architectures: "Shape | None" = None) -> di
         "warmup": WARMUP,
         "results": results,
         "ratios": _ratios(results, few),
+        "ratio_ranges": _ranges(results, few),
         "paper": PAPER,
         "arithmetic": arithmetic,
         "constancy": constancy,
@@ -127,12 +131,10 @@ def _videos(
     return videos
 
 
-def _ratios(results: Mapping[str, Any], few: int) -> dict[str, float]:
-    def median(name: str) -> float:
-        return results[name]["median_s"]
-
+def _pairs(few: int) -> dict[str, tuple[str, str]]:
+    """Ratio → the rows of results above and below the line."""
     slow, quick = f"(c) video, {ALL_STEPS} steps", f"(c) video, {few} steps"
-    pairs = {
+    return {
         "(a) over (b): the paper's claim": ("(a) video", "(b) video"),
         f"(d) over (c), {ALL_STEPS} steps": ("(d) video", slow),
         f"(d) over (c), {few} steps": ("(d) video", quick),
@@ -140,7 +142,21 @@ def _ratios(results: Mapping[str, Any], few: int) -> dict[str, float]:
         f"(a) over (c), {few} steps": ("(a) video", quick),
         "(b) over (c), one denoising step": ("(b) denoise", "(c) denoise"),
     }
-    return {name: median(above) / median(below) for name, (above, below) in pairs.items()}
+
+
+def _ratios(results: Mapping[str, Any], few: int) -> dict[str, float]:
+    """Ratios of the medians."""
+    return {name: results[a]["median_s"] / results[b]["median_s"] for name, (a, b) in _pairs(few).items()}
+
+
+def _ranges(results: Mapping[str, Any], few: int) -> dict[str, list[float]]:
+    """Lowest and highest ratio over the repeats, each of which runs all calls; empty for a single one."""
+    ranges = {}
+    for name, (above, below) in _pairs(few).items():
+        each = [a / b for a, b in zip(results[above]["seconds"], results[below]["seconds"])]
+        if len(each) > 1:
+            ranges[name] = [min(each), max(each)]
+    return ranges
 
 
 def _honesty(constancy: Mapping[str, Any], full: bool, on_gpu: bool) -> list[str]:

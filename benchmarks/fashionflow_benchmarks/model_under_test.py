@@ -39,6 +39,7 @@ class BenchRequest:
         repeats: timed calls per row.
         backends: runtimes of the suite of that name.
         full: whether to use the published sizes on any device, and to make every call.
+        narrow: whether the suite dreampose uses networks of an eighth of the published widths, as a check that it runs.
     """
 
     model: str = PUBLISHED
@@ -51,8 +52,11 @@ class BenchRequest:
     repeats: int = 5
     backends: tuple[str, ...] = ()
     full: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
+        if self.full and self.narrow:
+            raise UsageError("--full, --narrow: only one of them")
         if self.repeats < 1:
             raise UsageError(f"--repeats: must be at least 1, not {self.repeats}")
 

@@ -48,10 +48,16 @@ LABELS: dict[str, tuple[str, str, int]] = {
 
 Runs = Sequence[Mapping[str, Any]]  # results of a method's runs, one per training seed
 
-MEANS = "In brackets: 95 % interval over clips. Several runs: their mean, and the outer ends of their intervals."
+MEANS = (
+    "In brackets: 95 % interval over clips, which needs 4 of them. Several runs: their mean, and the outer ends of "
+    "their intervals. No value: no clip has the measure, for example without visible skin."
+)
+NO_INTERVAL, NOT_COMPUTED, NO_VALUE = "no interval", "not computed", "no value"
+NOT_OF_REAL = "not defined"  # measures that compare with the real clips
 DIFFERENCES = (
     "Mean difference on the same photos, with its 95 % interval by paired bootstrap over photos (means over runs)."
 )
+FEW_PHOTOS = "Not computed: needs 4 photos that all methods have."
 
 # Published numbers, tables 1 and 2 of the paper, on the Fashion test set; not measured here.
 COLUMNS = ("is", "fvd", "vfid")
@@ -230,12 +236,20 @@ def method_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None = No
     """All metrics as rows, methods as columns: mean of the runs with its interval; and the value of the real clips."""
     names = metrics if metrics is not None else metric_names(measured)
     rows = [["metric", *measured, "real clips"]]
+    every = [run for runs in measured.values() for run in runs]
     for metric in names:
-        references = [run["reference"].get(metric) for runs in measured.values() for run in runs]
-        reference = next((value for value in references if value is not None), None)
         cells = [method_cell(metric, runs) for runs in measured.values()]
-        rows.append([label(metric), *cells, "" if reference is None else number(metric, reference)])
+        rows.append([label(metric), *cells, _reference_cell(metric, every)])
     return rows
+
+
+def _reference_cell(metric: str, runs: Runs) -> str:
+    """The value of the real clips, which all runs share, with its interval."""
+    found = next((run for run in runs if run["reference"].get(metric) is not None), None)
+    if found is None:
+        return NO_VALUE if any(metric in run["reference"] for run in runs) else NOT_OF_REAL
+    # Older results have no intervals of the real clips.
+    return _with_ends(metric, found["reference"][metric], found.get("reference_intervals", {}).get(metric))
 
 
 def metric_names(measured: Mapping[str, Runs]) -> list[str]:
@@ -254,12 +268,16 @@ def mean_of_runs(metric: str, runs: Runs) -> tuple[float, list[float] | None] | 
 
 
 def method_cell(metric: str, runs: Runs) -> str:
-    """A value with its interval; a dash where there is none."""
+    """A value with its interval, or words on what is missing."""
     found = mean_of_runs(metric, runs)
     if found is None:
-        return "-"
-    value, ends = found
-    return number(metric, value) + (f" ({number(metric, ends[0])} .. {number(metric, ends[1])})" if ends else "")
+        return NO_VALUE if any(metric in run["metrics"] for run in runs) else NOT_COMPUTED
+    return _with_ends(metric, *found)
+
+
+def _with_ends(metric: str, value: float, ends: Sequence[float] | None) -> str:
+    interval = f"{number(metric, ends[0])} .. {number(metric, ends[1])}" if ends else NO_INTERVAL
+    return f"{number(metric, value)} ({interval})"
 
 
 def difference_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None = None) -> list[list[str]]:
@@ -271,7 +289,7 @@ def difference_rows(measured: Mapping[str, Runs], metrics: Sequence[str] | None 
         found = [pair.get(metric) for pair in pairs.values()]
         if any(found):
             photos = {one.photos for one in found if one}
-            cells = [difference_text(metric, one) if one else "-" for one in found]
+            cells = [difference_text(metric, one) if one else NOT_COMPUTED for one in found]
             rows.append([label(metric), *cells, " / ".join(map(str, sorted(photos)))])
     return rows
 
@@ -281,15 +299,25 @@ def _plain(value: float) -> str:
 
 
 def _measured_row(name: str, result: Mapping[str, Any]) -> list[str]:
-    values = ["-" if (value := result["metrics"].get(metric)) is None else _plain(value) for metric in COLUMNS]
+    values = [_short_cell(metric, result) for metric in COLUMNS]
     return [name, *values, f"measured here, {result['samples']['fake']} clips"]
+
+
+def _short_cell(metric: str, result: Mapping[str, Any]) -> str:
+    """A value with the paper's digits and its interval, or words on what is missing."""
+    value = result["metrics"].get(metric)
+    if value is None:
+        return NOT_COMPUTED
+    ends = result["intervals"].get(metric)
+    return f"{_plain(value)} ({f'{_plain(ends[0])} .. {_plain(ends[1])}' if ends else NO_INTERVAL})"
 
 
 def note(measured: Mapping[str, Mapping[str, Any]]) -> str:
     """What the paper's rows and measured rows may be compared with."""
     text = (
         "Rows from the paper use its authors' test set and windows, which it does not specify. Rows measured here "
-        "are comparable with each other, and with the paper's only on the same clips."
+        "are comparable with each other, and with the paper's only on the same clips. In brackets: 95 % interval over "
+        "clips; the paper has none."
     )
     others = {
         loaded["file"]

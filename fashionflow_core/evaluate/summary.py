@@ -38,13 +38,12 @@ def summarise(
         result.add_mean(of_pairs(metric), [pair[name] for pair in pairs.values() if (name := of_pairs(metric)) in pair])
     for name in dict.fromkeys(name for clip in fake for name in clip.numbers):
         result.add_mean(name, [clip.numbers.get(name) for clip in fake])
-        result.reference[name] = _mean([clip.numbers.get(name) for clip in real])
+        result.add_reference(name, [clip.numbers.get(name) for clip in real])
     for name in ("garment_error", "skin_error", "width_correlation"):
         if any(name in pair for pair in pairs.values()):
             result.add_mean(name, [pair.get(name) for pair in pairs.values()])
     if protocol.wants("drift", "skin"):
-        result.add_skin_gap(fake)
-        result.reference["skin_gap"] = person.skin_gap(_by_group(real))
+        result.add_skin_gap(real, fake)
     result.remark_lengths(fake, pairs)
     samples = {
         "real": len(real),
@@ -59,6 +58,7 @@ def summarise(
         "intervals": result.intervals,
         "floors": result.floors,
         "reference": result.reference,
+        "reference_intervals": result.reference_intervals,
         "skin_groups": _skin_groups(fake),
         "samples": samples,
         "failed": failed,
@@ -84,6 +84,7 @@ class _Result:
         self.intervals: dict[str, list[float]] = {}
         self.floors: dict[str, float | None] = {}
         self.reference: dict[str, float | None] = {}
+        self.reference_intervals: dict[str, list[float]] = {}
         self.samples: dict[str, Any] = {}
         self.replicates: dict[str, int] = {}
 
@@ -127,13 +128,33 @@ class _Result:
             self._remark(f"psnr: infinite for {len(values) - len(having)} equal pairs, which the mean omits")
         self._interval(metric, lambda x: float(np.mean(x)), [[np.array([[value]]) for value in having]], floor=False)
 
-    def add_skin_gap(self, clips: Sequence[ClipMeasurement]) -> None:
-        """Difference of mean skin drift between skin groups."""
-        groups = _by_group(clips)
-        self.metrics["skin_gap"] = person.skin_gap(groups)
+    def add_reference(self, metric: str, values: Sequence[float | None]) -> None:
+        """Mean of a measure over the real clips that have it, with its interval."""
+        self.reference[metric] = _mean(values)
+        having = [np.array([[value]]) for value in values if value is not None]
+        if having and (
+            ends := frechet.interval(
+                lambda x: float(np.mean(x)), [having], self.protocol.bootstrap, self.protocol.seed, lowest=-np.inf
+            )
+        ):
+            self.reference_intervals[metric] = list(ends)
+
+    def add_skin_gap(self, real: Sequence[ClipMeasurement], fake: Sequence[ClipMeasurement]) -> None:
+        """Difference of mean skin drift between skin groups, of the fakes and of the real clips as reference."""
+        groups = _by_group(fake)
+        self.metrics["skin_gap"], ends = self._skin_gap(groups)
         self.samples["skin_gap"] = sum(map(len, groups.values()))
-        if self.metrics["skin_gap"] is None:
-            return
+        if ends is not None:
+            self.intervals["skin_gap"], self.replicates["skin_gap"] = list(ends), self.protocol.bootstrap
+        self.reference["skin_gap"], ends = self._skin_gap(_by_group(real))
+        if ends is not None:
+            self.reference_intervals["skin_gap"] = list(ends)
+
+    def _skin_gap(self, groups: Mapping[str, list[float]]) -> tuple[float | None, tuple[float, float] | None]:
+        """The gap with its interval; None if fewer than two groups are there, or too few clips."""
+        value = person.skin_gap(groups)
+        if value is None:
+            return None, None
         rows = [np.array([[place, drift]]) for place, values in enumerate(groups.values()) for drift in values]
 
         def gap(drawn: frechet.Features) -> float:
@@ -143,7 +164,7 @@ class _Result:
                 raise ValueError("one group")
             return found
 
-        self._interval("skin_gap", gap, [rows])
+        return value, frechet.interval(gap, [rows], self.protocol.bootstrap, self.protocol.seed)
 
     def remark_lengths(self, clips: Sequence[ClipMeasurement], pairs: Mapping[str, Mapping[str, float | None]]) -> None:
         """Remark that clips are compared on the frames that both have, if their lengths differ."""

@@ -212,3 +212,8 @@ def checkpoint_activations(unet: nn.Module) -> None:
         for block in getattr(unet, name):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     unet.mid_block.forward = partial(checkpoint, unet.mid_block.forward, use_reentrant=False)  # type: ignore[union-attr]
+
+
+def checkpointed_blocks(network: nn.Module) -> list[nn.Module]:
+    """The parts of a network that `checkpoint_activations` wrapped; empty without it."""
+    return [module for module in network.modules() if "forward" in module.__dict__]

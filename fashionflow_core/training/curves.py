@@ -56,7 +56,7 @@ def chart(curves: Sequence[Curve], label: str, logarithmic: bool = True) -> str:
         parts.append(f'<text x="{_LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{number(y)}</text>')
     for x in _ticks(first, last):
         column = place(x, high)[0]
-        if column > WIDTH - _RIGHT - 45:  # the axis's name is there
+        if column > WIDTH - _RIGHT - 45 or abs(x - round(x)) > 1e-6:  # the axis's name is there; steps are whole
             continue
         parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.0f}</text>')
     parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 8}" text-anchor="end">step</text>')

@@ -2,13 +2,18 @@
 
 import math
 import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
+from fashionflow_core.training.build import checkpointed_blocks
 from fashionflow_core.training.config import TrainConfig
 from fashionflow_core.training.data import Draw, collate
 from fashionflow_core.training.run import make_target
@@ -35,7 +40,7 @@ class TrainingPlan:
         learning_parameters: trained parameters; `frozen_parameters` are used but not trained.
         weights_bytes: all weights, gradients, both moments and averaged weights.
         activation_bytes: what the backward pass needs of one forward pass, estimated from the measured step; with
-            gradient checkpointing an upper bound.
+            gradient checkpointing the borders of the U-Net's levels, and the activations of the largest level.
         free_bytes: free memory of the device; None: unknown.
         checkpoint_bytes: one checkpoint; `disk_bytes` all that are kept and the result; `disk_free` on that disk.
         steps, epochs, hours: length of the run; `limit` is the setting that ends it.
@@ -186,7 +191,7 @@ def _length(config: TrainConfig, schedule: RunSchedule, seconds: float) -> tuple
 def _measure(target: Target, device: torch.device, half: torch.dtype | None) -> tuple[float, int, int]:
     """Seconds of forward and backward of one clip, bytes kept for the backward pass, and frames of its window.
 
-    Twice, since the first pass also allocates and selects kernels; the second is timed.
+    Twice: the first pass also allocates, selects kernels and counts bytes; the second is timed.
     """
     frames = target.frames
     if isinstance(target, UNetTarget):
@@ -200,26 +205,75 @@ def _measure(target: Target, device: torch.device, half: torch.dtype | None) -> 
     for index in range(2):
         draws = [[Draw(index, 0, 1, 0, frames)]]
         (batch,) = DataLoader(target.examples, batch_sampler=draws, collate_fn=collate)
-        kept: dict[int, int] = {}
-
-        def remember(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in learning:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
+        counter = _SavedBytes(learning)
         _wait(device)
         began = time.perf_counter()
         with (
-            torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor),
+            counter.counting(module) if index == 0 else nullcontext(),
             torch.autocast(device.type, half, enabled=half is not None),
         ):
             loss = target.losses(module, target.prepare(batch.to(device))).sum()
         loss.backward()
         _wait(device)
-        seconds, stored = time.perf_counter() - began, sum(kept.values())
+        seconds, stored = time.perf_counter() - began, stored or counter.total
         module.zero_grad(set_to_none=True)
     return seconds, stored, frames
+
+
+class _SavedBytes:
+    """Bytes that a forward pass keeps for its backward pass, each storage once.
+
+    Blocks with gradient checkpointing keep their inputs, and in the backward pass the activations of one block at a
+    time exist. These are counted by running every block once more.
+
+    Args:
+        learning: addresses of the weights, which are not counted.
+    """
+
+    def __init__(self, learning: Container[int]) -> None:
+        self._learning = learning
+        self._kept: dict[int, int] = {}  # by address
+        self._largest = 0  # block
+
+    @property
+    def total(self) -> int:
+        return sum(self._kept.values()) + self._largest
+
+    @contextmanager
+    def counting(self, network: nn.Module) -> Iterator[None]:
+        """Count during the `with` block."""
+        blocks = checkpointed_blocks(network)
+        wrapped = [block.forward for block in blocks]
+        for block in blocks:
+            block.forward = partial(self._block, block, block.forward)
+        try:
+            with self._saving(self._kept):
+                yield
+        finally:
+            for block, forward in zip(blocks, wrapped):
+                block.forward = forward
+
+    def _saving(self, kept: dict[int, int]) -> torch.autograd.graph.saved_tensors_hooks:
+        def remember(tensor: torch.Tensor) -> torch.Tensor:
+            self._add(tensor, kept)
+            return tensor
+
+        return torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor)
+
+    def _add(self, tensor: torch.Tensor, kept: dict[int, int]) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._learning:
+            kept[storage.data_ptr()] = storage.nbytes()
+
+    def _block(self, block: nn.Module, checkpointed: Callable[..., Any], *inputs: torch.Tensor) -> Any:
+        for tensor in inputs:
+            self._add(tensor, self._kept)
+        kept: dict[int, int] = {}
+        with self._saving(kept):
+            outputs = type(block).forward(block, *inputs)
+        self._largest = max(self._largest, sum(size for at, size in kept.items() if at not in self._kept))
+        del outputs
+        return checkpointed(*inputs)
 
 
 def _wait(device: torch.device) -> None:
@@ -231,7 +285,8 @@ def _problems(plan: TrainingPlan) -> list[str]:
     found = []
     needed = plan.weights_bytes + plan.activation_bytes
     if plan.free_bytes is not None and needed > plan.free_bytes:
-        remedy = "data.micro_batch_size=1, unet.gradient_checkpointing=true or fewer data.frames"
+        checkpointing = "" if plan.settings["unet"]["gradient_checkpointing"] else ", unet.gradient_checkpointing=true"
+        remedy = f"data.micro_batch_size=1{checkpointing} or fewer data.frames"
         found.append(f"memory: about {_gb(needed)} needed, {_gb(plan.free_bytes)} free: set {remedy}")
     if plan.disk_bytes > plan.disk_free:
         found.append(f"disk: {_gb(plan.disk_bytes)} needed, {_gb(plan.disk_free)} free: set a smaller checkpoints.keep")

@@ -80,13 +80,14 @@ def _facts(lines: list[dict[str, Any]], config: TrainConfig) -> list[tuple[str, 
         return [("step", "0")]
     last, schedule = lines[-1], config.schedule
     recent = [line["loss"] for line in lines[-20:]]
+    lines_read = f"mean of the last {len(recent)} lines" if len(recent) > 1 else "last line"
     ends = [f"of {schedule.max_steps:,}"] if schedule.max_steps else []
     epochs = [f"of {schedule.max_epochs:g}"] if schedule.max_epochs else []
     speed = last.get("clips_per_second")
     return [
         ("step", " ".join([f"{last['step']:,}", *ends])),
         ("epoch", " ".join([f"{last['epoch']:.2f}", *epochs])),
-        (f"loss, mean of the last {len(recent)} lines", number(sum(recent) / len(recent))),
+        (f"loss, {lines_read}", number(sum(recent) / len(recent))),
         ("time in steps", duration(last["seconds"] / 3600)),
         ("clips per second", number(speed) if speed else "-"),
         ("learning rate", f"{last['lr']:.2g}"),

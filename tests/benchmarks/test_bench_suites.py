@@ -173,6 +173,7 @@ def test_the_claim_four_ways() -> None:
     assert result["ratios"]["(a) over (b): the paper's claim"] == (
         rows["(a) video"]["median_s"] / rows["(b) video"]["median_s"]
     )
+    assert result["ratio_ranges"] == {}, "one repeat has no range"
     text = report.text(result)
     assert "the paper reports (a) over (b) as 9.3" in text and "not measured here" in text
 
@@ -184,6 +185,8 @@ def test_the_claim_four_ways() -> None:
         (["scale"], {"model": "mini-latent"}, "bench scale"),
         (["dreampose"], {"model": "mini-latent"}, "bench dreampose"),
         (["vae"], {"model": "mini-latent", "height": 8, "width": 8}, "--latent-size"),
+        (["step"], {"narrow": True}, "--narrow"),
+        (["dreampose"], {"narrow": True, "full": True}, "--full, --narrow"),
     ],
 )
 def test_suites_refuse(names: list[str], options: dict[str, Any], message: str) -> None:

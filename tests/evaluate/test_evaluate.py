@@ -60,6 +60,8 @@ def test_everything_is_measured(whole: dict[str, Any]):
         assert 0 <= low <= whole["metrics"][metric] <= high
         assert whole["metrics"][metric] > 0 and whole["floors"][metric] > 0
         assert any(line.startswith(f"{metric}: ") and "biased" in line for line in whole["warnings"])
+    low, high = whole["reference_intervals"]["garment_drift"]
+    assert low < whole["reference"]["garment_drift"] < high
     assert whole["samples"]["fid"] == {"real": 15, "fake": 15}
     assert 1 <= whole["metrics"]["is"] < 1008 and whole["metrics"]["psnr"] > 0
     assert {"garment_drift", "silhouette_correlation", "first_step"} <= set(whole["metrics"])

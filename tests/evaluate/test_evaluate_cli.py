@@ -49,7 +49,7 @@ def test_json_table_and_report(sets: Path, metric_weights: Path, tmp_path: Path)
     assert done.returncode == 0 and done.stderr == ""
     assert json.loads((tmp_path / "a.json").read_text())["metrics"] == found["metrics"]
     assert "| VFID I3D ↓ |" in done.stdout and "1659.546 | 0.867 | the paper's |" in done.stdout
-    assert "| my fakes | - | - |" in done.stdout and "measured here, 4 clips |" in done.stdout
+    assert "| my fakes | not computed | not computed |" in done.stdout and "measured here, 4 clips |" in done.stdout
     names = {path.name for path in (tmp_path / "r").iterdir()}
     pictures = {"clip-scores.png", "distances.png", "clips.png"}
     assert names == {"evaluation.json", "evaluation.md", "report.html", *pictures}

@@ -132,3 +132,19 @@ def test_tables_of_an_ablation_show_what_was_measured_with_intervals():
     assert f"| {mean + 5:.2f} ({mean + 2:.2f} .. {mean + 8:.2f}) |" in shown
     assert "| Global and local − Global only | Global and local − Local only |" in shown
     assert "| -5.00 (-5.00 .. -5.00) | -1.00 (-1.00 .. -1.00) | 20 |" in shown
+
+
+def test_cells_of_an_ablation_have_an_interval_or_say_what_is_missing():
+    few = result(values=[1.0, 2.0]) | {"intervals": {}}
+    few |= {"reference": {"garment_drift": 1.5, "skin_drift": None}}
+    few["metrics"] |= {"garment_drift": 2.0, "skin_drift": None}
+    many = few | {"intervals": {"garment_drift": [1.0, 3.0]}, "reference_intervals": {"garment_drift": [1.25, 1.75]}}
+    many["metrics"] = {"garment_drift": 2.0, "fvd": 12.5}
+    rows = {row[0]: row[1:] for row in report.method_rows({"a": [few], "b": [many]})}
+    assert rows["garment colour error, ΔE ↓"] == ["1.50 (no interval)", "not computed", "not defined"]
+    assert rows["garment drift, ΔE ↓"] == ["2.00 (no interval)", "2.00 (1.00 .. 3.00)", "1.50 (no interval)"]
+    assert rows["skin drift, ΔE ↓"] == ["no value", "not computed", "no value"]
+    assert report.method_rows({"b": [many]})[1][-1] == "not defined"
+    assert report.method_rows({"b": [many]})[2][-1] == "1.50 (1.25 .. 1.75)"
+    published = report.paper_rows({"mine": many | {"intervals": {"fvd": [10.0, 15.0]}}})[-1]
+    assert published[1:4] == ["not computed", "12.500 (10.000 .. 15.000)", "not computed"]

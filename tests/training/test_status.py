@@ -67,5 +67,12 @@ def test_chart_of_odd_values(values: list[float]):
     ElementTree.fromstring(chart([Curve("a", "one", list(enumerate(values)))], "x"))
 
 
+@pytest.mark.parametrize("steps", [[2], [2, 3], [1, 2, 3]])
+def test_steps_of_a_short_chart_are_named_once(steps: list[int]):
+    svg = chart([Curve("a", "one", [(step, 1.0) for step in steps])], "x")
+    named = re.findall(r'text-anchor="middle">([^<]*)<', svg)
+    assert named and len(named) == len(set(named))
+
+
 def test_chart_without_points_is_nothing():
     assert chart([Curve("a", "one", [])], "x") == ""

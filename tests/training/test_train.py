@@ -323,6 +323,18 @@ def test_dry_run_counts_what_the_checkpoint_holds(place: Path, whole: Path, tmp_
     assert longer.activation_bytes == pytest.approx(2 * plan.activation_bytes, rel=0.05)
 
 
+def test_dry_run_counts_gradient_checkpointing(place: Path, tmp_path: Path):
+    """It saves activations, but the borders of all levels and the activations of one remain."""
+
+    def planned(checkpointing: str, frames: int) -> int:
+        asked = load_config(None, settings(place, frames=frames, gradient_checkpointing=checkpointing))
+        return make_plan(asked, place / "model", tmp_path / "run", "cpu").activation_bytes
+
+    kept, recomputed = planned("false", 4), planned("true", 4)
+    assert 0.2 * kept < recomputed < 0.8 * kept
+    assert planned("true", 8) == pytest.approx(2 * recomputed, rel=0.05)
+
+
 def test_the_report_of_a_run_is_a_page_of_its_own(place: Path, tmp_path: Path):
     """Curves of every noise level, previews next to the page, nothing from elsewhere."""
     out = tmp_path / "run"
