@@ -57,7 +57,7 @@ def measured(frames: np.ndarray) -> Values:
         "limb": doubled.doubled_limb(frames),
         "blur": lost_detail.blur(few, figure),
         "texture": lost.pattern,
-        "hue": drift.cell_drift(few[1:], few[0], garment[1:], garment[0]),
+        "colour": drift.cell_drift(few[1:], few[0], garment[1:], garment[0]),
         "face": lost.face,
     }
     return {name: round(float(value), 4) for name, value in found.items()} | {"growth": round(zoom.growth, 4)}
@@ -74,14 +74,14 @@ def of_seed(seed: int, with_faults: bool) -> dict[str, Values]:
 
 
 def limit_of(clean: np.ndarray, visible: np.ndarray) -> float:
-    """Between the worst clean clip and what nine tenths of the visible faults exceed, larger scores being worse.
+    """Between what 2 % of the clean clips and nine tenths of the visible faults exceed, larger scores being worse.
 
     The middle of the two; the geometric one for scores below their limit, which are of different orders. Where the two
-    overlap, a hundredth of the clean clips is beyond the limit.
+    overlap, 2 % of the clean clips are beyond the limit.
     """
-    low, high = float(clean.max()), float(np.quantile(visible, 0.1))
+    low, high = float(np.quantile(clean, 0.98)), float(np.quantile(visible, 0.1))
     if high <= low:
-        return float(np.quantile(clean, 0.99))
+        return low
     return -float(np.sqrt(low * high)) if high < 0 else 0.5 * (low + high)
 
 

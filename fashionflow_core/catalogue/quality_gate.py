@@ -47,15 +47,15 @@ class QualityLimits:
     still: float = 1.3
     wild: float = 15.0
     figure: float = 0.4
-    flash: float = 5.0
+    flash: float = 4.6
     wall: float = 2.2
     fade: float = 0.2
     zoom: float = 0.78
-    limb: float = 0.02
-    cells: float = 4.5
-    pattern: float = 0.1
-    face: float = 0.2
-    blur: float = 0.25
+    limb: float = 0.01
+    cells: float = 5.0
+    pattern: float = 0.15
+    face: float = 0.15
+    blur: float = 0.3
 
     @classmethod
     def parse(cls, text: str) -> "QualityLimits":
@@ -194,10 +194,10 @@ RULES = (
     Rule("faded", "fade", "fade", 0.01, "the figure fades"),
     Rule("zoom", "zoom", "zoom", 0.23, "the picture zooms and the figure does not move"),
     Rule("limb", "doubled_limb", "limb", 0.0, "an arm or leg appears twice"),
-    Rule("recoloured", "cell_drift", "cells", 1.0, "part of the garment has another colour than in the photo"),
+    Rule("recoloured", "cell_drift", "cells", 1.6, "part of the garment has another colour than in the photo"),
     Rule("print", "pattern_lost", "pattern", 0.02, "the garment's print or texture is not the photo's"),
-    Rule("face", "face_lost", "face", 0.04, "the face is not the photo's"),
-    Rule("blurred", "blur", "blur", 0.03, "the figure becomes blurred"),
+    Rule("face", "face_lost", "face", 0.03, "the face is not the photo's"),
+    Rule("blurred", "blur", "blur", 0.01, "the figure becomes blurred"),
 )
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "temporal_energy",
 ]
 
+_WIDE = 0.15  # share of a garment's median width below which a row holds specks
+
 
 def _check(frames: np.ndarray, least: int = 1) -> np.ndarray:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
@@ -140,10 +142,20 @@ def cell_drift(frames: np.ndarray, photo: np.ndarray, masks: np.ndarray, garment
     return float(np.mean(found)) if found else 0.0
 
 
+def _main_rows(mask: np.ndarray) -> np.ndarray:
+    """The consecutive rows with most of a mask; specks on legs or shoes would otherwise move all cells."""
+    widths = np.count_nonzero(mask, axis=1)
+    if not widths.any():
+        return np.zeros(0, int)
+    wide = widths >= _WIDE * np.median(widths[widths > 0])
+    runs = np.split(np.arange(len(wide)), np.flatnonzero(np.diff(wide)) + 1)
+    return max((run for run in runs if wide[run[0]]), key=lambda run: widths[run].sum())
+
+
 def _cells(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean L*a*b* of 4 x 2 cells, `(8, 3)`; nan where a cell shows fewer than 20 pixels of the mask."""
     cells = np.full((8, 3), np.nan)
-    rows = np.flatnonzero(mask.any(axis=1))
+    rows = _main_rows(mask)
     if len(rows) < 8:
         return cells
     for row, part in enumerate(np.array_split(np.arange(rows[0], rows[-1] + 1), 4)):

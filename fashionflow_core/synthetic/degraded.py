@@ -71,7 +71,7 @@ def damaged(
     elif damage == "blur":
         made = _softened(frames, figure, (0.3 + 2.2 * strength * time) * height / 320)
     elif damage == "hue":
-        made = hued(frames, labels == (GARMENT if rng.random() < 0.7 else SKIN), rng, 70 * strength * soon)
+        made = _hued(frames, labels == (GARMENT if rng.random() < 0.7 else SKIN), rng, 70 * strength * soon)
     elif damage == "texture":
         made = _retextured(frames, labels == GARMENT, strength * soon)
     elif damage == "ramp":
@@ -118,15 +118,8 @@ def _softened(frames: np.ndarray, masks: np.ndarray, sigmas: np.ndarray) -> np.n
     return _blended(frames, masks, soft)
 
 
-def hued(frames: np.ndarray, masks: np.ndarray, rng: np.random.Generator, angles: np.ndarray) -> np.ndarray:
-    """Colours turned about the grey axis (Rodrigues' formula), and a little darker.
-
-    Args:
-        frames: uint8 `(f, h, w, 3)`.
-        masks: bool `(f, h, w)`, where.
-        rng: draws the direction.
-        angles: degrees of each frame.
-    """
+def _hued(frames: np.ndarray, masks: np.ndarray, rng: np.random.Generator, angles: np.ndarray) -> np.ndarray:
+    """Turned about the grey axis by degrees (Rodrigues' formula)."""
     side = 1 if rng.random() < 0.5 else -1
     axis = np.full(3, 3**-0.5)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])

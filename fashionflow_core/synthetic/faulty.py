@@ -11,23 +11,24 @@ import torch
 import torch.nn.functional as F
 
 from fashionflow_core.images import parts
+from fashionflow_core.images.lab import lab_to_srgb, srgb_to_lab
 from fashionflow_core.images.person import figure_rows
 from fashionflow_core.metrics.face import face_mask
 from fashionflow_core.metrics.labels import GARMENT
 from fashionflow_core.metrics.tracking import blurred
-from fashionflow_core.synthetic.degraded import STRENGTHS, damaged, hued
+from fashionflow_core.synthetic.degraded import STRENGTHS, damaged
 from fashionflow_core.synthetic.figure import sample_figure
 from fashionflow_core.synthetic.geometry import Moment
 from fashionflow_core.synthetic.labelled import LabelledClip, labelled_clip
 from fashionflow_core.synthetic.wardrobe import Wardrobe
 
-FAULTS = ("still", "zoom", "flash", "background", "fade", "limb", "blur", "texture", "hue", "face")
+FAULTS = ("still", "zoom", "flash", "background", "fade", "limb", "blur", "texture", "colour", "face")
 VISIBLE = dict(zip(FAULTS, (0.8, 0.4, 0.4, 0.4, 0.6, 0.6, 0.4, 0.4, 0.4, 0.6), strict=True))
 _SLOWER = dict(zip(STRENGTHS, (0.5, 0.25, 0.1, 0.03, 0.0)))  # share of the true speed that a still clip keeps
 _ZOOM = 0.25  # growth over a clip at full strength
 _BESIDE = dict(zip(STRENGTHS, (0.02, 0.04, 0.07, 0.11, 0.16)))  # shift of a limb's copy, share of the figure's height
 _DOUBLED_FROM = 10  # first frame with a doubled limb
-_HUE = 70.0  # degrees at full strength
+_RECOLOURED = 30.0  # distance of the colour in a*b* at full strength
 _MELTED = 0.16  # root mean square displacement of a face's features at full strength, share of its height
 _LEAST_LIMB = 0.025  # share of the figure that a limb covers in each of these frames
 
@@ -52,8 +53,8 @@ def faulty(clip: LabelledClip, fault: str, strength: float, seed: int, fps: floa
     soon = strength * np.minimum(np.arange(len(clip.frames)) / 3, 1)
     if fault == "face":
         return _melted(clip, soon, rng)
-    if fault == "hue":  # of the garment alone: `damaged` may choose the skin
-        return hued(clip.frames, clip.labels == GARMENT, rng, _HUE * soon)
+    if fault == "colour":
+        return _recoloured(clip, _RECOLOURED * soon, rng)
     if fault not in FAULTS:
         raise ValueError(f"unknown fault {fault!r}: one of {', '.join(FAULTS)}")
     return damaged(clip.frames, clip.labels, fault, strength, rng)
@@ -87,6 +88,21 @@ def _zoomed(photo: np.ndarray, count: int, growth: float, rng: np.random.Generat
     made = torch.stack(frames).permute(0, 2, 3, 1).numpy()
     made[0] = photo
     return _noisy(made, rng)
+
+
+def _recoloured(clip: LabelledClip, distances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The garment in another hue: a shift in a*b*, which grey garments show as well."""
+    angle = rng.uniform(0, 2 * np.pi)
+    made = clip.frames.copy()
+    for index, distance in enumerate(distances):
+        lab = srgb_to_lab(clip.frames[index])
+        lab[..., 1:] += np.float32(distance) * np.array([np.cos(angle), np.sin(angle)], np.float32)
+        other = lab_to_srgb(lab).astype(np.float32)
+        place = torch.from_numpy((clip.labels[index] == GARMENT).astype(np.float32))[None]
+        soft = blurred(place, 0.8).numpy()[0, ..., None]
+        made[index] = np.rint(clip.frames[index] * (1 - soft) + other * soft)
+    made[0] = clip.frames[0]
+    return made
 
 
 def _melted(clip: LabelledClip, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -83,7 +83,7 @@ def test_lost_prints_faces_and_detail_have_their_reasons(tmp_path: Path) -> None
     assert judged(tmp_path, truth.frames) == []
     for fault, strength, reason in (("texture", 0.6, "print"), ("face", 1.0, "face"), ("blur", 0.6, "blurred")):
         assert reason in judged(tmp_path, faulty(truth, fault, strength, 8)), fault
-    recoloured = judged(tmp_path, faulty(truth, "hue", 0.6, 8))
+    recoloured = judged(tmp_path, faulty(truth, "colour", 0.6, 8))
     assert "recoloured" in recoloured and not {"face", "blurred"} & set(recoloured)
 
 

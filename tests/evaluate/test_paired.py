@@ -16,7 +16,7 @@ def photos(values: np.ndarray) -> dict[str, float]:
     return {f"photo {index:03}": float(value) for index, value in enumerate(values)}
 
 
-def result(metric: str = "garment_error", **values: np.ndarray | list[float]) -> dict[str, Any]:
+def result(metric: str = "garment_error", /, **values: np.ndarray | list[float]) -> dict[str, Any]:
     """An evaluation with one measure, or those named."""
     columns = {metric: values.pop("values")} if "values" in values else {}
     columns |= values
