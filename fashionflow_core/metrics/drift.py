@@ -33,7 +33,8 @@ __all__ = [
     "temporal_energy",
 ]
 
-_WIDE = 0.15  # share of a garment's median width below which a row holds specks
+# Specks: rows below this share of a garment's median width, and parts below this share of its area.
+_WIDE, _PART = 0.15, 0.1
 
 
 def _check(frames: np.ndarray, least: int = 1) -> np.ndarray:
@@ -143,13 +144,15 @@ def cell_drift(frames: np.ndarray, photo: np.ndarray, masks: np.ndarray, garment
 
 
 def _main_rows(mask: np.ndarray) -> np.ndarray:
-    """The consecutive rows with most of a mask; specks on legs or shoes would otherwise move all cells."""
+    """The rows from the first to the last part of a mask; specks on legs or shoes would otherwise move all cells."""
     widths = np.count_nonzero(mask, axis=1)
     if not widths.any():
         return np.zeros(0, int)
     wide = widths >= _WIDE * np.median(widths[widths > 0])
     runs = np.split(np.arange(len(wide)), np.flatnonzero(np.diff(wide)) + 1)
-    return max((run for run in runs if wide[run[0]]), key=lambda run: widths[run].sum())
+    runs = [run for run in runs if wide[run[0]]]
+    kept = [run for run in runs if widths[run].sum() >= _PART * widths.sum()] or runs
+    return np.arange(kept[0][0], kept[-1][-1] + 1)
 
 
 def _cells(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
