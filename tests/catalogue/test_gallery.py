@@ -59,13 +59,13 @@ def catalogue(out: Path, count: int, *extra: dict[str, Any]) -> Path:
 
 def test_reasons_are_in_words_with_the_frame_that_shows_them(tmp_path: Path) -> None:
     scores = {"flash": 30.0, "flash_at": 5.0, "garment_drift": 12.0}
-    out = catalogue(tmp_path / "out", 0, record(6, scores=scores, flags=["flash", "colour", "blurred"]))
+    out = catalogue(tmp_path / "out", 0, record(6, scores=scores, flags=["flash", "colour", "melted"]))
     (page,) = gallery.build(out)
     (flash, colour, other) = content(page)["videos"][0]["reasons"]
     # 5.5 frames of 25 a second.
     assert flash == {"flag": "flash", "words": "the light flashes", "frame": 5, "seconds": 0.22}
     assert colour["words"] == "the garment's colour differs from the photo's" and colour["frame"] is None
-    assert other["words"] == "blurred", "a flag of another version"
+    assert other["words"] == "melted", "a flag of another version"
 
 
 def content(page: Path) -> dict[str, Any]:
