@@ -75,6 +75,7 @@ _LIMITS = {
     "interpolate_strides": 1000,
     "keyframes": 1000,
     "keyframe_seconds": 3600,
+    "shift_gain": 10,
 }
 
 
@@ -113,6 +114,8 @@ class ModelConfig:
             reserved for `generators.config.GeneratorConfig` (models that return frames) and invalid in model.json.
         keyframes, keyframe_seconds: of motion models: latent frames per clip, and the time between them.
         motion: of motion models: default motion, one of `MOTIONS`.
+        shift_gain: of motion models: factor on the sideways motion of the whole figure, whose deviation the network
+            underestimates; measured by scripts/measure_shift.py.
         conditioning: kinds of conditioning it was trained for, the default first: both, local (the pinned first frame;
             the context is null), global (the context; no frame is pinned). Paper 4.3, table 2.
         context_dropout: share of training clips with null context; guidance requires a value above 0.
@@ -152,6 +155,7 @@ class ModelConfig:
     keyframes: int = 0
     keyframe_seconds: float = 0.0
     motion: str = "turn"
+    shift_gain: float = 1.0
     lock: str = "off"
 
     def __post_init__(self) -> None:
@@ -171,7 +175,7 @@ class ModelConfig:
             value = getattr(self, field)
             if max(value if isinstance(value, tuple) else (value,), default=0) > limit:
                 yield f"{field} must be at most {limit:,}"
-        for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps"):
+        for field in ("height", "width", "frames", "fps", "vae_patch_size", "steps", "shift_gain"):
             if not getattr(self, field) > 0:
                 yield f"{field} must be above 0, not {getattr(self, field)!r}"
         if self.latents == "motion" and not (self.keyframes >= 4 and self.keyframe_seconds > 0):

@@ -116,8 +116,21 @@ def safe_turn(turn: float, inflation: float, box: FigureBox) -> float:
     return float(np.degrees(np.arcsin(_BAND / reach)))
 
 
-def controlled(channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, turn: float) -> Tensor:
-    """Scale motion to the requested turn; weight shifts and steps are unchanged.
+def shift_of(channels: Tensor, matte: np.ndarray) -> Tensor:
+    """Sideways motion of the whole figure in figure heights, (n,).
+
+    Args:
+        channels: (c, n, h, w).
+        matte: share of the figure in each cell, (h, w).
+    """
+    weights = torch.from_numpy(np.where(matte > 0.5, matte, 0)).to(channels)
+    return (channels[0] * weights).sum(dim=(1, 2)) / weights.sum().clamp(min=1e-6)
+
+
+def controlled(
+    channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, turn: float, shift_gain: float = 1.0
+) -> Tensor:
+    """Scale motion to the requested turn, and the figure's sideways motion by a factor.
 
     Args:
         channels: channels predicted by a network, (c, n, h, w).
@@ -126,6 +139,7 @@ def controlled(channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, t
         kind: turn, or sway, which keeps sideways motion and removes most of the turn.
         turn: maximum turn to a side in degrees; the prediction is scaled to
             it, by at most 1.6.
+        shift_gain: factor on the sideways motion of the whole figure (weight shifts, steps); `ModelConfig.shift_gain`.
 
     Returns:
         (c, n, h, w).
@@ -137,4 +151,5 @@ def controlled(channels: Tensor, matte: np.ndarray, box: FigureBox, kind: str, t
     scaled = channels.clone()
     scaled[0] += torch.from_numpy(RowTurns.of(channels, matte, box).narrowed(gain)).to(channels)
     scaled[1:4] *= gain
+    scaled[0] += (shift_gain - 1) * shift_of(channels, matte)[:, None, None]
     return scaled

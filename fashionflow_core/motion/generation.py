@@ -136,7 +136,8 @@ class MotionGenerator:
             )
         std = torch.tensor(self.config.latents_std)[:, None, None, None]
         for n, latents in zip(moving, sampled.cpu()):
-            keys = controlled(latents * std, prepared[n].cells, prepared[n].box, motion.kind, turns[n])
+            gain = self.config.shift_gain
+            keys = controlled(latents * std, prepared[n].cells, prepared[n].box, motion.kind, turns[n], gain)
             found[n] = at_times(keys, times, plan.spacing, plan.closed)
         return found
 

@@ -296,6 +296,7 @@ def model_config(
         name=config.name or name,
         purpose=config.purpose or build.purpose(),
         latents="motion",
+        shift_gain=base.shift_gain if config.init_from else 1.0,
         latents_mean=(0.0,) * CHANNELS,
         latents_std=std,
         keyframes=keyframes,

@@ -12,7 +12,7 @@ from fashionflow_core import pipeline
 from fashionflow_core.config import GenerateSettings
 from fashionflow_core.diffusion.clip import Clip
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, UsageError
-from fashionflow_core.motion.control import controlled, safe_turn, turn_of
+from fashionflow_core.motion.control import controlled, safe_turn, shift_of, turn_of
 from fashionflow_core.motion.distance import Variations, motion_distance
 from fashionflow_core.motion.figure_box import GRID, FigureBox
 from fashionflow_core.motion.handmade import handmade_motion
@@ -175,6 +175,19 @@ def test_the_turn_is_what_is_asked_for() -> None:
         return (channels[0].numpy() * middle).sum(axis=-1) / np.maximum(middle.sum(axis=-1), 1)
 
     assert np.allclose(sideways(swaying), sideways(predicted), atol=2e-3)  # sideways motion stays
+
+
+def test_the_shift_of_the_figure_is_multiplied_and_nothing_else() -> None:
+    _, mask = paper_doll()
+    box = FigureBox.of(mask)
+    cells = box.resample(mask, *GRID, outside=0.0)
+    predicted = torch.from_numpy(handmade_motion(mask, box, np.arange(12) * 0.25, seed=0, turn=12.0))
+    one, more = (controlled(predicted, cells, box, "turn", 12.0, gain) for gain in (1.0, 2.5))
+    torch.testing.assert_close(shift_of(more, cells) - shift_of(one, cells), 1.5 * shift_of(predicted, cells))
+    added = more - one
+    assert added[0].abs().max() > 1e-3 and torch.equal(added[1:], torch.zeros_like(added[1:]))
+    assert float((added[0].amax(dim=(1, 2)) - added[0].amin(dim=(1, 2))).max()) < 1e-6  # the figure moves as a whole
+    assert added[:, 0].abs().max() < 1e-6  # the photo
 
 
 def test_a_smaller_turn_is_that_of_the_figure() -> None:

@@ -60,6 +60,7 @@ def test_a_field_left_out_takes_its_default(tmp_path: Path):
         ({"height": 0}, "height"),
         ({"fps": -25}, "fps"),
         ({"steps": 0}, "steps"),
+        ({"shift_gain": 0}, "shift_gain"),
         ({"latents_std": [1.0, 1.0, 1.0]}, "one value per channel"),
         ({"latents_std": [1.0, 1.0, 0.0, 1.0]}, "above 0"),
         ({"height": "64"}, "height"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from tiny_motion import motion_config
 from transformers import CLIPVisionModel
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from fashionflow_core.training import run
 from fashionflow_core.training.config import LoRAConfig, TrainConfig
 from fashionflow_core.training.data import Draw
 from fashionflow_core.training.dry_run import describe, make_plan
-from fashionflow_core.training.motion import MotionClips, MotionTarget, draw_window, shown
+from fashionflow_core.training.motion import MotionClips, MotionTarget, draw_window, model_config, shown
 from fashionflow_core.training.motion_augment import View, damaged, mirrored, recoloured
 from fashionflow_core.training.randomness import stream
 from fashionflow_core.training.settings import load_config
@@ -77,6 +78,12 @@ def test_the_preset_makes_a_model_folder(trained: Path, clip: MotionClip) -> Non
     # Deviations are those of the clips: latents come out near 1.
     moved = (clip.channels[:, 1:12] ** 2 * clip.cover).sum(axis=(1, 2, 3)) / clip.cover.sum() / 11
     np.testing.assert_allclose(np.sqrt(moved * (1 + 0.25) / 2), model.latents_std, rtol=0.02)
+
+
+@pytest.mark.parametrize(("settings", "gain"), [((), 1.0), (("init_from=tiny-motion",), 2.0)])
+def test_the_gain_on_shifts_belongs_to_the_weights(clips: Path, settings: tuple[str, ...], gain: float) -> None:
+    of_base = motion_config(shift_gain=2.0)
+    assert model_config(config(clips, "max_steps=1", *settings), of_base, "new", (1.0,) * 4, 6).shift_gain == gain
 
 
 def test_resuming_takes_the_same_path(trained: Path, clips: Path, base: Path, tmp_path: Path) -> None:
