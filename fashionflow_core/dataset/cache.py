@@ -82,9 +82,8 @@ class Recipe:
         config = ModelConfig.load(model)
         if config.latents == "motion":
             raise UsageError(
-                f"{config.name}: a motion model needs true motion channels, which videos do not have",
-                hint=f"encode them for {option('model', 'mini-latent')}, or create motion clips: "
-                f"{command('data synth', motion=True)}",
+                f"{config.name}: a motion model has no latents of videos",
+                hint=f"fit motion clips: {command('data prepare', 'VIDEOS', out='DIR', model=config.name)}",
             )
         return cls(
             config=config,
