@@ -52,7 +52,9 @@ def prepare(
     ],
     out: Annotated[
         Path,
-        options.option(CLIPS, "out", "-o", text="Folder of the cache or the motion clips, created if missing.", show_default=False),
+        options.option(
+            CLIPS, "out", "-o", text="Folder of the cache or the motion clips, created if missing.", show_default=False
+        ),
     ],
     frames: Annotated[
         int | None,

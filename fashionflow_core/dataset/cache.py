@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError, UsageError, command, option
+from fashionflow_core.errors import FashionFlowError, UsageError, command
 from fashionflow_core.utils.device import resolve_dtype, short_name
 from fashionflow_core.utils.hashing import sha256
 

@@ -164,8 +164,8 @@ def fit_motion(
             fit.step(image, None)
             continue
         found = find_matte(image, parse)
-        for _ in range(_ITERATIONS):
-            residual = fit.step(image, found.alpha if found.trusted else None)
+        alpha = found.alpha if found.trusted else None
+        residual = [fit.step(image, alpha) for _ in range(_ITERATIONS)][-1]
         made = fit.channels()
         turn = float(np.degrees(turn_of(torch.from_numpy(made[:, None]), fit.cells, box))[0])
         seconds = number / STEPS * SPACING

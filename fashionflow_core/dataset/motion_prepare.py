@@ -19,7 +19,6 @@ from fashionflow_core.dataset.motion_fit import LEAST_KEYS, STEPS, FittedMotion,
 from fashionflow_core.dataset.prepare import LeftOut
 from fashionflow_core.errors import FashionFlowError, command, option
 from fashionflow_core.models.parser import FigureParser, parse_photo
-from fashionflow_core.motion.figure_box import MARGIN
 from fashionflow_core.motion.matte import Parse
 from fashionflow_core.motion.timing import SPACING
 from fashionflow_core.runtimes.torch import open_network
@@ -207,7 +206,7 @@ def clip_of(motion: FittedMotion, photo: np.ndarray, record: FitRecord) -> Motio
     attributes = {"style": "video"} | {
         name: getattr(record, name) for name in ("source", "sha256", "start", "turn", "residual", "uncertainty")
     }
-    info = {"source": record.source, "loop": False, "keys": keys, "margin": MARGIN, "attributes": attributes}
+    info = {"source": record.source, "loop": False, "keys": keys, "attributes": attributes}
     return cut_clip(channels, motion.cover, photo, motion.matte.alpha, labels, motion.inflation, motion.box, info)
 
 
@@ -238,7 +237,5 @@ def _read(folder: Path) -> dict[tuple[str, int], FitRecord]:
     try:
         records = [FitRecord(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError):
-        raise FashionFlowError(
-            f"{path}: damaged", hint="delete it; all videos are then fitted again"
-        ) from None
+        raise FashionFlowError(f"{path}: damaged", hint="delete it; all videos are then fitted again") from None
     return {(record.sha256, record.start): record for record in records if record.version == _VERSION}

@@ -51,8 +51,8 @@ class MotionClip:
         matte: matte, float32 (160, 128), 0 to 1.
         parts: indices of `images.parts.PARTS`, uint8 (160, 128).
         inflation: inflation of the visible layer in pixels of `photo`, float32 (160, 128); the factor of `b`.
-        info: metadata: seed or source, figure_height (of `photo`, in rows), loop (whether the motion returns at 2.72 s),
-            attributes; keys, if only the first keyframes are known (the rest repeat the last of them).
+        info: metadata: seed or source, figure_height (of `photo`, in rows), loop (whether the motion returns at
+            2.72 s), attributes; keys, if only the first keyframes are known (the rest repeat the last of them).
     """
 
     channels: np.ndarray
@@ -235,7 +235,7 @@ def cut_clip(
         info: `MotionClip.info` without `figure_height`.
     """
     crop = box.resample(photo, *CROP)
-    first, *others = info.items()
+    first, *others = info.items()  # the order of files of earlier versions
     return MotionClip(
         channels=channels,
         cover=cover,

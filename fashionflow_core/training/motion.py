@@ -275,7 +275,9 @@ class MotionTarget:
         noisy = add_noise(batch.latents, batch.noise, abar)
         prediction = module(known.network_input(noisy), batch.timestep, batch.clip_pixels, batch.content, batch.keep)
         target = target_of(batch.latents, batch.noise, abar, self.prediction)
-        counted = rearrange((1 - batch.given) * batch.known, "b f -> b 1 f 1 1") * (batch.cover + _OUTSIDE)[:, None, None]
+        counted = (
+            rearrange((1 - batch.given) * batch.known, "b f -> b 1 f 1 1") * (batch.cover + _OUTSIDE)[:, None, None]
+        )
         error = (prediction.float() - target).square() * counted
         total = error.sum(dim=(1, 2, 3, 4)) / (CHANNELS * counted.sum(dim=(1, 2, 3, 4)))
         return timestep_weights(abar, self.prediction, self.config.loss) * total

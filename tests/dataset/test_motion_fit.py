@@ -86,7 +86,9 @@ def test_what_is_left_out(fitted_by_hand: Callable[..., FittedMotion]) -> None:
     assert "cut off at a side" in fitted_by_hand(LEAST_KEYS, left=0).refusal
     plain = replace(fitted_by_hand(LEAST_KEYS), uncertainty=9.0)
     assert "too little texture" in plain.refusal
-    untrusted = replace(fitted_by_hand(LEAST_KEYS), matte=Matte(np.zeros((100, 80), np.float32), None, False, "no figure"))
+    untrusted = replace(
+        fitted_by_hand(LEAST_KEYS), matte=Matte(np.zeros((100, 80), np.float32), None, False, "no figure")
+    )
     assert untrusted.refusal == "no figure"
 
 
