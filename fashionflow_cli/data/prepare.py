@@ -12,7 +12,7 @@ import typer
 
 from fashionflow_cli import options
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries, result, result_json
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, PartialError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, PartialError, UsageError
 
 if TYPE_CHECKING:
     from fashionflow_core.dataset.cache import Recipe
@@ -26,6 +26,8 @@ fashionflow data prepare videos -o cache --clips-per-video 4
 fashionflow data prepare fashion/train fashion/test -o cache --model published --device cuda --workers 8
 
 fashionflow data prepare videos -o cache --dry-run
+
+fashionflow data prepare videos -o motion --model mini --clips-per-video 3
 """
 
 
@@ -50,7 +52,9 @@ def prepare(
     ],
     out: Annotated[
         Path,
-        options.option(CLIPS, "out", "-o", text="Folder of the cache, created if missing.", show_default=False),
+        options.option(
+            CLIPS, "out", "-o", text="Folder of the cache or the motion clips, created if missing.", show_default=False
+        ),
     ],
     frames: Annotated[
         int | None,
@@ -99,6 +103,8 @@ def prepare(
 ) -> None:
     """Encode clips of videos for training: latents of the model's VAE, first frames, and CLIP features.
 
+    For a motion model (such as mini) fit motion clips to the videos instead (extra lock).
+
     An interrupted run resumes; new and changed videos are added; unusable videos are listed.
     """
     start, warned = time.perf_counter(), ctx.ensure_object(Warnings)
@@ -115,6 +121,14 @@ def prepare(
         raise FashionFlowError(
             f"{where}: no videos found{why}", hint="name a folder that contains .mp4 or other video files"
         )
+
+    from fashionflow_core.config import ModelConfig
+
+    if ModelConfig.load(folder).latents == "motion":
+        if unused := [name for name, value in {"frames": frames, "dry-run": dry_run}.items() if value]:
+            raise UsageError(f"--{unused[0]}: not for motion models", hint=f"omit --{unused[0]}")
+        _prepare_motion(named, unreadable, out, folder, clips_per_video, overwrite, quiet, as_json, start, warned)
+        return
 
     from fashionflow_core.dataset import cache, prepare
     from fashionflow_core.dataset.cache_writer import check_folder
@@ -151,6 +165,48 @@ def prepare(
     else:
         result(str(out))
     _finish(made.left_out, len(named))
+
+
+def _prepare_motion(
+    named: dict[str, Path],
+    unreadable: list[str],
+    out: Path,
+    folder: Path,
+    clips_per_video: int,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    start: float,
+    warned: Warnings,
+) -> None:
+    """Fit motion clips to the videos."""
+    from fashionflow_core.dataset.motion_prepare import prepare_motion
+    from fashionflow_core.dataset.prepare import LeftOut
+
+    with progress("fitting", len(named), "video", quiet) as fitted:
+        made = prepare_motion(named, out, folder, clips_per_video, overwrite, fitted)
+    left_out = [LeftOut("", line) for line in unreadable] + made.left_out
+    _name_left_out(left_out)
+    seconds = round(time.perf_counter() - start, 3)
+    for record in made.records if not as_json else []:
+        if record.file:
+            ends = f"; {record.reason}" if record.reason else ""
+            note(
+                f"{record.source}, frame {record.start} on: {record.keys} keyframes, turn {record.turn:.0f} degrees, "
+                f"residual {100 * record.residual:.2f} %{ends}",
+                quiet,
+            )
+    note(f"{made.fitted} clips fitted, {made.kept} kept, {made.clips} in all, in {seconds} s", quiet)
+    if not made.fitted + made.kept:
+        raise FashionFlowError(
+            f"{', '.join(named)}: none of the {len(named)} videos can be used", hint="see the lines above"
+        )
+    if as_json:
+        summary = {"folder": str(out), "videos": len(named), **asdict(made), "left_out": [asdict(x) for x in left_out]}
+        result_json(summary | {"seconds": seconds, "warnings": warned.take()})
+    else:
+        result(str(out))
+    _finish(left_out, len(named))
 
 
 def _name_left_out(left_out: "list[LeftOut]") -> None:

@@ -203,7 +203,7 @@ def read_attributes(path: Path, request: ClipRequest | MotionRequest) -> dict[st
 
         info = read_motion_info(path)
         attributes = info["attributes"]
-        if (info["seed"], attributes.get("style", "drawn")) != (request.seed, request.style):
+        if (info.get("seed"), attributes.get("style", "drawn")) != (request.seed, request.style):
             raise _other_settings(path)
         for shown in files_of(path, request)[1:]:
             _read_video(shown, request)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fashionflow_core.config import ModelConfig
-from fashionflow_core.errors import FashionFlowError, UsageError, command, option
+from fashionflow_core.errors import FashionFlowError, UsageError, command
 from fashionflow_core.utils.device import resolve_dtype, short_name
 from fashionflow_core.utils.hashing import sha256
 
@@ -82,9 +82,8 @@ class Recipe:
         config = ModelConfig.load(model)
         if config.latents == "motion":
             raise UsageError(
-                f"{config.name}: a motion model needs true motion channels, which videos do not have",
-                hint=f"encode them for {option('model', 'mini-latent')}, or create motion clips: "
-                f"{command('data synth', motion=True)}",
+                f"{config.name}: a motion model has no latents of videos",
+                hint=f"fit motion clips: {command('data prepare', 'VIDEOS', out='DIR', model=config.name)}",
             )
         return cls(
             config=config,

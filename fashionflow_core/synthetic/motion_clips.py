@@ -51,8 +51,8 @@ class MotionClip:
         matte: matte, float32 (160, 128), 0 to 1.
         parts: indices of `images.parts.PARTS`, uint8 (160, 128).
         inflation: inflation of the visible layer in pixels of `photo`, float32 (160, 128); the factor of `b`.
-        info: metadata: seed, figure_height (of `photo`, in rows), loop (whether the motion returns at 2.72 s),
-            attributes.
+        info: metadata: seed or source, figure_height (of `photo`, in rows), loop (whether the motion returns at
+            2.72 s), attributes; keys, if only the first keyframes are known (the rest repeat the last of them).
     """
 
     channels: np.ndarray
@@ -62,6 +62,11 @@ class MotionClip:
     parts: np.ndarray
     inflation: np.ndarray
     info: dict[str, Any]
+
+    @property
+    def keys(self) -> int:
+        """Number of known keyframes; later ones repeat the last of them."""
+        return int(self.info.get("keys", self.channels.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -198,9 +203,39 @@ def assemble(
     box: FigureBox,
     style: str = "drawn",
 ) -> MotionClip:
-    """A clip from a full photo: content of its box, and motion."""
-    crop = box.resample(photo, *CROP)
+    """The clip of a sampled figure; see `cut_clip`."""
     attributes = placed.figure.attributes()
+    info = {
+        "seed": placed.figure.seed,
+        "loop": placed.loop,
+        "attributes": attributes if style == "drawn" else {"style": style} | attributes,
+    }
+    return cut_clip(channels, cover, photo, alpha, parts, e, box, info)
+
+
+def cut_clip(
+    channels: np.ndarray,
+    cover: np.ndarray,
+    photo: np.ndarray,
+    alpha: np.ndarray,
+    parts: np.ndarray,
+    e: np.ndarray,
+    box: FigureBox,
+    info: dict[str, Any],
+) -> MotionClip:
+    """A clip from a full photo: content of its box, and motion.
+
+    Args:
+        channels, cover: motion on the box's grid, see `MotionClip`.
+        photo: uint8 (h, w, 3).
+        alpha: matte, float32 (h, w).
+        parts: indices of `images.parts.PARTS`, uint8 (h, w).
+        e: inflation of the visible layer, (h, w), pixels of the photo.
+        box: box of the figure.
+        info: `MotionClip.info` without `figure_height`.
+    """
+    crop = box.resample(photo, *CROP)
+    first, *others = info.items()  # the order of files of earlier versions
     return MotionClip(
         channels=channels,
         cover=cover,
@@ -208,12 +243,7 @@ def assemble(
         matte=box.resample(alpha, *CROP, outside=0.0),
         parts=_labels(parts, box),
         inflation=box.resample(e, *CROP, outside=0.0) * (CROP[0] / box.height),
-        info={
-            "seed": placed.figure.seed,
-            "figure_height": box.figure_height / box.height * CROP[0],
-            "loop": placed.loop,
-            "attributes": attributes if style == "drawn" else {"style": style} | attributes,
-        },
+        info=dict([first, ("figure_height", box.figure_height / box.height * CROP[0]), *others]),
     )
 
 

@@ -73,9 +73,9 @@ class MotionClips:
         total, weight = np.zeros(CHANNELS), 0.0
         for number in np.linspace(0, len(self) - 1, min(clips, len(self))).astype(int):
             clip = self[number]
-            moved = clip.channels[:, 1:KEYFRAMES] ** 2 * clip.cover
+            moved = clip.channels[:, 1 : min(KEYFRAMES, clip.keys)] ** 2 * clip.cover
             total += moved.sum(axis=(1, 2, 3))
-            weight += clip.cover.sum() * (KEYFRAMES - 1)
+            weight += clip.cover.sum() * moved.shape[1]
         found = np.sqrt(total / max(weight, 1e-9))
         if not (found > 0).all():
             raise FashionFlowError(f"{self.folder}: no motion in these clips", hint="create them again")
@@ -95,6 +95,7 @@ class MotionBatch(Batched):
         content: photo channels, (b, 9, 40, 32).
         clip_pixels: input of the image encoder, (b, 3, s, s).
         cover: share of each cell with known channels, (b, 40, 32).
+        known: mask (b, f), 1 = the clip contains this keyframe; others have no loss.
     """
 
     latents: Tensor
@@ -105,6 +106,7 @@ class MotionBatch(Batched):
     content: Tensor
     clip_pixels: Tensor
     cover: Tensor
+    known: Tensor
 
 
 class MotionExamples(Examples):
@@ -115,7 +117,7 @@ class MotionExamples(Examples):
         config, std = self.config, torch.tensor(self.model.latents_std)[:, None, None, None]
         random = stream(config.seed, "clip", draw.step, draw.slot)
         clip = self.clips[draw.item]
-        given, start = draw_window(config, draw.frames, bool(clip.info["loop"]), random)
+        given, start = draw_window(config, draw.frames, bool(clip.info["loop"]), random, clip.keys)
         keep = float(uniform(random) >= config.conditioning.context_dropout)
         timestep = self.timestep(draw, random)
         channels = torch.from_numpy(clip.channels[:, start : start + draw.frames])
@@ -139,6 +141,7 @@ class MotionExamples(Examples):
             content=content[None],
             clip_pixels=clip_pixels(view.photo[None], self.processor, self.model),
             cover=cover[None],
+            known=(torch.arange(start, start + draw.frames) < clip.keys).float()[None],
         )
 
 
@@ -179,7 +182,9 @@ def _inflation(view: View, true: View) -> np.ndarray:
     return np.where(before > 0.2, true.inflation * np.clip(e / np.maximum(before, 0.2), 0, 3), e)
 
 
-def draw_window(config: TrainConfig, frames: int, returns: bool, random: torch.Generator) -> tuple[Tensor, int]:
+def draw_window(
+    config: TrainConfig, frames: int, returns: bool, random: torch.Generator, keys: int = KEYS
+) -> tuple[Tensor, int]:
     """Draw the mask of given keyframes, (f), 1 = given, and the first keyframe of the window.
 
     generate: the first, which is the photo. loop: the first and the last. extend: the first 2 to `extend_frames` of a
@@ -188,11 +193,16 @@ def draw_window(config: TrainConfig, frames: int, returns: bool, random: torch.G
     Args:
         frames: keyframes per window.
         returns: whether the motion returns to the photo at the window's end.
+        keys: known keyframes of the clip. A window that exceeds them begins with the photo, and only this is given.
     """
     mask = torch.zeros(frames)
     mask[0] = 1
     kind, length = uniform(random), 2 + whole(random, max(1, config.masks.extend_frames - 1))
     start, ends = 1 + whole(random, max(1, KEYS - frames)), uniform(random)
+    if keys < KEYS:
+        if keys <= frames:
+            return mask, 0
+        start = 1 + (start - 1) % (keys - frames)
     if kind >= config.masks.generate + config.masks.loop and config.masks.extend:
         mask[: min(length, frames - 1)] = 1
         mask[-1] = float(ends < 0.25)
@@ -265,7 +275,9 @@ class MotionTarget:
         noisy = add_noise(batch.latents, batch.noise, abar)
         prediction = module(known.network_input(noisy), batch.timestep, batch.clip_pixels, batch.content, batch.keep)
         target = target_of(batch.latents, batch.noise, abar, self.prediction)
-        counted = rearrange(1 - batch.given, "b f -> b 1 f 1 1") * (batch.cover + _OUTSIDE)[:, None, None]
+        counted = (
+            rearrange((1 - batch.given) * batch.known, "b f -> b 1 f 1 1") * (batch.cover + _OUTSIDE)[:, None, None]
+        )
         error = (prediction.float() - target).square() * counted
         total = error.sum(dim=(1, 2, 3, 4)) / (CHANNELS * counted.sum(dim=(1, 2, 3, 4)))
         return timestep_weights(abar, self.prediction, self.config.loss) * total

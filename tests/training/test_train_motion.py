@@ -10,9 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 from tiny_motion import motion_config
 from transformers import CLIPVisionModel
-from typer.testing import CliRunner
 
-from fashionflow_cli.data import app
 from fashionflow_core.config import ModelConfig
 from fashionflow_core.errors import FashionFlowError, UsageError
 from fashionflow_core.images.parts import ARM_LEFT, ARM_RIGHT
@@ -236,15 +234,6 @@ def test_what_is_refused(clips: Path, base: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             load_config(None, ["max_steps=1", *settings])
-
-
-def test_videos_are_refused_for_a_motion_model(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "a.mp4").write_bytes(b"video")
-    arguments = ["prepare", str(tmp_path / "videos"), "-o", str(tmp_path / "cache"), "--model", str(trained), "-q"]
-    refused = CliRunner().invoke(app, arguments).exception
-    assert isinstance(refused, UsageError)
-    assert "true motion channels" in refused.message and "data synth (motion=True)" in (refused.hint or "")
 
 
 def test_the_plan_counts_what_learns(clips: Path, base: Path, tmp_path: Path) -> None:
