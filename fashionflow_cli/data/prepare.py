@@ -180,8 +180,8 @@ def _prepare_motion(
     warned: Warnings,
 ) -> None:
     """Fit motion clips to the videos."""
-    from fashionflow_core.dataset.motion_prepare import prepare_motion
     from fashionflow_core.dataset.prepare import LeftOut
+    from fashionflow_core.fitting.motion_prepare import prepare_motion
 
     with progress("fitting", len(named), "video", quiet) as fitted:
         made = prepare_motion(named, out, folder, clips_per_video, overwrite, fitted)

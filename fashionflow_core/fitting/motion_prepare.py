@@ -15,9 +15,9 @@ import torch
 
 from fashionflow_core.dataset.cache import INDEX_FILE
 from fashionflow_core.dataset.clips import VideoFile, measure, steady_frames
-from fashionflow_core.dataset.motion_fit import LEAST_KEYS, STEPS, FittedMotion, fit_motion, opencv
 from fashionflow_core.dataset.prepare import LeftOut
 from fashionflow_core.errors import FashionFlowError, command, option
+from fashionflow_core.fitting.motion_fit import LEAST_KEYS, STEPS, FittedMotion, fit_motion, opencv
 from fashionflow_core.models.parser import FigureParser, parse_photo
 from fashionflow_core.motion.matte import Parse
 from fashionflow_core.motion.timing import SPACING

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from fashionflow_cli.data import app
 from fashionflow_core import video
 from fashionflow_core.dataset import motion_fit
-from fashionflow_core.dataset.motion_fit import LEAST_KEYS, MOST_RESIDUAL, STEPS, FittedMotion, fit_motion
-from fashionflow_core.dataset.motion_prepare import FITS_FILE, FitRecord, clip_of, windows_of
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.fitting.motion_fit import LEAST_KEYS, MOST_RESIDUAL, STEPS, FittedMotion, fit_motion
+from fashionflow_core.fitting.motion_prepare import FITS_FILE, FitRecord, clip_of, windows_of
 from fashionflow_core.models.parser import FigureParser, ParsedPhoto, parse_photo
 from fashionflow_core.motion.control import turn_of
 from fashionflow_core.motion.figure_box import GRID, FigureBox

@@ -1,0 +1,1 @@
+"""Motion of filmed figures, as data for motion models."""
