@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fashionflow_cli import options
+from fashionflow_cli.config_file import sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries, result, result_json
 from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, PartialError, UsageError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fashionflow_core.dataset.prepare import CachePlan, LeftOut
 
 CLIPS = "Clips"
+# Options of encoded clips, which motion clips have no use for.
+ENCODED_ONLY = ("frames", "strides", "seed", "dtype", "device", "workers", "shard-mb", "dry-run")
 EXAMPLES = """[bold]Examples[/bold]
 
 fashionflow data prepare videos -o cache --clips-per-video 4
@@ -125,8 +128,10 @@ def prepare(
     from fashionflow_core.config import ModelConfig
 
     if ModelConfig.load(folder).latents == "motion":
-        if unused := [name for name, value in {"frames": frames, "dry-run": dry_run}.items() if value]:
-            raise UsageError(f"--{unused[0]}: not for motion models", hint=f"omit --{unused[0]}")
+        given = sources(ctx)
+        for name in ENCODED_ONLY:
+            if given[name][1] == f"flag --{name}":
+                raise UsageError(f"--{name}: not for motion models", hint=f"omit --{name}")
         _prepare_motion(named, unreadable, out, folder, clips_per_video, overwrite, quiet, as_json, start, warned)
         return
 

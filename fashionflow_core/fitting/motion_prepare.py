@@ -124,7 +124,7 @@ def prepare_motion(
     network = open_network(FigureParser, model, PARSER, torch.float32).eval()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, command("data prepare")):
-        run = _Run(folder, lambda photo: parse_photo(network, photo), overwrite)
+        run = _FitRun(folder, lambda photo: parse_photo(network, photo), overwrite)
         for done, (name, path) in enumerate(videos.items(), start=1):
             run.add(name, path, clips_per_video)
             on_video(done)
@@ -132,7 +132,7 @@ def prepare_motion(
         return MotionPrepared(run.fitted, run.kept, clips, list(run.records.values()), run.left_out)
 
 
-class _Run:
+class _FitRun:
     def __init__(self, folder: Path, parse: Parse, overwrite: bool) -> None:
         self.folder, self.parse = folder, parse
         self.records = _read(folder)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from fashionflow_cli.data import app
 from fashionflow_core import video
-from fashionflow_core.dataset import motion_fit
 from fashionflow_core.errors import FashionFlowError, UsageError
+from fashionflow_core.fitting import motion_fit
 from fashionflow_core.fitting.motion_fit import LEAST_KEYS, MOST_RESIDUAL, STEPS, FittedMotion, fit_motion
 from fashionflow_core.fitting.motion_prepare import FITS_FILE, FitRecord, clip_of, windows_of
 from fashionflow_core.models.parser import FigureParser, ParsedPhoto, parse_photo
@@ -143,11 +143,12 @@ def test_the_extra_is_named_when_missing(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "motion").exists()
 
 
-def test_options_of_encoded_clips_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [("--frames", "8"), ("--strides", "1,2"), ("--dry-run",)], ids=" ".join)
+def test_options_of_encoded_clips_are_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
     (tmp_path / "a.mp4").write_bytes(b"video")
-    arguments = ["prepare", str(tmp_path), "-o", str(tmp_path / "motion"), "--model", "mini", "--frames", "8"]
+    arguments = ["prepare", str(tmp_path), "-o", str(tmp_path / "motion"), "--model", "mini", *option]
     refused = CliRunner().invoke(app, arguments).exception
-    assert isinstance(refused, UsageError) and "--frames" in refused.message
+    assert isinstance(refused, UsageError) and option[0] in refused.message
 
 
 @needs_opencv
