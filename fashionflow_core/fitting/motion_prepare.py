@@ -1,6 +1,6 @@
 """Preparation of videos as motion clips: motion channels fitted to filmed figures.
 
-A folder of motion clips has the format of `data synth --motion`; `fits.jsonl` lists every window with its result.
+A folder of motion clips has the format of drawn ones (`synthetic.motion_clips`); `fits.jsonl` lists every window with its result.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class _FitRun:
             windows = windows_of(source.frames, source.fps, count)
             if not windows:
                 needed = (LEAST_KEYS - 1) * SPACING
-                raise FashionFlowError(f"{path}: shorter than {needed:.2f} s, the shortest motion clip")
+                raise FashionFlowError(
+                    f"{path}: shorter than {needed:.2f} s, the shortest motion clip", hint="omit it, or film longer"
+                )
             for window in windows:
                 self._window(source, window)
         except FashionFlowError as error:

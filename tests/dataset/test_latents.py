@@ -342,12 +342,11 @@ def test_other_settings_are_refused_and_named(videos: Path, cache: Path, model: 
 
 
 def test_a_motion_model_encodes_no_videos(tmp_path: Path):
-    """`mini` was an appearance model's name once: the hint names that model."""
     conventions = {"latents": "motion", "keyframes": 12, "keyframe_seconds": 0.25, "known_content": "photo"}
     (tmp_path / "model.json").write_text(tiny_config(name="mini", **conventions).to_json())
     with pytest.raises(UsageError, match="mini: a motion model") as refusal:
         Recipe.of(tmp_path, CPU)
-    assert "model=mini-latent" in str(refusal.value.hint)
+    assert "fit motion clips" in str(refusal.value.hint)
 
 
 def test_only_caches_are_written_to(videos: Path, model: Path, tmp_path: Path):
