@@ -1,6 +1,7 @@
 """Preparation of videos as motion clips: motion channels fitted to filmed figures.
 
-A folder of motion clips has the format of drawn ones (`synthetic.motion_clips`); `fits.jsonl` lists every window with its result.
+A folder of motion clips has the format of drawn ones (`synthetic.motion_clips`); `fits.jsonl` lists every window with
+its result.
 """
 
 from __future__ import annotations
