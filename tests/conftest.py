@@ -1,6 +1,7 @@
 """What every test can count on: a share of the processors, no network, no settings of the user, its markers."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     _SHARE = _CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Ignored by programs under nohup and by all that they start: tests send it.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Polygraphy reads it once, whichever test imports it first; TensorRT-RTX is the flavor that builds without a GPU.
 os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
 for _name in [name for name in os.environ if name.startswith("FASHIONFLOW_")]:
