@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 
-from fashionflow_core.errors import FashionFlowError
+from fashionflow_core.lock.flow import opencv
 from fashionflow_core.motion.control import trunk, turn_of
 from fashionflow_core.motion.figure_box import ASPECT, GRID, MARGIN, FigureBox
 from fashionflow_core.motion.handmade import DEPTH_RATIO
@@ -28,8 +27,8 @@ from fashionflow_core.motion.layers import seen_e, split
 from fashionflow_core.motion.matte import Matte, Parse, find_matte
 from fashionflow_core.motion.timing import SPACING
 from fashionflow_core.synthetic.motion_clips import KEYS, continued
-from fashionflow_core.utils import extras
 
+PURPOSE = "fitting motion to videos"
 STEPS = 3
 """Frames per keyframe: motion is followed through the frames between."""
 MOST_TURN = 40.0
@@ -109,27 +108,6 @@ class FittedMotion:
         return ""
 
 
-def opencv() -> Any:
-    """The module cv2, on one thread.
-
-    Raises:
-        FashionFlowError: the extra `lock` is not installed.
-    """
-    try:
-        import cv2
-    except ImportError:
-        raise FashionFlowError(
-            "fitting motion to videos needs the extra 'lock' (OpenCV)", hint=extras.install("lock")
-        ) from None
-    cv2.setNumThreads(1)  # results must not depend on the machine
-    return cv2
-
-
-def is_installed() -> bool:
-    """Whether OpenCV is installed."""
-    return find_spec("cv2") is not None
-
-
 def fit_motion(
     frames: Iterable[np.ndarray], parse: Parse | None = None, margin: float = MARGIN, most: int = KEYS
 ) -> FittedMotion:
@@ -148,7 +126,7 @@ def fit_motion(
         FashionFlowError: the extra `lock` is not installed.
         ValueError: no frames.
     """
-    cv2 = opencv()
+    cv2 = opencv(PURPOSE, "")
     remaining = iter(frames)
     photo = next(remaining, None)
     if photo is None:

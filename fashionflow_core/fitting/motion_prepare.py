@@ -18,7 +18,8 @@ from fashionflow_core.dataset.cache import INDEX_FILE
 from fashionflow_core.dataset.clips import VideoFile, measure, steady_frames
 from fashionflow_core.dataset.prepare import LeftOut
 from fashionflow_core.errors import FashionFlowError, command, option
-from fashionflow_core.fitting.motion_fit import LEAST_KEYS, STEPS, FittedMotion, fit_motion, opencv
+from fashionflow_core.fitting.motion_fit import LEAST_KEYS, PURPOSE, STEPS, FittedMotion, fit_motion
+from fashionflow_core.lock.flow import opencv
 from fashionflow_core.models.parser import FigureParser, parse_photo
 from fashionflow_core.motion.matte import Parse
 from fashionflow_core.motion.timing import SPACING
@@ -117,7 +118,7 @@ def prepare_motion(
     Raises:
         FashionFlowError: the extra `lock` is not installed; the folder is a cache of encoded clips; no parser.
     """
-    opencv()
+    opencv(PURPOSE, "")
     if (folder / INDEX_FILE).exists():
         raise FashionFlowError(
             f"{folder}: contains a cache of encoded clips", hint=f"name another folder with {option('out')}"

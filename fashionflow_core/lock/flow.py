@@ -19,8 +19,12 @@ _REACH = 8.0  # standard deviation of the membrane's smoothing, pixels at 640 ro
 _CLOSE = 4.0  # pixels at 640 rows that a chained map may be off by in one frame
 
 
-def opencv() -> Any:
+def opencv(purpose: str = "the lock's level full", otherwise: str = ", or use level colour") -> Any:
     """The module cv2, on one thread.
+
+    Args:
+        purpose: what needs it, for the error.
+        otherwise: end of the error's hint.
 
     Raises:
         FashionFlowError: the extra `lock` is not installed.
@@ -29,7 +33,7 @@ def opencv() -> Any:
         import cv2
     except ImportError:
         raise FashionFlowError(
-            "the lock's level full needs the extra 'lock'", hint=f"{extras.install('lock')}, or use level colour"
+            f"{purpose} needs the extra 'lock' (OpenCV)", hint=f"{extras.install('lock')}{otherwise}"
         ) from None
     cv2.setNumThreads(1)  # results must not depend on the machine, and workers share its processors
     return cv2

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from fashionflow_cli.data import app
 from fashionflow_core import video
 from fashionflow_core.errors import FashionFlowError, UsageError
-from fashionflow_core.fitting import motion_fit
 from fashionflow_core.fitting.motion_fit import LEAST_KEYS, MOST_RESIDUAL, STEPS, FittedMotion, fit_motion
 from fashionflow_core.fitting.motion_prepare import FITS_FILE, FitRecord, clip_of, windows_of
+from fashionflow_core.lock.flow import is_installed
 from fashionflow_core.models.parser import FigureParser, ParsedPhoto, parse_photo
 from fashionflow_core.motion.control import turn_of
 from fashionflow_core.motion.figure_box import GRID, FigureBox
@@ -37,7 +37,7 @@ from fashionflow_core.training.motion import draw_window
 from fashionflow_core.training.randomness import stream
 from fashionflow_core.training.settings import load_config
 
-needs_opencv = pytest.mark.skipif(not motion_fit.is_installed(), reason="extra lock is not installed")
+needs_opencv = pytest.mark.skipif(not is_installed(), reason="extra lock is not installed")
 PATTERNED = 510  # a studio, a complete figure and a print
 FRAME = (320, 256)
 
