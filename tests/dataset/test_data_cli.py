@@ -6,9 +6,11 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from clips import moving
 from command import assert_refused, run, started, wait_until
 from tiny import build_tiny_model
@@ -118,7 +120,18 @@ def prepare(videos: Path, cache: str, model: Path) -> list[str | Path]:
     return ["data", "prepare", videos, "-o", cache, *options]
 
 
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in processes that are started: the last bits of latents depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_kills_at_any_moment_cost_nothing_that_was_finished(videos: Path, model: Path, tmp_path: Path):
     assert run(*prepare(videos, "whole", model), cwd=tmp_path).returncode == 0
     whole = content(tmp_path / "whole")
