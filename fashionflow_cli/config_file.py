@@ -4,7 +4,7 @@ Typer resolves the first three and the last: the file becomes its `default_map`.
 values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,22 @@ def _checked(ctx: typer.Context, option: Any, path: Path, key: Any, value: Any) 
 
 def _long_name(option: Any) -> str:
     return next((name.removeprefix("--") for name in option.opts if name.startswith("--")), option.name)
+
+
+def refuse_flags(ctx: typer.Context, names: Iterable[str], reason: str, hint: str) -> None:
+    """Refuse flags of the command line that this run has no use for; defaults of a file may stay.
+
+    Args:
+        names: long names of options.
+        reason, hint: of the error; {name} in the hint is the option's.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    given = sources(ctx)
+    for name in names:
+        if given[name][1] == f"flag --{name}":
+            raise UsageError(f"--{name}: {reason}", hint=hint.format(name=name))
 
 
 def refuse_without(ctx: typer.Context, partners: Mapping[str, tuple[str, ...]]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fashionflow_cli import generate_catalogue, options
-from fashionflow_cli.config_file import refuse_without, sources
+from fashionflow_cli.config_file import refuse_flags, refuse_without, sources
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries
 from fashionflow_cli.models import found, lora_of
 from fashionflow_cli.videos import STDIN, Studio, VideoOutput, plan_targets, signing_of
@@ -214,10 +214,7 @@ def generate(
         request = Request((), work, variations, workers, rules, executor=executor, ray_address=ray_address)
         generate_catalogue.generate(photos, request, dry_run, quiet, as_json)
         return
-    given = sources(ctx)
-    for name in OF_FOLDERS:
-        if given[name][1] == f"flag --{name}":
-            raise UsageError(f"--{name}: for several photos only", hint="name a folder: -o videos/, or omit it")
+    refuse_flags(ctx, OF_FOLDERS, "for several photos only", "name a folder: -o videos/, or omit it")
     (photo,) = photos
     out = out or Path(f"{'video' if photo == STDIN else photo.stem or 'video'}{finish.suffix()}")
     if finish.caption:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fashionflow_cli import options
-from fashionflow_cli.config_file import sources
+from fashionflow_cli.config_file import refuse_flags
 from fashionflow_cli.console import Warnings, note, progress, quiet_libraries, result, result_json
-from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, PartialError, UsageError
+from fashionflow_core.errors import FashionFlowError, FashionFlowWarning, PartialError
 
 if TYPE_CHECKING:
     from fashionflow_core.dataset.cache import Recipe
@@ -128,10 +128,7 @@ def prepare(
     from fashionflow_core.config import ModelConfig
 
     if ModelConfig.load(folder).latents == "motion":
-        given = sources(ctx)
-        for name in ENCODED_ONLY:
-            if given[name][1] == f"flag --{name}":
-                raise UsageError(f"--{name}: not for motion models", hint=f"omit --{name}")
+        refuse_flags(ctx, ENCODED_ONLY, "not for motion models", "omit --{name}")
         _prepare_motion(named, unreadable, out, folder, clips_per_video, overwrite, quiet, as_json, start, warned)
         return
 
